@@ -1,0 +1,58 @@
+# Needs Python >= 3.11 with venv and pip, and make. Everything else is set up here, in $(VENV).
+
+VENV   ?= .venv
+# The newest fitting Python on PATH; or say: make PYTHON=/path/to/python (after `make clean`).
+FITS   := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
+BIN    := $(VENV)/bin/python -m
+ARGS   ?=
+
+.PHONY: help demo test check format clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.with-cli ## see it work, live in the terminal
+	@$(BIN) linkbox.cli demo $(ARGS)
+
+test: $(VENV)/.with-all ## run all tests, with the coverage floors (ARGS="-k name" for some, without floors)
+	@$(BIN) coverage erase
+	$(BIN) coverage run -m pytest $(ARGS)
+	@$(BIN) coverage combine --quiet
+ifeq ($(strip $(ARGS)),)
+	@echo "coverage of core, floor 92 % (to become 100 %):"
+	@$(BIN) coverage report --include='*/linkbox/core/*' --fail-under=92
+	@echo "coverage of everything, floor 94 % (to become 95 %):"
+	@$(BIN) coverage report --fail-under=94
+endif
+
+check: $(VENV)/.with-all ## format, lint, types, walls between the layers, docs and examples
+	$(BIN) ruff format --check .
+	$(BIN) ruff check .
+	$(BIN) mypy src $(wildcard tests/typing)
+	$(BIN) pytest tests/project
+
+format: $(VENV)/.with-all ## format the code and repair what the linter can
+	$(BIN) ruff check --fix-only --quiet .
+	$(BIN) ruff format .
+
+clean: ## remove the virtual environment and everything generated
+	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+# A changed pyproject.toml makes a new environment: nothing stale survives in it.
+$(VENV)/.made: pyproject.toml
+	@python="$(PYTHON)"; "$${python:-none}" -c '$(FITS)' 2>/dev/null || { \
+		echo "linkbox needs Python >= 3.11 with venv and pip; $${python:-nothing on PATH} is not that." >&2; \
+		echo "Install one (Debian: python3 python3-venv), or: make PYTHON=/path/to/python3.x" >&2; exit 1; }; \
+	echo "making $(VENV) with $$python" >&2; "$$python" -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.with-cli: $(VENV)/.made
+	@$(BIN) pip install --quiet --quiet --disable-pip-version-check --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.with-all: $(VENV)/.made
+	@$(BIN) pip install --quiet --quiet --disable-pip-version-check --editable '.[cli,test,check]'
+	@touch $@

@@ -1,0 +1,102 @@
+"""linkbox: programs and devices talk over TCP, without their authors becoming network engineers.
+
+General layout, for whoever opens the project first:
+
+- ``errors``, ``address``, ``formats``, ``events``, ``limits``: small, pure, public.
+- ``core``: every decision, sans-IO: bytes and a clock in; bytes, events and one timer out.
+- ``threaded``: the six endpoints below; they read, write, wait and dispatch, and decide nothing.
+- ``cli``: the ``linkbox`` command.
+"""
+
+from linkbox.address import Address
+from linkbox.core.asks import Request
+from linkbox.core.backoff import Backoff
+from linkbox.core.framings import Delimited, FixedSize, Framing, LengthPrefixed, Lines, Linked, Raw
+from linkbox.errors import (
+    AddressError,
+    AnswerError,
+    AuthenticationFailed,
+    ConnectFailed,
+    DeadlineExceeded,
+    DecodeError,
+    EndOfData,
+    FormatError,
+    Incomplete,
+    LinkboxError,
+    LinkError,
+    ListenFailed,
+    MailboxEmpty,
+    MailboxFull,
+    PeerLost,
+    ProtocolViolation,
+    Refused,
+    SessionLost,
+    StateError,
+    StoreError,
+    TooLarge,
+)
+from linkbox.events import Event, EventKind, Message, Peer, PeerStatistics, Stage, Statistics
+from linkbox.formats import Bytes, Format, Json, MsgPack, Typed
+from linkbox.limits import Limits
+from linkbox.threaded.client import Client, ClientAR, ClientP2M, ClientP2P
+from linkbox.threaded.receipts import Receipt
+from linkbox.threaded.server import LinkView, Server, ServerAR, ServerP2M, ServerP2P
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Address",
+    "AddressError",
+    "AnswerError",
+    "AuthenticationFailed",
+    "Backoff",
+    "Bytes",
+    "Client",
+    "ClientAR",
+    "ClientP2M",
+    "ClientP2P",
+    "ConnectFailed",
+    "DeadlineExceeded",
+    "DecodeError",
+    "Delimited",
+    "EndOfData",
+    "Event",
+    "EventKind",
+    "FixedSize",
+    "Format",
+    "FormatError",
+    "Framing",
+    "Incomplete",
+    "Json",
+    "LengthPrefixed",
+    "Limits",
+    "Lines",
+    "LinkError",
+    "LinkView",
+    "LinkboxError",
+    "Linked",
+    "ListenFailed",
+    "MailboxEmpty",
+    "MailboxFull",
+    "Message",
+    "MsgPack",
+    "Peer",
+    "PeerLost",
+    "PeerStatistics",
+    "ProtocolViolation",
+    "Raw",
+    "Receipt",
+    "Refused",
+    "Request",
+    "Server",
+    "ServerAR",
+    "ServerP2M",
+    "ServerP2P",
+    "SessionLost",
+    "Stage",
+    "StateError",
+    "Statistics",
+    "StoreError",
+    "TooLarge",
+    "Typed",
+]

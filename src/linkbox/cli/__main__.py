@@ -1,0 +1,5 @@
+"""``python -m linkbox.cli``."""
+
+from linkbox.cli import main
+
+main()

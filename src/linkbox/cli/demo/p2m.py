@@ -1,0 +1,171 @@
+"""P2M: processes measure this machine, and push what they find into one mailbox."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import psutil
+
+from linkbox import ClientP2M, EndOfData, Event, EventKind, Json, Message, ServerP2M
+from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, Tally, compare, failure, ticks
+
+RATE = 50.0
+"""Messages a second, of each process."""
+
+
+def canonical(value: Any) -> bytes:
+    """The same bytes for the same value."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+# -- the children ----------------------------------------------------------------------------------
+
+
+class _Cpu:
+    """A percentage over 20 ms would be noise: it is taken over half a second."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._percent = 0.0
+
+    def __call__(self) -> dict[str, Any]:
+        if not self._calls % (int(RATE) // 2):
+            # The very first is since nothing, and means nothing.
+            self._percent = psutil.cpu_percent(interval=None if self._calls else 0.1)
+        self._calls += 1
+        return {"percent": self._percent, "cores": psutil.cpu_count()}
+
+
+def _memory() -> dict[str, Any]:
+    memory = psutil.virtual_memory()
+    return {"percent": memory.percent, "used": memory.used, "total": memory.total}
+
+
+def _network() -> dict[str, Any]:
+    counters = psutil.net_io_counters()
+    return {"sent": counters.bytes_sent, "received": counters.bytes_recv} if counters else {}
+
+
+def _load() -> dict[str, Any]:
+    one, five, fifteen = psutil.getloadavg()
+    return {"1 min": one, "5 min": five, "15 min": fifteen, "processes": len(psutil.pids())}
+
+
+SOURCES: dict[str, Callable[[], dict[str, Any]]] = {
+    "cpu": _Cpu(),
+    "memory": _memory,
+    "network": _network,
+    "load": _load,
+}
+
+
+def push(name: str, address: str, seconds: float) -> dict[str, Any]:
+    """What a child does: measure and push, without ever waiting for the network."""
+    measure = SOURCES[name]
+    errors: list[str] = []
+    tally = Tally()
+    with ClientP2M(address, Json(), blocking=False, linger=1.0, name=name) as client:
+        client.add_callback(lambda event: errors.append(str(event.error)), EventKind.ERROR)
+        for number in ticks(seconds, RATE):
+            message = {"n": number, "of": os.getpid(), "at": time.time(), "what": name, **measure()}
+            client.send(message)
+            tally.add(canonical(message))
+        client.flush(timeout=8)
+    return {"sent": tally.report(), "errors": errors}
+
+
+# -- this end ----------------------------------------------------------------------------------------
+
+
+class Metrics:
+    """A ServerP2M that counts the bell with a callback, and takes the data with a polling thread."""
+
+    title = "P2M · processes push what they measure on this machine (Json)"
+
+    def __init__(self) -> None:
+        self._server = ServerP2M("tcp://127.0.0.1:0", Json())
+        self._children: list[Child] = []
+        self._tallies = {name: Tally() for name in SOURCES}
+        self._last: dict[str, dict[str, Any]] = {}
+        self._bells = 0
+        self._taker = threading.Thread(target=self._take_all, daemon=True)
+
+    def start(self, seconds: float) -> None:
+        """Start the server and its clients."""
+        self._server.add_callback(self._on_bell)
+        self._server.start()
+        self._taker.start()
+        self._children = [Child("p2m", name, self._server.address, seconds) for name in SOURCES]
+
+    def _on_bell(self, event: Event) -> None:
+        self._bells += 1
+
+    def _take_all(self) -> None:
+        while True:
+            try:
+                self.take(self._server.message_get())
+            except EndOfData:
+                return
+
+    def take(self, message: Message[Any]) -> None:
+        """One message has arrived."""
+        assert message.peer is not None
+        name = message.peer.name
+        self._tallies[name].add(canonical(message.data))
+        self._last[name] = message.data
+
+    def lines(self) -> list[Line]:
+        """How things stand now."""
+        return [Line(name, tally.count, _say(self._last.get(name))) for name, tally in self._tallies.items()]
+
+    def finish(self) -> list[Check]:
+        """Wait for the clients, stop, compare."""
+        reports: dict[str, dict[str, Any] | ChildFailed] = {}
+        for child in self._children:
+            try:
+                reports[child.name] = child.report()
+            except ChildFailed as error:
+                reports[child.name] = error
+        self.close()
+        self._taker.join(5)
+        checks = [self._check(name, report) for name, report in reports.items()]
+        # The bell: once for each message, and not once more.
+        taken = sum(tally.count for tally in self._tallies.values())
+        is_fine = self._bells == taken
+        verdict = "one bell for each message" if is_fine else "bells and messages differ"
+        return [*checks, Check("P2M", "the doorbell", taken, self._bells, verdict, is_fine)]
+
+    def _check(self, name: str, report: dict[str, Any] | ChildFailed) -> Check:
+        if isinstance(report, ChildFailed):
+            return failure("P2M", name, report)
+        problem = "; ".join(report["errors"])
+        received = self._tallies[name].report()
+        return compare("P2M", name, report["sent"], received, "equal, in order", problem)
+
+    def close(self) -> None:
+        """Stop everything."""
+        for child in self._children:
+            child.kill()
+        self._server.stop()
+
+
+def _say(data: dict[str, Any] | None) -> str:
+    """The measured values, readable."""
+    if data is None:
+        return "…"
+    values = {key: value for key, value in data.items() if key not in ("n", "of", "at", "what")}
+    return ", ".join(f"{key} {_round(value)}" for key, value in values.items())
+
+
+def _round(value: Any) -> str:
+    if isinstance(value, int) and value >= 10_000:
+        for unit in ("kB", "MB", "GB"):
+            value /= 1000
+            if value < 1000 or unit == "GB":
+                return f"{value:.1f} {unit}"
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

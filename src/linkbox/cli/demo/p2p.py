@@ -1,0 +1,138 @@
+"""P2P: two processes talk at the same time, as fast as they are told to, over one link."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import linkbox
+from linkbox import Bytes, ClientP2P, EndOfData, Event, LinkboxError, LinkView, ServerP2P
+from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, Tally, compare, failure, ticks
+
+RATE = 100.0
+BURST = 40
+"""Each side says so many messages, so many times a second."""
+LAST = b"that was all"
+
+
+def something_to_say(seed: str) -> list[bytes]:
+    """Lines of a real text, in an order of one's own: the source of this library."""
+    folder = Path(linkbox.__file__).parent
+    lines = [line for file in sorted(folder.glob("*.py")) for line in file.read_bytes().splitlines() if line]
+    random.Random(seed).shuffle(lines)
+    return lines
+
+
+def talk(link: Any, lines: list[bytes], seconds: float, tally: Tally) -> None:
+    """Say one thing after another, and that it was all."""
+    number = 0
+    for _ in ticks(seconds, RATE):
+        for _ in range(BURST):
+            message = b"%d %s" % (number, lines[number % len(lines)])
+            link.send(message, timeout=5)
+            tally.add(message)
+            number += 1
+    link.send(LAST)
+
+
+# -- the child ---------------------------------------------------------------------------------------
+
+
+def converse(name: str, address: str, seconds: float) -> dict[str, Any]:
+    """What the child does: talk, and listen by callback at the same time."""
+    said, heard = Tally(), Tally()
+    all_heard = threading.Event()
+    with ClientP2P(address, Bytes(), name=name) as client:
+
+        @client.on(linkbox.EventKind.DATA)
+        def listen(event: Event) -> None:
+            message = client.data_get()
+            if message == LAST:
+                all_heard.set()
+            else:
+                heard.add(message)
+
+        talk(client, something_to_say(name), seconds, said)
+        if not all_heard.wait(8):
+            raise TimeoutError("the other side has not come to its end")
+        client.end()
+    return {"sent": said.report(), "received": heard.report()}
+
+
+# -- this end ----------------------------------------------------------------------------------------
+
+
+class Conversation:
+    """A ServerP2P that talks in one thread, and listens by polling in another."""
+
+    title = "P2P · two processes talk to each other at the same time (Bytes)"
+
+    def __init__(self) -> None:
+        self._server = ServerP2P("tcp://127.0.0.1:0", Bytes())
+        self._children: list[Child] = []
+        self._said, self._heard = Tally(), Tally()
+        self._last = b""
+        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, seconds: float) -> None:
+        """Start the server, its client, and the conversation once the client is there."""
+        self._server.start()
+        self._children = [Child("p2p", "talker", self._server.address, seconds)]
+        self._thread = threading.Thread(target=self._converse, args=(seconds,), daemon=True)
+        self._thread.start()
+
+    def _converse(self, seconds: float) -> None:
+        try:
+            self._server.wait_connected(timeout=10)
+            link = self._server.link(self._server.peers()[0])
+            listener = threading.Thread(target=self._listen, args=(link,), daemon=True)
+            listener.start()
+            talk(link, something_to_say("server"), seconds, self._said)
+            listener.join(10)
+        except LinkboxError as error:
+            self._error = error
+
+    def _listen(self, link: LinkView[bytes, Any]) -> None:
+        try:
+            while True:
+                message = link.data_get()
+                if message != LAST:
+                    self.hear(message)
+        except EndOfData:
+            pass
+        except LinkboxError as error:
+            self._error = error
+
+    def hear(self, message: bytes) -> None:
+        """One message has arrived."""
+        self._heard.add(message)
+        self._last = message
+
+    def lines(self) -> list[Line]:
+        """How things stand now."""
+        text = self._last.partition(b" ")[2].decode(errors="replace").strip()
+        return [Line("to the other", self._said.count, ""), Line("from the other", self._heard.count, text)]
+
+    def finish(self) -> list[Check]:
+        """Wait for the END of the conversation, stop, compare."""
+        try:
+            report = self._children[0].report()
+        except ChildFailed as error:
+            return [failure("P2P", "conversation", error)]
+        finally:
+            if self._thread is not None:
+                self._thread.join(5)
+            self.close()
+        problem = str(self._error or "")
+        there = compare("P2P", "there", self._said.report(), report["received"], "equal, in order", problem)
+        back = compare("P2P", "and back", report["sent"], self._heard.report(), "equal, in order", problem)
+        return [there, back]
+
+    def close(self) -> None:
+        """Stop everything."""
+        for child in self._children:
+            child.kill()
+        self._server.stop()

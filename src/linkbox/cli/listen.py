@@ -1,0 +1,197 @@
+"""``linkbox listen``: be a server, and write what arrives to stdout."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from linkbox import (
+    Address,
+    EndOfData,
+    Event,
+    EventKind,
+    MailboxEmpty,
+    PeerLost,
+    ServerAR,
+    ServerP2M,
+    ServerP2P,
+)
+from linkbox.cli.answering import Answering, answering_with
+from linkbox.cli.options import (
+    AddressArgument,
+    FormatName,
+    FormatOption,
+    FramingOption,
+    InsecureOption,
+    NoNewlineOption,
+    QuietOption,
+    check_fits,
+    format_of,
+    framing_of,
+)
+from linkbox.cli.status import FINE, LINK_FAILED, WrongUse, exit_status, say
+from linkbox.cli.text import Output
+
+
+class PatternName(enum.StrEnum):
+    """The three patterns."""
+
+    p2p = "p2p"
+    p2m = "p2m"
+    ar = "ar"
+
+
+_SERVERS: dict[PatternName, Any] = {
+    PatternName.p2p: ServerP2P,
+    PatternName.p2m: ServerP2M,
+    PatternName.ar: ServerAR,
+}
+
+
+def listen(
+    pattern: Annotated[
+        PatternName,
+        typer.Argument(help="p2p: one peer; p2m: any number of peers; ar: asks, which are answered."),
+    ],
+    address: AddressArgument,
+    format: FormatOption = FormatName.bytes,
+    framing: FramingOption = "linked",
+    count: Annotated[int | None, typer.Option(min=1, help="End after that many messages.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when a peer has ended (p2p, p2m).")] = False,
+    max_peers: Annotated[int | None, typer.Option(min=1, help="Peers at a time.")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="End, with status 1, when nothing came for so long."),
+    ] = None,
+    echo: Annotated[bool, typer.Option("--echo", help="ar: answer with what was asked.")] = False,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            "--exec",
+            metavar="COMMAND",
+            help="ar: answer with the stdout of a command, which gets the ask on its stdin. No shell.",
+        ),
+    ] = None,
+    no_newline: NoNewlineOption = False,
+    insecure: InsecureOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Be a server: what arrives goes to stdout. Ctrl-C ends it in order.
+
+    ar answers with a line of stdin for each ask, unless --echo or --exec says otherwise.
+    """
+    with exit_status(quiet, interrupted=FINE):
+        wire = framing_of(framing)
+        is_ar = pattern is PatternName.ar
+        if not is_ar:
+            check_fits(wire, format)
+        if once and is_ar:
+            raise WrongUse("--once is for p2p and p2m: say --count 1 to end after one ask")
+        answers = answering_with(is_ar, echo, command, format, wire)
+        peers = {} if max_peers is None else {"max_peers": max_peers}
+        server = _SERVERS[pattern](
+            check_address(address, insecure), format_of(format), framing=wire, insecure=insecure, **peers
+        )
+        Listener(server, Output(format, wire, no_newline), answers, timeout, quiet).run(count, once)
+
+
+def check_address(text: str, insecure: bool) -> str:
+    """`WrongUse` for an address that is open to other machines, unless that is wanted."""
+    if not insecure and not Address.parse(text, server=True).is_local:
+        raise WrongUse(
+            f"{text} can be reached from other machines, and nothing protects it: listen at 127.0.0.1, "
+            "or say --insecure if everyone who can reach it may use it"
+        )
+    return text
+
+
+PATIENCE = 2.0
+"""Seconds a peer has to hang up in when a listener ends that has nothing more to say to it."""
+
+
+class Listener:
+    """A server whose messages go to stdout."""
+
+    def __init__(
+        self, server: Any, output: Output, answers: Answering | None, timeout: float | None, quiet: bool
+    ) -> None:
+        self._server = server
+        self._output = output
+        self._answers = answers
+        self._timeout = timeout
+        self._quiet = quiet
+        self._lost: Exception | None = None
+        self._written = 0
+
+    def run(self, count: int | None, once: bool) -> None:
+        """Until ``count`` messages, the end of the first peer, or Ctrl-C."""
+        server = self._server
+        if self._answers is None:
+            server.add_callback(self._tell, EventKind.CONNECTED, EventKind.DISCONNECTED)
+        if once:
+            server.add_callback(self._end, EventKind.END, EventKind.DISCONNECTED)
+        server.start()
+        say(f"listening at {server.address}", self._quiet)
+        try:
+            for item in self._items(count):
+                self._take(item)
+        finally:
+            self._finish(count)
+        if self._lost is not None:
+            raise PeerLost(f"the peer was lost before it had ended: {self._lost}")
+
+    def _items(self, count: int | None) -> Iterator[Any]:
+        while count is None or self._written < count:
+            try:
+                yield self._server.data_get(timeout=self._timeout)
+            except EndOfData:
+                return
+            except MailboxEmpty:
+                say(f"nothing came for {self._timeout:g} s")
+                raise typer.Exit(LINK_FAILED) from None
+
+    def _take(self, item: Any) -> None:
+        if self._answers is None:
+            self._output.write(item)
+        else:
+            for message in item.messages:
+                self._output.write(message)
+        self._written += 1
+        if self._answers is not None:
+            self._output.flush()
+            if not self._answers.answer(item):
+                self._stop()
+        elif self._server.data_empty():
+            self._output.flush()
+
+    def _finish(self, count: int | None) -> None:
+        """What was acknowledged is written, whatever the reason for the end."""
+        if self._answers is not None:
+            self._answers.finish()
+        self._stop()
+        if self._answers is None and count is None:
+            for item in self._server.data_get_all():
+                self._output.write(item)
+                self._written += 1
+        self._output.flush()
+        what = "message" if self._answers is None else "ask"
+        say(f"{self._written} {what}{'' if self._written == 1 else 's'}", self._quiet)
+
+    def _tell(self, event: Event) -> None:
+        error = f": {event.error}" if event.error is not None else ""
+        say(f"{event.peer} {event.kind.value}{error}", self._quiet)
+
+    def _end(self, event: Event) -> None:
+        """The first peer is through; what it sent stays readable after stop()."""
+        if event.kind is EventKind.DISCONNECTED:
+            self._lost = event.error
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._answers is None:
+            self._server.stop(PATIENCE)
+        else:
+            self._server.stop()

@@ -1,0 +1,121 @@
+"""What several commands take: address, format, framing."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from linkbox import Bytes, Delimited, FixedSize, Framing, Json, LengthPrefixed, Lines, Linked, MsgPack, Raw
+from linkbox.cli.status import WrongUse
+
+FRAMINGS = "linked | raw | lines | delimited:TEXT | length-prefixed[:SIZE[:little]] | fixed-size:N"
+
+
+class FormatName(enum.StrEnum):
+    """The formats a shell can speak."""
+
+    bytes = "bytes"
+    json = "json"
+    msgpack = "msgpack"
+
+
+AddressArgument = Annotated[
+    str, typer.Argument(metavar="ADDRESS", help="tcp://HOST:PORT or unix:///PATH.", show_default=False)
+]
+FormatOption = Annotated[
+    FormatName,
+    typer.Option(
+        "--format",
+        "-f",
+        help="What a message is. json and msgpack are written as JSON here, one message a line.",
+    ),
+]
+FramingOption = Annotated[
+    str,
+    typer.Option(
+        "--framing",
+        "-F",
+        metavar="FRAMING",
+        help=f"How messages are told apart: {FRAMINGS}. All but linked speak to anything with a socket.",
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]
+NoNewlineOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-newline", "-n", help="Write no newline after a message of bytes (as always with raw)."
+    ),
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Listen where other machines can reach it, unprotected.")
+]
+
+
+def format_of(name: FormatName) -> Any:
+    """The format of that name."""
+    return {"bytes": Bytes, "json": Json, "msgpack": MsgPack}[name.value]()
+
+
+def framing_of(text: str) -> Framing:
+    """The framing that ``--framing`` says, such as ``"length-prefixed:2:little"``."""
+    name, _, rest = text.partition(":")
+    make = _MAKERS.get(name)
+    if make is None:
+        raise WrongUse(f"--framing {text}: there is no framing {name!r}; known are {FRAMINGS}")
+    try:
+        return make(rest)
+    except ValueError as error:
+        raise WrongUse(f"--framing {text}: {error}") from error
+
+
+def check_fits(framing: Framing, format: FormatName) -> None:
+    """`WrongUse` for what would fall apart on the wire."""
+    if isinstance(framing, Raw) and format is not FormatName.bytes:
+        raise WrongUse(
+            f"--framing raw has no message borders, as --format {format.value} needs them: say lines, perhaps"
+        )
+
+
+def _bare(kind: type[Framing]) -> Callable[[str], Framing]:
+    def make(rest: str) -> Framing:
+        if rest:
+            raise ValueError(f"nothing goes behind the name, and {rest!r} was there")
+        return kind()
+
+    return make
+
+
+def _delimited(rest: str) -> Framing:
+    r"""``\n``, ``\r``, ``\t``, ``\0`` and ``\xFF`` mean the bytes they mean in Python."""
+    text = rest.encode("utf-8").decode("latin-1")
+    return Delimited(text.encode("latin-1").decode("unicode_escape").encode("latin-1"))
+
+
+def _length_prefixed(rest: str) -> Framing:
+    size, _, order = rest.partition(":")
+    if order not in ("", "big", "little"):
+        raise ValueError(f"the byte order is big or little, not {order!r}")
+    return LengthPrefixed(_whole(size or "4"), "little" if order == "little" else "big")
+
+
+def _fixed_size(rest: str) -> Framing:
+    return FixedSize(_whole(rest))
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"a number of bytes is needed, not {text!r}")
+    return int(text)
+
+
+_MAKERS: dict[str, Callable[[str], Framing]] = {
+    "linked": _bare(Linked),
+    "raw": _bare(Raw),
+    "lines": _bare(Lines),
+    "delimited": _delimited,
+    "length-prefixed": _length_prefixed,
+    "fixed-size": _fixed_size,
+}

@@ -1,0 +1,163 @@
+"""``linkbox send``: push the lines of a file, or of stdin, to a ServerP2M."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from time import monotonic
+from typing import Annotated, Any, BinaryIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from linkbox import ClientP2M, FixedSize, Framing, Raw, Receipt, Stage
+from linkbox.cli.options import (
+    AddressArgument,
+    FormatName,
+    FormatOption,
+    FramingOption,
+    QuietOption,
+    check_fits,
+    format_of,
+    framing_of,
+)
+from linkbox.cli.status import WrongUse, exit_status, say
+from linkbox.cli.text import PIECE, lines_of, name_of, open_input, parse, pieces_of
+
+FOR_EVER = 1e9
+"""Seconds: the connection of a stream stays, however long its next line takes."""
+
+
+def send(
+    address: AddressArgument,
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="What to send; - is stdin.")] = "-",
+    format: FormatOption = FormatName.bytes,
+    framing: FramingOption = "linked",
+    chunks: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="A message is N bytes, not a line.")
+    ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="The file is one message.")] = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
+    ] = 10.0,
+    quiet: QuietOption = False,
+) -> None:
+    """Send each line as a message to a p2m server, and wait until it has them all.
+
+    With --framing raw, what is sent is the file as it is; with fixed-size:N, pieces of N bytes.
+    """
+    with exit_status(quiet):
+        wire = framing_of(framing)
+        check_fits(wire, format)
+        cut = _cut(format, wire, chunks, whole)
+        with open_input(file) as source:
+            if file == "-" and source.isatty():
+                say("a line is a message; Ctrl-D ends", quiet)
+            sender = Sender(source, name_of(file), format, wire, cut)
+            began = monotonic()
+            client = ClientP2M[Any](
+                address,
+                format_of(format),
+                framing=wire,
+                connect_timeout=timeout,
+                blocking=sender.is_file,
+                linger=0.0 if sender.is_file else FOR_EVER,
+            )
+            with client:
+                count = sender.run(client, quiet)
+        done = "acknowledged" if wire.linked else "handed to the network"
+        say(
+            f"{count} message{'' if count == 1 else 's'} {done} in {monotonic() - began:.2f} s",
+            quiet,
+        )
+        if sender.error is not None:
+            raise sender.error
+
+
+def _cut(format: FormatName, framing: Framing, chunks: int | None, whole: bool) -> int:
+    """How to cut the input: bytes a message, 0 for lines, -1 for not at all."""
+    if whole and chunks is not None:
+        raise WrongUse("--chunks or --whole, not both")
+    if chunks is not None and format is not FormatName.bytes:
+        raise WrongUse(f"--chunks cuts bytes: --format {format.value} needs lines, or --whole")
+    if whole:
+        return -1
+    if chunks is not None:
+        return chunks
+    if isinstance(framing, Raw):
+        return PIECE
+    return framing.size if isinstance(framing, FixedSize) and format is FormatName.bytes else 0
+
+
+class Sender:
+    """Sends what is in a file."""
+
+    def __init__(self, source: BinaryIO, name: str, format: FormatName, framing: Framing, cut: int) -> None:
+        self._source = source
+        self._name = name
+        self._format = format
+        self._framing = framing
+        self._cut = cut
+        info = os.fstat(source.fileno())
+        self.is_file = stat.S_ISREG(info.st_mode)
+        """A file is all there; a pipe or a terminal says what it says when it says it."""
+        self._size = info.st_size
+        self.error: WrongUse | None = None
+        """What was wrong in the input; all before it was sent."""
+
+    def run(self, client: ClientP2M[Any], quiet: bool) -> int:
+        """Send it all; returns how many messages that were."""
+        if not self.is_file:
+            return self._send_stream(client)
+        console = Console(stderr=True)
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        ) as progress:
+            task = progress.add_task(self._name, total=self._size)
+            return client.send_many(self._watched(progress, task))
+
+    def _watched(self, progress: Progress, task: Any) -> Iterator[Any]:
+        for number, message in enumerate(self._messages()):
+            yield message
+            if not number % 256:
+                progress.update(task, completed=self._source.tell())
+
+    def _messages(self) -> Iterator[Any]:
+        try:
+            if self._cut < 0:
+                yield parse(self._source.read(), self._format, self._name)
+            elif self._cut:
+                yield from pieces_of(self._source, self._cut)
+            else:
+                yield from lines_of(self._source, self._format, self._framing, self._name)
+        except WrongUse as error:
+            self.error = error
+
+    def _send_stream(self, client: ClientP2M[Any]) -> int:
+        """Each message at once. Failures are in the receipts, oldest first."""
+        last = Stage.RECEIVED if self._framing.linked else Stage.SENT
+        under_way: deque[Receipt] = deque()
+        count = 0
+        for message in self._messages():
+            under_way.append(client.send(message))
+            count += 1
+            while under_way and under_way[0].stage >= last:
+                _check(under_way.popleft())
+        client.flush()
+        for receipt in under_way:
+            _check(receipt)
+        return count
+
+
+def _check(receipt: Receipt) -> None:
+    if receipt.error is not None:
+        raise receipt.error

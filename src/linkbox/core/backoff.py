@@ -1,0 +1,44 @@
+"""How long a client waits before it tries again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential backoff with jitter, in seconds.
+
+    The first try after a drop is made at once, the n-th after that
+    ``initial * factor**(n-1)`` seconds later, never more than ``maximum``, each varied by up to
+    ``jitter`` of itself (so that a thousand clients do not come back in the same instant).
+    ``attempts=None`` goes on for ever; otherwise the peer is lost after that many in a row.
+    """
+
+    initial: float = 0.05
+    maximum: float = 5.0
+    factor: float = 2.0
+    jitter: float = 0.25
+    attempts: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.initial <= self.maximum:
+            raise ValueError(f"{self}: needs 0 < initial <= maximum")
+        if self.factor < 1 or not 0 <= self.jitter <= 1:
+            raise ValueError(f"{self}: needs factor >= 1 and jitter from 0 to 1")
+        if self.attempts is not None and self.attempts < 1:
+            raise ValueError(f"{self}: needs attempts >= 1, or None for no end")
+
+    def delay(self, failures: int, random: Callable[[], float]) -> float | None:
+        """Seconds to wait after that many failures in a row; None: give up.
+
+        ``random`` returns a number from 0 to 1.
+        """
+        if self.attempts is not None and failures >= self.attempts:
+            return None
+        if failures == 0:
+            return 0.0
+        # The exponent is capped: 2.0**1100 is an OverflowError after a long night offline.
+        base = min(self.maximum, self.initial * self.factor ** min(failures - 1, 64))
+        return base * (1 + self.jitter * (2 * random() - 1))

@@ -1,0 +1,599 @@
+"""The Linked wire: how frames are written, and how they are found again in a stream of bytes.
+
+**What a connection looks like.** Each side opens with the preface (8 bytes: `PREFACE` and a version), then
+sends frames and nothing else. A frame is a big-endian u32 (type in the top 8 bits, payload length in the
+low 24) and the payload. All numbers inside payloads are big-endian too.
+
+**This module knows shapes, not meanings.** It can tell that an ACK has 32 bytes of payload; it cannot tell
+whether an ACK is welcome now, nor whether a PART is the first of its message. That is the session's part.
+So `Decoder` hands out ``(type, payload)`` pairs with the payload untouched, and whoever knows what the frame
+is for calls the matching ``decode_…`` function, which checks the payload to the last byte.
+
+**Nothing is paid for before it is checked.** As soon as four bytes of a frame are there, its type and length
+are compared with one table (`MAXIMUM`; a stricter one before the handshake is over). A frame that is too
+long, or of an unknown type below 0x80, is a violation before one byte of its payload is kept. Unknown types
+from 0x80 up are room for growth: their payload is counted off and dropped.
+
+**What came before an error is still good.** TCP cuts the stream where it likes, so good frames and a bad one
+often arrive in one chunk. `Decoder.receive` therefore never raises: it returns the good frames, keeps the
+violation in ``error``, and returns nothing from then on. The caller handles the frames, then looks at
+``error``: in that order, so that the outcome does not depend on how the bytes were cut.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from itertools import accumulate, islice
+from struct import Struct, iter_unpack, pack, unpack_from
+from typing import Final
+
+from linkbox.errors import ProtocolViolation
+
+PREFACE: Final = b"\x89LKB\r\n\x1a"
+"""First seven bytes of a connection, both ways; the version follows. The first byte is no ASCII, and a line
+ending is in it, so that neither text nor a transfer that converts line endings can look like it."""
+
+VERSION: Final = 1  # of the wire that this library speaks
+
+# All in bytes. What is larger than the first three is sent in pieces.
+MAX_PIECE: Final = 1 << 20  # of a message in one DATA or PART frame
+MAX_BATCH: Final = 256 * 1024  # payload of a BATCH: count, lengths and bodies together
+MAX_ASK_PIECE: Final = 256 * 1024  # of a message in one ASK or ANSWER: asks take turns on a connection
+MAX_SMALL: Final = 4096  # payload of a handshake frame, and of those with texts (REJECT, FAIL, CANCEL)
+MAX_EARLY: Final = 64 * 1024  # whole frames that a client may send behind HELLO before it has seen WELCOME
+
+# Flags of ASK and ANSWER.
+MORE_OF_MESSAGE: Final = 1  # the next frame with this id goes on with the same message
+MORE_OF_ASK: Final = 2  # this message is not the last one of the ask, or of the answer
+HAS_DEADLINE: Final = 4  # ASK only: the time that is left follows; encode_ask sets it
+NO_MESSAGE: Final = 8  # ASK only: an ask of several messages is whole; this frame carries none
+
+_HEADER: Final = 4
+_MANY: Final = 4096  # messages that fits() looks at: as many small ones as a BATCH can hold
+_COLLECT: Final = 4096  # bytes; chunks below this are gathered instead of kept one by one
+_U32_MAX: Final = (1 << 32) - 1
+
+
+class Type(IntEnum):
+    """Every type of frame. Numbers below 0x80 that are not here are violations, others are skipped."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSE = 3
+    CHALLENGE = 4
+    PROOF = 5
+    DATA = 16
+    BATCH = 17
+    PART = 18
+    ACK = 19
+    ACK_NOW = 20
+    REJECT = 21
+    PING = 22
+    PONG = 23
+    ASK = 24
+    ANSWER = 25
+    FAIL = 26
+    CANCEL = 27
+    END = 28
+    END_ACK = 29
+    GOAWAY = 30
+    DROPPED = 31
+
+
+# The same as plain integers: comparing with a member of the enum costs several times as much.
+HELLO, WELCOME, REFUSE, CHALLENGE, PROOF = range(1, 6)
+DATA, BATCH, PART, ACK, ACK_NOW, REJECT, PING, PONG = range(16, 24)
+ASK, ANSWER, FAIL, CANCEL, END, END_ACK, GOAWAY, DROPPED = range(24, 32)
+
+_SKIPPED_FROM: Final = 0x80
+
+MAXIMUM: Final[dict[int, int]] = {
+    **dict.fromkeys((HELLO, WELCOME, REFUSE, CHALLENGE, PROOF, REJECT, FAIL, CANCEL), MAX_SMALL),
+    **dict.fromkeys((PING, PONG, END, END_ACK, GOAWAY), 8),
+    DROPPED: 16,
+    DATA: MAX_PIECE,
+    BATCH: MAX_BATCH,
+    PART: MAX_PIECE + 8,  # the first PART of a message says the total
+    ACK: 32,
+    ACK_NOW: 0,
+    ASK: MAX_ASK_PIECE + 13,  # id, flags, deadline
+    ANSWER: MAX_ASK_PIECE + 9,  # id, flags
+}
+"""Most bytes of payload for each type of frame."""
+
+# Indexed by the type byte, -1 for unknown types: one lookup and one comparison find everything unusual.
+_LIMITS: Final = tuple(MAXIMUM.get(type, -1) for type in range(256))
+_SMALL_LIMITS: Final = tuple(min(limit, MAX_SMALL) for limit in _LIMITS)
+
+_u32: Final = Struct(">I")
+_u64: Final = Struct(">Q")
+_number_frame: Final = Struct(">IQ")
+_ack_frame: Final = Struct(">IQQQQ")
+_ack: Final = Struct(">QQQQ")
+_pair: Final = Struct(">QQ")
+_ask_frame: Final = Struct(">IQB")
+_ask_frame_deadline: Final = Struct(">IQBI")
+_ask: Final = Struct(">QB")
+_texts: Final = Struct(">QH")
+
+
+def type_name(type: int) -> str:
+    """Name of a frame type for error texts and logs: ``"ACK"``, or ``"type 0x7f"`` for an unknown one."""
+    return Type(type).name if type in MAXIMUM else f"type 0x{type:02x}"
+
+
+def _violation(type: int, what: str) -> ProtocolViolation:
+    return ProtocolViolation(f"bad {type_name(type)} frame: {what}")
+
+
+# --- The preface ----------------------------------------------------------------------------------
+
+
+def preface() -> bytes:
+    """The eight bytes to send before anything else."""
+    return PREFACE + bytes((VERSION,))
+
+
+_HTTP: Final = b"GET ,POST ,PUT ,HEAD ,DELETE ,OPTIONS ,PATCH ,CONNECT ,TRACE ,PRI * HTTP".split(b",")
+
+# What else may knock at the port: how it begins, what it is, what to do about it. The first match counts.
+_STRANGERS: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"\x16\x03", "this looks like a TLS hello; use a tls:// address (ssl=…) on both sides, or on neither"),
+    (b"\x15\x03", "this looks like a TLS alert; the peer expects TLS: use a tls:// address (ssl=…)"),
+    *((method, "this looks like an HTTP request; this port does not speak HTTP") for method in _HTTP),
+    (b"HTTP/", "this looks like an HTTP response; there is a web server at that address"),
+    (b"SSH-", "this looks like an SSH server or client; is the port right?"),
+    (b"PROXY ", "this looks like a PROXY protocol header; switch it off in the load balancer"),
+    (b"\r\n\r\n\0\r\nQUIT\n", "this looks like a PROXY protocol header; switch it off in the load balancer"),
+    (PREFACE[:4], "this looks like a linkbox preface damaged by a conversion of line endings on the way"),
+    (b"\x09LKB", "this looks like a linkbox preface that lost the top bit of each byte on the way"),
+)
+
+
+def check_preface(buffer: bytes) -> int | None:
+    """Look at the first bytes of a connection: the peer's version, or None if more bytes are needed.
+
+    ``buffer`` is everything received so far; from eight bytes on there is an answer. The caller then gives
+    ``buffer[8:]`` to a `Decoder`, and compares the version with `VERSION`: another one is no error here, it
+    is to be refused politely. Raises `ProtocolViolation`, which says what the bytes look like instead, as
+    soon as they cannot become a preface.
+    """
+    start = buffer[: len(PREFACE)]
+    if start != PREFACE[: len(start)]:
+        raise ProtocolViolation(f"the peer does not speak the linkbox protocol: {_guess(buffer)}")
+    return buffer[len(PREFACE)] if len(buffer) > len(PREFACE) else None
+
+
+def _guess(buffer: bytes) -> str:
+    """What these first bytes of a stranger look like, and what could be done about it."""
+    shown = repr(bytes(buffer[:16]))
+    for begin, meaning in _STRANGERS:
+        if buffer.startswith(begin):
+            return f"{meaning} (it begins with {shown})"
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in buffer[:16]):
+        return f"this looks like text; did you mean framing=Lines()? (it begins with {shown})"
+    return f"it begins with {shown}; do both sides use the same framing?"
+
+
+# --- Encoding -------------------------------------------------------------------------------------
+
+
+def header(type: int, length: int) -> bytes:
+    """The four bytes before a payload of ``length`` bytes. ValueError if that is over the type's maximum."""
+    if length > MAXIMUM[type]:
+        raise _too_long(type, length)
+    return _u32.pack(type << 24 | length)
+
+
+def frame(type: int, payload: bytes = b"") -> bytes:
+    """A whole frame, ready to be written. ValueError if the payload is over the type's maximum."""
+    length = len(payload)
+    if length > MAXIMUM[type]:
+        raise _too_long(type, length)
+    return _u32.pack(type << 24 | length) + payload
+
+
+def _too_long(type: int, length: int) -> ValueError:
+    return ValueError(f"{type_name(type)} frame: {length} bytes of payload, at most {MAXIMUM[type]} allowed")
+
+
+def fits(payloads: Iterable[bytes], limit: int = MAX_BATCH) -> int:
+    """How many of the next messages fit one BATCH whose payload is at most ``limit`` bytes.
+
+    Looks at no more than 4096 of them, whatever is waiting. 0 means that the first one is too large for a
+    BATCH (or that there is none): send it as DATA, or in parts.
+    """
+    lengths = list(map(len, islice(payloads, _MANY)))
+    if sum(lengths) + 4 * len(lengths) + 4 <= limit:
+        return len(lengths)
+    sums = list(accumulate(lengths))
+    return bisect_right(range(len(sums)), limit, key=lambda index: sums[index] + 4 * index + 8)
+
+
+def encode_batch(payloads: Sequence[bytes]) -> bytes:
+    """One BATCH frame with all these messages, ready to be written.
+
+    Ask `fits` first: ValueError if there is none, or if they are more than one BATCH carries.
+    """
+    count = len(payloads)
+    bodies = b"".join(payloads)
+    length = 4 + 4 * count + len(bodies)
+    if length > MAX_BATCH or not count:
+        raise ValueError(f"BATCH frame: {count} messages, {length} bytes in all, 1 to {MAX_BATCH} allowed")
+    return pack(f">II{count}I", BATCH << 24 | length, count, *map(len, payloads)) + bodies
+
+
+def encode_first_part(total: int, body: bytes) -> bytes:
+    """The first PART of a message of ``total`` bytes. Further ones are ``frame(PART, body)``."""
+    return header(PART, 8 + len(body)) + _u64.pack(total) + body
+
+
+def encode_ack(received: int, taken: int, byte_limit: int, message_limit: int) -> bytes:
+    """An ACK frame. All four are counted from the beginning of the session, and never get smaller."""
+    return _ack_frame.pack(ACK << 24 | 32, received, taken, byte_limit, message_limit)
+
+
+def encode_number(type: int, number: int) -> bytes:
+    """A frame that carries one u64: PING, PONG, END, END_ACK, GOAWAY."""
+    return _number_frame.pack(type << 24 | 8, number)
+
+
+def encode_dropped(first: int, last: int) -> bytes:
+    """A DROPPED frame: the mailbox dropped these messages after they had been acknowledged."""
+    return frame(DROPPED, _pair.pack(first, last))
+
+
+def encode_ask(id: int, flags: int, deadline_ms: int | None, body: bytes) -> bytes:
+    """An ASK frame: a piece (at most `MAX_ASK_PIECE` bytes) of a message of the ask ``id``.
+
+    ``deadline_ms`` is the time that is left, in milliseconds (None: unlimited; more than 49 days count as
+    49 days, less than 0 as 0). The flag for it is set here.
+    """
+    if len(body) > MAX_ASK_PIECE:
+        raise ValueError(f"ASK frame: {len(body)} bytes of message, at most {MAX_ASK_PIECE} allowed")
+    if deadline_ms is None:
+        return _ask_frame.pack(ASK << 24 | 9 + len(body), id, flags) + body
+    left = min(max(deadline_ms, 0), _U32_MAX)
+    return _ask_frame_deadline.pack(ASK << 24 | 13 + len(body), id, flags | HAS_DEADLINE, left) + body
+
+
+def encode_answer(id: int, flags: int, body: bytes) -> bytes:
+    """An ANSWER frame: a piece (at most `MAX_ASK_PIECE` bytes) of the answer to the ask ``id``."""
+    if len(body) > MAX_ASK_PIECE:
+        raise ValueError(f"ANSWER frame: {len(body)} bytes of message, at most {MAX_ASK_PIECE} allowed")
+    return _ask_frame.pack(ANSWER << 24 | 9 + len(body), id, flags) + body
+
+
+def encode_reject(seq: int, code: str, reason: str) -> bytes:
+    """A REJECT frame: message ``seq`` is counted, but its receipt fails with ``code``. Long texts are cut."""
+    return _encode_texts(REJECT, seq, code, reason)
+
+
+def encode_fail(id: int, type: str, message: str) -> bytes:
+    """A FAIL frame: the ask ``id`` failed with an exception of that class and text. Long texts are cut."""
+    return _encode_texts(FAIL, id, type, message)
+
+
+def encode_cancel(id: int, reason: str) -> bytes:
+    """A CANCEL frame: nobody waits for the answer to the ask ``id`` any more. A long reason is cut."""
+    return frame(CANCEL, _u64.pack(id) + _cut(reason, MAX_SMALL - 8))
+
+
+def _encode_texts(type: int, number: int, short: str, long: str) -> bytes:
+    """u64 number, u16 length of the first text, first text, second text: REJECT and FAIL."""
+    first = _cut(short, 255)
+    return frame(type, _texts.pack(number, len(first)) + first + _cut(long, MAX_SMALL - 10 - len(first)))
+
+
+def _cut(text: str, limit: int) -> bytes:
+    """UTF-8, at most ``limit`` bytes, no half character at the end; lone surrogates are escaped."""
+    encoded = text[:limit].encode("utf-8", "backslashreplace")
+    if len(encoded) <= limit:
+        return encoded
+    return encoded[:limit].decode("utf-8", "ignore").encode()
+
+
+# --- Decoding of payloads -------------------------------------------------------------------------
+
+
+def decode_batch(payload: bytes) -> list[bytes]:
+    """The messages of a BATCH, in order: at least one. `ProtocolViolation` if lengths do not add up."""
+    size = len(payload)
+    if size < 4:
+        raise _violation(BATCH, f"{size} bytes of payload, at least 4 needed for the count")
+    count = _u32.unpack_from(payload)[0]
+    if not count:
+        raise _violation(BATCH, "it holds no messages")
+    start = 4 + 4 * count
+    if start > size:
+        raise _violation(BATCH, f"{count} lengths need {4 * count} bytes, {size - 4} are there")
+    lengths = unpack_from(f">{count}I", payload, 4)
+    if start + sum(lengths) != size:
+        raise _violation(BATCH, f"the {count} messages have {sum(lengths)} bytes, {size - start} are there")
+    first = lengths[0]
+    if count > 8 and first and lengths.count(first) == count:
+        # All of one size, as with samples of a device: struct cuts them half as fast again.
+        return [body for (body,) in iter_unpack(f"{first}s", memoryview(payload)[start:])]
+    bodies = []
+    for length in lengths:
+        end = start + length
+        bodies.append(payload[start:end])
+        start = end
+    return bodies
+
+
+def decode_dropped(payload: bytes) -> tuple[int, int]:
+    """``(first, last)``: acknowledged messages that a full mailbox dropped before they were taken."""
+    if len(payload) != 16:
+        raise _violation(DROPPED, f"{len(payload)} bytes of payload, must be 16")
+    first, last = _pair.unpack(payload)
+    if first > last:
+        raise _violation(DROPPED, f"it says from {first} to {last}")
+    return first, last
+
+
+def decode_first_part(payload: bytes) -> tuple[int, bytes]:
+    """Total size of the message in bytes, and its first piece. Check the total before anything is kept."""
+    if len(payload) < 8:
+        raise _violation(
+            PART, f"{len(payload)} bytes of payload, at least 8 needed in the first of a message"
+        )
+    total: int = _u64.unpack_from(payload)[0]
+    if len(payload) - 8 > total:
+        raise _violation(PART, f"{len(payload) - 8} bytes of a message that has {total} in all")
+    return total, payload[8:]
+
+
+def decode_ack(payload: bytes) -> tuple[int, int, int, int]:
+    """``(received, taken, byte_limit, message_limit)``, all counted from the beginning of the session."""
+    if len(payload) != 32:
+        raise _violation(ACK, f"{len(payload)} bytes of payload, must be 32")
+    return _ack.unpack(payload)
+
+
+def decode_number(type: int, payload: bytes) -> int:
+    """The u64 of a PING, PONG, END, END_ACK or GOAWAY."""
+    if len(payload) != 8:
+        raise _violation(type, f"{len(payload)} bytes of payload, must be 8")
+    number: int = _u64.unpack(payload)[0]
+    return number
+
+
+def decode_ask(payload: bytes) -> tuple[int, int, int | None, bytes]:
+    """``(id, flags, deadline_ms, body)``; the deadline is None when the asker set none."""
+    id, flags = _id_and_flags(ASK, payload, MORE_OF_MESSAGE | MORE_OF_ASK | HAS_DEADLINE | NO_MESSAGE)
+    if not flags & HAS_DEADLINE:
+        return id, flags, None, payload[9:]
+    if len(payload) < 13:
+        raise _violation(ASK, f"{len(payload)} bytes of payload, at least 13 needed with a deadline")
+    return id, flags, _u32.unpack_from(payload, 9)[0], payload[13:]
+
+
+def decode_answer(payload: bytes) -> tuple[int, int, bytes]:
+    """``(id, flags, body)``."""
+    id, flags = _id_and_flags(ANSWER, payload, MORE_OF_MESSAGE | MORE_OF_ASK)
+    return id, flags, payload[9:]
+
+
+def _id_and_flags(type: int, payload: bytes, known: int) -> tuple[int, int]:
+    if len(payload) < 9:
+        raise _violation(type, f"{len(payload)} bytes of payload, at least 9 needed")
+    id, flags = _ask.unpack_from(payload)
+    if flags & ~known:
+        raise _violation(type, f"unknown flags 0x{flags & ~known:02x}")
+    return id, flags
+
+
+def decode_reject(payload: bytes) -> tuple[int, str, str]:
+    """``(seq, code, reason)``."""
+    return _decode_texts(REJECT, payload)
+
+
+def decode_fail(payload: bytes) -> tuple[int, str, str]:
+    """``(id, type, message)``: the class name of the exception, and its text."""
+    return _decode_texts(FAIL, payload)
+
+
+def decode_cancel(payload: bytes) -> tuple[int, str]:
+    """``(id, reason)``."""
+    if len(payload) < 8:
+        raise _violation(CANCEL, f"{len(payload)} bytes of payload, at least 8 needed")
+    return _u64.unpack_from(payload)[0], _text(CANCEL, payload[8:])
+
+
+def _decode_texts(type: int, payload: bytes) -> tuple[int, str, str]:
+    if len(payload) < 10:
+        raise _violation(type, f"{len(payload)} bytes of payload, at least 10 needed")
+    number, length = _texts.unpack_from(payload)
+    if 10 + length > len(payload):
+        raise _violation(type, f"the first text has {length} bytes, {len(payload) - 10} are there")
+    return number, _text(type, payload[10 : 10 + length]), _text(type, payload[10 + length :])
+
+
+def _text(type: int, encoded: bytes) -> str:
+    try:
+        return encoded.decode()
+    except UnicodeDecodeError as error:
+        raise _violation(type, f"a text is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+# --- Decoding of the stream -----------------------------------------------------------------------
+
+
+class Pile:
+    """Bytes that wait for the rest: kept in the pieces they came in, joined once.
+
+    Small pieces are gathered, or a peer that dribbles two bytes at a time would cost twenty times what it
+    sent. ``size`` is the number of bytes held.
+    """
+
+    __slots__ = ("_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | bytearray | memoryview] = []
+        self.size = 0
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Keep ``data``, which must not change any more."""
+        self.size += len(data)
+        if len(data) >= _COLLECT:
+            self._pieces.append(data)
+        elif self._pieces and isinstance(last := self._pieces[-1], bytearray):
+            last += data
+        else:
+            self._pieces.append(bytearray(data))
+
+    def add_rest(self, data: bytes, start: int) -> None:
+        """Keep ``data[start:]``, without a copy if that is most of it (a view keeps all of it alive)."""
+        self.add(memoryview(data)[start:] if start < len(data) // 2 else data[start:])
+
+    def take(self) -> bytes:
+        """Everything, in order; nothing is held afterwards."""
+        joined = b"".join(self._pieces)
+        self._pieces.clear()
+        self.size = 0
+        return joined
+
+
+class Decoder:
+    """Finds frames in a stream of bytes, however TCP has cut it.
+
+    ``small=True`` (before the handshake is over): no frame may have more than `MAX_SMALL` bytes, and the
+    decoder stops behind HELLO and behind WELCOME. What follows is held unread, up to `MAX_EARLY` bytes.
+    Once the handshake is settled set ``small = False`` and call ``receive(b"")`` to get what was held; to go
+    on reading with the strict limits instead (PROOF after HELLO), call `proceed`, then ``receive(b"")``.
+
+    ``error`` is None, or the violation that stands behind the frames returned so far: look at it after
+    handling them. From then on `receive` returns nothing. ``missing`` is how many bytes complete the frame
+    under way, 0 if there is none: a good size for the next read.
+    """
+
+    __slots__ = ("_busy", "_head", "_pile", "_skip", "_stopped", "_type", "error", "missing", "small")
+
+    def __init__(self, small: bool = False) -> None:
+        self.small = small
+        self.error: ProtocolViolation | None = None
+        self.missing = 0
+        self._type = 0  # of the frame under way
+        self._pile = Pile()  # its bytes so far; or, when stopped, what is not to be read yet
+        self._head = b""  # up to three bytes of a header
+        self._skip = 0  # bytes of an unknown frame that are still to be dropped
+        self._stopped = False  # behind HELLO or WELCOME
+        self._busy = False  # is anything left over? One question for the fast way through
+
+    @property
+    def buffered(self) -> int:
+        """Bytes held in memory: an unfinished frame, or what waits for the end of the handshake."""
+        return len(self._head) + self._pile.size
+
+    def proceed(self) -> None:
+        """Stop holding, though ``small`` stays; you must now call ``receive(b"")``."""
+        self._stopped = False
+
+    def receive(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The frames that are complete now, as ``(type, payload)``, in order; keeps the rest.
+
+        Never raises. You must now handle the frames, and then look at ``error``.
+        """
+        frames: list[tuple[int, bytes]] = []
+        position = 0
+        if self._busy:
+            data, position = self._carry_on(data, frames)
+        size = len(data)
+        limits = _SMALL_LIMITS if self.small else _LIMITS
+        unpack = _u32.unpack_from
+        while size - position >= _HEADER:
+            word = unpack(data, position)[0]
+            position += _HEADER
+            type = word >> 24
+            length = word & 0xFFFFFF
+            if length > limits[type]:
+                position = self._unusual(type, length, data, position)
+                continue
+            end = position + length
+            if end > size:
+                self._type = type
+                self.missing = end - size
+                self._pile.add_rest(data, position)
+                self._busy = True
+                return frames
+            frames.append((type, data[position:end]))
+            position = end
+            if type <= WELCOME and self.small:
+                self._stop(data[position:])
+                return frames
+        if position < size:
+            self._head = data[position:]
+            self._busy = True
+        return frames
+
+    def _carry_on(self, data: bytes, frames: list[tuple[int, bytes]]) -> tuple[bytes, int]:
+        """Use what was left over last time: the bytes to decode now, and where to begin in them."""
+        if self.error:
+            return b"", 0
+        if self._stopped and self.small:
+            self._hold(data)
+            return b"", 0
+        self._busy = self._stopped = False
+        if self.missing:
+            return data, self._fill(data, frames)
+        if self._pile.size:
+            self._pile.add(data)
+            return self._pile.take(), 0
+        if self._head:
+            data = self._head + data
+            self._head = b""
+            return data, 0
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        self._busy = self._skip > 0
+        return data, skipped
+
+    def _fill(self, data: bytes, frames: list[tuple[int, bytes]]) -> int:
+        """Add to the frame under way; where the next one begins in ``data``."""
+        missing = self.missing
+        if len(data) < missing:
+            self._pile.add(data)
+            self.missing = missing - len(data)
+            self._busy = True
+            return len(data)
+        self._pile.add(memoryview(data)[:missing])
+        self.missing = 0
+        frames.append((self._type, self._pile.take()))
+        if self._type <= WELCOME and self.small:
+            self._stop(data[missing:])
+            return len(data)
+        return missing
+
+    def _unusual(self, type: int, length: int, data: bytes, position: int) -> int:
+        """A frame over its limit: skip it, or note the violation. Where to go on in ``data``."""
+        if type >= _SKIPPED_FROM and (length <= MAX_SMALL or not self.small):
+            there = min(length, len(data) - position)
+            self._skip = length - there
+            self._busy = self._skip > 0
+            return position + there
+        self._busy = True
+        if type not in MAXIMUM and type < _SKIPPED_FROM:
+            self.error = _violation(type, "there is no such type in this version of the protocol")
+        else:
+            allowed = MAXIMUM.get(type, MAX_SMALL)
+            when = ""
+            if self.small and allowed >= MAX_SMALL:
+                allowed, when = MAX_SMALL, " before the handshake is over"
+            self.error = _violation(type, f"{length} bytes of payload, at most {allowed} allowed{when}")
+        return len(data)
+
+    def _stop(self, rest: bytes) -> None:
+        """Behind HELLO or WELCOME: what follows waits."""
+        self._busy = self._stopped = True
+        self._hold(rest)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep bytes unread until the handshake is settled."""
+        if self._pile.size + len(data) > MAX_EARLY + _HEADER:
+            self._pile.take()
+            self.error = ProtocolViolation(f"more than {MAX_EARLY} bytes came before the handshake was over")
+        elif data:
+            self._pile.add(data)

@@ -1,0 +1,117 @@
+"""What both ends tell each other before anything else: HELLO, WELCOME, REFUSE.
+
+Each is a small JSON object. Unknown keys are ignored, so that either end may be newer.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from linkbox.core import frames
+from linkbox.errors import AuthenticationFailed, LinkError, PeerLost, ProtocolViolation, Refused
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """The client's first frame."""
+
+    pattern: str
+    format: str
+    name: str
+    session: str
+    """Chosen by the client, 32 hexadecimal digits."""
+    epoch: int
+    """Counts the connections of this session; the newest wins."""
+    credit: tuple[int, int]
+    """Bytes and units the client takes in."""
+    message: int
+    """Largest message the client takes in."""
+    received: int = 0
+    """Units that arrived here so far: the server goes on after that."""
+    resumes: bool = True
+    """Will it come back when the connection breaks?"""
+    born: int = 1
+    """The epoch in which the session began that the client means: see `Welcome.born`."""
+    age: float = 0.0
+    """Seconds since its first connection was tried, counted after the server's preface was received; 0 in
+    a first attempt. So the first attempt was no earlier than this connection's start minus the age."""
+    incarnation: str = ""
+    """The server's life in which this session began, if it has."""
+    features: tuple[str, ...] = ()
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """The server's yes."""
+
+    name: str
+    incarnation: str
+    """Fresh at each start of a server without a store."""
+    credit: tuple[int, int]
+    message: int
+    received: int = 0
+    resumed: bool = False
+    """Does the server know this session, and go on with it?"""
+    born: int = 1
+    """The epoch in which the server's session began. A server that had to begin anew, and whose welcome
+    was lost, would else be taken for the one that knew the session from its beginning."""
+    is_new: bool = False
+    """Has the server surely never had this session? Then nothing of it is in doubt."""
+    features: tuple[str, ...] = ()
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """The server's no."""
+
+    code: str
+    reason: str
+    supported: tuple[int, ...] = (frames.VERSION,)
+
+
+_TYPES: dict[int, type] = {frames.HELLO: Hello, frames.WELCOME: Welcome, frames.REFUSE: Refuse}
+_KINDS = {value: key for key, value in _TYPES.items()}
+_encoder = msgspec.json.Encoder()
+_decoders: dict[int, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(type) for kind, type in _TYPES.items()
+}
+_NAME_CHARACTERS = 256
+_SESSION = re.compile("[0-9a-f]{32}")
+
+
+def encode(message: Hello | Welcome | Refuse) -> bytes:
+    """The whole frame."""
+    return frames.frame(_KINDS[type(message)], _encoder.encode(message))
+
+
+def decode(kind: int, payload: bytes) -> Hello | Welcome | Refuse:
+    """The message in a HELLO, WELCOME or REFUSE frame. Raises `ProtocolViolation`."""
+    try:
+        message: Hello | Welcome | Refuse = _decoders[kind].decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolViolation(f"{frames.Type(kind).name}: {error}") from error
+    if not isinstance(message, Refuse):
+        _check(message, frames.Type(kind).name)
+    return message
+
+
+def _check(message: Hello | Welcome, which: str) -> None:
+    bad = (
+        len(message.name) > _NAME_CHARACTERS
+        or message.message < 1
+        or min(*message.credit, message.received) < 0
+    )
+    if isinstance(message, Hello):
+        bad = bad or not _SESSION.fullmatch(message.session) or message.epoch < 1
+    if bad:
+        raise ProtocolViolation(f"{which}: name, session, epoch, credit, message or received is out of range")
+
+
+def refusal(message: Refuse, address: str) -> LinkError:
+    """The error for a refusal that was received; in the middle of a conversation it is the end of it."""
+    if message.code == "disconnected":
+        return PeerLost(f"{address} disconnected this end: {message.reason}")
+    text = f"{address} refused: {message.reason}"
+    if message.code == "authentication":
+        return AuthenticationFailed(text)
+    return Refused(text, message.code)

@@ -1,0 +1,438 @@
+"""One connection that speaks the Linked wire. The pages of link.py hold here too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from linkbox.core import frames, handshake
+from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
+from linkbox.core.session import BATCH_BODIES, EARLY_BYTES, Delivery, Piece, Session
+from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
+from linkbox.limits import Limits
+
+JOINED = 16 * 1024
+"""A payload up to this size is copied behind its header; a longer one is written from where it is."""
+
+
+class LinkedLink(Link):
+    """A connection that speaks the Linked wire."""
+
+    def __init__(
+        self, hub: Any, address: str, limits: Limits, now: float, session: Session | None = None
+    ) -> None:
+        super().__init__(hub, address, limits, now)
+        self.decoder = frames.Decoder(small=True)
+        self.greeting = b""
+        self.greeted = False
+        self.control: list[Buffer] = [frames.preface()]
+        self.is_client = session is not None
+        self.sent_before = 0 if session is None else session.sent
+        """Units that older connections have carried."""
+        self.hello_waits = False
+        """Is HELLO to be said only when the server's preface is there?"""
+        self.early = False
+        """May messages be written before the welcome?"""
+        self.end_told = False
+        """Has END_ACK been written?"""
+        self.draining = 0
+        if session is not None:
+            self.session = session
+            self.early = session.epoch == 1  # later, the server may know the session from the first
+
+    # -- receiving ----------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now: float) -> list[Arrival]:
+        """Bytes from the peer. Decode what is returned, then call ``hub.deliver`` for each, in order."""
+        self.heard_at = now
+        self.pinged_at = None
+        if self.state is State.CLOSING:
+            self._drain(data)
+            return []
+        if not self.greeted:
+            data = self._greet(data)
+        small = self.decoder.small
+        try:
+            moved = self._handle(self.decoder.receive(data), now)
+            if small and not self.decoder.small:  # What came right behind the handshake was held back.
+                moved = self._handle(self.decoder.receive(b""), now) or moved
+            if self.decoder.error is not None:
+                raise self.decoder.error
+        except ProtocolViolation as error:
+            moved = False
+            self._violated(error, now)
+        self._fed(self.decoder.buffered, moved, now)
+        arrivals = self.arrivals
+        if arrivals:
+            self.arrivals = []
+        return arrivals
+
+    def _handle(self, found: list[tuple[int, bytes]], now: float) -> bool:
+        for kind, payload in found:
+            if kind == frames.DATA:
+                self._on_message(payload)
+            else:
+                self._HANDLERS[kind](self, payload, now)
+                if self.state is not State.OPEN:
+                    break
+        return bool(found)
+
+    def _greet(self, data: bytes) -> bytes:
+        """The preface; returns what follows it."""
+        data = self.greeting + data
+        try:
+            version = frames.check_preface(data)
+        except ProtocolViolation as error:
+            self.hub.on_stranger(self, error)
+            self.abort(error)
+            return b""
+        if version is None:
+            self.greeting = data
+            return b""
+        self.greeted, self.greeting = True, b""
+        if self.is_client:
+            self.hub.on_greeted(self, self.heard_at)
+        if version != frames.VERSION and not self.is_client:  # a client reads the server's REFUSE behind it
+            text = f"protocol version {version} is not spoken here, only {frames.VERSION}"
+            self.refuse("version", text, self.heard_at)
+            return b""
+        return data[8:]
+
+    def _violated(self, error: ProtocolViolation, now: float) -> None:
+        error = ProtocolViolation(f"{self.address} broke the protocol: {error}")
+        if self.state is State.GREETING and not self.is_client:
+            self.refuse("protocol", str(error), now)
+        else:
+            self.abort(error)
+
+    def _drain(self, data: bytes) -> None:
+        """After a refusal: read what comes, so that the refusal arrives; but not for ever."""
+        self.draining += len(data)
+        if self.session is None and self.draining > EARLY_BYTES:
+            self.abort(None)
+
+    def receive_eof(self, now: float) -> list[Arrival]:
+        """The peer will send nothing more. Returns what its last bytes brought: here, nothing."""
+        self.eof = True
+        session = self.session
+        if self.state is State.CLOSING:
+            self.abort(None)
+        elif session is None or session.peer_end is None:
+            self.abort(PeerLost(f"{self.address} closed the connection without an END"))
+        else:
+            self.settle_eof(now)
+        return []
+
+    def settle_eof(self, now: float) -> None:
+        session = self.session
+        if session is None or session.source.processed < (session.peer_end or 0):
+            return  # What came before the END is still being decoded.
+        if self.hub.is_finished(session):
+            self.close_soon(now)
+        else:
+            self.abort(PeerLost(f"{self.address} closed the connection before the END was confirmed"))
+
+    def _on_hello(self, payload: bytes, now: float) -> None:
+        message = handshake.decode(frames.HELLO, payload)
+        if self.is_client or self.session is not None:
+            raise ProtocolViolation("a HELLO that is out of place")
+        self.hub.on_hello(self, message, now)
+
+    def _on_welcome(self, payload: bytes, now: float) -> None:
+        message = handshake.decode(frames.WELCOME, payload)
+        if not self.is_client or self.state is not State.GREETING:
+            raise ProtocolViolation("a WELCOME that is out of place")
+        self.hub.on_welcome(self, message, now)
+
+    def _on_refuse(self, payload: bytes, now: float) -> None:
+        message = handshake.decode(frames.REFUSE, payload)
+        assert isinstance(message, handshake.Refuse)
+        if not self.is_client:
+            raise ProtocolViolation("a REFUSE that is out of place")
+        self.hub.on_refuse(self, message, now)
+        self.abort(handshake.refusal(message, self.address))
+
+    def open(self, session: Session, now: float) -> None:
+        """Welcomed: the session's messages flow."""
+        self.session = session
+        self.state = State.OPEN
+        self.decoder.small = False
+        if session.arrived:  # what was acknowledged on an older connection may never have got there
+            session.ack_owed = 2
+            session.untold = session.drops[:]
+            self.control += session.refusals
+        if session.box.waiters and session.held:  # and who waits for a receipt asks again
+            self.control.append(frames.frame(frames.ACK_NOW))
+        self.hub.schedule(self, self._silence_deadline())
+
+    def refuse(self, code: str, reason: str, now: float) -> None:
+        """Say no, and close."""
+        self.control.append(handshake.encode(handshake.Refuse(code, reason[:1000])))
+        self.error = ProtocolViolation(reason)
+        self.close_soon(now)
+        self.hub.dirty.append(self)
+
+    def _on_message(self, payload: bytes) -> None:
+        session = self._opened()
+        size = len(payload)
+        session.on_units(1, size, size)
+        if session.assembly:
+            self._arrive(session, [session.assembled(payload)])
+            self.arrivals[-1].has_errors = True
+        elif size > session.limits.message:
+            text = f"a message of {size} bytes; this end takes at most {session.limits.message}"
+            self._arrive(session, [TooLarge(text)])
+            self.arrivals[-1].has_errors = True
+        else:
+            self._arrive(session, [payload])
+
+    def _opened(self) -> Session:
+        if self.state is not State.OPEN or self.session is None:
+            raise ProtocolViolation("messages before the handshake was done")
+        if self.session.peer_end is not None:
+            raise ProtocolViolation("messages after END")
+        return self.session
+
+    def _arrive(self, session: Session, payloads: list[Any]) -> None:
+        arrivals = self.arrivals
+        if arrivals and arrivals[-1].ask is None and arrivals[-1].last + len(payloads) == session.arrived:
+            arrivals[-1].payloads += payloads
+            arrivals[-1].last = session.arrived
+        else:
+            arrivals.append(Arrival(session, payloads, session.arrived))
+
+    def _on_batch(self, payload: bytes, now: float) -> None:
+        session = self._opened()
+        payloads: list[Any] = frames.decode_batch(payload)
+        if session.assembly:
+            raise ProtocolViolation("BATCH inside a parted message")
+        count = len(payloads)
+        session.on_units(count, len(payload) - 4 - 4 * count, len(payloads[-1]))
+        limit = session.limits.message
+        if limit < BATCH_BODIES * 2:
+            text = f"a message over the {limit} bytes that this end takes"
+            payloads = [each if len(each) <= limit else TooLarge(text) for each in payloads]
+            self._arrive(session, payloads)
+            self.arrivals[-1].has_errors = True
+        else:
+            self._arrive(session, payloads)
+
+    def _on_part(self, payload: bytes, now: float) -> None:
+        session = self._opened()
+        if session.assembly:
+            session.on_units(1, len(payload), len(payload))
+            session.on_part(payload)
+        else:
+            total, body = frames.decode_first_part(payload)
+            session.on_units(1, len(body), len(body))
+            session.on_first_part(total, body)
+        session.owe_ack(1)
+
+    def _on_ack(self, payload: bytes, now: float) -> None:
+        session = self._session()
+        self.hub.on_acked(session, session.on_ack(*frames.decode_ack(payload)))
+
+    def _session(self) -> Session:
+        if self.state is not State.OPEN or self.session is None:
+            raise ProtocolViolation("frames before the handshake was done")
+        return self.session
+
+    def _on_ack_now(self, payload: bytes, now: float) -> None:
+        self._session().on_ack_now()
+
+    def _on_reject(self, payload: bytes, now: float) -> None:
+        session = self._session()
+        number, code, reason = frames.decode_reject(payload)
+        error = REJECTIONS.get(code, DecodeError)(f"{session.peer} rejected the message: {reason}")
+        delivery = session.on_reject(number, error)
+        if delivery is not None:
+            self.hub.on_delivery_failed(session, delivery)
+
+    def _on_dropped(self, payload: bytes, now: float) -> None:
+        self._session().on_dropped(*frames.decode_dropped(payload))
+
+    def _on_ping(self, payload: bytes, now: float) -> None:
+        if len(self.control) >= self.limits.control_frames:
+            raise ProtocolViolation(f"more than {self.limits.control_frames} unanswered PINGs")
+        self.control.append(frames.encode_number(frames.PONG, frames.decode_number(frames.PING, payload)))
+        self.hub.dirty.append(self)
+
+    def _on_pong(self, payload: bytes, now: float) -> None:
+        self.round_trip = max(0.0, now - frames.decode_number(frames.PONG, payload) / 1e6)
+
+    def _on_end(self, payload: bytes, now: float) -> None:
+        session = self._opened()
+        last = frames.decode_number(frames.END, payload)
+        if last != session.arrived or session.assembly:
+            raise ProtocolViolation(f"END after unit {last}; {session.arrived} have arrived")
+        session.peer_end = last
+        self.hub.check_end(session)
+
+    def _on_end_ack(self, payload: bytes, now: float) -> None:
+        session = self._session()
+        last = frames.decode_number(frames.END_ACK, payload)
+        if not session.end_sent or last != session.sent:
+            raise ProtocolViolation(f"END_ACK of unit {last}; {session.sent} have been sent")
+        session.end_acked = True
+        self.hub.on_end_acked(session, session.forget(last))
+
+    def _on_goaway(self, payload: bytes, now: float) -> None:
+        session = self._session()
+        self.hub.on_goaway(self, session, frames.decode_number(frames.GOAWAY, payload))
+
+    def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:
+        session = self._opened()
+        # What an ask's frame weighs is its message, as in `Session.send_frame`.
+        arrival = self.hub.asks.on_frame(session, kind, payload, now)
+        # Also what brings no message has to be counted as processed, in its turn.
+        self.arrivals.append(arrival or Arrival(session, [], session.arrived))
+        session.owe_ack(1)
+
+    _HANDLERS: ClassVar[dict[int, Callable[[Any, bytes, float], None]]] = {
+        frames.HELLO: _on_hello,
+        frames.WELCOME: _on_welcome,
+        frames.REFUSE: _on_refuse,
+        frames.BATCH: _on_batch,
+        frames.PART: _on_part,
+        frames.ACK: _on_ack,
+        frames.ACK_NOW: _on_ack_now,
+        frames.REJECT: _on_reject,
+        frames.DROPPED: _on_dropped,
+        frames.PING: _on_ping,
+        frames.PONG: _on_pong,
+        frames.END: _on_end,
+        frames.END_ACK: _on_end_ack,
+        frames.GOAWAY: _on_goaway,
+        frames.ASK: lambda link, payload, now: link._on_ask_frame(frames.ASK, payload, now),
+        frames.ANSWER: lambda link, payload, now: link._on_ask_frame(frames.ANSWER, payload, now),
+        frames.FAIL: lambda link, payload, now: link._on_ask_frame(frames.FAIL, payload, now),
+        frames.CANCEL: lambda link, payload, now: link._on_ask_frame(frames.CANCEL, payload, now),
+    }
+
+    # -- sending ------------------------------------------------------------------------------------
+
+    def data_to_send(self, now: float) -> list[Buffer]:
+        """What to write now, in order; call again once it is written. Empty: nothing for now."""
+        if self.shut:
+            return []
+        out, self.control = self.control, []
+        session = self.session
+        if session is None or session.link is not self:
+            return out
+        if self.state is State.OPEN:
+            if session.untold:
+                out += (frames.encode_dropped(*each) for each in session.untold)
+                session.untold = []
+            if session.ack_owed:
+                out.append(frames.encode_ack(*session.marks()))
+            if session.queue:
+                self._write_units(session, out, now)
+            if session.ending or session.peer_end is not None:
+                self._write_ends(session, out, now)
+        elif self.early and self.state is State.GREETING:
+            self._write_early(session, out, now)
+        return out
+
+    def _write_units(self, session: Session, out: list[Buffer], now: float) -> None:
+        budget = WRITE_BUDGET
+        while budget > 0 and session.may_send():
+            units = session.pull(BATCH_BODIES)
+            if len(units) == 1:
+                budget -= self._write_unit(units[0], out, now)
+            elif units:
+                payloads = [unit.payload for unit in units]
+                out.append(frames.encode_batch(payloads))
+                budget -= len(out[-1])
+
+    def _write_unit(self, unit: Any, out: list[Buffer], now: float) -> int:
+        if unit.__class__ is not Piece:
+            if unit.kind == frames.DATA:
+                payload = unit.payload
+                size = len(payload)
+                if size <= JOINED:
+                    out.append(frames.frame(frames.DATA, payload))
+                else:
+                    out += (frames.header(frames.DATA, size), payload)
+                return size
+            start, stop, total = 0, len(unit.payload), len(unit.payload)
+            delivery: Delivery = unit
+        else:
+            delivery, start, stop, total = unit.delivery, unit.start, unit.stop, len(unit.delivery.payload)
+        body = memoryview(delivery.payload)[start:stop]
+        if delivery.kind != frames.DATA:
+            out += self.hub.asks.encode(delivery, start, body, stop == total, now)
+        elif stop == total:
+            out += (frames.header(frames.DATA, len(body)), body)
+        elif start == 0:
+            out += (frames.encode_first_part(total, bytes(body)),)
+        else:
+            out += (frames.header(frames.PART, len(body)), body)
+        return stop - start
+
+    def _write_early(self, session: Session, out: list[Buffer], now: float) -> None:
+        """One round trip for a short life: what fits goes out behind HELLO."""
+        while session.may_send() and session.sent_bytes + len(session.queue[0].payload) <= _EARLY_BODIES:
+            units = session.pull(_EARLY_BODIES - session.sent_bytes)
+            if len(units) == 1:
+                self._write_unit(units[0], out, now)
+            elif units:
+                out.append(frames.encode_batch([unit.payload for unit in units]))
+        if session.wants_end():
+            session.end_sent = True
+            out.append(frames.encode_number(frames.END, session.sent))
+
+    def _write_ends(self, session: Session, out: list[Buffer], now: float) -> None:
+        if (
+            session.peer_end is not None
+            and not self.end_told
+            and session.source.processed >= session.peer_end
+        ):
+            self.end_told = True
+            out.append(frames.encode_ack(*session.marks()))
+            out.append(frames.encode_number(frames.END_ACK, session.peer_end))
+        if session.wants_end():
+            session.end_sent = True
+            out.append(frames.encode_number(frames.END, session.sent))
+        if self.end_told and session.end_sent:
+            # FIN says: I know that you have everything. Who never comes back needs not to know.
+            if session.end_acked:
+                self.close_soon(now)
+            elif not session.resumes:
+                self.half_close = True
+
+    def send_control(self, frame: bytes) -> None:
+        """Write a control frame soon."""
+        self.control.append(frame)
+        self.hub.dirty.append(self)
+
+    # -- the heartbeat --------------------------------------------------------------------------------
+
+    def _silence_deadline(self) -> float:
+        limits = self.limits
+        if self.pinged_at is not None:
+            return self.pinged_at + limits.peer_timeout
+        return self.heard_at + limits.heartbeat
+
+    def _on_silence(self, now: float) -> None:
+        if self.pinged_at is not None:
+            silence = now - self.heard_at
+            self.abort(PeerLost(f"{self.address} gave no sign of life for {silence:.1f} s"))
+        else:
+            self.ping(now)
+
+    def ping(self, now: float) -> None:
+        """Ask for a sign of life; without one within ``peer_timeout`` the link is given up."""
+        self.pinged_at = now
+        self.hub.schedule(self, now + self.limits.peer_timeout)
+        self.send_control(frames.encode_number(frames.PING, int(now * 1e6)))
+
+
+_EARLY_BODIES = EARLY_BYTES // 2
+"""The headers and tables of lengths of what is sent early must fit too."""
+
+REJECTIONS: dict[str, Callable[[str], LinkboxError]] = {
+    "decode": DecodeError,
+    "too large": TooLarge,
+    "full": MailboxFull,
+}
+"""What the code of a REJECT means to whoever sent the message."""

@@ -1,0 +1,404 @@
+"""The mailbox: what has arrived and has not been taken.
+
+How to think about it. What one turn of the engine brings from one peer is one *batch*. The same
+batch hangs in two queues: the mailbox's (all peers, in the order of arrival) and its source's (one
+peer). Whoever takes a message takes it out of the batch, so each is taken once, through whichever
+view; an emptied batch is dropped from the other queue when it comes to the front there.
+
+Nothing is counted per message for the peer's sake: how many of a source's messages were taken
+follows from what is left (`Source.taken`), and credit from what is waiting. So taking a message
+costs a ``popleft``. Byte counts are exact for Bytes; for other formats a batch's bytes are given
+back when the batch is empty, which is late by 256 KiB at most.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from linkbox.events import Peer
+from linkbox.limits import Limits
+
+ENDLESS = 1 << 62
+_BATCH_BYTES = 256 * 1024
+_BATCH_SECONDS = 0.01
+OVERFLOW_POLICIES = ("block", "drop_oldest", "drop_newest", "error")
+
+
+class Box:
+    """Something somebody may wait for. The core says when it changed; the front end wakes who waits."""
+
+    __slots__ = ("supply", "waiters")
+
+    def __init__(self, supply: Callable[[], int] | None = None) -> None:
+        self.waiters: dict[Any, None] = {}
+        self.supply = supply
+        """For how many of them there is something; None: for all."""
+
+
+class Batch:
+    """Messages of one source that arrived together. ``last`` is the number of the last of them."""
+
+    __slots__ = ("items", "last", "nbytes", "receipt", "received_at", "redelivered", "source")
+
+    def __init__(self, source: Source, items: deque[Any], last: int, nbytes: int, received_at: float) -> None:
+        self.source = source
+        self.items = items
+        self.last = last
+        self.nbytes = nbytes
+        self.received_at = received_at
+        self.receipt: Any = None
+        self.redelivered = False
+
+    def joins(self, number: int, at: float) -> bool:
+        """May what follows message ``number`` be added to this batch? Saves memory when it trickles."""
+        return (
+            self.last == number
+            and self.nbytes < _BATCH_BYTES
+            and at - self.received_at < _BATCH_SECONDS
+            and self.receipt is None
+        )
+
+
+class Source:
+    """One peer's side of the mailbox."""
+
+    __slots__ = (
+        "batches",
+        "eager",
+        "ended",
+        "held",
+        "on_taken",
+        "peer",
+        "processed",
+        "waiting",
+        "waiting_bytes",
+    )
+
+    def __init__(self, peer: Peer, on_taken: Callable[[], None]) -> None:
+        self.peer = peer
+        self.on_taken = on_taken
+        self.batches: deque[Batch] = deque()
+        self.waiting = 0
+        self.waiting_bytes = 0
+        self.processed = 0
+        """Number of the newest message that was stored or rejected."""
+        self.held: set[int] = set()
+        """Numbers taken with ``ack=False`` and not acknowledged by the application yet."""
+        self.ended: Exception | None = None
+        """Set when nothing more will come: why."""
+        self.eager = False
+        """The peer waits to hear of each message taken."""
+
+    @property
+    def taken(self) -> int:
+        """All messages up to this number have been taken."""
+        taken = self.processed
+        if self.batches:
+            batch = self.batches[0]
+            taken = batch.last - len(batch.items)
+        if self.held:
+            taken = min(taken, min(self.held) - 1)
+        return taken
+
+
+class MailboxState:
+    """Messages of all sources. Not thread-safe: the front end holds its lock around each call."""
+
+    def __init__(self, limits: Limits, overflow: str = "block") -> None:
+        if overflow not in OVERFLOW_POLICIES:
+            raise ValueError(f"overflow={overflow!r}: one of {', '.join(OVERFLOW_POLICIES)} is needed")
+        self.limits = limits
+        self.overflow = overflow
+        self.order: deque[Batch] = deque()
+        self.sources: dict[Source, None] = {}
+        """Those with something waiting; who has waited longest comes first."""
+        self.count = 0
+        self.nbytes = 0
+        self.dropped = 0
+        self.wanted = 0
+        """The largest count somebody is waiting for: the mailbox may hold that much."""
+        self.over: Exception | None = None
+        """Set when nothing more will ever come: why."""
+        self.emptied = 0
+        self.box = Box(lambda: self.count)
+        self.end_box = Box()
+        """The same, changed by an end: then there is an answer for everyone who waits."""
+        self.end_box.waiters = self.box.waiters
+
+    # -- storing ----------------------------------------------------------------------------------
+
+    def put(self, source: Source, items: Sequence[Any], last: int, nbytes: int, at: float) -> Batch:
+        """Store consecutive messages, the last of which has the number ``last``. Knows no limit."""
+        count = len(items)
+        batch = source.batches[-1] if source.batches else None
+        if (
+            batch is not None
+            and self.overflow == "block"  # dropping works message by message
+            and batch is self.order[-1]
+            and batch.joins(last - count, at)
+        ):
+            batch.last = last
+            batch.nbytes += nbytes
+            batch.items.extend(items)  # last: it is what makes it true
+        else:
+            if batch is None:
+                self.sources[source] = None
+            batch = Batch(source, deque(items), last, nbytes, at)
+            self.order.append(batch)
+            source.batches.append(batch)
+        source.processed = last
+        source.waiting += count
+        source.waiting_bytes += nbytes
+        self.count += count
+        self.nbytes += nbytes
+        return batch
+
+    def put_bounded(
+        self, source: Source, item: Any, number: int, nbytes: int, at: float
+    ) -> tuple[bool, list[tuple[Source, int]]]:
+        """Store one message under a dropping policy.
+
+        Returns whether it was stored, and the messages that had to go for it.
+        """
+        gone: list[tuple[Source, int]] = []
+        while self.is_full(source):
+            victim = self._oldest(source) if self.overflow == "drop_oldest" else None
+            if victim is None:
+                self.dropped += 1
+                source.processed = number
+                return False, gone
+            gone.append((victim.source, victim.last - len(victim.items) + 1))
+            self._pop(victim)
+            self.dropped += 1
+        self.put(source, (item,), number, nbytes, at)
+        return True, gone
+
+    def is_full(self, source: Source) -> bool:
+        """Has this source, or have all together, reached a limit?"""
+        limits = self.limits
+        return (
+            source.waiting >= max(limits.mailbox_messages, self.wanted)
+            or source.waiting_bytes >= max(limits.mailbox_bytes, self.wanted)
+            or self.nbytes >= max(limits.mailbox_total, self.wanted)
+        )
+
+    def _oldest(self, source: Source) -> Batch | None:
+        """What to drop: the source's own oldest first, so that a loud peer hurts only itself."""
+        return self._head(source) or self._head(None)
+
+    def recount(self) -> None:
+        """Make counts and queues agree again, after an exception in the middle of a step (Ctrl-C)."""
+        sources = {each.source for each in self.order} | set(self.sources)
+        for source in sources:
+            source.batches.clear()
+            source.waiting = source.waiting_bytes = 0
+        self.sources.clear()
+        self.count = self.nbytes = 0
+        self.order = deque(batch for batch in self.order if batch.items)
+        for batch in self.order:
+            source, count = batch.source, len(batch.items)
+            batch.nbytes = self._bytes_of(batch)
+            self.sources[source] = None
+            source.batches.append(batch)
+            source.processed = max(source.processed, batch.last)
+            source.waiting += count
+            source.waiting_bytes += batch.nbytes
+            self.count += count
+            self.nbytes += batch.nbytes
+
+    def _bytes_of(self, batch: Batch) -> int:
+        return batch.nbytes
+
+    # -- taking -----------------------------------------------------------------------------------
+
+    def _head(self, source: Source | None) -> Batch | None:
+        queue = self.order if source is None else source.batches
+        while queue:
+            batch = queue[0]
+            if batch.items:
+                return batch
+            queue.popleft()
+        return None
+
+    def _pop(self, batch: Batch) -> Any:
+        """Take the first message out of a batch that has one."""
+        item = batch.items.popleft()
+        self.count -= 1
+        batch.source.waiting -= 1
+        if not batch.items or batch.source.eager:
+            self._settle(batch)
+        return item
+
+    def _settle(self, batch: Batch) -> None:
+        source = batch.source
+        if not batch.items:
+            self._release(source, batch.nbytes)
+            source.batches.popleft()
+            if self.order[0] is batch:
+                self.order.popleft()
+            else:
+                self._sweep()
+            if not source.batches:
+                del self.sources[source]
+        source.on_taken()
+
+    def _sweep(self) -> None:
+        """Emptied batches behind a peer that nobody reads would pile up: drop them now and then."""
+        self.emptied += 1
+        if self.emptied > 100 and self.emptied > len(self.order) // 2:
+            self.order = deque(batch for batch in self.order if batch.items)
+            self.emptied = 0
+
+    def _release(self, source: Source, nbytes: int) -> None:
+        source.waiting_bytes -= nbytes
+        self.nbytes -= nbytes
+
+    def take(self, source: Source | None = None) -> Any:
+        """The next message, of one source or of any. There must be one: see `has`."""
+        batch = self._head(source)
+        assert batch is not None
+        return self._pop(batch)
+
+    def take_message(self, source: Source | None = None, hold: bool = False) -> tuple[Any, Batch, int]:
+        """The next message with its batch and number; ``hold`` counts it as taken only on `unhold`."""
+        batch = self._head(source)
+        assert batch is not None
+        number = batch.last - len(batch.items) + 1
+        if hold:
+            batch.source.held.add(number)
+        return self._pop(batch), batch, number
+
+    def unhold(self, source: Source, number: int) -> None:
+        """A message taken with ``hold`` is done with."""
+        source.held.discard(number)
+        source.on_taken()
+
+    def take_all(self, source: Source | None = None) -> list[Any]:
+        """All messages waiting."""
+        items: list[Any] = []
+        while (batch := self._head(source)) is not None:
+            items += self._drain(batch)
+        return items
+
+    def _drain(self, batch: Batch) -> deque[Any]:
+        items = batch.items
+        batch.items = deque()
+        self.count -= len(items)
+        batch.source.waiting -= len(items)
+        self._settle(batch)
+        return items
+
+    # -- what differs between bytes and messages ---------------------------------------------------
+
+    def has(self, source: Source | None = None) -> bool:
+        """Is there a message to take?"""
+        return bool(self.count if source is None else source.waiting)
+
+    def size(self, source: Source | None = None) -> int:
+        """What ``data_count()`` says."""
+        return self.count if source is None else source.waiting
+
+    def has_count(self, count: int, source: Source | None = None) -> bool:
+        """Can `take_count` be served?"""
+        return self.size(source) >= count
+
+    def available(self, source: Source | None = None) -> int:
+        """The most `take_count` could serve now."""
+        return self.size(source)
+
+    def count_limit(self) -> int:
+        """The largest count that can ever be waited for."""
+        return self.limits.mailbox_total
+
+    def take_count(self, count: int, source: Source | None = None) -> Any:
+        """That many messages, as a list. `has_count` must hold."""
+        items: list[Any] = []
+        while len(items) < count:
+            batch = self._head(source)
+            assert batch is not None
+            if len(batch.items) <= count - len(items):
+                items += self._drain(batch)
+                continue
+            pop = batch.items.popleft
+            part = [pop() for _ in range(count - len(items))]
+            self.count -= len(part)
+            batch.source.waiting -= len(part)
+            items += part
+            if batch.source.eager:
+                batch.source.on_taken()
+        return items
+
+
+class BytesMailbox(MailboxState):
+    """A mailbox whose messages are bytes: counts are bytes, and a count may cut a message in two."""
+
+    def _pop(self, batch: Batch) -> Any:
+        items = batch.items
+        item = items.popleft()
+        if item.__class__ is memoryview:  # what `_cut` left
+            item = bytes(item)
+        nbytes = len(item)
+        source = batch.source
+        self.count -= 1
+        self.nbytes -= nbytes
+        batch.nbytes -= nbytes
+        source.waiting -= 1
+        source.waiting_bytes -= nbytes
+        if not items or source.eager:
+            self._settle(batch)
+        return item
+
+    def _drain(self, batch: Batch) -> deque[Any]:
+        if batch.items[0].__class__ is memoryview:
+            batch.items[0] = bytes(batch.items[0])
+        return super()._drain(batch)
+
+    def size(self, source: Source | None = None) -> int:
+        return self.nbytes if source is None else source.waiting_bytes
+
+    def _bytes_of(self, batch: Batch) -> int:
+        return sum(map(len, batch.items))
+
+    def _supplier(self, count: int, source: Source | None) -> Source | None:
+        """The source to serve a count from: byte counts never mix peers."""
+        candidates = self.sources if source is None else (source,)
+        return next((each for each in candidates if each.waiting_bytes >= count), None)
+
+    def has_count(self, count: int, source: Source | None = None) -> bool:
+        return self._supplier(count, source) is not None
+
+    def available(self, source: Source | None = None) -> int:
+        if source is not None:
+            return source.waiting_bytes
+        return max((each.waiting_bytes for each in self.sources), default=0)
+
+    def take_count(self, count: int, source: Source | None = None) -> bytes:
+        """That many bytes of one source. What is left of a message stays first."""
+        supplier = self._supplier(count, source)
+        assert supplier is not None
+        parts: list[bytes] = []
+        missing = count
+        while missing:
+            batch = self._head(supplier)
+            assert batch is not None
+            if batch.nbytes <= missing:
+                missing -= batch.nbytes
+                parts += self._drain(batch)
+            elif len(batch.items[0]) <= missing:
+                parts.append(self._pop(batch))
+                missing -= len(parts[-1])
+            else:
+                parts.append(self._cut(batch, missing))
+                missing = 0
+        return b"".join(parts)
+
+    def _cut(self, batch: Batch, count: int) -> bytes:
+        """The first bytes of a message; the rest goes back in front as a view (no copy each time)."""
+        view = memoryview(batch.items[0])
+        batch.items[0] = view[count:]
+        batch.nbytes -= count
+        self._release(batch.source, count)
+        batch.source.on_taken()
+        return bytes(view[:count])

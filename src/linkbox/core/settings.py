@@ -1,0 +1,60 @@
+"""What a hub is made with, what it counts, and what it wants logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from linkbox.core.framings import Framing
+from linkbox.core.patterns import Pattern
+from linkbox.core.session import Delivery
+from linkbox.events import EventKind, Peer
+from linkbox.limits import Limits
+
+
+@dataclass(slots=True)
+class Counters:
+    """Sums over the whole life of an endpoint, restarts included."""
+
+    messages_sent: int = 0
+    messages_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    rejected: int = 0
+    callback_errors: int = 0
+    connections: int = 0
+    refused: int = 0
+    reconnects: int = 0
+
+
+@dataclass(slots=True)
+class Settings:
+    """What an endpoint was made with, as far as the core cares."""
+
+    pattern: Pattern
+    format_name: str
+    framing: Framing
+    limits: Limits
+    name: str
+    receipts: type[Delivery]
+    """The front end's class of receipts."""
+    entropy: Callable[[int], bytes]
+    """That many random bytes."""
+    wall: float = 0.0
+    """What to add to ``now`` to get seconds since the epoch."""
+    join: Callable[[list[Any]], Any] = lambda messages: messages[0]
+    """How several messages of an ask become one value."""
+    counters: Counters = field(default_factory=Counters)
+
+
+@dataclass(slots=True)
+class Note:
+    """One line for the log."""
+
+    level: str
+    text: str
+
+
+Notice = tuple[EventKind, Peer | None, Exception | None, Any, int, float]
+"""An event to come: kind, peer, error, receipt, how many of them, when."""

@@ -1,0 +1,73 @@
+"""Many timers, one of which is next.
+
+Most deadlines move later all the time (each byte received moves the heartbeat's). So a deadline that
+moves later is left where it is in the heap: when its time comes, its owner is asked again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Protocol
+
+from linkbox.core.session import NEVER
+
+
+class Timed(Protocol):
+    """Something with a deadline."""
+
+    timer_at: float
+    """Where it stands in the heap; kept by `Timers`."""
+
+    def next_timer(self) -> float:
+        """When it wants to be called; infinity: not at all."""
+        ...
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due, if anything is."""
+        ...
+
+
+class Timers:
+    """All deadlines of a hub."""
+
+    __slots__ = ("_count", "_heap", "_stale")
+
+    def __init__(self) -> None:
+        self._stale = 0
+        self._heap: list[tuple[float, int, Timed]] = []
+        self._count = 0
+
+    def schedule(self, target: Timed, when: float) -> None:
+        """Call the target then, or earlier."""
+        if when < target.timer_at:
+            target.timer_at = when
+            self._count += 1
+            heapq.heappush(self._heap, (when, self._count, target))
+
+    def forget_one(self) -> None:
+        """A target is over, though it may stand in the heap for long: clean up now and then."""
+        self._stale += 1
+        if self._stale > 64 and self._stale * 2 > len(self._heap):
+            self._stale = 0
+            live = [
+                each for each in self._heap if each[0] == each[2].timer_at and each[2].next_timer() != NEVER
+            ]
+            for each in self._heap:
+                each[2].timer_at = NEVER
+            for each in live:
+                each[2].timer_at = each[0]
+            self._heap = live
+            heapq.heapify(live)
+
+    def next(self) -> float:
+        """When `handle` should be called next; infinity: never."""
+        return self._heap[0][0] if self._heap else NEVER
+
+    def handle(self, now: float) -> None:
+        """Call everything that is due."""
+        while self._heap and self._heap[0][0] <= now:
+            when, _, target = heapq.heappop(self._heap)
+            if when == target.timer_at:  # else it was moved to an earlier time, and has been called
+                target.timer_at = NEVER
+                target.handle_timer(now)
+                self.schedule(target, target.next_timer())

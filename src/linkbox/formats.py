@@ -1,0 +1,542 @@
+"""Formats: how one message of yours becomes bytes, and bytes one message. The format decides T.
+
+| format | T | on the wire | name |
+|---|---|---|---|
+| `Bytes()` | bytes | as they are | ``bytes`` |
+| `Json()` | what JSON can say | JSON (RFC 8259) | ``json`` |
+| `Typed(Point)` | Point | JSON, checked against the type | ``json`` |
+| `MsgPack()`, `MsgPack(Point)` | anything, or Point | MessagePack | ``msgpack`` |
+
+The two ends compare names when they meet: `Json` at one end and `Typed` at the other understand each other.
+Any object with ``name``, ``encode`` and ``decode`` is a format too.
+
+``encode`` raises `FormatError` and nothing else, ``decode`` `DecodeError` and nothing else (running out of
+memory excepted). All four are safe to share between threads: msgspec keeps no state between calls.
+
+How the types flow. An endpoint is generic in (T, K): T is the item, K the type of the format's *name*.
+`Bytes` declares its name as `Joined` (a str), every other format simply as str; that one bit tells a type
+checker that ``data_get_count`` gives ``bytes`` and not ``list[T]``. K follows from ``name``, so a
+format of yours needs to inherit nothing, and one of ``bytes`` (compression, say) gives ``list[bytes]``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Generic, NewType, Protocol, TypeAlias, overload
+
+import msgspec
+
+from .errors import DecodeError, FormatError
+
+if TYPE_CHECKING:
+    # Defaults of type variables come with Python 3.13; until then only type checkers need to see them.
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=bytes)
+    K_co = TypeVar("K_co", covariant=True, default=object)
+    A = TypeVar("A", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    K_co = TypeVar("K_co", covariant=True)
+    A = TypeVar("A")
+
+__all__ = ["Bytes", "Format", "FormatLike", "Joined", "Json", "MsgPack", "Typed", "as_format"]
+
+MAX_DEPTH = 100  # JSON arrays and objects inside each other; what Python can parse differs by version
+_SHALLOW = (
+    2 * MAX_DEPTH
+)  # so short a JSON text cannot be deeper; neither can one of few "[" (91) and "{" (123)
+
+Joined = NewType("Joined", str)
+"""The type of `Bytes.name`: tells type checkers that ``data_get_count`` joins messages."""
+
+
+class Format(Protocol[T, K_co]):
+    """What an endpoint needs of a format: a name, and a way there and back."""
+
+    @property
+    def name(self) -> K_co:
+        """Short text, compared with the peer's when a link is made. Must be a str."""
+        ...
+
+    def encode(self, value: T, /) -> bytes:
+        """Give the bytes of one message. Raise `FormatError` when the value does not fit."""
+        ...
+
+    def decode(self, data: bytes, /) -> T:
+        """Give the value of one message. Raise `DecodeError` when the bytes do not fit."""
+        ...
+
+
+FormatLike: TypeAlias = "Format[T, K_co] | Callable[[], Format[T, K_co]]"
+"""What ``format=`` takes: a format, or a class of formats that needs no arguments.
+
+pyright cannot match overloaded constructors with it: it wants ``MsgPack()`` where mypy takes ``MsgPack`` too.
+"""
+
+
+# ---- the four formats ---------------------------------------------------------------------------
+
+
+class Bytes:
+    """Messages are bytes and travel as they are."""
+
+    __slots__ = ()
+    name: Joined = Joined("bytes")
+
+    def encode(self, value: bytes | bytearray | memoryview, /) -> bytes:
+        """Give the bytes. A bytearray or memoryview is copied: you may change it at once."""
+        if type(value) is bytes:
+            return value
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value)
+        if isinstance(value, str):
+            raise FormatError('cannot send a str over Bytes(); encode it first: "…".encode()')
+        kind = type(value).__name__
+        raise FormatError(f"cannot send {_a(kind)} over Bytes(), only bytes; for objects use format=Json()")
+
+    def decode(self, data: bytes, /) -> bytes:
+        """Give ``data`` itself."""
+        return data
+
+    def __repr__(self) -> str:
+        return "Bytes()"
+
+
+class Json:
+    """Messages are what JSON can say: dict, list, str, int, float, bool, None.
+
+    Strict (RFC 8259): UTF-8 only, no NaN and no Infinity (not even hidden in ``1e999``), at most 100
+    arrays and objects inside each other. Of two equal keys in an object the last one wins. Integers
+    keep every digit, up to 4,300 of them; programs in other languages may round those beyond 2**53.
+
+    What comes back is not always what was sent. Sent as something similar: tuples and sets (list),
+    bytes (base64 str), datetime, UUID and Decimal (str), Enum (its value), Struct and dataclass (dict),
+    number keys of a dict (str). To get them back as they were, use `Typed`. A `msgspec.Raw` is put in
+    as it is, unchecked.
+    """
+
+    __slots__ = ()
+    name: str = "json"
+
+    def encode(self, value: Any, /) -> bytes:
+        """Give the JSON text of ``value``; `FormatError` says what in it has no JSON, and where."""
+        try:
+            data = _json_encode(value)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _unfit(value, error, _json_encode, "JSON") from error
+        if data.find(b"null") >= 0 or (len(data) > _SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH):
+            _check_encoded(value, data)
+        return data
+
+    def decode(self, data: bytes, /) -> Any:
+        """Give the value of a JSON text; `DecodeError` says what is wrong with it, and where."""
+        if len(data) > _SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH and _too_deep(data):
+            raise DecodeError(f"JSON nested more than {MAX_DEPTH} deep: {_excerpt(data)}")
+        try:
+            return _json_decode(data)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _undecodable(data, error, "JSON") from error
+
+    def __repr__(self) -> str:
+        return "Json()"
+
+
+class Typed(Generic[A]):
+    """Messages are of one type: a msgspec Struct, a dataclass, a TypedDict, ``list[Point]``, ….
+
+    JSON on the wire, strict like `Json`. What arrives is checked against the whole type, to the last
+    field. What is sent is checked against its class only (``list[Point]``: that it is a list), because
+    Python code has a type checker for the rest; if a field is wrong nevertheless, the receiver rejects
+    the message and its receipt fails. Fields the type does not know are skipped.
+
+    `TypeError` at construction when msgspec cannot build the type from JSON.
+    """
+
+    __slots__ = ("_classes", "_decode", "type")
+    name: str = "json"
+
+    @overload
+    def __init__(self, type: type[A]) -> None: ...
+
+    @overload
+    def __init__(self, type: Any) -> None: ...  # unions and the like: Typed[int | str](int | str)
+
+    def __init__(self, type: Any) -> None:
+        self.type = type
+        self._decode = _decoder(msgspec.json.Decoder, type, (dict, list, str, int, float, bool, _None))
+        self._classes = _classes(type)
+
+    def encode(self, value: A, /) -> bytes:
+        """Give the JSON text of ``value``; `FormatError` when it is of another class, or has no JSON."""
+        if self._classes is not None and type(value) not in self._classes:
+            _check_class(value, self._classes, self.type)
+        try:
+            data = _json_encode(value)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _unfit(value, error, _json_encode, "JSON") from error
+        if data.find(b"null") >= 0 or (len(data) > _SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH):
+            _check_encoded(value, data)
+        return data
+
+    def decode(self, data: bytes, /) -> A:
+        """Give the value of a JSON text; `DecodeError` says what in it does not fit the type, and where."""
+        if len(data) > _SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH and _too_deep(data):
+            raise DecodeError(f"JSON nested more than {MAX_DEPTH} deep: {_excerpt(data)}")
+        try:
+            if not data.isascii():
+                data.decode()  # msgspec does not look into fields it skips
+            value: A = self._decode(data)
+            return value
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _undecodable(data, error, _describe(self.type)) from error
+
+    def __repr__(self) -> str:
+        return f"Typed({_describe(self.type)})"
+
+
+class MsgPack(Generic[A]):
+    """Messages in MessagePack: like JSON, but smaller, and bytes stay bytes.
+
+    With a type, like `Typed`; without one, anything MessagePack can say: also NaN, and keys that are
+    not str. Integers from -2**63 to 2**64-1. How deep values may be nested is Python's limit (less on
+    3.11 than on 3.13), not ours. Sets come back as lists, datetimes without time zone as str.
+    """
+
+    __slots__ = ("_classes", "_decode", "type")
+    name: str = "msgpack"
+
+    @overload
+    def __init__(self: MsgPack[Any]) -> None: ...
+
+    @overload
+    def __init__(self, type: type[A]) -> None: ...
+
+    @overload
+    def __init__(self, type: Any) -> None: ...
+
+    def __init__(self, type: Any = Any) -> None:
+        self.type = type
+        self._decode = _decoder(
+            msgspec.msgpack.Decoder, type, (dict, list, str, bytes, int, float, bool, _None)
+        )
+        self._classes = _classes(type)
+
+    def encode(self, value: A, /) -> bytes:
+        """Give the MessagePack of ``value``; `FormatError` when it is of another class, or has none."""
+        if self._classes is not None and type(value) not in self._classes:
+            _check_class(value, self._classes, self.type)
+        try:
+            return _msgpack_encode(value)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _unfit(value, error, _msgpack_encode, "MessagePack") from error
+
+    def decode(self, data: bytes, /) -> A:
+        """Give the value; `DecodeError` says what is wrong with the bytes, and where."""
+        try:
+            value: A = self._decode(data)
+            return value
+        except MemoryError:
+            raise
+        except Exception as error:
+            what = "MessagePack" if self.type is Any else _describe(self.type)
+            raise _undecodable(data, error, what) from error
+
+    def __repr__(self) -> str:
+        return "MsgPack()" if self.type is Any else f"MsgPack({_describe(self.type)})"
+
+
+def as_format(value: object) -> Format[Any, Any]:
+    """Give the format ``value`` stands for: itself, or for a class like `Json` a new one of it.
+
+    Raises `TypeError` saying what to write instead.
+    """
+    if isinstance(value, type):
+        return as_format(_instance(value))
+    if isinstance(value, str):
+        raise TypeError(f"format={value!r} is a str; give a format: Bytes(), Json(), Typed(…) or MsgPack()")
+    missing = [part for part in ("name", "encode", "decode") if not hasattr(value, part)]
+    if missing:
+        raise TypeError(
+            f"format={value!r} has no {', '.join(missing)}; "
+            "give Bytes(), Json(), Typed(…), MsgPack(), or an object with name, encode and decode"
+        )
+    made: Any = value
+    if not isinstance(made.name, str) or not 0 < len(made.name) <= 100:
+        raise TypeError(
+            f"the name of format={value!r} must be a str of 1 to 100 characters, not {made.name!r}"
+        )
+    if not callable(made.encode) or not callable(made.decode):
+        raise TypeError(f"encode and decode of format={value!r} must be methods")
+    return typing.cast("Format[Any, Any]", made)
+
+
+def _instance(cls: type) -> object:
+    """An object of a format class that needs no arguments."""
+    name = cls.__name__
+    if issubclass(cls, Typed):
+        raise TypeError(f"format={name} needs the type of the messages: format={name}(MyStruct)")
+    if not hasattr(cls, "encode") or not hasattr(cls, "decode"):
+        raise TypeError(
+            f"format={name} is not a format; for messages of that type write format=Typed({name})"
+        )
+    try:
+        return cls()
+    except TypeError as error:
+        raise TypeError(f"format={name} is a class and needs arguments; give an object: {name}(…)") from error
+
+
+# ---- encoding: what is checked, and how it is said ------------------------------------------------
+
+_json_encode = msgspec.json.Encoder().encode
+_json_decode = msgspec.json.Decoder().decode
+_msgpack_encode = msgspec.msgpack.Encoder().encode
+_None = type(None)
+
+
+def _check_encoded(value: object, data: bytes) -> None:
+    """Refuse what msgspec writes but strict JSON must not hold: ``data`` is what it made of ``value``."""
+    if data.count(91) + data.count(123) > MAX_DEPTH and _too_deep(data):
+        raise FormatError(f"{_a(type(value).__name__)} nested more than {MAX_DEPTH} deep does not fit JSON")
+    if data.find(b"null") >= 0 and _may_hold_nan(value):
+        _refuse_nan(value)
+
+
+# msgspec writes NaN and infinities as null. In MessagePack they are 0xCB and a float64 whose exponent is all
+# ones: making that and searching it is several times as fast as walking the value, and most nulls are None.
+_nan_in_msgpack = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
+
+
+def _may_hold_nan(value: object) -> bool:
+    """False: surely no NaN or infinity inside. True: better look."""
+    try:
+        return _nan_in_msgpack(_msgpack_encode(value)) is not None
+    except Exception:  # an integer too big for MessagePack, say
+        return True
+
+
+def _refuse_nan(value: object) -> None:
+    """Raise `FormatError` that names the first NaN or infinity inside, if there is one."""
+    waiting: list[tuple[str, Any]] = [("$", msgspec.to_builtins(value, enc_hook=lambda raw: None))]
+    while waiting:
+        path, item = waiting.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            raise FormatError(f"JSON has no {item} (at {path}); send None, or use format=MsgPack()")
+        waiting += [(path + step, child) for step, child in _children(item)][::-1]
+
+
+def _children(value: object) -> Iterator[tuple[str, object]]:
+    """What is directly inside a value, each with its step in msgspec's way of writing paths."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield (
+                (f".{key:.40}" if isinstance(key, str) and key.isidentifier() else f"[{_brief(key)}]"),
+                child,
+            )
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, child in enumerate(value):
+            yield f"[{index}]", child
+    elif not isinstance(value, type):
+        fields: Any = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", ())
+        for field in fields:
+            yield f".{field}", getattr(value, field, None)
+
+
+def _unfit(value: object, error: Exception, encode: Callable[[Any], bytes], what: str) -> FormatError:
+    """The error for a value that could not be encoded, saying where in it the trouble is."""
+    if isinstance(error, RecursionError):
+        return FormatError(f"{_a(type(value).__name__)} nested too deep for {what}, or inside itself")
+    path, culprit = "$", value
+    for _ in range(MAX_DEPTH):  # descend into whichever child cannot be encoded by itself either
+        for step, child in _children(culprit):
+            if not _encodes(child, encode):
+                path, culprit = path + step, child
+                break
+        else:
+            break
+    kind = type(culprit).__name__
+    return FormatError(f"{_a(kind)} at {path} does not fit {what}: {error}")
+
+
+def _encodes(value: object, encode: Callable[[Any], bytes]) -> bool:
+    try:
+        encode(value)
+    except Exception:
+        return False
+    return True
+
+
+# ---- decoding -------------------------------------------------------------------------------------
+
+_ALL_ELSE = bytes(set(range(256)) - set(b'[]{}"'))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_STEPS = bytes.maketrans(b"[]", b"\x01\xff")  # as signed bytes: one deeper, one up
+_LAYERS = 3
+
+
+def _too_deep(data: bytes) -> bool:
+    """Is JSON nested more than MAX_DEPTH deep? Looks at brackets only, and never inside strings.
+
+    Nothing here loops in Python: 1 MiB of small objects takes a fraction of the time of parsing it.
+    May say yes too early to a text whose brackets do not match: it is no JSON anyway.
+    """
+    if data.find(b"\\") >= 0:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # now every quote begins or ends a string
+    kept = data.translate(_ONE_KIND, _ALL_ELSE).replace(b'""', b"")  # strings without brackets are gone
+    if kept.find(b'"') >= 0:
+        kept = re.sub(rb'"[^"]*"?', b"", kept)
+    for _ in range(_LAYERS):  # take off the innermost layers, and with them most of what is there
+        kept = kept.replace(b"[]", b"")
+    steps = memoryview(kept.translate(_STEPS)).cast("b")
+    return any(map((MAX_DEPTH - _LAYERS).__lt__, accumulate(steps)))
+
+
+def _undecodable(data: bytes, error: Exception, what: str) -> DecodeError:
+    """The error for bytes that could not be decoded, saying what is wrong and how they begin."""
+    why = str(error)
+    if isinstance(error, RecursionError):
+        why = "nested too deep"
+    elif isinstance(error, UnicodeDecodeError):
+        why = f"text that is not UTF-8 ({error.reason})"
+    elif "truncated" in why:
+        why = "it is empty" if not data.strip() else "it is cut short, or has half a surrogate pair"
+    elif not isinstance(error, msgspec.MsgspecError):  # from a __post_init__, say
+        why = f"{type(error).__name__}: {why}"
+    return DecodeError(f"does not fit {what}: {why}: {_excerpt(data)}")
+
+
+def _excerpt(data: bytes) -> str:
+    """How a message begins, for people."""
+    more = "…" if len(data) > 40 else ""
+    return f"{bytes(data[:40])!r}{more} ({len(data)} bytes)"
+
+
+# ---- types ----------------------------------------------------------------------------------------
+
+
+def _decoder(make: Callable[[Any], Any], type: Any, native: tuple[type, ...]) -> Callable[[bytes], Any]:
+    """The decode function for a type; `TypeError` when no message could ever be of that type.
+
+    ``native``: the classes the wire format itself can give.
+    """
+    if isinstance(type, str) or type is ...:
+        raise TypeError(f"give the type itself, not {type!r}")
+    try:
+        decode: Callable[[bytes], Any] = make(type).decode
+    except Exception as error:  # TypeError for the type itself, NameError for an annotation inside it
+        raise TypeError(f"msgspec cannot read {_describe(type)} from a message: {error}") from error
+    for custom in _customs(type):
+        if not any(_is_subclass(one, custom) for one in native):
+            inside = "" if custom is type else f" (inside {_describe(type)})"
+            raise TypeError(
+                f"msgspec cannot read {_describe(custom)}{inside} from a message; "
+                "make it a msgspec.Struct or a dataclass"
+            )
+    return decode
+
+
+def _customs(type: Any) -> set[Any]:
+    """The classes within a type that msgspec knows nothing about."""
+    try:
+        info = msgspec.inspect.type_info(type)
+    except Exception:  # msgspec 0.19 reads Literal["a", 1] well, but cannot describe it
+        return set()
+    found: set[Any] = set()
+    seen: set[int] = set()
+    waiting: list[Any] = [info]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, msgspec.inspect.CustomType):
+            found.add(part.cls)
+        elif isinstance(part, tuple):
+            waiting += part
+        elif isinstance(part, (msgspec.inspect.Type, msgspec.inspect.Field)):
+            waiting += [getattr(part, field) for field in part.__struct_fields__ if field != "cls"]
+    return found
+
+
+def _is_subclass(one: type, other: Any) -> bool:
+    try:
+        return issubclass(one, other)
+    except TypeError:  # a Protocol that is not for run time
+        return False
+
+
+def _classes(kind: Any) -> tuple[type, ...] | None:
+    """The classes a value of the type may have, or None when it may have any."""
+    kind = _unwrapped(kind)
+    origin = typing.get_origin(kind)
+    if kind in (Any, object) or isinstance(kind, typing.TypeVar):
+        return None
+    if kind is None:
+        return (_None,)
+    if origin in (typing.Union, types.UnionType):
+        parts = [_classes(arg) for arg in typing.get_args(kind)]
+        return None if None in parts else tuple(one for part in parts for one in part or ())
+    if origin is typing.Literal:
+        return tuple({type(value) for value in typing.get_args(kind)})
+    if typing.is_typeddict(origin or kind):
+        return (dict,)
+    cls: type = origin or kind
+    return _ALSO.get(cls, (cls,))
+
+
+_ALSO: dict[type, tuple[type, ...]] = {float: (float, int), bytes: (bytes, bytearray, memoryview)}
+_TYPE = type  # for where a parameter has the name
+
+
+def _unwrapped(kind: Any) -> Any:
+    """A type without NewType, Annotated and ``type X = …`` around it."""
+    while True:
+        if typing.get_origin(kind) is typing.Annotated:
+            inner = typing.get_args(kind)[0]
+        else:
+            inner = getattr(kind, "__supertype__", None) or getattr(kind, "__value__", None)
+        if inner is None:
+            return kind
+        kind = inner
+
+
+def _check_class(value: object, classes: tuple[type, ...], type: Any) -> None:
+    """Raise `FormatError` when the value is of none of the classes. A bool is no number here."""
+    if not isinstance(value, classes) or (isinstance(value, bool) and (int in classes or float in classes)):
+        raise FormatError(f"expected {_describe(type)}, got {value.__class__.__name__}: {_brief(value)}")
+
+
+def _brief(value: object) -> str:
+    """The value in a few characters. Its repr is its owner's code, and may fail."""
+    try:
+        return f"{value!r:.60}"
+    except Exception:
+        return "…"
+
+
+def _describe(type: Any) -> str:
+    """A type as one writes it."""
+    if isinstance(type, _TYPE) and not typing.get_args(type):
+        return type.__qualname__.rpartition("<locals>.")[2]
+    return str(type).replace("typing.", "")
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

@@ -1,0 +1,148 @@
+"""Where a server listens: check the address, bind, give it back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from typing import Any
+
+from linkbox.address import Address
+from linkbox.errors import AddressError, ListenFailed
+
+BACKLOG = 1024
+_AF_UNIX = getattr(socket, "AF_UNIX", None)
+
+
+def check_server_address(address: Any, insecure: bool) -> Address:
+    """The address of a server, refused if it would be open to the network without protection."""
+    found = _of_socket(address) if isinstance(address, socket.socket) else Address.parse(address, server=True)
+    check_scheme(found)
+    if not found.is_local and not insecure:
+        raise AddressError(
+            f"{found} can be reached from other machines, and nothing protects it: listen at 127.0.0.1 or at "
+            "a unix:// address, or say insecure=True if everyone who can reach it may use it"
+        )
+    return found
+
+
+def check_scheme(address: Address) -> None:
+    """Refuse what cannot be spoken."""
+    if address.scheme == "tls":
+        raise AddressError(f"{address}: TLS is not available in this version; use tcp:// or unix://")
+    if address.scheme == "unix" and _AF_UNIX is None:
+        raise AddressError(f"{address}: there are no unix sockets on this platform; use tcp://127.0.0.1:…")
+
+
+def _of_socket(sock: socket.socket) -> Address:
+    """The address of a listening socket that was handed in."""
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise AddressError(f"{sock!r} does not listen: call its listen() first")
+    name = sock.getsockname()
+    if sock.family == _AF_UNIX:
+        path = os.fsdecode(name) if isinstance(name, bytes) else name
+        return Address("unix", "", 0, path.replace("\0", "@", 1))
+    return Address("tcp", name[0], name[1], "")
+
+
+def bind(address: Address, given: socket.socket | None) -> tuple[socket.socket, Address]:
+    """A listening socket, and the address it has. `ListenFailed` says why there is none."""
+    try:
+        listener = given.dup() if given is not None else _listen(address)
+    except OSError as error:
+        raise ListenFailed(f"cannot listen at {address}: {_hint(error)}") from error
+    listener.setblocking(False)
+    return listener, _of_socket(listener)
+
+
+def _listen(address: Address) -> socket.socket:
+    if address.scheme == "unix":
+        return _listen_unix(address)
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, target = found[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            # A server that is started again must not wait for old connections to time out.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(target)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _listen_unix(address: Address) -> socket.socket:
+    assert _AF_UNIX is not None
+    path = address.sockaddr
+    assert isinstance(path, str)
+    if not path.startswith("\0"):
+        _remove_stale(path)
+    listener = socket.socket(_AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """A socket file that nobody listens at was left by a server that died: remove it."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except OSError:
+        return
+    assert _AF_UNIX is not None
+    with socket.socket(_AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(path) == errno.ECONNREFUSED:
+            os.unlink(path)
+
+
+def socket_file(address: Address, given: socket.socket | None) -> tuple[int, int] | None:
+    """What tells the socket file of a server from another's at the same path: device and inode."""
+    path = address.sockaddr
+    if address.scheme != "unix" or given is not None or not isinstance(path, str) or path.startswith("\0"):
+        return None
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def release(address: Address, file: tuple[int, int] | None) -> None:
+    """Remove the socket file of a server that has stopped, if it is still its own."""
+    path = address.sockaddr
+    if file is None or not isinstance(path, str):
+        return
+    try:
+        found = os.stat(path)
+        if (found.st_dev, found.st_ino) == file:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _hint(error: OSError) -> str:
+    hints = {
+        errno.EADDRINUSE: "the address is in use, by another program or another server",
+        errno.EACCES: "not permitted (ports below 1024 and some folders need rights)",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+        errno.ENOENT: "there is no such folder",
+    }
+    if isinstance(error, socket.gaierror):
+        return f"there is no such host name ({error.strerror})"
+    hint = hints.get(error.errno or 0)
+    return f"{hint} ({error})" if hint else str(error)
+
+
+def descriptor_bound(limit: int) -> int:
+    """How many connections a server may hold: the limit, but not more than its descriptors allow."""
+    try:
+        import resource
+    except ImportError:  # pragma: no cover  (Windows has no such bound)
+        return limit
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit if soft == resource.RLIM_INFINITY else min(limit, max(1, soft * 8 // 10))

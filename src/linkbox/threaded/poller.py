@@ -1,0 +1,185 @@
+"""Two sleepers on one set of sockets: whoever leads polls it, the background thread watches it.
+
+The leader calls `poll`. The background thread calls `sleep`, which also returns when a socket is
+ready, but only while *armed*: as long as somebody leads, the background thread is not to be woken.
+With epoll this is one descriptor inside another; elsewhere the background thread polls the same
+selector, and is kicked out of it when it is disarmed.
+"""
+
+from __future__ import annotations
+
+import select
+import selectors
+import socket
+from typing import Any
+
+READ = 1
+WRITE = 4
+# The same bits as EPOLLIN and EPOLLOUT.
+BROKEN = 8 | 16
+"""EPOLLERR, EPOLLHUP."""
+
+
+class Poller:
+    """What every platform has: a selector, and sockets to wake the sleepers."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self._selector: selectors.BaseSelector = selectors.DefaultSelector()
+        self._kick_in, self._kick_out = _pair()
+        self._wake_in, self._wake_out = _pair()
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+
+    def watch(self, fd: int, mask: int, known: bool) -> None:
+        """From now on report these events of ``fd``; ``known``: it is watched already."""
+        events = (selectors.EVENT_READ if mask & READ else 0) | (selectors.EVENT_WRITE if mask & WRITE else 0)
+        if known and fd in self._selector.get_map():
+            self._selector.unregister(fd)
+        if events:
+            self._selector.register(fd, events)
+        self.wake()
+
+    def forget(self, fd: int) -> None:
+        """Watch no more. Call before the descriptor is closed."""
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait until something is ready: (descriptor, events). Only the leader calls this."""
+        ready = []
+        for key, events in self._selector.select(timeout):
+            if key.fileobj is self._wake_in:
+                _drain(self._wake_in)
+            else:
+                mask = (READ if events & selectors.EVENT_READ else 0) | (
+                    WRITE if events & selectors.EVENT_WRITE else 0
+                )
+                ready.append((key.fd, mask))
+        return ready
+
+    def wake(self) -> None:
+        """Let `poll` return now."""
+        _poke(self._wake_out)
+
+    def sleep(self, timeout: float | None) -> None:
+        """Wait until kicked, or until something is ready while armed. Only the background calls this."""
+        readers: list[Any] = [self._kick_in]
+        writers: list[Any] = []
+        try:
+            if self.armed:
+                keys = list(self._selector.get_map().values())
+                readers += [key.fileobj for key in keys if key.events & selectors.EVENT_READ]
+                writers += [key.fileobj for key in keys if key.events & selectors.EVENT_WRITE]
+            ready, _, _ = select.select(readers, writers, [], timeout)
+        except (OSError, ValueError, RuntimeError):
+            return  # One of them has just come or gone: look again.
+        if self._kick_in in ready:
+            _drain(self._kick_in)
+
+    def kick(self) -> None:
+        """Let `sleep` return now."""
+        _poke(self._kick_out)
+
+    def arm(self) -> None:
+        """Sockets may wake the background from now on."""
+        if not self.armed:
+            self.armed = True
+            self.kick()
+
+    def disarm(self) -> None:
+        """Sockets must not wake the background from now on."""
+        if self.armed:
+            self.armed = False
+            self.kick()
+
+    def close(self) -> None:
+        """Give back the descriptors."""
+        self._selector.close()
+        for each in (self._kick_in, self._kick_out, self._wake_in, self._wake_out):
+            each.close()
+
+
+class EpollPoller(Poller):
+    """Linux: the background thread sleeps on an epoll that holds the leader's."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self._inner = select.epoll()
+        self._outer = select.epoll()
+        self._kick_in, self._kick_out = _pair()
+        self._wake_in, self._wake_out = _pair()
+        self._wake_fd = self._wake_in.fileno()
+        self._inner.register(self._wake_fd, READ)
+        self._inner_fd = self._inner.fileno()
+        self._outer.register(self._inner_fd, 0)
+        self._outer.register(self._kick_in.fileno(), READ)
+
+    def watch(self, fd: int, mask: int, known: bool) -> None:
+        if known:
+            self._inner.modify(fd, mask)
+        else:
+            self._inner.register(fd, mask)
+
+    def forget(self, fd: int) -> None:
+        try:
+            self._inner.unregister(fd)
+        except (OSError, ValueError):
+            pass  # Never registered, or the poller is closed.
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        ready: list[tuple[int, int]] = self._inner.poll(timeout)
+        if len(ready) > 1 or (ready and ready[0][0] == self._wake_fd):
+            for each in ready:
+                if each[0] == self._wake_fd:
+                    _drain(self._wake_in)
+                    ready.remove(each)
+                    break
+        return ready
+
+    def sleep(self, timeout: float | None) -> None:
+        for fd, _ in self._outer.poll(timeout):
+            if fd != self._inner_fd:
+                _drain(self._kick_in)
+
+    def arm(self) -> None:
+        if not self.armed:
+            self.armed = True
+            self._outer.modify(self._inner_fd, READ)
+
+    def disarm(self) -> None:
+        if self.armed:
+            self.armed = False
+            self._outer.modify(self._inner_fd, 0)
+
+    def close(self) -> None:
+        self._inner.close()
+        self._outer.close()
+        for each in (self._kick_in, self._kick_out, self._wake_in, self._wake_out):
+            each.close()
+
+
+def make_poller() -> Poller:
+    """The best for this platform."""
+    return EpollPoller() if hasattr(select, "epoll") else Poller()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    first, second = socket.socketpair()
+    first.setblocking(False)
+    second.setblocking(False)
+    return first, second
+
+
+def _poke(out: socket.socket) -> None:
+    try:
+        out.send(b"\0")
+    except OSError:
+        pass  # It is full, so whoever reads will wake; or it is closed, and nobody sleeps there.
+
+
+def _drain(end: socket.socket) -> None:
+    try:
+        while len(end.recv(4096)) == 4096:
+            pass
+    except OSError:
+        pass  # Empty already, or closed.

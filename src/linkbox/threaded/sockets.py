@@ -1,0 +1,97 @@
+"""What is to be known about sockets: writing lists of buffers, names, errors. No state, no decisions."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Any
+
+from linkbox.address import Address
+from linkbox.errors import ConnectFailed
+
+AF_UNIX = getattr(socket, "AF_UNIX", -1)
+JOIN_SIZE = 32 * 1024
+"""Up to so many bytes, joining buffers is cheaper than handing the kernel a list of them."""
+OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, getattr(errno, "WSAEMFILE", errno.EMFILE)}
+"""A process, or the machine, has no descriptors or buffers left."""
+_HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
+
+
+def write_buffers(sock: socket.socket, buffers: list[Any]) -> list[Any]:
+    """Write as much as the kernel takes; returns what it did not take."""
+    total = sum(map(len, buffers))
+    try:
+        if len(buffers) == 1:
+            sent = sock.send(buffers[0])
+        elif total <= JOIN_SIZE or not _HAS_SENDMSG:
+            buffers = [b"".join(buffers)]
+            sent = sock.send(buffers[0])
+        else:
+            sent = sock.sendmsg(buffers[:512])
+    except (BlockingIOError, InterruptedError):
+        sent = 0
+    if sent == total:
+        return []
+    rest = []
+    for buffer in buffers:
+        size = len(buffer)
+        if sent >= size:
+            sent -= size
+        else:
+            rest.append(memoryview(buffer)[sent:] if sent else buffer)
+            sent = 0
+    return rest
+
+
+def prepare(sock: socket.socket) -> None:
+    """Non-blocking; small messages leave at once."""
+    sock.setblocking(False)
+    if sock.family != AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Let closing the socket send RST instead of FIN."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except OSError:
+        pass  # It is broken already.
+
+
+def describe(family: int, address: Any) -> tuple[str, str | None]:
+    """A peer's URL, and the IP address it counts for (None: local, exempt)."""
+    if family == AF_UNIX:
+        return "unix:", None
+    host, port = address[:2]
+    local = host == "::1" or host.startswith(("127.", "::ffff:127."))
+    shown = f"[{host}]" if ":" in host else host
+    return f"tcp://{shown}:{port}", None if local else host
+
+
+def resolve(address: Address) -> list[Any]:
+    """What to connect to: (family, address) each."""
+    if address.scheme == "unix":
+        return [(AF_UNIX, address.sockaddr)]
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    return [(family, target) for family, _, _, _, target in found]
+
+
+def connect_error(address: str, error: OSError) -> ConnectFailed:
+    """Says what happened, and what to do."""
+    hints = {
+        errno.ECONNREFUSED: "nobody listens there; is the server started?",
+        errno.ENOENT: "there is no such socket; is the server started?",
+        errno.EACCES: "not permitted; look at the rights of the socket file",
+        errno.ENETUNREACH: "no route to that network",
+        errno.EHOSTUNREACH: "no route to that host",
+    }
+    if isinstance(error, socket.gaierror):
+        hint = "no such host name"
+    elif isinstance(error, TimeoutError):
+        hint = "no answer in time"
+    else:
+        hint = hints.get(error.errno or 0, "")
+    result = ConnectFailed(f"cannot connect to {address}: {hint or error}" + (f" ({error})" if hint else ""))
+    result.__cause__ = error
+    return result

@@ -1,0 +1,149 @@
+"""Commands run as a user runs them: in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+pytest.importorskip("typer", reason="the extra cli is not installed")
+
+COMMAND = [sys.executable, "-m", "linkbox.cli"]
+TIMEOUT = 40
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: bytes
+    err: str
+
+
+class Running:
+    """A command that runs in the background. What it says on stderr is read all the while."""
+
+    def __init__(self, *arguments: object, cwd: Path, stdin: Any = subprocess.DEVNULL) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+        )
+        self._said: list[str] = []
+        self._news = threading.Condition()
+        self._over = False
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._news:
+                self._said.append(line.decode())
+                self._news.notify_all()
+        with self._news:
+            self._over = True
+            self._news.notify_all()
+
+    def wait_said(self, pattern: str) -> re.Match[str]:
+        """Wait until it has said something on stderr."""
+        with self._news:
+            self._news.wait_for(lambda: self._over or re.search(pattern, "".join(self._said)), TIMEOUT)
+            found = re.search(pattern, "".join(self._said))
+        assert found, f"it never said {pattern!r}, but {self._said}"
+        return found
+
+    @property
+    def address(self) -> str:
+        """Where it listens, once it does."""
+        return self.wait_said(r"listening at (\S+)")[1]
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def type(self, text: bytes) -> None:
+        """Write to its stdin (which must be a pipe)."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def read_line(self) -> bytes:
+        """The next line of its stdout."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def done(self) -> Done:
+        """Wait for its end."""
+        assert self.process.stdout is not None
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        try:
+            out = self.process.stdout.read()
+            status = self.process.wait(TIMEOUT)
+        finally:
+            self.close()
+        return Done(status, out, "".join(self._said))
+
+    def close(self) -> None:
+        """End it for sure."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start a command in the background, in an empty folder."""
+    started = []
+
+    def start(*arguments: object, stdin: Any = subprocess.DEVNULL) -> Running:
+        started.append(Running(*arguments, cwd=tmp_path, stdin=stdin))
+        return started[-1]
+
+    yield start
+    for command in started:
+        command.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Done]:
+    """Run a command to its end, in an empty folder."""
+
+    def run(*arguments: object, stdin: bytes = b"") -> Done:
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+            timeout=TIMEOUT,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address where nobody listens."""
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{sock.getsockname()[1]}"

@@ -1,0 +1,292 @@
+"""Any sequence of sends, takes, cuts and delays: nothing is lost, doubled or reordered, no receipt lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from linkbox.core import frames, linked
+from linkbox.core.hub import Hub
+from linkbox.core.mailbox import BytesMailbox, MailboxState
+from linkbox.core.patterns import P2P
+from linkbox.core.session import Delivery, Piece, Session
+from linkbox.errors import DecodeError, EndOfData, MailboxFull
+from linkbox.events import EventKind, Stage
+from linkbox.limits import Limits
+from tests.core.wire import ALL_KINDS, Wire
+
+SIZES = st.sampled_from([0, 1, 44, 45, 46, 115, 330])
+"""Around the borders of pieces and batches, as they are made here (see `small_pieces`)."""
+SIDES = st.sampled_from(["client", "server"])
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages of more than 50 bytes travel in pieces, and batches hold 40."""
+    monkeypatch.setattr(frames, "MAX_PIECE", 50)
+    monkeypatch.setattr(linked, "BATCH_BODIES", 40)
+    monkeypatch.setattr(linked, "_EARLY_BODIES", 49)
+
+
+def unit_size(unit: Any) -> int:
+    return unit.stop - unit.start if isinstance(unit, Piece) else len(unit.payload) - unit.offset
+
+
+class Half:
+    """What one application has sent, with its receipts, and what the other one has taken of it."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.receipts: list[Delivery] = []
+        self.taken: list[bytes] = []
+
+    def check_order(self, waiting: list[bytes], drops: bool) -> None:
+        """What came through is what was sent, in order, each once; receipts say no more than is true."""
+        rest = iter(self.sent)
+        there = self.taken + waiting
+        assert all(message in rest for message in there)
+        stages = [receipt.stage for receipt in self.receipts]
+        good = [stage for stage in stages if stage is not Stage.FAILED]
+        assert good == sorted(good, reverse=True)
+        for message, receipt in zip(self.sent, self.receipts, strict=True):
+            self.check_receipt(message, receipt, there, drops)
+
+    def check_receipt(self, message: bytes, receipt: Delivery, there: list[bytes], drops: bool) -> None:
+        stage = receipt.stage
+        if stage is Stage.TAKEN:
+            assert message in self.taken
+        elif stage is Stage.RECEIVED:
+            assert message in there or drops  # it was there, but may have been dropped since
+        elif stage is Stage.FAILED:
+            assert message not in there
+            kind = DecodeError if message.startswith(b"bad") else MailboxFull
+            assert isinstance(receipt.error, (kind, MailboxFull))
+
+
+class AnyDrops(RuleBasedStateMachine):
+    """P2P with everything that can happen to it, but the death of a process."""
+
+    policies = ("block",)
+    may_drop = True
+
+    @initialize(
+        data=st.data(),
+        mailbox=st.sampled_from([MailboxState, BytesMailbox]),
+        listening=st.sampled_from([set(), ALL_KINDS]),
+        is_up=st.booleans(),
+    )
+    def begin(
+        self, data: st.DataObject, mailbox: type[MailboxState], listening: set[EventKind], is_up: bool
+    ) -> None:
+        limits = Limits(
+            mailbox_bytes=data.draw(st.sampled_from([100, 1000, 1 << 20])),
+            mailbox_messages=data.draw(st.sampled_from([1, 2, 5, 100_000])),
+            mailbox_total=data.draw(st.sampled_from([150, 1 << 28])),
+            window_bytes=data.draw(st.sampled_from([200, 1 << 20])),
+        )
+        policy = data.draw(st.sampled_from(self.policies))
+        self.wire = Wire(P2P, limits=limits, mailbox=mailbox, listening=listening, overflow=policy)
+        self.session = self.wire.client.session = self.wire.client.begin(self.wire.now)
+        self.halves = {"client": Half(), "server": Half()}  # by who sends
+        self.count = 0
+        if is_up:
+            self.wire.run()
+
+    def hub(self, side: str) -> Hub:
+        return self.wire.client if side == "client" else self.wire.server
+
+    def session_of(self, side: str) -> Session | None:
+        return self.session if side == "client" else self.wire.server.sessions.get(self.session.id)
+
+    def teardown(self) -> None:
+        if hasattr(self, "wire"):
+            self.heal()
+
+    # -- what may happen -------------------------------------------------------------------------------
+
+    @rule(side=SIDES, sizes=st.lists(SIZES, min_size=1, max_size=8), bad=st.booleans(), later=st.booleans())
+    def send(self, side: str, sizes: list[int], bad: bool, later: bool) -> None:
+        session, half = self.session_of(side), self.halves[side]
+        if session is None or session.ending or session.error is not None or not session.has_room():
+            return
+        for size in sizes:
+            self.count += 1
+            message = (b"bad" if bad else b"") + b"%d:" % self.count + b"x" * size
+            half.sent.append(message)
+            half.receipts.append(self.hub(side).send(session, message))
+        if not later:
+            self.wire.settle()
+
+    @rule(side=SIDES, count=st.integers(1, 9), all=st.booleans())
+    def take(self, side: str, count: int, all: bool) -> None:
+        mailbox, taken = self.hub(side).mailbox, self.half_for(side).taken
+        if all:
+            taken += mailbox.take_all()
+        while count and mailbox.has():
+            taken.append(mailbox.take())
+            count -= 1
+        self.wire.settle()
+
+    def half_for(self, side: str) -> Half:
+        """What comes in on that side."""
+        return self.halves["server" if side == "client" else "client"]
+
+    @precondition(lambda self: self.wire.ends)
+    @rule(which=st.integers(0, 9), size=st.sampled_from([1, 3, 10, 100, None]), times=st.integers(1, 5))
+    def move(self, which: int, size: int | None, times: int) -> None:
+        end = self.wire.ends[which % len(self.wire.ends)]
+        for _ in range(times):
+            self.wire.move(end, size)
+
+    @rule()
+    def run(self) -> None:
+        self.wire.run()
+
+    @rule(seconds=st.sampled_from([0.001, 0.01, 0.1, 1.0]))
+    def advance(self, seconds: float) -> None:
+        self.wire.advance(seconds)
+
+    @rule(decodes=st.booleans())
+    def decode_later(self, decodes: bool) -> None:
+        self.wire.decodes = decodes
+        if decodes:
+            self.wire.decode_all()
+
+    @precondition(lambda self: self.may_drop and self.wire.ends)
+    @rule(which=st.integers(0, 9), keep=st.sampled_from([0, 1, 10, 1000]))
+    def drop(self, which: int, keep: int) -> None:
+        self.wire.now += 0.001
+        self.wire.drop(self.wire.ends[which % len(self.wire.ends)], keep)
+        self.wire.settle()
+
+    @precondition(lambda self: self.may_drop and self.session.link is not None)
+    @rule()
+    def drop_seen_by_the_client_alone(self) -> None:
+        self.wire.now += 0.001
+        end = self.wire.end_of(self.wire.client)
+        self.wire.client.broken(end.link, OSError("cut"), self.wire.now)
+        self.wire.settle()
+
+    @rule(side=SIDES)
+    def acknowledge_now(self, side: str) -> None:
+        session = self.session_of(side)
+        if session is not None and session.error is None:
+            self.hub(side).acknowledge_now(session)
+            self.wire.settle()
+
+    @precondition(lambda self: self.count > 20)
+    @rule(side=SIDES)
+    def end(self, side: str) -> None:
+        session = self.session_of(side)
+        if session is not None and session.error is None:
+            self.hub(side).end(session)
+            self.wire.settle()
+
+    # -- what must hold --------------------------------------------------------------------------------
+
+    @invariant()
+    def nothing_lies(self) -> None:
+        if not hasattr(self, "wire"):
+            return
+        for hub in self.wire.hubs:
+            mailbox = hub.mailbox
+            assert mailbox.count == sum(len(batch.items) for batch in mailbox.order)
+            for session in hub.sessions.values():
+                self.check_marks(session)
+        for side in ("client", "server"):
+            mailbox = self.hub(side).mailbox
+            waiting = [item for batch in mailbox.order for item in batch.items]
+            self.half_for(side).check_order(waiting, mailbox.overflow == "drop_oldest")
+
+    def check_marks(self, session: Session) -> None:
+        assert session.taken <= session.acked <= session.sent
+        assert len(session.unacked) == session.sent - session.acked
+        waiting = [*session.queue, *(unit for unit in session.unacked if isinstance(unit, Piece))]
+        whole = sum(len(unit.payload) for unit in session.unacked if not isinstance(unit, Piece))
+        assert session.held_bytes == whole + sum(map(unit_size, waiting))
+        source = session.source
+        assert source.taken <= source.processed <= session.arrived
+        assert source.waiting == sum(len(batch.items) for batch in source.batches)
+
+    # -- and at the end ----------------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """From now on all is well: then everything arrives, and everything ends in order."""
+        self.wire.decodes = True
+        self.wire.decode_all()
+        for _ in range(500):
+            self.take_everything()
+            if self.is_settled():
+                break
+            self.wire.advance(0.5)
+        assert self.is_settled()
+        self.wire.client.end(self.session)
+        for _ in range(5):
+            self.wire.advance(1.0)
+            self.take_everything()
+        assert isinstance(self.session.error, EndOfData)
+        self.wire.advance(4000.0)  # longer than anything is kept
+        self.check_the_end()
+
+    def take_everything(self) -> None:
+        for side in ("client", "server"):
+            self.take(side, 0, True)
+
+    def is_settled(self) -> bool:
+        done = (Stage.TAKEN, Stage.FAILED)
+        return all(
+            receipt.stage in done or (receipt.stage is Stage.RECEIVED and receipt.session.error is not None)
+            for half in self.halves.values()
+            for receipt in half.receipts
+        )
+
+    def check_the_end(self) -> None:
+        for side in ("client", "server"):
+            hub, half = self.hub(side), self.half_for(side)
+            assert not hub.sessions and not hub.links
+            assert hub.next_timer() == float("inf")
+            assert hub.mailbox.nbytes == hub.undelivered == 0
+            good = [message for message in half.sent if not message.startswith(b"bad")]
+            assert len(half.taken) == len(good) - hub.mailbox.dropped
+            assert hub.counters.rejected == len(half.sent) - len(good)
+            if hub.listening:
+                self.check_events(hub, half)
+
+    def check_events(self, hub: Hub, half: Half) -> None:
+        kinds = self.wire.kinds(hub)
+        stored = len(half.taken) + (hub.mailbox.dropped if hub.mailbox.overflow == "drop_oldest" else 0)
+        assert kinds.count(EventKind.DATA) == stored
+        assert kinds.count(EventKind.OVERFLOW) == hub.mailbox.dropped
+        assert kinds.count(EventKind.END) == 1
+        assert kinds.count(EventKind.CONNECTED) == 1
+        up = 0
+        for kind in kinds:
+            up += kind in (EventKind.CONNECTED, EventKind.RESUMED)
+            up -= kind is EventKind.DISCONNECTED
+            assert up in (0, 1)
+        assert up == 0
+
+
+class AnyOverflow(AnyDrops):
+    """The same with mailboxes that drop what they have no room for."""
+
+    policies = ("drop_oldest", "drop_newest", "error")
+
+
+class AnyDelay(AnyDrops):
+    """The same on a connection that holds."""
+
+    policies = ("block", "drop_oldest", "drop_newest", "error")
+    may_drop = False
+
+
+FEW = settings(max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+for machine in (AnyDrops, AnyOverflow, AnyDelay):
+    machine.TestCase.settings = FEW
+TestAnyDrops = pytest.mark.usefixtures("small_pieces")(AnyDrops.TestCase)
+TestAnyOverflow = pytest.mark.usefixtures("small_pieces")(AnyOverflow.TestCase)
+TestAnyDelay = pytest.mark.usefixtures("small_pieces")(AnyDelay.TestCase)

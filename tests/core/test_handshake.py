@@ -1,0 +1,108 @@
+"""HELLO, WELCOME and REFUSE: there and back, room for growth, and what is out of range."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from linkbox.core import frames, handshake
+from linkbox.core.handshake import Hello, Refuse, Welcome
+from linkbox.errors import AuthenticationFailed, LinkError, PeerLost, ProtocolViolation, Refused
+
+HELLO = Hello(
+    pattern="p2p",
+    format="json",
+    name="me",
+    session="0123456789abcdef" * 2,
+    epoch=1,
+    credit=(10, 20),
+    message=30,
+    received=5,
+    incarnation="77",
+    features=("new",),
+)
+WELCOME = Welcome(name="you", incarnation="88", credit=(1, 2), message=3, received=4, resumed=True)
+REFUSE = Refuse("busy", "the place is taken")
+
+
+def payload(message: Any, /, **changes: Any) -> bytes:
+    """The payload of its frame, with some keys changed; ``...`` leaves a key out."""
+    keys = json.loads(handshake.encode(message)[4:]) | changes
+    return json.dumps({key: value for key, value in keys.items() if value is not ...}).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [(frames.HELLO, HELLO), (frames.WELCOME, WELCOME), (frames.REFUSE, REFUSE)]
+)
+def test_there_and_back(kind: int, message: Any) -> None:
+    [(found, body)] = frames.Decoder(small=True).receive(handshake.encode(message))
+    assert found == kind
+    assert handshake.decode(kind, body) == message
+
+
+def test_what_a_newer_peer_says_more_is_ignored() -> None:
+    assert handshake.decode(frames.HELLO, payload(HELLO, colour="red")) == HELLO
+
+
+def test_what_is_left_out_has_a_default() -> None:
+    hello = handshake.decode(frames.HELLO, payload(HELLO, received=..., incarnation=..., features=...))
+    assert isinstance(hello, Hello)
+    assert (hello.received, hello.incarnation, hello.features) == (0, "", ())
+    assert handshake.decode(frames.REFUSE, b'{"code":"x","reason":"y"}') == Refuse("x", "y")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "x" * 257},
+        {"message": 0},
+        {"message": -1},
+        {"credit": (-1, 5)},
+        {"credit": (5, -1)},
+        {"received": -1},
+        {"session": "0" * 31},
+        {"session": "0" * 33},
+        {"session": "G" * 32},
+        {"session": "0" * 32 + "\n"},
+        {"epoch": 0},
+    ],
+)
+def test_a_hello_out_of_range(changes: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolViolation, match=r"HELLO: .* out of range"):
+        handshake.decode(frames.HELLO, payload(HELLO, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": "x" * 257}, {"message": 0}, {"credit": (0, -1)}, {"received": -1}]
+)
+def test_a_welcome_out_of_range(changes: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolViolation, match=r"WELCOME: .* out of range"):
+        handshake.decode(frames.WELCOME, payload(WELCOME, **changes))
+
+
+@pytest.mark.parametrize("kind", [frames.HELLO, frames.WELCOME, frames.REFUSE])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"{}", b"\xff", b'{"name":"\xff"}', b'{"name":"\\ud800"}', b"[" * 4000]
+)
+def test_what_is_no_handshake_at_all(kind: int, body: bytes) -> None:
+    with pytest.raises(ProtocolViolation, match=frames.type_name(kind)):
+        handshake.decode(kind, body)
+
+
+@pytest.mark.parametrize("changes", [{"epoch": "1"}, {"credit": [1]}, {"session": ...}, {"epoch": 1.5}])
+def test_a_hello_of_other_types(changes: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolViolation, match="HELLO"):
+        handshake.decode(frames.HELLO, payload(HELLO, **changes))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("busy", Refused), ("disconnected", PeerLost), ("authentication", AuthenticationFailed)],
+)
+def test_the_error_of_a_refusal_names_code_reason_and_address(code: str, kind: type[LinkError]) -> None:
+    error = handshake.refusal(Refuse(code, "because"), "tcp://there:1")
+    assert type(error) is kind
+    assert not isinstance(error, Refused) or error.code == code
+    assert "tcp://there:1" in str(error) and "because" in str(error)

@@ -1,0 +1,40 @@
+"""The public names, pinned: one that comes or goes is a decision, and shows up here."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+SIX = {"ServerP2P", "ClientP2P", "ServerP2M", "ClientP2M", "ServerAR", "ClientAR"}
+
+PUBLIC = SIX | set(
+    """
+    Server Client
+    Bytes Json Typed MsgPack
+    Linked Raw Lines Delimited LengthPrefixed FixedSize
+    Address Format Framing LinkView
+    Event EventKind Message Peer PeerStatistics Receipt Request Stage Statistics
+    Limits Backoff
+    LinkboxError AddressError StateError FormatError TooLarge DecodeError
+    LinkError ListenFailed ConnectFailed Refused AuthenticationFailed ProtocolViolation PeerLost SessionLost
+    MailboxEmpty MailboxFull EndOfData Incomplete DeadlineExceeded AnswerError StoreError
+    """.split()
+)
+
+
+def test_top_level_names() -> None:
+    linkbox = importlib.import_module("linkbox")
+    assert set(linkbox.__all__) - {"__version__"} == PUBLIC
+
+
+def test_all_says_the_truth() -> None:
+    names = importlib.import_module("linkbox")
+    assert len(names.__all__) == len(set(names.__all__))
+    assert [name for name in names.__all__ if not hasattr(names, name)] == []
+
+
+def test_import_loads_nothing_heavy(environment: dict[str, str]) -> None:
+    code = "import sys, linkbox; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True, timeout=30)
+    assert not {"asyncio", "sqlite3", "typer", "rich", "psutil"} & set(loaded.split())
