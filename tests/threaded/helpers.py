@@ -288,15 +288,23 @@ def descriptors() -> set[str]:
 
 
 class Process:
-    """Another Python process that runs a script; its standard output is read line by line."""
+    """Another Python process that runs a script; its standard output is read line by line.
 
-    def __init__(self, script: str, *args: str) -> None:
+    ``is_measured``: does it count for the coverage, when that is measured?
+    """
+
+    def __init__(self, script: str, *args: str, is_measured: bool = True) -> None:
         self.popen = subprocess.Popen(
             [sys.executable, "-u", "-c", script, *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={
+                name: value
+                for name, value in os.environ.items()
+                if is_measured or not name.startswith("COVERAGE_PROCESS")
+            },
         )
         self.pid = self.popen.pid
         self._stderr: list[str] = []
