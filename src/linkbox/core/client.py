@@ -98,7 +98,8 @@ class ClientHub(Hub):
 
     def on_connected(self, session: Session, address: str, now: float) -> Link | None:
         """The connection for a dialled session is there. None: it is not wanted any more."""
-        if session.error is not None:
+        # Two at once would each bring the same units, and both would be counted.
+        if session.error is not None or (session.link is not None and not session.link.closed):
             return None
         session.epoch += 1
         link = self.make_link(address, now, session)

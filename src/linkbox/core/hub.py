@@ -95,12 +95,15 @@ class Hub:
         self.now = now
         session = link.session
         mark = session.arrival_mark() if session is not None else None
+        before = len(into)
         try:
             into.extend(link.receive_data(data, now))
         except BaseException:
             # Half of it was understood: forget that half. It comes again when the session resumes.
             if session is not None and mark is not None:
                 session.back_to(mark)
+                while len(into) > before:
+                    into.pop()
             self.interrupted(link)
             raise
 
