@@ -49,3 +49,22 @@ def test_what_an_interrupted_step_had_handed_over_is_taken_back_with_its_marks()
     assert session.arrived == 1
     assert list(into) == [before]
     assert probe.link.closed
+
+
+def test_a_session_whose_closing_was_interrupted_is_dialled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire()
+    session = wire.connect()
+    client, link = wire.client, session.link
+
+    def strike(*args: Any) -> None:
+        raise Interrupted
+
+    assert link is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "on_link_closed", strike)
+        with pytest.raises(Interrupted):
+            client.broken(link, ConnectionResetError("reset"), wire.now)
+    client.rescue(wire.now)
+    wire.advance(1.0)
+    assert session.link is not None
+    assert not session.link.closed

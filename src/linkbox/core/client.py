@@ -176,6 +176,8 @@ class ClientHub(Hub):
         super().rescue(now)
         for session in self.sessions.values():
             session.timer_at = NEVER
+            if session.link is not None and session.link.closed:
+                session.link = None  # closing it was interrupted
             if session.link is None and session.due_at == NEVER and session not in self.dials:
                 session.due_at = now + _LAST_TRY  # nobody was left who would have dialled
             self.schedule(session, session.due_at)
