@@ -417,11 +417,7 @@ class Hub:
         session.error = error or EndOfData(f"the conversation with {session.peer} is over")
         if session.source.ended is None:
             session.source.ended = session.error
-        counters = self.counters
-        counters.messages_sent += session.messages_sent
-        counters.bytes_sent += session.bytes_sent
-        counters.messages_received += session.messages_received
-        counters.bytes_received += session.bytes_received
+        self.counters.add(session)
         self.asks.drop_session(session)
         for delivery in (each for group in session.abandon() for each in group):
             self.fail_delivery(

@@ -8,7 +8,7 @@ from typing import Any
 
 from linkbox.core.framings import Framing
 from linkbox.core.patterns import Pattern
-from linkbox.core.session import Delivery
+from linkbox.core.session import Delivery, Session
 from linkbox.events import EventKind, Peer
 from linkbox.limits import Limits
 
@@ -26,6 +26,13 @@ class Counters:
     connections: int = 0
     refused: int = 0
     reconnects: int = 0
+
+    def add(self, session: Session) -> None:
+        """Keep what a session that is over has counted."""
+        self.messages_sent += session.messages_sent
+        self.messages_received += session.messages_received
+        self.bytes_sent += session.bytes_sent
+        self.bytes_received += session.bytes_received
 
 
 @dataclass(slots=True)
