@@ -1,0 +1,233 @@
+"""Ask and answer: pieces, deadlines, cancelling, failures, and what a hostile or lost peer leaves."""
+
+from __future__ import annotations
+
+import pytest
+
+from linkbox import Lines, Raw
+from linkbox.core import frames
+from linkbox.core.patterns import AR
+from linkbox.errors import AnswerError, DeadlineExceeded, DecodeError, PeerLost, ProtocolViolation, TooLarge
+from linkbox.events import EventKind
+from linkbox.limits import Limits
+from tests.core.wire import Wire, probe_client, probe_server
+
+
+def ask_frame(id: int, body: bytes, flags: int = 0) -> bytes:
+    return frames.encode_ask(id, flags, None, body)
+
+
+def test_an_ask_is_answered_once_and_failed_by_name() -> None:
+    wire = Wire(AR)
+    session = wire.connect()
+    good, ill = wire.ask(b"good", session), wire.ask(b"ill", session)
+    wire.run()
+    first, second = wire.requests()
+    assert "Request" in repr(first)
+    first.answer(b"fine")
+    second.fail("no such thing")
+    wire.run()
+    assert good.value == b"fine" and good.is_done
+    assert isinstance(ill.error, AnswerError)
+    assert str(ill.error).endswith("no such thing")
+
+
+@pytest.mark.parametrize(
+    ("type", "error"),
+    [
+        ("linkbox.TooLarge", TooLarge),
+        ("linkbox.DecodeError", DecodeError),
+        ("linkbox.DeadlineExceeded", DeadlineExceeded),
+        ("ValueError", AnswerError),
+    ],
+)
+def test_failures_of_the_library_have_their_own_errors(type: str, error: type[Exception]) -> None:
+    wire = Wire(AR)
+    ask = wire.ask(b"x")
+    wire.run()
+    [request] = wire.requests()
+    wire.server.fail_ask(request._incoming, type, "because")
+    wire.run()
+    assert isinstance(ask.error, error)
+
+
+def test_a_cancelled_ask_leaves_the_rest_of_it_unheard() -> None:
+    wire = Wire(AR)
+    probe = probe_server(wire)
+    probe.say(ask_frame(1, b"part", frames.MORE_OF_ASK))
+    assert wire.events(wire.server, EventKind.PART)
+    probe.say(frames.encode_cancel(1, "enough"))
+    probe.say(ask_frame(1, b"the rest"))
+    assert not wire.requests()
+    assert not wire.server.asks.open
+    probe.say(frames.encode_cancel(1, "again"))  # ignored
+    assert not probe.is_closed
+    probe.say(frames.encode_cancel(2, "never asked"))
+    assert isinstance(probe.link.error, ProtocolViolation)
+
+
+def test_more_asks_at_once_than_allowed_fail_by_name() -> None:
+    wire = Wire(AR, limits=Limits(asks=2))
+    probe = probe_server(wire)
+    probe.heard()
+    probe.say(*(ask_frame(id, b"x") for id in (1, 2, 3)))
+    [failure] = [payload for kind, payload in probe.heard() if kind == frames.FAIL]
+    assert frames.decode_fail(failure)[:2] == (3, "limit")
+    assert len(wire.requests()) == 2
+
+
+def test_answers_to_what_was_never_asked_or_is_over() -> None:
+    wire = Wire(AR)
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    ask = wire.ask(b"x", session)
+    wire.client.asks.cancel(ask, "enough")
+    wire.settle()
+    assert "CANCEL" in probe.kinds()
+    late = frames.encode_answer(ask.id, 0, b"late")
+    probe.say(late, frames.encode_fail(ask.id, "X", "late"))
+    assert ask.value is None and not probe.is_closed
+    wire.client.asks.cancel(ask, "again")  # Nobody waits; nothing is said.
+    assert "CANCEL" not in probe.kinds()
+    probe.say(frames.encode_answer(7, 0, b"x"))
+    assert isinstance(probe.link.error, ProtocolViolation)
+
+
+@pytest.mark.parametrize("size", [0, 256 * 1024, 256 * 1024 + 1, 1_000_000])
+def test_large_asks_and_answers_travel_in_pieces(size: int) -> None:
+    wire = Wire(AR)
+    ask = wire.ask(bytes(size))
+    wire.run()
+    [request] = wire.requests()
+    assert request.data == bytes(size)
+    request.answer(bytes(size))
+    wire.run()
+    assert ask.value == bytes(size)
+
+
+def test_a_large_ask_over_the_limit_fails_and_costs_no_memory() -> None:
+    wire = Wire(AR, limits=Limits(message=1000))
+    probe = probe_server(wire)
+    probe.heard()
+    for _ in range(3):
+        probe.say(ask_frame(1, bytes(600), frames.MORE_OF_MESSAGE))
+    [incoming] = wire.server.asks.open.values()
+    assert sum(map(len, incoming.parts)) <= 1000
+    probe.say(ask_frame(1, b"end"), ask_frame(2, bytes(1001)), ask_frame(3, b"good"))
+    failed = [frames.decode_fail(payload) for kind, payload in probe.heard() if kind == frames.FAIL]
+    assert [(id, type) for id, type, _ in failed] == [(1, "linkbox.TooLarge"), (2, "linkbox.TooLarge")]
+    assert [request.data for request in wire.requests()] == [b"good"]
+
+
+def test_an_ask_of_several_messages_is_whole_with_its_end() -> None:
+    wire = Wire(AR)
+    session = wire.client.begin(wire.now)
+    asks = wire.client.asks
+    ask = asks.begin(session, False)
+    for body in (b"a", b"b"):
+        asks.add(ask, body, True, None)
+    wire.run()
+    assert not wire.requests()
+    asks.finish(ask)
+    wire.run()
+    [request] = wire.requests()
+    assert list(request.messages) == [b"a", b"b"]
+    request.answer(b"both")
+    wire.run()
+    assert ask.value == b"both"
+
+
+def test_a_lost_session_cancels_what_it_asked() -> None:
+    wire = Wire(AR)
+    probe = probe_server(wire)
+    probe.say(ask_frame(1, b"x"))
+    [request] = wire.requests()
+    [session] = wire.server.sessions.values()
+    wire.server.disconnect(session, "go", wire.now)
+    wire.settle()
+    assert request.cancelled()
+    request.answer(b"nobody hears it")  # no error: it could not know
+    assert "ANSWER" not in probe.kinds()
+
+
+def test_a_dropped_request_is_failed_not_forgotten() -> None:
+    wire = Wire(AR)
+    ask = wire.ask(b"x")
+    wire.run()
+    wire.requests().clear()
+    wire.advance(5)
+    assert isinstance(ask.error, AnswerError)
+    assert "unanswered" in str(ask.error)
+
+
+# --- Over plain framings ----------------------------------------------------------------------------
+
+
+def test_over_lines_asks_are_answered_in_turn() -> None:
+    wire = Wire(AR, framing=Lines())
+    probe = probe_server(wire, greets=False)
+    probe.say(b"one\ntwo\n")
+    [first] = wire.requests()
+    assert first.data == b"one"
+    first.answer(b"1")
+    [second] = wire.requests()
+    second.answer(b"2")
+    assert probe.raw() == b"1\n2\n"
+
+
+def test_over_lines_a_failure_closes_the_connection() -> None:
+    wire = Wire(AR, framing=Lines())
+    probe = probe_server(wire, greets=False)
+    probe.say(b"one\n")
+    [request] = wire.requests()
+    request.fail("cannot say so in lines")
+    assert probe.is_closed
+
+
+def test_an_answer_nobody_asked_for_over_lines_is_dropped() -> None:
+    wire = Wire(AR, framing=Lines())
+    probe = probe_client(wire, greets=False)
+    probe.say(b"hello?\n")
+    assert wire.client.mailbox.count == 0
+    assert not probe.is_closed
+
+
+def test_over_raw_the_end_of_the_stream_makes_an_ask_whole() -> None:
+    wire = Wire(AR, framing=Raw())
+    probe = probe_server(wire, greets=False)
+    probe.say(b"in pie")
+    probe.say(b"ces")
+    assert not wire.requests()
+    probe.eof()
+    [request] = wire.requests()
+    assert request.data == b"in pieces"
+
+
+def test_over_raw_nothing_at_all_is_no_ask() -> None:
+    wire = Wire(AR, framing=Raw())
+    probe = probe_server(wire, greets=False)
+    probe.eof()
+    assert not wire.requests()
+
+
+def test_over_raw_too_large_an_ask_costs_no_memory() -> None:
+    wire = Wire(AR, framing=Raw(), limits=Limits(message=100))
+    probe = probe_server(wire, greets=False)
+    for _ in range(3):
+        probe.say(bytes(90))
+    [session] = wire.server.sessions.values()
+    assert all(isinstance(each, TooLarge) or len(each) <= 100 for each in session.assembly)
+    probe.eof()
+    assert not wire.requests()
+    [error] = [notice[2] for notice in wire.events(wire.server, EventKind.ERROR)]
+    assert isinstance(error, TooLarge)
+
+
+def test_a_server_that_is_gone_fails_its_asks_at_once() -> None:
+    wire = Wire(AR)
+    ask = wire.ask(b"x")
+    wire.run()
+    wire.is_reachable = False
+    wire.drop_all()
+    wire.advance(1)
+    assert isinstance(ask.error, PeerLost)
