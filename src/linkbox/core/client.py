@@ -235,7 +235,6 @@ class ClientHub(Hub):
         doubt, unsent = old.abandon()
         text = f"{old.peer} has forgotten the session (it was restarted); {len(doubt)} messages are in doubt"
         error = SessionLost(text, tuple(doubt))
-        self.emit(EventKind.ERROR, old.peer, error)
         for delivery in doubt:
             self.fail_delivery(old, delivery, error)
         carries_on = self.session is old

@@ -1,0 +1,422 @@
+"""Client and server meet, lose each other, come back, and part: every decision, without a socket."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from linkbox import Lines
+from linkbox.core import frames, handshake
+from linkbox.core.link import State
+from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.errors import ConnectFailed, PeerLost, Refused, SessionLost
+from linkbox.events import EventKind, Stage
+from linkbox.limits import Limits
+from tests.core.wire import Wire, greeting, probe_client, probe_server
+
+
+def refusal(probe_heard: list[tuple[int, bytes]]) -> handshake.Refuse:
+    [refuse] = [handshake.decode(kind, payload) for kind, payload in probe_heard if kind == frames.REFUSE]
+    assert isinstance(refuse, handshake.Refuse)
+    return refuse
+
+
+# --- Connecting -------------------------------------------------------------------------------------
+
+
+def test_a_client_tries_until_its_time_is_up() -> None:
+    wire = Wire(connect_timeout=1.0)
+    wire.is_reachable = False
+    session = wire.connect()
+    wire.advance(0.9)
+    assert session.error is None
+    assert len(wire.dialled) > 3
+    wire.advance(0.2)
+    assert isinstance(session.error, ConnectFailed)
+    tries = len(wire.dialled)
+    wire.advance(10)
+    assert len(wire.dialled) == tries
+
+
+def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
+    wire = Wire()
+    wire.is_reachable = False
+    session = wire.connect()
+    wire.advance(2)
+    wire.is_reachable = True
+    wire.advance(1)
+    assert session.established
+
+
+def test_without_reconnect_the_first_failure_is_final() -> None:
+    wire = Wire(reconnect=None)
+    wire.is_reachable = False
+    session = wire.connect()
+    assert isinstance(session.error, ConnectFailed)
+    assert len(wire.dialled) == 1
+
+
+def test_without_reconnect_a_drop_is_final() -> None:
+    wire = Wire(reconnect=None)
+    session = wire.connect()
+    wire.drop_all()
+    wire.advance(1)
+    assert isinstance(session.error, PeerLost)
+
+
+def test_a_dead_server_is_given_up_after_so_many_attempts() -> None:
+    wire = Wire()
+    assert wire.client.reconnect is not None
+    wire.client.reconnect = replace(wire.client.reconnect, attempts=3)
+    session = wire.connect()
+    wire.is_reachable = False
+    wire.drop_all()
+    wire.advance(5)
+    assert isinstance(session.error, PeerLost)
+    assert "does not come back" in str(session.error)
+
+
+def test_a_connection_that_comes_too_late_is_not_wanted() -> None:
+    wire = Wire()
+    session = wire.connect()
+    client = wire.client
+    client.close_session(session, None)
+    assert client.on_connected(session, client.address, wire.now) is None
+    client.on_connect_failed(session, ConnectFailed("late"), wire.now)
+    assert not client.dials
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"pattern": "ar"}, "pattern"), ({"format": "json"}, "format")],
+)
+def test_who_does_not_fit_is_refused_by_name(changes: dict[str, str], code: str) -> None:
+    wire = Wire()
+    probe = probe_server(wire, **changes)
+    assert refusal(probe.heard()).code == code
+    assert not wire.server.sessions
+
+
+@pytest.mark.parametrize("code", ["format", "pattern", "version"])
+def test_a_refusal_is_final(code: str) -> None:
+    wire = Wire()
+    probe = probe_client(wire, greets=False)
+    session = wire.client.session
+    assert session is not None
+    probe.say(frames.preface(), handshake.encode(handshake.Refuse(code, "because")))
+    wire.advance(1)
+    assert isinstance(session.error, Refused)
+    assert session.error.code == code
+    assert not wire.dialled
+
+
+def test_a_busy_server_is_tried_again() -> None:
+    wire = Wire()
+    probe = probe_client(wire, greets=False)
+    session = wire.client.session
+    assert session is not None
+    probe.say(frames.preface(), handshake.encode(handshake.Refuse("busy", "because")))
+    wire.advance(1)
+    assert session.established
+    assert wire.dialled
+
+
+# --- Places -----------------------------------------------------------------------------------------
+
+
+def test_a_second_client_of_a_server_for_one_is_refused() -> None:
+    wire = Wire()
+    wire.connect()
+    probe = probe_server(wire)
+    assert refusal(probe.heard()).code == "busy"
+    wire.server.max_peers = 2
+
+
+def test_a_silent_peer_that_answers_keeps_its_place() -> None:
+    wire = Wire()
+    first = probe_server(wire)
+    first.heard()
+    wire.advance(3)
+    second = probe_server(wire, session="cd" * 16)
+    [(kind, payload)] = [each for each in first.heard() if each[0] == frames.PING]
+    first.say(frames.frame(frames.PONG, payload))
+    wire.advance(3)
+    assert kind == frames.PING
+    assert refusal(second.heard()).code == "busy"
+    assert not first.is_closed
+
+
+def test_a_silent_peer_that_does_not_answer_makes_room() -> None:
+    wire = Wire()
+    first = probe_server(wire)
+    wire.advance(3)
+    second = probe_server(wire, session="cd" * 16)
+    assert "WELCOME" not in second.kinds()
+    wire.advance(3)
+    assert first.is_closed
+    assert "WELCOME" in second.kinds()
+
+
+def test_a_waiting_client_that_leaves_is_forgotten() -> None:
+    wire = Wire()
+    first = probe_server(wire)
+    wire.advance(3)
+    second = probe_server(wire, session="cd" * 16)
+    assert wire.server.applicants
+    applicant = wire.server.applicants[0]
+    wire.server.broken(second.link, ConnectionResetError("gone"), wire.now)
+    wire.settle()
+    assert not wire.server.applicants
+    assert applicant.next_timer() == float("inf")
+    wire.advance(3)
+    assert not first.is_closed
+
+
+def test_a_place_that_becomes_free_goes_to_who_waits() -> None:
+    wire = Wire()
+    first = probe_server(wire)
+    wire.advance(3)
+    second = probe_server(wire, session="cd" * 16)
+    wire.server.broken(first.link, ConnectionResetError("gone"), wire.now)
+    wire.settle()
+    assert "WELCOME" in second.kinds()
+
+
+def test_limits_on_who_has_not_introduced_itself() -> None:
+    wire = Wire(limits=Limits(unwelcomed=3, unwelcomed_per_ip=2))
+    server = wire.server
+    assert server.accept("tcp://a", "10.0.0.1", wire.now)
+    assert server.accept("tcp://a", "10.0.0.1", wire.now)
+    assert server.accept("tcp://a", "10.0.0.1", wire.now) is None
+    assert not server.is_crowded()
+    assert server.accept("tcp://b", "10.0.0.2", wire.now)
+    assert server.is_crowded()
+    assert server.accept("tcp://c", None, wire.now) is None
+    assert server.counters.refused == 2
+
+
+def test_a_plain_server_turns_away_without_a_word() -> None:
+    wire = Wire(framing=Lines())
+    assert wire.server.accept("tcp://a", None, wire.now)
+    assert wire.server.accept("tcp://b", None, wire.now) is None
+    wire.settle()
+    assert any("turned away" in note for note in wire.notes)
+
+
+# --- Losing each other, and coming back ---------------------------------------------------------------
+
+
+def test_an_older_connection_of_a_session_is_refused() -> None:
+    wire = Wire()
+    probe_server(wire, epoch=5)
+    late = probe_server(wire, epoch=4)
+    assert refusal(late.heard()).code == "session"
+    assert len(wire.server.sessions) == 1
+
+
+def test_a_newer_connection_of_a_session_takes_over() -> None:
+    wire = Wire()
+    first = probe_server(wire, epoch=1)
+    second = probe_server(wire, epoch=2, born=1)
+    assert first.is_closed
+    assert "WELCOME" in second.kinds()
+    assert wire.events(wire.server, EventKind.RESUMED)
+
+
+def test_a_session_that_nobody_comes_back_to_is_over() -> None:
+    wire = Wire(limits=Limits(session=10.0))
+    probe = probe_server(wire)
+    [session] = wire.server.sessions.values()
+    wire.server.broken(probe.link, ConnectionResetError("gone"), wire.now)
+    wire.advance(9)
+    assert session.error is None
+    wire.advance(2)
+    assert "did not come back in 10 s" in str(session.error)
+    assert not wire.server.sessions
+
+
+def test_only_so_many_lost_sessions_are_kept() -> None:
+    wire = Wire(P2M, limits=Limits(sessions=1))
+    probes = [probe_server(wire, session=f"{number:032x}") for number in range(3)]
+    for probe in probes:
+        wire.server.broken(probe.link, ConnectionResetError("gone"), wire.now)
+    wire.settle()
+    assert len(wire.server.sessions) == 1
+
+
+def test_a_restarted_server_leaves_in_doubt_what_it_may_have_had() -> None:
+    wire = Wire()
+    old = wire.connect()
+    sent, unsent = wire.send(wire.client, old, b"sent")[0], None
+    wire.client.events.clear()
+    wire.drop_all()  # before it was acknowledged
+    unsent = wire.client.send(old, b"never sent")
+    wire.restart_server()
+    wire.advance(1)
+    assert isinstance(old.error, SessionLost)
+    assert list(old.error.in_doubt) == [sent]
+    assert sent.stage is Stage.FAILED
+    assert wire.server.mailbox.take_all() == [b"never sent"]
+    wire.acks()
+    assert unsent.stage >= Stage.RECEIVED
+    about = [notice[3] for notice in wire.events(wire.client, EventKind.ERROR) if notice[2] is old.error]
+    assert about == [sent, None]  # one for each message in doubt, one for the session
+
+
+def test_the_current_conversation_is_begun_when_there_is_none() -> None:
+    wire = Wire()
+    first = wire.client.current(wire.now)
+    assert wire.client.current(wire.now) is first
+    wire.client.close_session(first, None)
+    assert wire.client.current(wire.now) is not first
+
+
+# --- Parting ----------------------------------------------------------------------------------------
+
+
+def test_a_stopping_server_of_p2m_lets_its_clients_keep_the_rest() -> None:
+    wire = Wire(P2M)
+    session = wire.connect()
+    [done] = wire.send(wire.client, session, b"one")
+    wire.run()
+    wire.server.shutdown(wire.now)
+    wire.run()
+    assert done.stage >= Stage.RECEIVED
+    assert session.error is not None
+    assert not wire.server.links
+
+
+def test_what_a_stopping_server_had_not_taken_goes_to_its_successor() -> None:
+    wire = Wire(P2M)
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    first, second = wire.send(wire.client, session, b"one", b"two")
+    probe.say(frames.encode_number(frames.GOAWAY, 1))
+    wire.advance(1)
+    assert first.stage is Stage.RECEIVED
+    assert second.error is None
+    assert wire.server.mailbox.take_all() == [b"two"]
+
+
+def test_without_reconnect_what_a_stopping_server_had_not_taken_fails() -> None:
+    wire = Wire(P2M, reconnect=None)
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    first, second = wire.send(wire.client, session, b"one", b"two")
+    probe.say(frames.encode_number(frames.GOAWAY, 1))
+    assert first.stage is Stage.RECEIVED
+    assert isinstance(second.error, PeerLost)
+
+
+def test_a_goaway_beyond_what_was_sent_is_a_violation() -> None:
+    wire = Wire(P2M)
+    probe = probe_client(wire)
+    probe.say(frames.encode_number(frames.GOAWAY, 1))
+    assert probe.is_closed
+    assert "acknowledged 1" in str(probe.link.error)
+
+
+def test_asks_of_a_stopping_server_move_whole_or_fail() -> None:
+    wire = Wire(AR)
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    had, not_had = wire.ask(b"had", session), wire.ask(b"not had", session)
+    probe.say(frames.encode_number(frames.GOAWAY, 1))
+    wire.advance(1)
+    assert isinstance(had.error, PeerLost)
+    [request] = wire.requests()
+    request.answer(request.data.upper())
+    wire.run()
+    assert not_had.value == b"NOT HAD"
+
+
+def test_a_stopping_server_of_asks_answers_first() -> None:
+    wire = Wire(AR)
+    ask = wire.ask(b"x")
+    wire.run()
+    [request] = wire.requests()
+    wire.server.shutdown(wire.now)
+    wire.run()
+    assert not ask.is_done and wire.server.links
+    request.answer(b"y")
+    wire.acks()
+    assert ask.value == b"y"
+    assert not wire.server.sessions
+
+
+def test_a_stopping_server_refuses_newcomers_and_drops_strangers() -> None:
+    wire = Wire(P2M)
+    early, silent = probe_server(wire, greets=False), probe_server(wire, greets=False)
+    wire.server.shutdown(wire.now)
+    early.say(greeting(wire))
+    assert refusal(early.heard()).code == "limit"
+    wire.advance(0.3)
+    assert silent.is_closed
+
+
+def test_a_stopping_server_gives_up_lost_sessions() -> None:
+    wire = Wire()
+    probe = probe_server(wire)
+    [session] = wire.server.sessions.values()
+    [delivery] = wire.send(wire.server, session, b"unheard")
+    wire.server.broken(probe.link, ConnectionResetError("gone"), wire.now)
+    wire.server.shutdown(wire.now)
+    assert isinstance(delivery.error, PeerLost)
+    assert not wire.server.sessions
+
+
+def test_who_is_disconnected_does_not_come_back() -> None:
+    wire = Wire()
+    session = wire.connect()
+    wire.server.disconnect(wire.other(session), "misbehaved", wire.now)
+    wire.advance(5)
+    assert isinstance(session.error, PeerLost)
+    assert "misbehaved" in str(session.error)
+    assert len(wire.dialled) == 1
+
+
+def test_a_stopping_client_says_what_is_left_and_ends() -> None:
+    wire = Wire()
+    session = wire.connect()
+    [delivery] = wire.send(wire.client, session, b"last")
+    wire.client.shutdown(wire.now)
+    wire.run()
+    assert delivery.stage >= Stage.RECEIVED
+    wire.acks()
+    assert not wire.client.sessions and not wire.server.sessions
+
+
+def test_an_unconnected_client_with_nothing_to_say_stops_at_once() -> None:
+    wire = Wire()
+    wire.is_reachable = False
+    wire.connect()
+    wire.client.shutdown(wire.now)
+    assert not wire.client.sessions
+
+
+@pytest.mark.parametrize("linger", [0.0, 2.0])
+def test_an_idle_conversation_ends_after_its_linger(linger: float) -> None:
+    wire = Wire(P2M)
+    wire.client.linger = linger
+    session = wire.connect()
+    wire.send(wire.client, session, b"one")
+    wire.advance(max(0.0, linger - 0.5))
+    assert linger == 0.0 or session.error is None
+    wire.advance(2)
+    assert session.error is not None
+    assert wire.server.mailbox.take_all() == [b"one"]
+    assert not wire.client.sessions
+
+
+def test_aborting_fails_what_is_not_acknowledged() -> None:
+    wire = Wire()
+    session = wire.connect()
+    delivery = wire.client.send(session, b"x")
+    probe_server(wire, greets=False)
+    for hub in (wire.client, wire.server):
+        hub.abort()
+        assert not hub.links
+    assert isinstance(delivery.error, PeerLost)
+    assert wire.client.pattern is P2P
+    assert session.link is None or session.link.state is State.CLOSED
