@@ -1,0 +1,188 @@
+"""Links over a plain framing: no handshake, no acks; FIN is the END, and a full mailbox stops reading."""
+
+from __future__ import annotations
+
+import pytest
+
+from linkbox import FixedSize, Lines
+from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.snapshot import statistics
+from linkbox.errors import DecodeError, ProtocolViolation, TooLarge
+from linkbox.events import EventKind, Stage
+from linkbox.limits import Limits
+from tests.core.wire import Wire, probe_client, probe_server
+
+
+def test_messages_go_both_ways_and_sent_is_all_that_is_known() -> None:
+    wire = Wire(framing=Lines())
+    session = wire.connect()
+    [delivery] = wire.send(wire.client, session, b"one")
+    wire.run()
+    assert delivery.stage is Stage.SENT
+    assert wire.server.mailbox.take_all() == [b"one"]
+    [far] = wire.server.sessions.values()
+    wire.send(wire.server, far, b"two", b"three")
+    wire.run()
+    assert wire.client.mailbox.take_all() == [b"two", b"three"]
+
+
+def test_fin_is_the_end_and_what_came_before_it_counts() -> None:
+    wire = Wire(framing=Lines())
+    session = wire.connect()
+    wire.send(wire.client, session, b"last")
+    wire.client.end(session)
+    wire.run()
+    assert wire.server.mailbox.take_all() == [b"last"]
+    assert wire.events(wire.server, EventKind.END)
+    wire.advance(5)
+    assert not wire.client.links and not wire.server.links
+
+
+def test_a_last_line_without_its_newline_is_a_message() -> None:
+    wire = Wire(P2M, framing=Lines())
+    probe = probe_server(wire, greets=False)
+    probe.say(b"one\ntw")
+    probe.say(b"o")
+    probe.eof()
+    wire.settle()
+    assert wire.server.mailbox.take_all() == [b"one", b"two"]
+
+
+def test_a_framing_that_is_cut_off_is_an_error_by_name() -> None:
+    wire = Wire(P2M, framing=FixedSize(4))
+    probe = probe_server(wire, greets=False)
+    probe.say(b"four123")
+    probe.eof()
+    wire.settle()
+    assert wire.server.mailbox.take_all() == [b"four"]
+    assert wire.events(wire.server, EventKind.ERROR)
+    assert probe.is_closed
+
+
+def test_too_long_a_line_closes_the_link_and_is_named() -> None:
+    wire = Wire(P2M, framing=Lines(), limits=Limits(message=10))
+    probe = probe_server(wire, greets=False)
+    probe.say(b"short\n" + bytes(50))
+    assert probe.is_closed
+    [error] = [notice[2] for notice in wire.events(wire.server, EventKind.ERROR)]
+    assert isinstance(error, TooLarge)
+    assert isinstance(probe.link.error, ProtocolViolation)
+    assert wire.server.mailbox.take_all() == [b"short"]
+    probe.say(b"more\n")  # it is closed: nothing is heard
+    probe.eof()
+    assert wire.server.mailbox.count == 0
+
+
+def test_a_bad_message_is_named_and_the_stream_goes_on() -> None:
+    wire = Wire(P2M, framing=Lines())
+    probe = probe_server(wire, greets=False)
+    probe.say(b"one\nbad\ntwo\n")
+    assert wire.server.mailbox.take_all() == [b"one", b"two"]
+    [error] = [notice[2] for notice in wire.events(wire.server, EventKind.ERROR)]
+    assert isinstance(error, DecodeError)
+    assert not probe.is_closed
+
+
+def test_a_full_mailbox_stops_reading_until_it_is_emptied() -> None:
+    wire = Wire(P2M, framing=Lines(), limits=Limits(mailbox_messages=2))
+    probe = probe_server(wire, greets=False)
+    probe.say(b"1\n2\n3\n")
+    assert probe.link.paused
+    wire.server.read_again()  # still full
+    assert probe.link.paused
+    assert wire.server.mailbox.take_all() == [b"1", b"2", b"3"]
+    wire.server.read_again()
+    assert not probe.link.paused
+
+
+def test_a_paused_link_that_breaks_is_forgotten() -> None:
+    wire = Wire(P2M, framing=Lines(), limits=Limits(mailbox_messages=1))
+    probe = probe_server(wire, greets=False)
+    probe.say(b"1\n")
+    wire.server.broken(probe.link, ConnectionResetError("gone"), wire.now)
+    wire.server.read_again()
+    assert not wire.server.paused
+
+
+def test_a_stopping_end_does_not_wait_for_ever_for_the_other() -> None:
+    wire = Wire(P2P, framing=Lines())
+    probe = probe_server(wire, greets=False)
+    [session] = wire.server.sessions.values()
+    wire.send(wire.server, session, b"bye")
+    wire.server.shutdown(wire.now)
+    wire.settle()
+    assert probe.raw() == b"bye\n"
+    assert probe.sink.fin
+    wire.advance(60)
+    assert probe.is_closed
+
+
+def test_who_never_got_a_word_is_not_waited_for() -> None:
+    wire = Wire(P2P, framing=Lines())
+    probe = probe_server(wire, greets=False)
+    wire.server.shutdown(wire.now)
+    wire.advance(0.1)
+    assert probe.is_closed
+
+
+def test_an_idle_connection_of_asks_is_used_again() -> None:
+    wire = Wire(AR, framing=Lines())
+    assert wire.client.idle_session() is None
+    session = wire.connect()
+    assert wire.client.idle_session() is session
+    ask = wire.ask(b"x", session)
+    assert wire.client.idle_session() is None
+    wire.run()
+    [request] = wire.requests()
+    request.answer(b"y")
+    wire.run()
+    assert ask.value == b"y"
+
+
+def test_an_answer_over_lines_that_lands_in_the_mailbox() -> None:
+    wire = Wire(AR, framing=Lines())
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session, greets=False)
+    asks = wire.client.asks
+    ask = asks.begin(session, True)
+    asks.add(ask, b"x", False, None)
+    wire.settle()
+    assert probe.raw() == b"x\n"
+    probe.say(b"y\n")
+    [answer] = wire.client.mailbox.take_all()
+    assert answer.value == b"y"
+    assert wire.events(wire.client, EventKind.DATA)
+
+
+def test_an_answer_over_lines_too_late_closes_the_connection() -> None:
+    wire = Wire(AR, framing=Lines())
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session, greets=False)
+    ask = wire.ask(b"x", session)
+    wire.client.asks.cancel(ask, "enough")
+    wire.settle()
+    assert probe.is_closed
+
+
+# --- Statistics -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_statistics_add_up_over_connections(is_up: bool) -> None:
+    wire = Wire(P2M)
+    session = wire.connect()
+    wire.send(wire.client, session, b"one", b"three")
+    wire.run()
+    if not is_up:
+        wire.server.disconnect(wire.other(session), "enough", wire.now)
+        wire.settle()
+    server = wire.server
+    found = statistics(server, server.counters, server.mailbox)
+    assert (found.messages_received, found.bytes_received, found.waiting) == (2, 8, 2)
+    assert found.connections == len(found.peers) == (1 if is_up else 0)
+    assert found.connections_total == 1
+    for each in found.peers.values():
+        assert (each.messages_received, each.waiting, each.unacknowledged) == (2, 2, 0)
+    stopped = statistics(None, server.counters, server.mailbox)
+    assert stopped.connections == 0
+    assert stopped.messages_received == (0 if is_up else 2)
