@@ -7,7 +7,15 @@ import pytest
 from linkbox import Lines, Raw
 from linkbox.core import frames
 from linkbox.core.patterns import AR
-from linkbox.errors import AnswerError, DeadlineExceeded, DecodeError, PeerLost, ProtocolViolation, TooLarge
+from linkbox.errors import (
+    AnswerError,
+    DeadlineExceeded,
+    DecodeError,
+    PeerLost,
+    ProtocolViolation,
+    StateError,
+    TooLarge,
+)
 from linkbox.events import EventKind
 from linkbox.limits import Limits
 from tests.core.wire import Wire, probe_client, probe_server
@@ -231,3 +239,80 @@ def test_a_server_that_is_gone_fails_its_asks_at_once() -> None:
     wire.drop_all()
     wire.advance(1)
     assert isinstance(ask.error, PeerLost)
+
+
+# --- What crosses on the way ------------------------------------------------------------------------
+
+
+def test_a_deadline_travels_as_the_time_that_is_left() -> None:
+    wire = Wire(AR)
+    session = wire.connect()
+    ask = wire.ask(b"soon", session, deadline=wire.now + 5)
+    wire.run()
+    [request] = wire.requests()
+    assert request.deadline == pytest.approx(wire.now + 5, abs=0.01)
+    request.answer(b"in time")
+    wire.run()
+    assert ask.value == b"in time"
+    wire.ask(b"late", session, deadline=wire.now - 1)
+    wire.run()
+    [late] = wire.requests()
+    assert late.deadline == wire.now  # never less: the front end does not start on it
+
+
+def test_a_request_is_answered_once() -> None:
+    wire = Wire(AR)
+    wire.ask(b"x")
+    wire.run()
+    [request] = wire.requests()
+    request.answer(b"y")
+    for again in (lambda: request.answer(b"z"), lambda: request.fail("z")):
+        with pytest.raises(StateError, match="answered already"):
+            again()
+
+
+def test_a_request_that_was_cancelled_may_be_answered_failed_or_dropped_in_silence() -> None:
+    wire = Wire(AR)
+    probe = probe_server(wire)
+    probe.say(*(ask_frame(id, b"x") for id in (1, 2, 3)))
+    answered, failed, dropped = wire.requests()
+    wire.server.forgotten.append(dropped._incoming)  # it was dropped just before the CANCEL came
+    probe.say(*(frames.encode_cancel(id, "enough") for id in (1, 2, 3)))
+    probe.heard()
+    answered.answer(b"y")
+    failed.fail("why")
+    wire.advance(5)
+    assert {"ANSWER", "FAIL"}.isdisjoint(probe.kinds())
+    assert not wire.server.forgotten
+
+
+def test_an_answer_that_was_being_decoded_when_the_ask_was_given_up_is_dropped() -> None:
+    wire = Wire(AR)
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    ask = wire.ask(b"x", session)
+    wire.decodes = False
+    probe.say(frames.encode_answer(ask.id, 0, b"late"))
+    wire.client.asks.cancel(ask, "enough")
+    wire.decode_all()
+    assert not ask.is_done
+
+
+def test_a_bad_ask_that_was_being_decoded_when_it_was_cancelled_gets_no_answer() -> None:
+    wire = Wire(AR)
+    probe = probe_server(wire)
+    probe.heard()
+    wire.decodes = False
+    probe.say(ask_frame(1, b"bad"), frames.encode_cancel(1, "enough"))
+    wire.decode_all()
+    assert wire.server.counters.rejected == 1
+    assert "FAIL" not in probe.kinds()
+
+
+def test_an_ask_for_a_session_that_is_over_fails_at_once() -> None:
+    wire = Wire(AR)
+    session = wire.connect()
+    wire.client.close_session(session, PeerLost("gone"))
+    ask = wire.ask(b"x", session)
+    assert isinstance(ask.error, PeerLost)
+    assert ask.receipt.error is ask.error

@@ -9,8 +9,11 @@ import pytest
 
 from linkbox.core import frames
 from linkbox.core.link import Arrival
+from linkbox.core.mailbox import BytesMailbox
+from linkbox.core.patterns import AR
+from linkbox.errors import PeerLost
 from tests.core.test_session import Interrupted
-from tests.core.wire import Wire, probe_client
+from tests.core.wire import Wire, greeting, probe_client, probe_server
 
 
 class Struck(deque[Arrival]):
@@ -68,3 +71,61 @@ def test_a_session_whose_closing_was_interrupted_is_dialled_again(monkeypatch: p
     wire.advance(1.0)
     assert session.link is not None
     assert not session.link.closed
+
+
+def test_who_had_not_introduced_itself_is_closed() -> None:
+    wire = Wire()
+    probe = probe_server(wire, greets=False)
+    with pytest.raises(Interrupted):
+        wire.server.receive(probe.link, greeting(wire)[:4], wire.now, Struck())
+    assert probe.link.closed
+    assert not wire.server.strangers
+
+
+def test_an_interrupted_conversation_of_asks_is_over() -> None:
+    """An ask is never executed twice: there is no going on with half of one."""
+    wire = Wire(AR)
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    ask = wire.ask(b"x", session)
+    with pytest.raises(Interrupted):
+        wire.client.receive(probe.link, frames.encode_answer(ask.id, 0, b"y"), wire.now, Struck())
+    assert isinstance(ask.error, PeerLost)
+    assert "interrupted" in str(ask.error)
+
+
+def test_what_was_delivered_when_something_struck_is_not_delivered_again() -> None:
+    wire = Wire()
+    probe = probe_server(wire)
+    wire.decodes = False
+    probe.say(frames.frame(frames.DATA, b"one"))
+    [(hub, arrival)] = wire.undecoded
+    wire.undecoded.clear()
+    for _ in range(2):
+        hub.deliver(arrival, arrival.payloads, wire.now)
+    assert wire.server.mailbox.take_all() == [b"one"]
+
+
+def test_counts_of_bytes_are_right_again() -> None:
+    wire = Wire(mailbox=BytesMailbox)
+    probe = probe_server(wire)
+    probe.say(frames.encode_batch([b"one", b"three"]), frames.frame(frames.DATA, b"x"))
+    mailbox = wire.server.mailbox
+    assert mailbox.take_count(2, None) == b"on"
+    wire.server.interrupted(probe.link)
+    assert (mailbox.count, mailbox.nbytes) == (3, 7)
+    assert b"".join(mailbox.take_all()) == b"ethreex"
+    assert (mailbox.count, mailbox.nbytes) == (0, 0)
+
+
+def test_living_connections_are_left_alone_by_a_rescue() -> None:
+    wire = Wire()
+    session = wire.connect()
+    link = session.link
+    wire.client.rescue(wire.now)
+    wire.advance(30)
+    assert session.link is link
+    assert len(wire.dialled) == 1
+    waiting = wire.client.begin(wire.now)
+    wire.client.rescue(wire.now)  # It is to be dialled anyway, once.
+    assert wire.client.dials == [waiting]

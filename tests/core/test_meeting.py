@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from linkbox import Lines
+from linkbox import Framing, Lines, Linked
 from linkbox.core import frames, handshake
 from linkbox.core.link import State
 from linkbox.core.patterns import AR, P2M, P2P
-from linkbox.errors import ConnectFailed, PeerLost, Refused, SessionLost
+from linkbox.core.session import Session
+from linkbox.errors import ConnectFailed, DecodeError, EndOfData, PeerLost, Refused, SessionLost
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
 from tests.core.wire import Wire, greeting, probe_client, probe_server
@@ -420,3 +421,194 @@ def test_aborting_fails_what_is_not_acknowledged() -> None:
     assert isinstance(delivery.error, PeerLost)
     assert wire.client.pattern is P2P
     assert session.link is None or session.link.state is State.CLOSED
+
+
+# --- Rare moments -----------------------------------------------------------------------------------
+
+
+def ended(wire: Wire) -> Session:
+    """A client's session in which both ENDs were said and confirmed, and the connection then broke."""
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    wire.client.end(session)
+    wire.settle()
+    probe.say(frames.encode_number(frames.END_ACK, 0), frames.encode_number(frames.END, 0))
+    wire.client.broken(probe.link, ConnectionResetError("gone"), wire.now)
+    return session
+
+
+def test_a_finished_client_that_finds_nobody_any_more_is_done() -> None:
+    wire = Wire()
+    wire.is_reachable = False
+    session = ended(wire)
+    wire.advance(1)
+    assert isinstance(session.error, EndOfData)
+    assert not wire.client.sessions
+
+
+def test_a_finished_client_that_is_not_known_any_more_is_done() -> None:
+    wire = Wire()
+    session = ended(wire)
+    wire.advance(1)
+    assert wire.dialled
+    assert isinstance(session.error, EndOfData)
+    assert not wire.client.sessions and not wire.events(wire.client, EventKind.ERROR)
+
+
+def test_a_server_that_accepts_and_says_nothing() -> None:
+    wire = Wire(connect_timeout=1.0)
+    probe_client(wire, greets=False)
+    session = wire.client.session
+    assert session is not None
+    wire.advance(0.9)
+    assert session.error is None
+    wire.advance(0.2)
+    assert isinstance(session.error, ConnectFailed)
+    assert "no welcome" in str(session.error)
+
+
+def test_a_linger_that_is_over_waits_for_what_was_sent_meanwhile() -> None:
+    wire = Wire(P2M)
+    wire.client.linger = 2.0
+    session = wire.connect()
+    wire.send(wire.client, session, b"one")
+    wire.acks()
+    wire.client.send(session, b"two")
+    wire.now += 3
+    wire.client.handle_timers(wire.now)
+    assert not session.ending
+    wire.advance(5)
+    assert session.error is not None
+    assert wire.server.mailbox.take_all() == [b"one", b"two"]
+
+
+def test_closing_twice_is_closing_once() -> None:
+    wire = Wire()
+    session = wire.connect()
+    for hub, each in ((wire.client, session), (wire.server, wire.other(session))):
+        hub.close_session(each, PeerLost("gone"))
+        hub.close_session(each, PeerLost("gone again"))
+        assert str(each.error) == "gone"
+    wire.settle()
+    assert len(wire.events(wire.client, EventKind.ERROR)) == 1
+
+
+def test_a_message_that_failed_already_fails_once() -> None:
+    wire = Wire()
+    probe = probe_server(wire)
+    [session] = wire.server.sessions.values()
+    [delivery] = wire.send(wire.server, session, b"x")
+    probe.say(frames.encode_reject(1, "decode", "because"))
+    first = delivery.error
+    assert isinstance(first, DecodeError)
+    wire.server.abort()
+    wire.settle()
+    assert delivery.error is first
+    errors = [notice for notice in wire.events(wire.server, EventKind.ERROR) if notice[3] is delivery]
+    assert len(errors) == 1
+
+
+def test_a_rejected_message_does_not_move_to_the_successor() -> None:
+    wire = Wire(P2M)
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    bad, good = wire.send(wire.client, session, b"bad", b"good")
+    probe.say(frames.encode_reject(1, "decode", "because"), frames.encode_number(frames.GOAWAY, 0))
+    wire.advance(1)
+    assert isinstance(bad.error, DecodeError)
+    assert wire.server.mailbox.take_all() == [b"good"]
+    assert good.error is None
+
+
+def test_what_an_applicant_said_early_is_heard_when_it_gets_its_place() -> None:
+    wire = Wire(P2M, max_peers=1)
+    first = probe_server(wire)
+    wire.advance(3)
+    second = probe_server(wire, greets=False)
+    second.say(greeting(wire, session="cd" * 16), frames.frame(frames.DATA, b"early"))
+    assert wire.server.mailbox.count == 0
+    wire.server.broken(first.link, ConnectionResetError("gone"), wire.now)
+    wire.settle()
+    assert wire.server.mailbox.take_all() == [b"early"]
+
+
+def test_an_applicant_whose_time_is_up_gets_no_place() -> None:
+    wire = Wire(limits=Limits(handshake=2.0))
+    first = probe_server(wire)
+    wire.advance(3)
+    second = probe_server(wire, session="cd" * 16)
+    applicant = wire.server.applicants[0]
+    second.link.close_soon(wire.now)
+    wire.server.decide(applicant, wire.now)
+    assert not first.is_closed
+    assert "WELCOME" not in second.kinds()
+    assert not wire.server.applicants
+
+
+def test_who_is_away_can_be_disconnected_too() -> None:
+    wire = Wire()
+    session = wire.connect()
+    far = wire.other(session)
+    wire.is_reachable = False
+    wire.drop_all()
+    wire.server.disconnect(far, "enough", wire.now)
+    assert not wire.server.sessions
+    assert isinstance(far.error, PeerLost)
+
+
+def test_a_device_can_be_disconnected() -> None:
+    wire = Wire(P2M, framing=Lines())
+    probe = probe_server(wire, greets=False)
+    [session] = wire.server.sessions.values()
+    wire.server.disconnect(session, "enough", wire.now)
+    wire.settle()
+    assert probe.sink.fin and not probe.raw()
+    probe.say(b"more\n")
+    probe.eof()
+    wire.settle()
+    assert probe.is_closed
+    assert wire.server.mailbox.count == 0
+
+
+def test_dropping_what_a_peer_left_behind_tells_nobody() -> None:
+    wire = Wire(P2M, overflow="drop_oldest", limits=Limits(mailbox_total=10, mailbox_bytes=10, message=10))
+    first = probe_server(wire)
+    first.say(frames.frame(frames.DATA, bytes(10)))
+    [session] = wire.server.sessions.values()
+    wire.server.close_session(session, None)
+    second = probe_server(wire, session="cd" * 16)
+    second.say(frames.frame(frames.DATA, b"new one"))
+    assert wire.server.mailbox.take_all() == [b"new one"]
+    assert "DROPPED" not in second.kinds()
+    assert wire.events(wire.server, EventKind.OVERFLOW)
+
+
+@pytest.mark.parametrize("overflow", ["block", "drop_oldest"])
+def test_only_back_pressure_stops_reading(overflow: str) -> None:
+    wire = Wire(P2M, framing=Lines(), overflow=overflow, limits=Limits(mailbox_messages=1))
+    probe = probe_server(wire, greets=False)
+    wire.decodes = False
+    probe.say(b"1\n")
+    probe.say(b"2\n")
+    wire.decode_all()
+    assert probe.link.paused is (overflow == "block")
+    assert wire.server.paused == ([probe.link.session] if overflow == "block" else [])
+
+
+@pytest.mark.parametrize("framing", [Linked(), Lines()])
+def test_a_closed_writing_half_says_nothing(framing: Framing) -> None:
+    wire = Wire(framing=framing)
+    session = wire.connect()
+    link = session.link
+    assert link is not None
+    link.shut = True
+    wire.client.send(session, b"x")
+    assert link.data_to_send(wire.now) == []
+
+
+def test_a_plain_link_whose_writing_failed_ends_without_an_end() -> None:
+    wire = Wire(framing=Lines())
+    session = wire.connect()
+    assert session.link is not None
+    session.link.finish_writing()
+    assert not session.end_acked

@@ -246,6 +246,8 @@ class Wire:
                         link.carrier.flush(self.now)
                 elif isinstance(hub, ClientHub) and hub.dials:
                     self._dial(hub, hub.dials.pop(0))
+                elif hub.unread:
+                    self.read_again(hub)
                 elif hub.events and self.calls_back:
                     self.call_back(hub)
                 else:
@@ -255,6 +257,14 @@ class Wire:
             hub.changed.clear()
             self.notes += [note.text for note in hub.notes]
             hub.notes.clear()
+
+    def read_again(self, hub: Hub) -> None:
+        """Let links understand what they held back."""
+        arrivals: deque[Arrival] = deque()
+        hub.receive(hub.unread.pop(), b"", self.now, arrivals)
+        self.undecoded += [(hub, arrival) for arrival in arrivals]
+        if self.decodes:
+            self.decode_all()
 
     def call_back(self, hub: Hub) -> None:
         """Tell callbacks what has happened."""

@@ -260,9 +260,8 @@ class ClientHub(Hub):
     def on_refuse(self, link: LinkedLink, refuse: handshake.Refuse, now: float) -> None:
         """The server does not take us."""
         session = link.session
+        assert session is not None
         self.counters.refused += 1
-        if session is None:
-            return
         session.link = None
         error = handshake.refusal(refuse, link.address)
         if not session.established:

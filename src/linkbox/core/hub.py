@@ -67,6 +67,8 @@ class Hub:
         self.links: set[Link] = set()
         self.sessions: dict[str, Session] = {}
         self.dirty: list[Link] = []
+        self.unread: list[Link] = []
+        """Links that hold bytes which may be understood now: call `receive` with ``b""`` for each."""
         self.changed: list[Box] = []
         self.box = Box()
         """Changes when sessions or links come and go."""

@@ -336,13 +336,16 @@ class LinkedLink(Link):
     def _write_units(self, session: Session, out: list[Buffer], now: float) -> None:
         budget = WRITE_BUDGET
         while budget > 0 and session.may_send():
-            units = session.pull(BATCH_BODIES)
-            if len(units) == 1:
-                budget -= self._write_unit(units[0], out, now)
-            elif units:
-                payloads = [unit.payload for unit in units]
-                out.append(frames.encode_batch(payloads))
-                budget -= len(out[-1])
+            budget -= self._write_pulled(session.pull(BATCH_BODIES), out, now)
+
+    def _write_pulled(self, units: list[Any], out: list[Buffer], now: float) -> int:
+        """Write what a pull has brought; returns about how many bytes that was."""
+        if len(units) == 1:
+            return self._write_unit(units[0], out, now)
+        if not units:
+            return 0
+        out.append(frames.encode_batch([unit.payload for unit in units]))
+        return len(out[-1])
 
     def _write_unit(self, unit: Any, out: list[Buffer], now: float) -> int:
         if unit.__class__ is not Piece:
@@ -372,11 +375,7 @@ class LinkedLink(Link):
     def _write_early(self, session: Session, out: list[Buffer], now: float) -> None:
         """One round trip for a short life: what fits goes out behind HELLO."""
         while session.may_send() and session.sent_bytes + len(session.queue[0].payload) <= _EARLY_BODIES:
-            units = session.pull(_EARLY_BODIES - session.sent_bytes)
-            if len(units) == 1:
-                self._write_unit(units[0], out, now)
-            elif units:
-                out.append(frames.encode_batch([unit.payload for unit in units]))
+            self._write_pulled(session.pull(_EARLY_BODIES - session.sent_bytes), out, now)
         if session.wants_end():
             session.end_sent = True
             out.append(frames.encode_number(frames.END, session.sent))

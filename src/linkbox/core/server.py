@@ -220,7 +220,7 @@ class ServerHub(Hub):
                 )
                 break
         if self._has_place():
-            self._admit(applicant.link, applicant.hello, now)
+            self._admit_late(applicant, now)
         else:
             self._refuse_busy(applicant.link, now)
 
@@ -228,8 +228,11 @@ class ServerHub(Hub):
         """A link or a session is gone: does somebody wait for the place?"""
         self.applicants = [each for each in self.applicants if each.link.state is State.GREETING]
         while self.applicants and self._has_place():
-            applicant = self.applicants.pop(0)
-            self._admit(applicant.link, applicant.hello, self.now)
+            self._admit_late(self.applicants.pop(0), self.now)
+
+    def _admit_late(self, applicant: Applicant, now: float) -> None:
+        self._admit(applicant.link, applicant.hello, now)
+        self.unread.append(applicant.link)
 
     # -- links and sessions that end ------------------------------------------------------------------------
 
@@ -252,12 +255,8 @@ class ServerHub(Hub):
 
     def on_session_due(self, session: Session, now: float) -> None:
         """Its peer did not come back in time."""
-        if session.link is None and self.is_finished(session):
-            self.close_session(session, None)
-        elif session.link is None:
-            self.close_session(
-                session, PeerLost(f"{session.peer} did not come back in {self.limits.session:g} s")
-            )
+        lost = PeerLost(f"{session.peer} did not come back in {self.limits.session:g} s")
+        self.close_session(session, None if self.is_finished(session) else lost)
 
     def close_session(self, session: Session, error: Exception | None, is_known: bool = False) -> None:
         if session.error is None and session.resumes and not is_known:

@@ -169,6 +169,8 @@ class Transport:
             self._handle_other(fd, events, now)
         if now >= hub.next_timer():
             hub.handle_timers(now)
+        while hub.unread:
+            hub.receive(hub.unread.pop(), b"", now, self._arrivals)
         arrivals = self._arrivals
         if self._decode is None:
             while arrivals:
@@ -245,6 +247,8 @@ class Transport:
             hub.rescue(monotonic())
             self.engine.kick()
             raise
+        if hub.unread:
+            self.engine.kick()
         if hub.notes:
             self._log(hub)
 
