@@ -612,3 +612,16 @@ def test_a_plain_link_whose_writing_failed_ends_without_an_end() -> None:
     assert session.link is not None
     session.link.finish_writing()
     assert not session.end_acked
+
+
+def test_a_conversation_that_is_not_the_current_one_is_forgotten_too() -> None:
+    wire = Wire(P2M)
+    session = wire.client.begin(wire.now)
+    current = wire.client.current(wire.now)
+    wire.run()
+    wire.restart_server()
+    wire.advance(1)
+    assert isinstance(session.error, SessionLost)
+    assert wire.client.session is not session
+    assert isinstance(current.error, SessionLost)
+    assert wire.client.session is not current

@@ -39,6 +39,8 @@ BATCH_COUNT = BATCH_BODIES // 4 - 1
 EARLY_BYTES = 64 * 1024
 EARLY_UNITS = EARLY_BYTES // 16
 """Most that a client writes before it is welcomed."""
+_MESSAGES = (frames.DATA, frames.ASK, frames.ANSWER)
+"""What the peer's limit on messages is for; the news that an ask failed is none."""
 NEVER = float("inf")
 
 
@@ -240,7 +242,7 @@ class Session:
         """
         queue = self.queue
         head = queue[0]
-        if head.__class__ is not Piece and len(head.payload) > self.peer_message:
+        if head.__class__ is not Piece and len(head.payload) > self.peer_message and head.kind in _MESSAGES:
             queue.popleft()
             self.held_bytes -= len(head.payload)
             head.error = TooLarge(

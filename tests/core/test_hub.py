@@ -1,0 +1,235 @@
+"""What a front end asks of a hub, and what it is told: sending, waiting, refusals, events."""
+
+from __future__ import annotations
+
+import pytest
+
+from linkbox import Lines
+from linkbox.core import frames
+from linkbox.core.decoding import decode_all
+from linkbox.core.link import Arrival, State
+from linkbox.core.patterns import AR, P2M
+from linkbox.errors import DecodeError, EndOfData, MailboxFull, PeerLost, StateError, TooLarge
+from linkbox.events import EventKind, Stage
+from linkbox.limits import Limits
+from tests.core.wire import Wire, probe_client, probe_server, welcome
+
+
+def test_nothing_is_sent_after_the_end_or_beyond_what_the_peer_takes() -> None:
+    wire = Wire(limits=Limits(message=10))
+    session = wire.connect()
+    with pytest.raises(TooLarge, match="at most 10 bytes, not 11"):
+        wire.client.send(session, bytes(11))
+    wire.client.end(session)
+    with pytest.raises(StateError, match="has ended"):
+        wire.client.send(session, b"x")
+
+
+def test_what_was_queued_before_the_peers_limit_was_known_fails_by_name() -> None:
+    wire = Wire(limits=Limits(message=10), client_limits=Limits())
+    session = wire.client.session = wire.client.begin(wire.now)
+    large, small = wire.client.send(session, bytes(100_000)), wire.client.send(session, b"small")
+    wire.run()
+    assert isinstance(large.error, TooLarge)
+    assert wire.server.mailbox.take_all() == [b"small"]
+    wire.acks()
+    assert small.stage >= Stage.RECEIVED
+
+
+@pytest.mark.parametrize("is_ask", [True, False])
+def test_an_ask_or_an_answer_that_is_more_than_the_other_takes_fails_the_ask(is_ask: bool) -> None:
+    small, large = Limits(message=10), Limits()
+    wire = Wire(AR, limits=small if is_ask else large, client_limits=large if is_ask else small)
+    ask = wire.ask(bytes(100_000) if is_ask else b"x")
+    wire.run()
+    for request in wire.requests():
+        request.answer(bytes(100_000))
+    wire.run()
+    assert isinstance(ask.error, TooLarge)
+
+
+def test_who_waits_for_more_than_the_mailbox_holds_gets_it() -> None:
+    wire = Wire(limits=Limits(mailbox_messages=2))
+    session = wire.connect()
+    wire.send(wire.client, session, *(b"%d" % number for number in range(5)))
+    wire.acks()
+    assert wire.server.mailbox.count == 2
+    wire.server.grow(5)
+    wire.server.grow(4)  # never back
+    wire.acks()
+    assert wire.server.mailbox.count == 5
+
+
+def test_waiters_are_told_what_they_wait_for() -> None:
+    wire = Wire()
+    session = wire.connect()
+    session.box.waiters[object()] = None
+    wire.server.mailbox.box.waiters[object()] = None
+    delivery = wire.client.send(session, b"x")
+    wire.drop_all()  # before it was written
+    wire.run()
+    wire.acks()
+    assert delivery.stage >= Stage.RECEIVED
+
+
+def test_who_waits_for_a_receipt_asks_again_after_a_drop() -> None:
+    wire = Wire()
+    session = wire.client.session = wire.client.begin(wire.now)
+    first = probe_client(wire, session)
+    wire.send(wire.client, session, b"x")
+    first.say(frames.frame(frames.PONG, bytes(8)))
+    session.box.waiters[object()] = None
+    wire.client.broken(first.link, ConnectionResetError("gone"), wire.now)
+    wire.client.handle_timers(wire.now)
+    second = probe_client(wire, session, greets=False)
+    second.say(welcome(resumed=True, received=0))
+    assert "ACK_NOW" in second.kinds()
+
+
+def test_peers_are_those_who_are_connected() -> None:
+    wire = Wire(P2M)
+    session = wire.connect()
+    assert [peer.name for peer in wire.server.peers()] == ["client 1"]
+    assert [peer.name for peer in wire.client.peers()] == ["server"]
+    wire.is_reachable = False
+    wire.drop_all()
+    assert wire.server.peers() == wire.client.peers() == ()
+    assert session.error is None
+
+
+def test_events_nobody_listens_to_any_more_are_forgotten() -> None:
+    wire = Wire()
+    wire.calls_back = False
+    session = wire.connect()
+    wire.send(wire.client, session, b"one", b"two")
+    wire.run()
+    assert wire.server.pending_events == 2
+    wire.server.forget_data_events()
+    assert wire.server.pending_events == 0
+    assert EventKind.DATA not in {event[0] for event in wire.server.events}
+    assert EventKind.CONNECTED in {event[0] for event in wire.server.events}
+
+
+def test_what_arrives_for_a_session_that_is_over_is_not_stored() -> None:
+    wire = Wire()
+    probe = probe_server(wire)
+    wire.decodes = False
+    probe.say(frames.frame(frames.DATA, b"x"))
+    [session] = wire.server.sessions.values()
+    wire.server.close_session(session, PeerLost("gone"))
+    wire.decode_all()
+    assert wire.server.mailbox.count == 0
+
+
+def test_a_format_of_the_users_that_raises_anything_names_it() -> None:
+    wire = Wire()
+    session = wire.connect()
+
+    def decode(payload: bytes) -> bytes:
+        if payload == b"ill":
+            raise KeyError("ill")
+        return payload
+
+    arrival = Arrival(session, [b"ill", b"good", TooLarge("too large")], 3)
+    bad, good, large = decode_all(decode, arrival)
+    assert good == b"good" and isinstance(large, TooLarge)
+    assert isinstance(bad, DecodeError)
+    assert "KeyError" in str(bad)
+
+
+# --- FIN, and what is still being decoded -------------------------------------------------------------
+
+
+def test_fin_waits_for_what_is_being_decoded() -> None:
+    wire = Wire()
+    session = wire.connect()
+    far = wire.end_of(wire.server)
+    wire.decodes = False
+    wire.send(wire.client, session, b"last")
+    wire.client.end(session)
+    wire.run()
+    far.link.eof = True
+    far.link.settle_eof(wire.now)
+    assert not far.link.closed
+    wire.decodes = True
+    wire.decode_all()
+    assert wire.server.mailbox.take_all() == [b"last"]
+
+
+def test_who_never_comes_back_closes_without_a_confirmation() -> None:
+    wire = Wire(P2M, resumes=False)
+    session = wire.connect()
+    wire.send(wire.client, session, b"x")
+    wire.client.end(session)
+    wire.run()
+    assert wire.server.mailbox.take_all() == [b"x"]
+    wire.acks()
+    assert not wire.client.links and not wire.server.links
+
+
+def test_without_resuming_a_drop_is_the_end() -> None:
+    wire = Wire(resumes=False)
+    session = wire.connect()
+    wire.drop_all()
+    wire.run()
+    assert isinstance(session.error, PeerLost)
+    assert not wire.server.sessions
+
+
+def test_a_connection_over_lines_that_was_for_one_ask_ends_with_its_answer() -> None:
+    wire = Wire(AR, framing=Lines())
+    session = wire.client.begin(wire.now)
+    ask = wire.ask(b"x", session)
+    wire.run()
+    wire.client.end(session)  # it says FIN; the answer is still to come
+    wire.run()
+    [request] = wire.requests()
+    request.answer(b"y")
+    wire.run()
+    assert ask.value == b"y"
+    wire.advance(5)
+    assert not wire.client.links and not wire.server.links
+    assert isinstance(session.error, EndOfData)
+
+
+# --- One round trip for a short life --------------------------------------------------------------------
+
+
+def test_early_messages_of_a_connection_that_died_unanswered_go_again_to_a_server_that_knows_nothing() -> (
+    None
+):
+    wire = Wire(P2M)
+    session = wire.client.session = wire.client.begin(wire.now)
+    wire.client.send(session, b"early")
+    first = probe_client(wire, session, greets=False)
+    assert first.kinds() == ["HELLO", "DATA"]
+    wire.now += 1
+    wire.client.broken(first.link, ConnectionResetError("gone"), wire.now)
+    wire.advance(1)
+    assert session.error is None
+    assert session.link is not None and session.link.state is State.OPEN
+    assert wire.server.mailbox.take_all() == [b"early"]
+
+
+def test_asks_move_from_a_session_that_is_not_the_current_one() -> None:
+    wire = Wire(AR)
+    session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    ask = wire.ask(b"x", session)
+    probe.say(frames.encode_number(frames.GOAWAY, 0))
+    wire.advance(1)
+    [request] = wire.requests()
+    request.answer(b"y")
+    wire.run()
+    assert ask.value == b"y"
+    assert wire.client.session is None
+
+
+def test_a_full_mailbox_that_refuses_says_so() -> None:
+    wire = Wire(overflow="error", limits=Limits(mailbox_messages=1))
+    session = wire.connect()
+    first, second = wire.send(wire.client, session, b"1", b"2")
+    wire.run()
+    wire.acks()
+    assert first.stage is Stage.RECEIVED
+    assert isinstance(second.error, MailboxFull)
