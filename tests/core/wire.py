@@ -296,7 +296,6 @@ class Wire:
             here.other = End(self.server, far)
             here.other.other = here
             self.ends.append(here.other)
-            self.server.dirty.append(far)
         return here
 
     def move(self, end: End, size: int | None = None) -> bool:

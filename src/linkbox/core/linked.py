@@ -92,6 +92,8 @@ class LinkedLink(Link):
         self.greeted, self.greeting = True, b""
         if self.is_client:
             self.hub.on_greeted(self, self.heard_at)
+        else:
+            self.hub.dirty.append(self)  # A server's preface goes out with the first it has to say.
         if version != frames.VERSION and not self.is_client:  # a client reads the server's REFUSE behind it
             text = f"protocol version {version} is not spoken here, only {frames.VERSION}"
             self.refuse("version", text, self.heard_at)

@@ -14,7 +14,7 @@ from linkbox.address import Address
 from linkbox.core.client import ClientHub
 from linkbox.core.session import NEVER, Session
 from linkbox.threaded.poller import WRITE
-from linkbox.threaded.sockets import connect_error, prepare, resolve
+from linkbox.threaded.sockets import connect_error, is_connected, prepare, resolve
 
 
 class Connecting:
@@ -47,6 +47,10 @@ class Dialer:
         self._transport = transport
         self._hub = hub
         self._connecting: dict[int, Connecting] = {}
+        self._address = address = Address.parse(hub.address)
+        is_name = address.scheme != "unix" and address.host_kind == "name"
+        self._targets = None if is_name else resolve(address)
+        """What to connect to; None: a name, which may stand for something else each time."""
 
     def owner_of(self, fd: int) -> Connecting | None:
         """The attempt that a descriptor belongs to."""
@@ -77,20 +81,18 @@ class Dialer:
 
     def dial(self, session: Session) -> None:
         """Begin to make a connection for the session."""
-        hub = self._hub
-        address = Address.parse(hub.address)
-        if address.scheme == "unix" or address.host_kind != "name":
-            self._try_all(session, resolve(address))
+        if self._targets is not None:
+            self._try_all(session, self._targets)
         else:
             # A name server may take its time: nobody else shall wait for it.
             threading.Thread(
-                target=self._resolve, args=(session, address), name="linkbox resolve", daemon=True
+                target=self._resolve, args=(session,), name="linkbox resolve", daemon=True
             ).start()
 
-    def _resolve(self, session: Session, address: Address) -> None:
+    def _resolve(self, session: Session) -> None:
         found: list[Any] | OSError
         try:
-            found = resolve(address)
+            found = resolve(self._address)
         except OSError as error:
             found = error
         with self._transport.lock:
@@ -118,7 +120,7 @@ class Dialer:
                 error = failure
                 self._drop(connecting)
                 continue
-            if code == 0:
+            if code == 0 or (code == errno.EINPROGRESS and is_connected(sock)):
                 self._connected(connecting, monotonic())
                 return
             if code in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR) and family != getattr(

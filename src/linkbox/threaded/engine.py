@@ -236,16 +236,19 @@ class Engine:
         No more are woken than there is something for.
         """
         supply = NEVER if box.supply is None else box.supply()
+        leader: Any = self._leader
+        leads = leader in box.waiters and not leader.is_rung
+        if leads and supply > 0 and leader.wish():  # It is awake, or nearly: it goes first.
+            supply -= 1
+            if self._leader_thread != threading.get_ident():
+                self.poller.wake()
+            if leader.is_service:
+                return
         waiter: Waiter
         for waiter in box.waiters:
             if supply <= 0:
                 return
-            if waiter is self._leader and not waiter.is_rung:
-                if waiter.wish():
-                    supply -= 1
-                    if self._leader_thread != threading.get_ident():
-                        self.poller.wake()
-            elif waiter.wish():
+            if not (leads and waiter is leader) and waiter.wish():
                 supply -= 1
                 waiter.ring()
                 if waiter.is_service:

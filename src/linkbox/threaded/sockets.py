@@ -51,6 +51,15 @@ def prepare(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def is_connected(sock: socket.socket) -> bool:
+    """Is it connected already? On one machine it is, though the kernel says that it is in progress."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
 def reset_on_close(sock: socket.socket) -> None:
     """Let closing the socket send RST instead of FIN."""
     try:

@@ -417,7 +417,6 @@ class Transport:
                 sock.close()
             else:
                 self.open_channel(sock, link)
-                hub.dirty.append(link)
 
     # -- the end ---------------------------------------------------------------------------------------------
 
