@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from linkbox.core.mailbox import OVERFLOW_POLICIES, BytesMailbox, MailboxState, Source
+from linkbox.core.mailbox import HAND, OVERFLOW_POLICIES, BytesMailbox, MailboxState, Source
 from linkbox.limits import Limits
 from tests.core.wire import PEER
 
@@ -341,6 +341,77 @@ def test_supply_says_for_how_many_waiters_there_is_something() -> None:
     assert box.end_box.waiters is box.box.waiters
 
 
+# --- The hand -------------------------------------------------------------------------------------
+
+
+def test_a_hand_is_the_front_of_the_queue_and_no_more(box: MailboxState) -> None:
+    tap = Tap()
+    a, b = tap.source(), new_source()
+    bodies = [b"%d" % number for number in range(HAND + 10)]
+    put(box, a, *bodies)
+    put(box, b, b"b")
+    box.open_hand()
+    assert list(box.hand) == bodies[:HAND]
+    assert [box.hand.popleft() for _ in range(HAND - 1)] == bodies[: HAND - 1]
+    assert (a.taken, tap.told) == (HAND - 1, 0)
+    old = box.hand
+    assert box.size() == (12 if box.__class__ is MailboxState else sum(map(len, bodies[HAND - 1 :])) + 1)
+    assert not old and not box.hand, "whoever still knows the hand finds nothing in it"
+    assert box.take_all() == [*bodies[HAND - 1 :], b"b"]
+    assert (box.count, box.nbytes, a.waiting_bytes, a.taken) == (0, 0, 0, HAND + 10)
+
+
+def test_who_empties_the_hand_settles_it(box: MailboxState) -> None:
+    tap = Tap()
+    source = tap.source()
+    put(box, source, b"1", b"2")
+    box.open_hand()
+    put(box, source, b"3")  # does not join what is in hand
+    assert list(box.hand) == [b"1", b"2"]
+    box.hand.clear()
+    box.settle_hand()
+    assert (box.count, box.nbytes, source.waiting, source.taken, tap.told) == (1, 1, 1, 2, 1)
+    box.settle_hand()  # and again: another thread saw it empty too
+    assert (box.count, tap.told) == (1, 1)
+
+
+def test_no_hand_for_one_message_or_where_each_taking_matters() -> None:
+    box, source = MailboxState(Limits()), new_source()
+    box.open_hand()
+    put(box, source, b"1")
+    box.open_hand()
+    assert not box.hand
+    put(box, source, b"2")
+    source.eager = True
+    box.open_hand()
+    assert not box.hand
+    box, source = MailboxState(Limits(), "drop_oldest"), new_source()
+    put(box, source, b"1", b"2")
+    box.open_hand()
+    assert not box.hand
+
+
+def test_what_a_count_has_cut_comes_out_of_the_hand_as_bytes() -> None:
+    box, source = BytesMailbox(Limits()), new_source()
+    put(box, source, b"abc", b"d")
+    assert box.take_count(1) == b"a"
+    box.open_hand()
+    assert [box.hand.popleft(), box.hand.popleft()] == [b"bc", b"d"]
+    assert not any(isinstance(each, memoryview) for each in box.hand)
+    box.settle_hand()
+    assert (box.nbytes, source.waiting_bytes) == (0, 0)
+
+
+def test_recounting_puts_an_open_hand_back(box: MailboxState) -> None:
+    source = new_source()
+    put(box, source, b"1", b"2", b"3")
+    box.open_hand()
+    box.hand.popleft()
+    box.recount()
+    assert not box.hand
+    assert (box.count, source.waiting, box.take_all()) == (2, 2, [b"2", b"3"])
+
+
 # --- Any sequence of puts and takes -----------------------------------------------------------------------
 
 
@@ -404,6 +475,17 @@ class AnySequence(RuleBasedStateMachine):
                 self.held.append((owner, number))
         self.drop_taken(owner, 1)
 
+    @rule(count=st.integers(0, 5))
+    def take_from_hand(self, count: int) -> None:
+        self.box.open_hand()
+        while count and self.box.hand:
+            count -= 1
+            owner, _, body = self.expect_next(None)
+            assert self.box.hand.popleft() == body
+            self.drop_taken(owner, 1)
+        if not self.box.hand:
+            self.box.settle_hand()
+
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def unhold(self, data: st.DataObject) -> None:
@@ -435,16 +517,20 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(peer=st.integers(0, 1), eager=st.booleans())
     def set_eager(self, peer: int, eager: bool) -> None:
+        self.box.settle_hand()
         self.sources[peer].eager = eager
 
     @invariant()
     def counts_agree(self) -> None:
         if not hasattr(self, "box"):
             return
-        assert self.box.count == len(self.arrived)
+        in_hand = self.box._in_hand
+        uncounted = self.box._hand_size - len(self.box.hand) if in_hand else 0
+        assert self.box.count - uncounted == len(self.arrived)
         for peer, source in enumerate(self.sources):
             waiting = self.waiting[peer]
-            assert source.waiting == len(waiting)
+            gone = uncounted if in_hand and in_hand.source is source else 0
+            assert source.waiting - gone == len(waiting)
             taken = waiting[0][0] - 1 if waiting else source.processed
             held = [number for owner, number in self.held if owner == peer]
             assert source.taken <= min([taken, *(number - 1 for number in held)])
@@ -494,7 +580,11 @@ class AnySequenceOfBytes(AnySequence):
     def bytes_agree(self) -> None:
         if hasattr(self, "box"):
             for peer, source in enumerate(self.sources):
-                assert source.waiting_bytes == self.size(peer)
+                in_hand = self.box._in_hand
+                gone = 0
+                if in_hand and in_hand.source is source:
+                    gone = in_hand.nbytes - sum(map(len, in_hand.items))
+                assert source.waiting_bytes - gone == self.size(peer)
 
 
 TestAnySequence = AnySequence.TestCase

@@ -9,12 +9,19 @@ Nothing is counted per message for the peer's sake: how many of a source's messa
 follows from what is left (`Source.taken`), and credit from what is waiting. So taking a message
 costs a ``popleft``. Byte counts are exact for Bytes; for other formats a batch's bytes are given
 back when the batch is empty, which is late by 256 KiB at most.
+
+**The hand.** Even the front end's lock costs more than that ``popleft``. So up to `HAND` messages at the
+front are a batch *in hand*: any thread takes from ``hand`` without the lock, for a deque gives each item to
+one taker only. Whoever finds it empty after that settles it, under the lock. While it is open, the counts
+include all of it, and nothing but ``popleft`` touches it; all other calls that take or count close it first:
+what is left moves to a new deque, out of reach of threads that still know the old one.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from linkbox.events import Peer
@@ -23,6 +30,9 @@ from linkbox.limits import Limits
 ENDLESS = 1 << 62
 _BATCH_BYTES = 256 * 1024
 _BATCH_SECONDS = 0.01
+HAND = 64
+"""Most messages in hand: closing it moves as many."""
+_NOTHING: deque[Any] = deque()
 OVERFLOW_POLICIES = ("block", "drop_oldest", "drop_newest", "error")
 
 
@@ -122,6 +132,11 @@ class MailboxState:
         self.over: Exception | None = None
         """Set when nothing more will ever come: why."""
         self.emptied = 0
+        self.hand: deque[Any] = _NOTHING
+        """The next messages, to be taken with ``popleft`` by any thread, without the lock; call
+        `settle_hand` when that has emptied it."""
+        self._in_hand: Batch | None = None
+        self._hand_size = 0
         self.box = Box(lambda: self.count)
         self.end_box = Box()
         """The same, changed by an end: then there is an answer for everyone who waits."""
@@ -137,6 +152,7 @@ class MailboxState:
             batch is not None
             and self.overflow == "block"  # dropping works message by message
             and batch is self.order[-1]
+            and batch is not self._in_hand
             and batch.joins(last - count, at)
         ):
             batch.last = last
@@ -190,6 +206,7 @@ class MailboxState:
 
     def recount(self) -> None:
         """Make counts and queues agree again, after an exception in the middle of a step (Ctrl-C)."""
+        self._put_back()
         sources = {each.source for each in self.order} | set(self.sources)
         for source in sources:
             source.batches.clear()
@@ -210,6 +227,66 @@ class MailboxState:
 
     def _bytes_of(self, batch: Batch) -> int:
         return batch.nbytes
+
+    # -- the hand ---------------------------------------------------------------------------------
+
+    def open_hand(self) -> None:
+        """Put the next messages in hand, if there are several and nobody wants to hear of each taken."""
+        self.settle_hand()
+        batch = self._head(None)
+        if batch is None or len(batch.items) < 2 or self.overflow != "block" or batch.source.eager:
+            return
+        self._make_whole(batch)
+        if len(batch.items) > HAND:
+            batch = self._part(batch)
+        self._in_hand, self._hand_size = batch, len(batch.items)
+        self.hand = batch.items  # last: it is what makes it true
+
+    def _part(self, batch: Batch) -> Batch:
+        """Make the first messages of a batch one of its own."""
+        last = batch.last - len(batch.items) + HAND
+        first = Batch(batch.source, deque(), last, 0, batch.received_at)
+        first.receipt, first.redelivered = batch.receipt, batch.redelivered
+        batch.source.batches.appendleft(first)
+        self.order.appendleft(first)
+        first.items.extend(islice(iter(batch.items.popleft, _NOTHING), HAND))  # one call, see `_put_back`
+        first.nbytes = self._share(batch, first.items)
+        batch.nbytes -= first.nbytes
+        return first
+
+    def _share(self, batch: Batch, items: deque[Any]) -> int:
+        """How many of a batch's bytes are counted for the first of its items."""
+        return batch.nbytes * len(items) // (len(items) + len(batch.items))
+
+    def settle_hand(self) -> None:
+        """Close the hand: note what was taken from it, and put the rest back."""
+        batch = self._in_hand
+        if batch is not None:
+            taken = self._hand_size - self._put_back()
+            self.count -= taken
+            batch.source.waiting -= taken
+            self._account(batch)
+            if not batch.items:
+                self._settle(batch)
+
+    def _put_back(self) -> int:
+        """Move what is in hand out of reach of those who still know it; returns how many these are."""
+        batch = self._in_hand
+        if batch is None:
+            return 0
+        batch.items = rest = deque[Any]()
+        try:
+            rest.extend(iter(self.hand.popleft, _NOTHING))  # one call: not even Ctrl-C comes in between
+        except IndexError:
+            pass
+        self.hand, self._in_hand = _NOTHING, None
+        return len(rest)
+
+    def _make_whole(self, batch: Batch) -> None:
+        """Let the first message be one that can be given away."""
+
+    def _account(self, batch: Batch) -> None:
+        """Set the bytes of a batch right, whose items were taken from without counting."""
 
     # -- taking -----------------------------------------------------------------------------------
 
@@ -257,12 +334,14 @@ class MailboxState:
 
     def take(self, source: Source | None = None) -> Any:
         """The next message, of one source or of any. There must be one: see `has`."""
+        self.settle_hand()
         batch = self._head(source)
         assert batch is not None
         return self._pop(batch)
 
     def take_message(self, source: Source | None = None, hold: bool = False) -> tuple[Any, Batch, int]:
         """The next message with its batch and number; ``hold`` counts it as taken only on `unhold`."""
+        self.settle_hand()
         batch = self._head(source)
         assert batch is not None
         number = batch.last - len(batch.items) + 1
@@ -277,6 +356,7 @@ class MailboxState:
 
     def take_all(self, source: Source | None = None) -> list[Any]:
         """All messages waiting."""
+        self.settle_hand()
         items: list[Any] = []
         while (batch := self._head(source)) is not None:
             items += self._drain(batch)
@@ -294,10 +374,12 @@ class MailboxState:
 
     def has(self, source: Source | None = None) -> bool:
         """Is there a message to take?"""
+        self.settle_hand()
         return bool(self.count if source is None else source.waiting)
 
     def size(self, source: Source | None = None) -> int:
         """What ``data_count()`` says."""
+        self.settle_hand()
         return self.count if source is None else source.waiting
 
     def has_count(self, count: int, source: Source | None = None) -> bool:
@@ -314,6 +396,7 @@ class MailboxState:
 
     def take_count(self, count: int, source: Source | None = None) -> Any:
         """That many messages, as a list. `has_count` must hold."""
+        self.settle_hand()
         items: list[Any] = []
         while len(items) < count:
             batch = self._head(source)
@@ -350,12 +433,24 @@ class BytesMailbox(MailboxState):
             self._settle(batch)
         return item
 
-    def _drain(self, batch: Batch) -> deque[Any]:
-        if batch.items[0].__class__ is memoryview:
+    def _make_whole(self, batch: Batch) -> None:
+        if batch.items[0].__class__ is memoryview:  # what `_cut` left
             batch.items[0] = bytes(batch.items[0])
+
+    def _drain(self, batch: Batch) -> deque[Any]:
+        self._make_whole(batch)
         return super()._drain(batch)
 
+    def _share(self, batch: Batch, items: deque[Any]) -> int:
+        return sum(map(len, items))
+
+    def _account(self, batch: Batch) -> None:
+        gone = batch.nbytes - self._bytes_of(batch)
+        batch.nbytes -= gone
+        self._release(batch.source, gone)
+
     def size(self, source: Source | None = None) -> int:
+        self.settle_hand()
         return self.nbytes if source is None else source.waiting_bytes
 
     def _bytes_of(self, batch: Batch) -> int:
@@ -363,6 +458,7 @@ class BytesMailbox(MailboxState):
 
     def _supplier(self, count: int, source: Source | None) -> Source | None:
         """The source to serve a count from: byte counts never mix peers."""
+        self.settle_hand()
         candidates = self.sources if source is None else (source,)
         return next((each for each in candidates if each.waiting_bytes >= count), None)
 
@@ -370,6 +466,7 @@ class BytesMailbox(MailboxState):
         return self._supplier(count, source) is not None
 
     def available(self, source: Source | None = None) -> int:
+        self.settle_hand()
         if source is not None:
             return source.waiting_bytes
         return max((each.waiting_bytes for each in self.sources), default=0)

@@ -219,6 +219,15 @@ class Session:
         self.queue.append(delivery)
         return delivery
 
+    def send_all(self, payloads: list[bytes]) -> int:
+        """Queue as many of these as the window has room for (it must have some); returns how many."""
+        limits, receipts = self.limits, self.receipts
+        sizes = list(accumulate(map(len, payloads[: limits.window_messages - self.held])))
+        count = min(len(sizes), bisect_left(sizes, limits.window_bytes - self.held_bytes) + 1)
+        self.held_bytes += sizes[count - 1]
+        self.queue.extend([receipts(self, payload) for payload in payloads[:count]])
+        return count
+
     def adopt(self, delivery: Delivery) -> None:
         """Queue a message that another session could not send."""
         self.queue.append(delivery)
@@ -516,6 +525,7 @@ class Session:
     def on_ack_now(self) -> None:
         """The peer waits for receipts: acknowledge now, and each step up to here at once."""
         self.eager_until = self.arrived
+        self.mailbox.settle_hand()
         self.source.eager = True
         self.owe_ack(2)
 

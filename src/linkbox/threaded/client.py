@@ -319,17 +319,17 @@ class ClientP2M(Client, Generic[T]):
         (`DeadlineExceeded`).
         """
         deadline = NEVER if timeout is None else monotonic() + timeout
-        encode = self._payload
-        payloads = map(encode, iterable)
+        values = iter(iterable)
         count = 0
         session: Session | None = None
         try:
-            while chunk := list(islice(payloads, CHUNK)):
+            while payloads := self._payloads(list(islice(values, CHUNK))):
                 with self.lock:
-                    for payload in chunk:
+                    while payloads:
                         session = self._sender(session, deadline)
-                        session.send(payload)
-                        count += 1
+                        queued = session.send_all(payloads)
+                        count += queued
+                        payloads = payloads[queued:]
                     assert session is not None
                     self._running().flush_soon(session)
                     self.transport.update()
@@ -400,6 +400,7 @@ class ClientAR(Client, Receiving[T, K_co]):
     """Ask - response: asks a `ServerAR`. Each ask has a connection of its own, unless ``keep_alive``."""
 
     _pattern = AR
+    _opens = True
 
     def __init__(
         self,

@@ -332,7 +332,18 @@ class Endpoint:
 
     def _payload(self, data: Any) -> bytes:
         """The bytes of one message, checked. In the caller's thread: its error, at once."""
-        payload = self._encode_value(data)
+        return self._checked(self._encode_value(data))
+
+    def _payloads(self, values: list[Any]) -> list[bytes]:
+        """The same for many messages: mostly all are well, and one look at them together is quicker."""
+        is_ready = self._is_bytes and set(map(type, values)) == {bytes}
+        payloads = values if is_ready else list(map(self._encode_value, values))
+        are_bytes = self._plain is None and set(map(type, payloads)) == {bytes}
+        if are_bytes and max(map(len, payloads)) <= self._limits.message:
+            return payloads
+        return list(map(self._checked, payloads))
+
+    def _checked(self, payload: bytes) -> bytes:
         if len(payload) > self._limits.message:
             raise TooLarge(
                 f"the message has {len(payload)} bytes encoded, at most {self._limits.message} are allowed; "

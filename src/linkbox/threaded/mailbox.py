@@ -33,6 +33,8 @@ class Receiving(Generic[T, K_co]):
 
     _mailbox: MailboxState
     _source: Source | None = None
+    _opens = False
+    """Is what stands in the mailbox no value yet, see `_open_item`?"""
     lock: threading.RLock
 
     # What differs between an endpoint and a view on one peer.
@@ -66,7 +68,8 @@ class Receiving(Generic[T, K_co]):
 
     def data_empty(self) -> bool:
         """Is the mailbox empty? Never blocks."""
-        return not self._mailbox.has(self._source)
+        source = self._source
+        return not (self._mailbox.count if source is None else source.waiting)
 
     def data_count(self) -> int:
         """How much is waiting: bytes for Bytes, asks for ServerAR, otherwise messages."""
@@ -80,18 +83,41 @@ class Receiving(Generic[T, K_co]):
         Raises `MailboxEmpty` when time is up, `EndOfData` when the conversation is over and everything
         has been taken (on a view, or a client: `PeerLost` when the peer was lost instead).
         """
-        mailbox = self._mailbox
-        source = self._source
+        hand = self._mailbox.hand
+        if hand and self._source is None:
+            try:
+                item = hand.popleft()
+            except IndexError:
+                pass  # Somebody was quicker.
+            else:
+                if not hand:
+                    self._settle_hand()
+                return self._open_item(item) if self._opens else item
+        return self._open_item(self._take(timeout))
+
+    def _settle_hand(self) -> None:
         with self.lock:
-            if not (mailbox.count if source is None else source.waiting):
+            try:
+                self._mailbox.settle_hand()
+                self._flush_acks()
+            except BaseException:  # Ctrl-C in the middle of it
+                self._mailbox.recount()
+                raise
+
+    def _take(self, timeout: float | None) -> Any:
+        mailbox, source = self._mailbox, self._source
+        with self.lock:
+            if not mailbox.has(source):
                 self._wait_for_message(timeout)
             try:
                 item = mailbox.take(source)
                 self._flush_acks()
-            except BaseException:  # Ctrl-C in the middle of it
+                if source is None:
+                    mailbox.open_hand()
+            except BaseException:
                 mailbox.recount()
                 raise
-        return self._open_item(item)
+        return item
 
     def _wait_for_message(self, timeout: float | None) -> None:
         mailbox, source = self._mailbox, self._source
