@@ -13,7 +13,8 @@ from linkbox.core import frames, linked
 from linkbox.core.hub import Hub
 from linkbox.core.mailbox import BytesMailbox, MailboxState
 from linkbox.core.patterns import P2P
-from linkbox.core.session import Delivery, Piece, Session
+from linkbox.core.session import Session
+from linkbox.core.units import Bundle, Delivery, Piece, count_of
 from linkbox.errors import DecodeError, EndOfData, MailboxFull
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -33,6 +34,8 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def unit_size(unit: Any) -> int:
+    if isinstance(unit, Bundle):
+        return sum(map(len, unit.payloads))
     return unit.stop - unit.start if isinstance(unit, Piece) else len(unit.payload) - unit.offset
 
 
@@ -41,7 +44,8 @@ class Half:
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
-        self.receipts: list[Delivery] = []
+        self.receipts: list[Delivery | None] = []
+        """None where nobody asked for one."""
         self.taken: list[bytes] = []
 
     def check_order(self, waiting: list[bytes], drops: bool) -> None:
@@ -49,11 +53,12 @@ class Half:
         rest = iter(self.sent)
         there = self.taken + waiting
         assert all(message in rest for message in there)
-        stages = [receipt.stage for receipt in self.receipts]
+        stages = [receipt.stage for receipt in self.receipts if receipt is not None]
         good = [stage for stage in stages if stage is not Stage.FAILED]
         assert good == sorted(good, reverse=True)
         for message, receipt in zip(self.sent, self.receipts, strict=True):
-            self.check_receipt(message, receipt, there, drops)
+            if receipt is not None:
+                self.check_receipt(message, receipt, there, drops)
 
     def check_receipt(self, message: bytes, receipt: Delivery, there: list[bytes], drops: bool) -> None:
         stage = receipt.stage
@@ -118,6 +123,25 @@ class AnyDrops(RuleBasedStateMachine):
             message = (b"bad" if bad else b"") + b"%d:" % self.count + b"x" * size
             half.sent.append(message)
             half.receipts.append(self.hub(side).send(session, message))
+        if not later:
+            self.wire.settle()
+
+    @rule(side=SIDES, sizes=st.lists(SIZES, min_size=1, max_size=8), bad=st.booleans(), later=st.booleans())
+    def send_many(self, side: str, sizes: list[int], bad: bool, later: bool) -> None:
+        """The same as a bundle, as far as there is room."""
+        session, half = self.session_of(side), self.halves[side]
+        if session is None or session.ending or session.error is not None or not session.has_room():
+            return
+        first = self.count + 1
+        messages = [
+            (b"bad" if bad and number % 2 else b"") + b"%d:" % number + b"x" * size
+            for number, size in enumerate(sizes, first)
+        ]
+        queued = session.send_all(messages)
+        self.count += queued
+        half.sent += messages[:queued]
+        half.receipts += [None] * queued
+        self.hub(side).flush_soon(session)
         if not later:
             self.wire.settle()
 
@@ -204,10 +228,11 @@ class AnyDrops(RuleBasedStateMachine):
 
     def check_marks(self, session: Session) -> None:
         assert session.taken <= session.acked <= session.sent
-        assert len(session.unacked) == session.sent - session.acked
-        waiting = [*session.queue, *(unit for unit in session.unacked if isinstance(unit, Piece))]
-        whole = sum(len(unit.payload) for unit in session.unacked if not isinstance(unit, Piece))
+        assert sum(map(count_of, session.unacked)) == session.sent - session.acked
+        waiting = [*session.queue, *(unit for unit in session.unacked if not isinstance(unit, Delivery))]
+        whole = sum(len(unit.payload) for unit in session.unacked if isinstance(unit, Delivery))
         assert session.held_bytes == whole + sum(map(unit_size, waiting))
+        assert session.held == sum(map(count_of, (*session.queue, *session.unacked)))
         source = session.source
         assert source.taken <= source.processed <= session.arrived
         assert source.waiting == sum(len(batch.items) for batch in source.batches)
@@ -242,7 +267,8 @@ class AnyDrops(RuleBasedStateMachine):
             receipt.stage in done or (receipt.stage is Stage.RECEIVED and receipt.session.error is not None)
             for half in self.halves.values()
             for receipt in half.receipts
-        )
+            if receipt is not None
+        ) and not any(session.held for hub in self.wire.hubs for session in hub.sessions.values())
 
     def check_the_end(self) -> None:
         for side in ("client", "server"):

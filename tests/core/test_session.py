@@ -9,7 +9,8 @@ import pytest
 from linkbox.core import frames
 from linkbox.core import session as module
 from linkbox.core.mailbox import ENDLESS, MailboxState
-from linkbox.core.session import BATCH_BODIES, EARLY_UNITS, Delivery, Piece, Session, add_range
+from linkbox.core.session import BATCH_BODIES, EARLY_UNITS, Session, add_range
+from linkbox.core.units import Bundle, Delivery, Piece, count_of, size_of
 from linkbox.errors import DecodeError, MailboxFull, ProtocolViolation, TooLarge
 from linkbox.events import Stage
 from linkbox.limits import Limits
@@ -509,14 +510,17 @@ class FailingAt:
     ],
 )
 @pytest.mark.parametrize("lengths", [[1, 2, 3, 4], [150, 1, 2], [90, 10]])
+@pytest.mark.parametrize("bundle", [0, 1, 2])
 def test_an_interruption_anywhere_is_mended(
-    monkeypatch: pytest.MonkeyPatch, queue: str, method: str, nth: int, lengths: list[int]
+    monkeypatch: pytest.MonkeyPatch, queue: str, method: str, nth: int, lengths: list[int], bundle: int
 ) -> None:
     monkeypatch.setattr(frames, "MAX_PIECE", 50)
     session = make()
     bodies = [bytes([65 + index]) * length for index, length in enumerate(lengths)]
-    for body in bodies:
+    for body in bodies[: len(bodies) - bundle]:
         session.send(body)
+    if bundle:
+        session.send_all(bodies[-bundle:])
     session.peer_messages = len(lengths) + 1
     inner = getattr(session, queue)
     setattr(session, queue, FailingAt(inner, method, nth))
@@ -526,15 +530,16 @@ def test_an_interruption_anywhere_is_mended(
         session.on_ack(session.sent, 0, 0, 0)
     except Interrupted:
         pass
-    setattr(session, queue, inner)
+    if isinstance(getattr(session, queue), FailingAt):
+        setattr(session, queue, inner)
     session.mend()
-    assert len(session.unacked) == session.sent - session.acked
+    assert sum(map(count_of, session.unacked)) == session.sent - session.acked
     session.rewind(session.acked)
     acked = session.acked
     session.peer_messages = ENDLESS
     written = b"".join(written_by(session))
     assert b"".join(bodies).endswith(written)
-    assert session.sent - acked == len(session.unacked)
+    assert session.sent - acked == session.held == sum(map(count_of, session.unacked))
     assert session.held_bytes == len(written)
 
 
@@ -544,6 +549,8 @@ def written_by(session: Session) -> list[bytes]:
         for unit in session.pull(40):
             if isinstance(unit, Piece):
                 out.append(unit.delivery.payload[unit.start : unit.stop])
+            elif isinstance(unit, Bundle):
+                out += unit.payloads
             else:
                 out.append(unit.payload)
     return out
@@ -554,3 +561,112 @@ def test_one_batch_is_bounded_also_when_messages_are_empty() -> None:
     for _ in range(module.BATCH_COUNT + 10):
         session.send(b"")
     assert len(session.pull(BATCH_BODIES)) <= min(module.BATCH_COUNT, 8192)
+
+
+# --- Bundles: many messages without receipts ------------------------------------------------------------
+
+
+def bundled(*bodies: bytes) -> Session:
+    session = make()
+    assert session.send_all(list(bodies)) == len(bodies)
+    return session
+
+
+def test_a_bundle_goes_out_in_one_piece_and_is_acknowledged_in_one() -> None:
+    session = bundled(b"a", b"bc", b"")
+    session.send(b"d")
+    assert (session.held, session.held_bytes) == (4, 4)
+    [bundle] = session.pull(BATCH_BODIES)
+    assert isinstance(bundle, Bundle)
+    assert (bundle.payloads, bundle.number, size_of(bundle)) == ([b"a", b"bc", b""], 3, 3)
+    [single] = session.pull(BATCH_BODIES)
+    assert (single.number, session.sent, session.sent_bytes) == (4, 4, 4)
+    assert (session.messages_sent, session.bytes_sent) == (4, 4)
+    assert session.on_ack(3, 0, 0, 0) == [bundle]
+    assert (session.held, session.held_bytes) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "pulled"),
+    [
+        ("peer_messages", 2, [b"a", b"bc"]),
+        ("peer_bytes", 2, [b"a", b"bc"]),  # the second may overshoot
+    ],
+)
+def test_what_may_not_go_whole_goes_message_by_message(limit: str, value: int, pulled: list[bytes]) -> None:
+    session = bundled(b"a", b"bc", b"d")
+    setattr(session, limit, value)
+    assert [unit.payload for unit in session.pull(BATCH_BODIES)] == pulled
+    assert session.held == 3
+
+
+def test_a_message_of_a_bundle_that_the_peer_does_not_take_fails_alone() -> None:
+    session = bundled(b"a", b"bc", b"d")
+    session.peer_message = 1
+    written = []
+    while session.may_send():
+        written += session.pull(1)
+    assert [unit.payload for unit in written] == [b"a", b"d"]
+    assert [receipt.payload for receipt in session.hub.failed] == [b"bc"]
+
+
+def test_half_a_bundle_may_be_acknowledged() -> None:
+    session = bundled(b"a", b"bc", b"d")
+    session.pull(BATCH_BODIES)
+    [receipt] = session.on_ack(1, 0, 0, 0)
+    assert (receipt.number, receipt.stage) == (1, Stage.RECEIVED)
+    assert [(unit.number, unit.payload) for unit in session.unacked] == [(2, b"bc"), (3, b"d")]
+    assert (session.held, session.held_bytes) == (2, 3)
+
+
+def test_one_message_of_a_bundle_may_be_refused() -> None:
+    session = bundled(b"a", b"b", b"c")
+    session.send(b"d")
+    session.pull(BATCH_BODIES)
+    session.pull(BATCH_BODIES)
+    refused = session.on_reject(2, DecodeError("no"))
+    assert refused is not None
+    assert (refused.payload, refused.number, refused.stage) == (b"b", 2, Stage.FAILED)
+    assert session.on_reject(2, DecodeError("no")) is None  # said again: it failed once
+    assert len(session.on_ack(4, 4, 0, 0)) == 4
+    assert (session.held, session.held_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("arrived", [0, 1, 2, 3, 4])
+def test_a_resume_may_cut_a_bundle(arrived: int) -> None:
+    bodies = [b"a", b"bc", b"d", b"efg"]
+    session = bundled(*bodies)
+    session.pull(BATCH_BODIES)
+    session.rewind(arrived)
+    assert (session.sent, session.sent_bytes) == (arrived, len(b"".join(bodies[:arrived])))
+    assert (session.messages_sent, session.bytes_sent) == (session.sent, session.sent_bytes)
+    assert (session.held, session.held_bytes) == (4, 7)
+    assert written_by(session) == bodies[arrived:]
+    session.on_ack(4, 0, 0, 0)
+    assert (session.held, session.held_bytes) == (0, 0)
+
+
+def test_an_abandoned_bundle_is_its_messages() -> None:
+    session = bundled(b"a", b"b")
+    session.pull(BATCH_BODIES)
+    session.send_all([b"c", b"d"])
+    doubt, unsent = session.abandon()
+    assert [(each.payload, each.number) for each in doubt] == [(b"a", 1), (b"b", 2)]
+    assert [(each.payload, each.number) for each in unsent] == [(b"c", 0), (b"d", 0)]
+    assert (session.held, session.held_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "queued"),
+    [({"window_messages": 3}, 3), ({"window_bytes": 1}, 1), ({"window_bytes": 5}, 3), ({}, 4)],
+)
+def test_a_bundle_holds_what_the_window_has_room_for(limits: dict[str, int], queued: int) -> None:
+    session = make(Limits(**limits))
+    assert session.send_all([b"aa", b"bb", b"cc", b"dd"]) == queued
+    assert (session.held, session.held_bytes) == (queued, 2 * queued)
+
+
+def test_large_messages_make_no_bundle() -> None:
+    session = make()
+    assert session.send_all([bytes(BATCH_BODIES), b"a"]) == 2
+    assert pull_all(session) == [[BATCH_BODIES], [1]]

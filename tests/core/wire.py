@@ -22,8 +22,9 @@ from linkbox.core.link import Arrival, Link
 from linkbox.core.mailbox import MailboxState
 from linkbox.core.patterns import P2P, Pattern
 from linkbox.core.server import ServerHub
-from linkbox.core.session import Delivery, Session
+from linkbox.core.session import Session
 from linkbox.core.settings import Settings
+from linkbox.core.units import Delivery
 from linkbox.errors import ConnectFailed, DecodeError
 from linkbox.events import EventKind, Peer
 from linkbox.limits import Limits

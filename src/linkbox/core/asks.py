@@ -13,7 +13,8 @@ from typing import Any, Generic, TypeVar
 from linkbox.core import frames
 from linkbox.core.link import Arrival
 from linkbox.core.mailbox import Box
-from linkbox.core.session import NEVER, Delivery, Session
+from linkbox.core.session import NEVER, Session
+from linkbox.core.units import Delivery
 from linkbox.errors import (
     AnswerError,
     DeadlineExceeded,

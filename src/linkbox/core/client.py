@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from linkbox.core import frames, handshake
 from linkbox.core.asks import Ask
@@ -17,8 +18,9 @@ from linkbox.core.hub import Hub
 from linkbox.core.link import Link
 from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import MailboxState, Source
-from linkbox.core.session import NEVER, Delivery, Session
+from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Settings
+from linkbox.core.units import Delivery
 from linkbox.errors import ConnectFailed, EndOfData, LinkboxError, PeerLost, Refused, SessionLost
 from linkbox.events import EventKind, Peer
 
@@ -302,7 +304,7 @@ class ClientHub(Hub):
         link.close_soon(self.now)
         self.dirty.append(link)
 
-    def on_acked(self, session: Session, done: list[Delivery]) -> None:
+    def on_acked(self, session: Session, done: list[Any]) -> None:
         super().on_acked(session, done)
         if self.linger is not None and not session.held and not session.ending:
             self.linger_on(session)

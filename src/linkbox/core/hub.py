@@ -27,9 +27,10 @@ from linkbox.core.link import Arrival, Link, State
 from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import Box, MailboxState, Source
 from linkbox.core.plain import PlainLink
-from linkbox.core.session import NEVER, Delivery, Session, add_range
+from linkbox.core.session import NEVER, Session, add_range
 from linkbox.core.settings import Note, Notice, Settings
 from linkbox.core.timers import Timed, Timers
+from linkbox.core.units import Delivery, deliveries_of
 from linkbox.errors import (
     DecodeError,
     EndOfData,
@@ -309,14 +310,14 @@ class Hub:
 
     # -- what links say -------------------------------------------------------------------------------------
 
-    def on_acked(self, session: Session, done: list[Delivery]) -> None:
+    def on_acked(self, session: Session, done: list[Any]) -> None:
         """The peer has acknowledged these, and may have granted more credit."""
         if session.queue:
             self.flush_soon(session)
         if session.box.waiters:
             self.changed.append(session.box)
         if done and EventKind.DELIVERED in self.listening:
-            for delivery in done:
+            for delivery in deliveries_of(done):
                 if delivery.error is None:
                     self.emit(EventKind.DELIVERED, session.peer, receipt=delivery)
 
@@ -354,9 +355,9 @@ class Hub:
             session.link.settle_eof(self.now)
 
     def on_peer_ended(self, session: Session) -> None:
-        """The peer has said all it had to say."""
+        """It has said all it had to say."""
 
-    def on_end_acked(self, session: Session, done: list[Delivery]) -> None:
+    def on_end_acked(self, session: Session, done: list[Any]) -> None:
         """The peer has everything, our END included."""
         self.changed.append(session.box)
         self.on_acked(session, done)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from linkbox.core import frames, handshake
 from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
-from linkbox.core.session import BATCH_BODIES, EARLY_BYTES, Delivery, Piece, Session
+from linkbox.core.session import BATCH_BODIES, EARLY_BYTES, Session
+from linkbox.core.units import Bundle, Delivery, Piece
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 
@@ -343,7 +344,11 @@ class LinkedLink(Link):
     def _write_pulled(self, units: list[Any], out: list[Buffer], now: float) -> int:
         """Write what a pull has brought; returns about how many bytes that was."""
         if len(units) == 1:
-            return self._write_unit(units[0], out, now)
+            unit = units[0]
+            if unit.__class__ is Bundle:
+                out.append(frames.encode_batch(unit.payloads))
+                return len(out[-1])
+            return self._write_unit(unit, out, now)
         if not units:
             return 0
         out.append(frames.encode_batch([unit.payload for unit in units]))
@@ -376,7 +381,7 @@ class LinkedLink(Link):
 
     def _write_early(self, session: Session, out: list[Buffer], now: float) -> None:
         """One round trip for a short life: what fits goes out behind HELLO."""
-        while session.may_send() and session.sent_bytes + len(session.queue[0].payload) <= _EARLY_BODIES:
+        while session.may_send() and session.sent_bytes + session.next_size() <= _EARLY_BODIES:
             self._write_pulled(session.pull(_EARLY_BODIES - session.sent_bytes), out, now)
         if session.wants_end():
             session.end_sent = True

@@ -475,7 +475,7 @@ class BytesMailbox(MailboxState):
         """That many bytes of one source. What is left of a message stays first."""
         supplier = self._supplier(count, source)
         assert supplier is not None
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         missing = count
         while missing:
             batch = self._head(supplier)
@@ -484,12 +484,26 @@ class BytesMailbox(MailboxState):
                 missing -= batch.nbytes
                 parts += self._drain(batch)
             elif len(batch.items[0]) <= missing:
-                parts.append(self._pop(batch))
-                missing -= len(parts[-1])
+                missing -= self._take_bytes(batch, missing, parts)
             else:
                 parts.append(self._cut(batch, missing))
                 missing = 0
         return b"".join(parts)
+
+    def _take_bytes(self, batch: Batch, most: int, parts: list[bytes | memoryview]) -> int:
+        """Move whole messages of a batch that has more than ``most`` bytes; returns how many bytes."""
+        items, left, before = batch.items, most, len(parts)
+        while (size := len(items[0])) <= left:
+            parts.append(items.popleft())
+            left -= size
+        taken = len(parts) - before
+        self.count -= taken
+        batch.source.waiting -= taken
+        batch.nbytes -= most - left
+        self._release(batch.source, most - left)
+        if batch.source.eager:
+            batch.source.on_taken()
+        return most - left
 
     def _cut(self, batch: Batch, count: int) -> bytes:
         """The first bytes of a message; the rest goes back in front as a view (no copy each time)."""

@@ -9,8 +9,9 @@ from linkbox.core.hub import Hub
 from linkbox.core.link import Link, State
 from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import MailboxState
-from linkbox.core.session import NEVER, Delivery, Session
+from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Settings
+from linkbox.core.units import Delivery
 from linkbox.errors import LinkboxError, PeerLost
 from linkbox.events import EventKind, Peer
 

@@ -23,14 +23,23 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import deque
 from itertools import accumulate, islice
+from operator import attrgetter
 from typing import Any
-
-import msgspec
 
 from linkbox.core import frames
 from linkbox.core.mailbox import ENDLESS, Box, MailboxState, Source
-from linkbox.errors import LinkboxError, MailboxFull, ProtocolViolation, TooLarge
-from linkbox.events import Peer, Stage
+from linkbox.core.units import (
+    Bundle,
+    Delivery,
+    Piece,
+    batch_size,
+    count_of,
+    deliveries_of,
+    is_cut_up,
+    size_of,
+)
+from linkbox.errors import LinkboxError, ProtocolViolation, TooLarge
+from linkbox.events import Peer
 from linkbox.limits import Limits
 
 BATCH_BODIES = frames.MAX_BATCH // 2
@@ -42,54 +51,7 @@ EARLY_UNITS = EARLY_BYTES // 16
 _MESSAGES = (frames.DATA, frames.ASK, frames.ANSWER)
 """What the peer's limit on messages is for; the news that an ask failed is none."""
 NEVER = float("inf")
-
-
-class Delivery(msgspec.Struct, eq=False):
-    """A message on its way out. The front ends' receipts are subclasses that can be waited for."""
-
-    session: Any
-    payload: Any = None
-    kind: int = frames.DATA
-    number: int = 0
-    """The number of its last unit; 0 until that was written."""
-    offset: int = 0
-    """How much of it has been cut into pieces."""
-    error: Exception | None = None
-    """Why it failed, or None."""
-    id: int = 0
-    """Of the ask it belongs to."""
-    flags: int = 0
-    deadline: float | None = None
-
-    @property
-    def stage(self) -> Stage:
-        """How far the message has come. Never goes back, but from SENT to QUEUED when a link drops."""
-        if self.error is not None:
-            return Stage.FAILED
-        number, session = self.number, self.session
-        if number == 0 or number > session.sent:
-            return Stage.QUEUED
-        if session.dropped and session.was_dropped(number):
-            self.error = MailboxFull(f"{session.peer} dropped the message from its full mailbox, untaken")
-            return Stage.FAILED
-        if number <= session.taken:  # over a plain framing this stays 0
-            return Stage.TAKEN
-        return Stage.RECEIVED if number <= session.acked and not session.is_plain else Stage.SENT
-
-
-class Piece:
-    """One unit of a message that is too large for one."""
-
-    __slots__ = ("delivery", "start", "stop")
-
-    def __init__(self, delivery: Delivery, start: int, stop: int) -> None:
-        self.delivery = delivery
-        self.start = start
-        self.stop = stop
-
-    @property
-    def is_last(self) -> bool:
-        return self.stop == len(self.delivery.payload)
+_number = attrgetter("number")
 
 
 class Session:
@@ -137,6 +99,8 @@ class Session:
     def _begin_sending(self) -> None:
         self.queue: deque[Any] = deque()
         self.unacked: deque[Any] = deque()
+        self.bundled = 0
+        """By how many the messages in bundles outnumber the bundles."""
         self.acked = self.sent = self.taken = 0
         self.sent_bytes = 0
         self.held_bytes = 0
@@ -202,14 +166,14 @@ class Session:
     @property
     def held(self) -> int:
         """Units queued or unacknowledged."""
-        return len(self.queue) + len(self.unacked)
+        return len(self.queue) + len(self.unacked) + self.bundled
 
     def has_room(self) -> bool:
         """Is the send window open?"""
         limits = self.limits
         return (
             self.held_bytes < limits.window_bytes
-            and len(self.queue) + len(self.unacked) < limits.window_messages
+            and len(self.queue) + len(self.unacked) + self.bundled < limits.window_messages
         )
 
     def send(self, payload: bytes) -> Delivery:
@@ -222,10 +186,18 @@ class Session:
     def send_all(self, payloads: list[bytes]) -> int:
         """Queue as many of these as the window has room for (it must have some); returns how many."""
         limits, receipts = self.limits, self.receipts
-        sizes = list(accumulate(map(len, payloads[: limits.window_messages - self.held])))
-        count = min(len(sizes), bisect_left(sizes, limits.window_bytes - self.held_bytes) + 1)
-        self.held_bytes += sizes[count - 1]
-        self.queue.extend([receipts(self, payload) for payload in payloads[:count]])
+        count, nbytes = min(len(payloads), limits.window_messages - self.held), sum(map(len, payloads))
+        if count < len(payloads) or self.held_bytes + nbytes > limits.window_bytes:
+            sizes = list(accumulate(map(len, payloads[:count])))
+            count = min(count, bisect_left(sizes, limits.window_bytes - self.held_bytes) + 1)
+            payloads, nbytes = payloads[:count], sizes[count - 1]
+        self.held_bytes += nbytes
+        if nbytes <= BATCH_BODIES and count <= BATCH_COUNT and not self.is_plain:
+            self.mixed = True
+            self.bundled += count - 1
+            self.queue.append(Bundle(self, payloads, nbytes))
+        else:
+            self.queue.extend([receipts(self, payload) for payload in payloads])
         return count
 
     def adopt(self, delivery: Delivery) -> None:
@@ -243,14 +215,24 @@ class Session:
         """Is there something queued that credit allows to be written?"""
         return bool(self.queue) and self.sent < self.peer_messages and self.sent_bytes < self.peer_bytes
 
+    def next_size(self) -> int:
+        """Bytes of the message that is queued first. There must be one."""
+        head = self.queue[0]
+        return len(head.payloads[0] if head.__class__ is Bundle else head.payload)
+
     def pull(self, byte_budget: int) -> list[Any]:
         """Take units off the queue to be written now: all of one kind, within credit and budget.
 
         Returns one unit, or several messages that fit one BATCH, or nothing if the first message was
         found to be more than the peer takes (it has failed, then).
         """
+        head = self.queue[0]
+        if head.__class__ is Bundle:
+            if self._may_go_whole(head, byte_budget):
+                return [self._pull_bundle(head)]
+            self.queue = self._unbundled(self.queue, 0)
+            head = self.queue[0]
         queue = self.queue
-        head = queue[0]
         if head.__class__ is not Piece and len(head.payload) > self.peer_message and head.kind in _MESSAGES:
             queue.popleft()
             self.held_bytes -= len(head.payload)
@@ -286,15 +268,42 @@ class Session:
         self.sent += 1
         self.sent_bytes += size
         if is_last:
-            delivery.number = self.sent
+            delivery.number = self.sent  # of the message; the next is the piece's
             self.messages_sent += 1
             self.bytes_sent += len(delivery.payload)
+        unit.number = self.sent
         self.unacked.append(unit)
         if leaves:
             queue.popleft()
         elif turns:
             queue.rotate(-1)
         return unit
+
+    def _may_go_whole(self, bundle: Bundle, byte_budget: int) -> bool:
+        nbytes = bundle.nbytes
+        return (
+            nbytes <= byte_budget
+            and self.sent_bytes + nbytes <= self.peer_bytes
+            and self.sent + len(bundle.payloads) <= self.peer_messages
+            and (nbytes <= self.peer_message or max(map(len, bundle.payloads)) <= self.peer_message)
+        )
+
+    def _pull_bundle(self, head: Bundle) -> Bundle:
+        count = len(head.payloads)
+        self.sent += count
+        self.sent_bytes += head.nbytes
+        self.messages_sent += count
+        self.bytes_sent += head.nbytes
+        head.number = self.sent
+        self.unacked.append(head)
+        self.queue.popleft()
+        return head
+
+    def _unbundled(self, units: deque[Any], index: int) -> deque[Any]:
+        """The same units, with the messages of that bundle one by one."""
+        deliveries = units[index].deliveries()
+        self.bundled -= len(deliveries) - 1
+        return deque((*islice(units, index), *deliveries, *islice(units, index + 1, None)))
 
     def _has_more_of(self, head: Delivery) -> bool:
         """Must what is queued wait for the rest of this message? Its own kind does, or its own ask."""
@@ -309,7 +318,7 @@ class Session:
         count = min(len(queue), self.peer_messages - self.sent, BATCH_COUNT, 8192)
         batch = list(islice(queue, count))
         sizes = list(
-            accumulate(map(_batch_size, batch) if self.mixed else [len(unit.payload) for unit in batch])
+            accumulate(map(batch_size, batch) if self.mixed else [len(unit.payload) for unit in batch])
         )
         credit = self.peer_bytes - self.sent_bytes
         fits = max(1, min(bisect_right(sizes, byte_budget), bisect_left(sizes, credit) + 1))
@@ -332,13 +341,14 @@ class Session:
     def mend(self) -> None:
         """Make the queues agree with the marks again, after an exception in the middle of a step."""
         queue, unacked = self.queue, self.unacked
-        while len(unacked) > self.sent - self.acked:  # `forget` was interrupted
-            unacked.popleft()
+        surplus = sum(map(count_of, unacked)) - (self.sent - self.acked)
+        while surplus > 0:  # `forget` was interrupted
+            surplus -= count_of(unacked.popleft())
         written = {id(unit) for unit in unacked}
-        while queue and (id(queue[0]) in written or _is_cut_up(queue[0])):  # pulling was interrupted
+        while queue and (id(queue[0]) in written or is_cut_up(queue[0])):  # pulling was interrupted
             queue.popleft()
-        sizes = (_size_held(unit) for unit in (*queue, *unacked))
-        self.held_bytes = sum(sizes)
+        self.held_bytes = sum(map(size_of, (*queue, *unacked)))
+        self.bundled = sum(count_of(unit) - 1 for unit in (*queue, *unacked))
 
     def pull_plain(self, byte_budget: int) -> list[Any]:
         """Take messages off the queue of a plain framing: whole ones, and forget them."""
@@ -371,14 +381,25 @@ class Session:
         self.peer_messages = max(self.peer_messages, message_limit)
         return done
 
-    def forget(self, acked: int) -> list[Delivery]:
-        """Drop the units up to that number: the peer has them."""
-        done: list[Delivery] = []
-        pop = self.unacked.popleft
+    def forget(self, acked: int) -> list[Any]:
+        """Drop the units up to that number: the peer has them. Returns the deliveries and bundles."""
+        done: list[Any] = []
+        unacked = self.unacked
         freed = 0
         count, self.acked = acked - self.acked, acked
-        for _ in range(count):
-            unit = pop()
+        while count:
+            unit = unacked[0]
+            if unit.__class__ is Bundle and len(unit.payloads) > count:
+                unacked = self.unacked = self._unbundled(unacked, 0)
+                continue
+            unacked.popleft()
+            if unit.__class__ is Bundle:
+                count -= len(unit.payloads)
+                freed += unit.nbytes
+                self.bundled -= len(unit.payloads) - 1
+                done.append(unit)
+                continue
+            count -= 1
             if unit.__class__ is Piece:
                 freed += unit.stop - unit.start
                 if not unit.is_last:
@@ -397,7 +418,11 @@ class Session:
             raise ProtocolViolation(f"{self.peer} rejected unit {number}; {self.sent} were sent")
         if number <= self.acked:
             return None  # Said again after a drop.
-        unit = self.unacked[number - self.acked - 1]
+        index = bisect_left(self.unacked, number, key=_number)
+        if self.unacked[index].__class__ is Bundle:
+            self.unacked = self._unbundled(self.unacked, index)
+            index = bisect_left(self.unacked, number, key=_number)
+        unit = self.unacked[index]
         delivery: Delivery = unit.delivery if unit.__class__ is Piece else unit
         if delivery.error is not None:
             return None
@@ -419,29 +444,34 @@ class Session:
                 f"{self.peer} resumes at unit {arrived}; {self.acked} to {self.sent} are possible"
             )
         while self.sent > arrived:
-            unit = self.unacked.pop()
+            unit = self.unacked[-1]
+            if unit.__class__ is Bundle and self.sent - len(unit.payloads) < arrived:
+                self.unacked = self._unbundled(self.unacked, len(self.unacked) - 1)
+                continue
+            self.unacked.pop()
             self.queue.appendleft(unit)
-            self.sent -= 1
-            piece = unit.__class__ is Piece
-            self.mixed = self.mixed or piece
-            self.sent_bytes -= unit.stop - unit.start if piece else len(unit.payload)
-            if not piece or unit.is_last:
+            self.sent -= count_of(unit)
+            self.mixed = self.mixed or unit.__class__ is Piece
+            self.sent_bytes -= size_of(unit)
+            if unit.__class__ is Piece and unit.is_last:
                 self.messages_sent -= 1
-                self.bytes_sent -= len(unit.delivery.payload if piece else unit.payload)
+                self.bytes_sent -= len(unit.delivery.payload)
+            elif unit.__class__ is not Piece:
+                self.messages_sent -= count_of(unit)
+                self.bytes_sent -= size_of(unit)
         self.end_sent = self.end_acked = False
         self.peer_end = None  # Both ENDs are said again.
 
     def abandon(self) -> tuple[list[Delivery], list[Delivery]]:
         """The session is over: (in doubt, never sent whole), each in order; both leave the session."""
-        doubt = {id(each): each for each in map(_delivery, self.unacked) if each.number}
-        unsent = {
-            id(each): each for each in map(_delivery, (*self.unacked, *self.queue)) if id(each) not in doubt
-        }
+        unacked, queued = deliveries_of(self.unacked), deliveries_of(self.queue)
+        doubt = {id(each): each for each in unacked if each.number}
+        unsent = {id(each): each for each in (*unacked, *queued) if id(each) not in doubt}
         for each in unsent.values():
             each.offset = each.number = 0
         self.queue.clear()
         self.unacked.clear()
-        self.held_bytes = 0
+        self.held_bytes = self.bundled = 0
         return list(doubt.values()), list(unsent.values())
 
     def wants_end(self) -> bool:
@@ -562,26 +592,3 @@ def add_range(ranges: list[tuple[int, int]], first: int, last: int) -> None:
     elif (first, last) not in ranges[-1000:]:
         ranges.append((first, last))
         del ranges[:-1000]
-
-
-def _delivery(unit: Any) -> Delivery:
-    delivery: Delivery = unit.delivery if unit.__class__ is Piece else unit
-    return delivery
-
-
-def _is_cut_up(unit: Any) -> bool:
-    """Has a message been cut into pieces to its end? Then the pieces stand for it."""
-    return unit.__class__ is not Piece and 0 < unit.offset >= len(unit.payload)
-
-
-def _size_held(unit: Any) -> int:
-    if unit.__class__ is Piece:
-        return int(unit.stop - unit.start)
-    return len(unit.payload or b"") - int(unit.offset)
-
-
-def _batch_size(unit: Any) -> int:
-    """What a unit adds to a batch; a unit that cannot be part of one is made not to fit."""
-    if unit.__class__ is Piece or unit.kind != frames.DATA:
-        return ENDLESS
-    return len(unit.payload)

@@ -8,7 +8,8 @@ from typing import Any
 
 from linkbox.core.framings import Framing
 from linkbox.core.patterns import Pattern
-from linkbox.core.session import Delivery, Session
+from linkbox.core.session import Session
+from linkbox.core.units import Delivery
 from linkbox.events import EventKind, Peer
 from linkbox.limits import Limits
 

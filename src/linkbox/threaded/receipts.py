@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from time import monotonic
 
-from linkbox.core.session import NEVER, Delivery
+from linkbox.core.session import NEVER
+from linkbox.core.units import Delivery
 from linkbox.errors import DeadlineExceeded, PeerLost
 from linkbox.events import Stage
 
