@@ -1,0 +1,248 @@
+"""linkbox, threaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from time import perf_counter
+from typing import Any
+
+from benchmarks.checks import bodies, check, check_records, check_stream, records, time_each
+from benchmarks.measure import Stage
+from benchmarks.peers.bare import _paced, crowd
+from linkbox import (
+    Bytes,
+    ClientAR,
+    ClientP2M,
+    ClientP2P,
+    EndOfData,
+    Json,
+    Limits,
+    ServerAR,
+    ServerP2M,
+    ServerP2P,
+)
+
+ANY = "tcp://127.0.0.1:0"
+
+
+def echo_server(stage: Stage) -> None:
+    """P2P: each message is taken with ``data_get()`` and sent back."""
+    with ServerP2P(ANY) as server:
+        stage.ready(server.address)
+        try:
+            while True:
+                server.send(server.data_get())
+        except EndOfData:
+            return
+
+
+def echo_client(stage: Stage) -> list[float]:
+    with ClientP2P(stage.address) as client:
+
+        def ask(payload: bytes) -> bytes:
+            client.send(payload)
+            return client.data_get()
+
+        return time_each(ask, bodies(stage.params["count"], stage.params["size"]))
+
+
+def ask_server(stage: Stage) -> None:
+    with ServerAR(ANY, handler=lambda request: request.data) as server:
+        stage.ready(server.address)
+        stage.wait_for_end()
+
+
+def ask_client(stage: Stage) -> list[float]:
+    with ClientAR(stage.address, keep_alive=True) as client:
+        return time_each(client.ask, bodies(stage.params["count"], stage.params["size"]))
+
+
+sparse_server = ask_server
+
+
+def sparse_client(stage: Stage) -> list[float]:
+    with ClientAR(stage.address, keep_alive=True) as client:
+        client.ask(b"hello")
+        return _paced(client.ask, stage)
+
+
+connect_server = ask_server
+
+
+def connect_client(stage: Stage) -> list[float]:
+    """The default: each ask has a connection of its own."""
+    with ClientAR(stage.address) as client:
+        return time_each(client.ask, bodies(stage.params["count"], stage.params["size"]))
+
+
+crowd_server = ask_server
+
+
+def crowd_client(stage: Stage) -> float:
+    """All threads ask through one client."""
+    with ClientAR(stage.address, keep_alive=True) as client:
+        return crowd(lambda: client.ask, stage)
+
+
+def push_server(stage: Stage) -> float:
+    """Taken one by one with ``data_get()``."""
+    count, size = stage.params["count"], stage.params["size"]
+    with ServerP2M(ANY) as server:
+        stage.ready(server.address)
+        get = server.data_get
+        found = [get()]
+        start = perf_counter()
+        found += [get() for _ in range(count - 1)]
+        elapsed = perf_counter() - start
+    check(found, count, size)
+    return count / elapsed
+
+
+def push_client(stage: Stage) -> None:
+    """``send_many``, which returns when the server has acknowledged all of it."""
+    messages = bodies(stage.params["count"], stage.params["size"])
+    client = ClientP2M(stage.address)
+    assert client.send_many(messages) == len(messages)
+    stage.wait_for_end()
+
+
+push_each_server = push_server
+
+
+def push_each_client(stage: Stage) -> None:
+    """Non-blocking ``send``, a receipt for each."""
+    messages = bodies(stage.params["count"], stage.params["size"])
+    with ClientP2M(stage.address, blocking=False) as client:
+        send = client.send
+        for message in messages:
+            send(message)
+        client.flush(60)
+        stage.wait_for_end()
+
+
+def push_count_server(stage: Stage) -> float:
+    """Taken with ``data_get_count``, a thousand messages' bytes at a time."""
+    count, size = stage.params["count"], stage.params["size"]
+    found = []
+    with ServerP2M(ANY) as server:
+        stage.ready(server.address)
+        found.append(server.data_get_count(size))
+        start = perf_counter()
+        left = count - 1
+        while left:
+            some = min(1000, left)
+            found.append(server.data_get_count(some * size))
+            left -= some
+        elapsed = perf_counter() - start
+    check_stream(b"".join(found), count, size)
+    return count / elapsed
+
+
+push_count_client = push_client
+
+
+def json_server(stage: Stage) -> float:
+    count = stage.params["count"]
+    with ServerP2M(ANY, Json) as server:
+        stage.ready(server.address)
+        get = server.data_get
+        found = [get()]
+        start = perf_counter()
+        found += [get() for _ in range(count - 1)]
+        elapsed = perf_counter() - start
+    check_records(found, count)
+    return count / elapsed
+
+
+def json_client(stage: Stage) -> None:
+    client = ClientP2M(stage.address, Json)
+    client.send_many(records(stage.params["count"]))
+    stage.wait_for_end()
+
+
+def large_server(stage: Stage) -> float:
+    count, size = stage.params["count"], stage.params["size"]
+    with ServerP2M(ANY, Bytes, limits=Limits(message=max(size, 1 << 24))) as server:
+        stage.ready(server.address)
+        start = 0.0
+        for number in range(count):
+            body = server.data_get()
+            start = start or perf_counter()
+            if len(body) != size or int.from_bytes(body[:8], "big") != number:
+                raise AssertionError(f"message {number} is damaged")
+        return (count - 1) / (perf_counter() - start)
+
+
+def large_client(stage: Stage) -> None:
+    size = stage.params["size"]
+    client = ClientP2M(stage.address, limits=Limits(message=max(size, 1 << 24)))
+    client.send_many(bodies(stage.params["count"], size))
+    stage.wait_for_end()
+
+
+def import_time(stage: Stage) -> float:
+    """Seconds that ``import linkbox`` adds to a bare interpreter: the best of several of each."""
+
+    def best(code: str) -> float:
+        def once() -> float:
+            start = perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            return perf_counter() - start
+
+        return min(once() for _ in range(stage.params["count"]))
+
+    return best("import linkbox") - best("pass")
+
+
+def rss() -> int:
+    """Resident memory of this process, in bytes."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def idle_server(stage: Stage) -> None:
+    """Holds what comes, and echoes what the first client says; reports what each connection costs."""
+    count = stage.params["count"]
+    limits = Limits(connections=count + 100, unwelcomed=count + 100, heartbeat=300.0)
+    with ServerP2P(ANY, max_peers=count + 10, limits=limits) as server:
+        stage.ready(server.address)
+        while True:
+            message = server.message_get()
+            if message.data == b"memory?":
+                server.send(b"%d %d" % (rss(), len(server.peers())), to=message.peer)
+            else:
+                server.send(message.data, to=message.peer)
+
+
+def idle_client(stage: Stage) -> dict[str, Any]:
+    """Opens idle links, and plays ping-pong before and beside them."""
+    size, asks, count = stage.params["size"], stage.params["asks"], stage.params["count"]
+    with ClientP2P(stage.address) as client:
+
+        def ask(payload: bytes) -> bytes:
+            client.send(payload)
+            return client.data_get(60)
+
+        alone = time_each(ask, bodies(asks, size))
+        before = int(ask_memory(ask)[0])
+        crowds = _open_idle(stage.address, count)
+        while int((found := ask_memory(ask))[1]) < count + 1:
+            time.sleep(0.05)  # the crowd is still coming in
+        beside = time_each(ask, bodies(asks, size))
+        for crowd_process in crowds:
+            crowd_process.terminate()
+        return {"bytes": (int(found[0]) - before) / count, "alone": alone, "beside": beside}
+
+
+def ask_memory(ask: Any) -> list[bytes]:
+    return bytes(ask(b"memory?")).split()
+
+
+def _open_idle(address: str, count: int) -> list[subprocess.Popen[bytes]]:
+    """Processes that hold so many links in all: the number of descriptors of one process is limited."""
+    each = 2500
+    sizes = [min(each, count - at) for at in range(0, count, each)]
+    command = [sys.executable, "-m", "benchmarks.idle", address]
+    return [subprocess.Popen([*command, str(size)], stdin=subprocess.PIPE) for size in sizes]

@@ -1,0 +1,82 @@
+"""linkbox alone, as there is more of something."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from benchmarks.checks import bodies
+from benchmarks.measure import Stage
+from linkbox import ClientP2M, Limits, ServerP2M
+
+ANY = "tcp://127.0.0.1:0"
+
+
+def peers_server(stage: Stage) -> float:
+    """All peers push into one mailbox; each one's messages come in order."""
+    peers, count, size = stage.params["peers"], stage.params["count"], stage.params["size"]
+    limits = Limits(unwelcomed=2000, unwelcomed_per_ip=2000)
+    expected = {}
+    with ServerP2M(ANY, limits=limits) as server:
+        stage.ready(server.address)
+        for _ in range(peers):  # each says hello first: connecting is not what is measured
+            expected[server.message_get().peer.id] = 0
+        start = perf_counter()
+        found = [server.message_get() for _ in range(peers * count)]
+        elapsed = perf_counter() - start
+    for message in found:
+        number = expected[message.peer.id]
+        assert len(message.data) == size
+        assert int.from_bytes(message.data[:8], "big") == number
+        expected[message.peer.id] = number + 1
+    assert set(expected.values()) == {count}
+    return peers * count / elapsed
+
+
+def peers_client(stage: Stage) -> None:
+    """Non-blocking clients in one process, taking turns a message each."""
+    clients = [ClientP2M(stage.address, blocking=False) for _ in range(stage.params["peers"])]
+    for client in clients:
+        client.send(b"hello")
+    for client in clients:
+        client.flush(60)
+    for body in bodies(stage.params["count"], stage.params["size"]):
+        for client in clients:
+            client.send(body)
+    for client in clients:
+        client.flush(60)
+    stage.wait_for_end()
+
+
+def depth(stage: Stage) -> float:
+    """Seconds to take one message from a mailbox that holds so many."""
+    count = stage.params["depth"]
+    limits = Limits(mailbox_messages=count + 1000, mailbox_bytes=1 << 30, mailbox_total=1 << 30)
+    with ServerP2M(ANY, limits=limits) as server:
+        ClientP2M(server.address, limits=limits).send_many(bodies(count, 16))
+        start = perf_counter()
+        found = [server.data_get() for _ in range(count)]
+        elapsed = perf_counter() - start
+    assert found == bodies(count, 16)
+    return elapsed / count
+
+
+def long_server(stage: Stage) -> float:
+    """Checked as it comes: ten million would not fit."""
+    count = stage.params["count"]
+    with ServerP2M(ANY) as server:
+        stage.ready(server.address)
+        get = server.data_get
+        start = 0.0
+        for number in range(count):
+            body = get()
+            start = start or perf_counter()
+            if int.from_bytes(body[:8], "big") != number:
+                raise AssertionError(f"message {number} is damaged, or out of order")
+        return count / (perf_counter() - start)
+
+
+def long_client(stage: Stage) -> None:
+    rest = bytes(stage.params["size"] - 8)
+    client = ClientP2M(stage.address)
+    client.send_many(number.to_bytes(8, "big") + rest for number in range(stage.params["count"]))
+    stage.wait_for_end()

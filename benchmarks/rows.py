@@ -1,0 +1,243 @@
+"""The table: what is measured, against whom, and what we want to see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from benchmarks.measure import ONE_CORE, TWO_CORES
+
+OURS = "linkbox"
+BARE = "bare sockets"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``linkbox / against`` is to be at most, or at least, so much."""
+
+    against: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __str__(self) -> str:
+        sign, bound = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
+        return f"{sign} {bound:g} × {self.against}"
+
+    def is_met(self, ratio: float) -> bool:
+        """Is that ratio good enough?"""
+        return (self.at_most is None or ratio <= self.at_most) and (
+            self.at_least is None or ratio >= self.at_least
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: all contenders play the same role."""
+
+    name: str
+    title: str
+    role: str
+    contenders: Mapping[str, str]
+    """Label: module, or module:role where that differs."""
+    params: Mapping[str, int | float]
+    quick: Mapping[str, int | float]
+    """What is less in a quick run."""
+    goals: tuple[Goal, ...] = ()
+    unit: Literal["s", "1/s"] = "s"
+    """Seconds for one round trip (the median of all), or messages a second."""
+    pin: str = TWO_CORES
+    waits_for: Literal["client", "server"] = "client"
+    guard: str | None = field(default=None)
+    """The contender whose ratio is recorded, and watched by CI."""
+
+
+def _peers(**modules: str) -> dict[str, str]:
+    return {OURS: "ours", BARE: "bare"} | {_LABELS.get(key, key): module for key, module in modules.items()}
+
+
+_LABELS = {
+    "mpc": "mp.connection",
+    "zmq": "pyzmq",
+    "zmq_reqrep": "pyzmq REQ/REP",
+    "zmq_pushpull": "pyzmq PUSH/PULL",
+    "zmq_router": "pyzmq ROUTER/DEALER",
+    "streams": "asyncio streams",
+    "uvloop": "uvloop streams",
+    "ws": "websockets",
+    "grpc": "gRPC",
+    "http": "http.client + uvicorn",
+    "rpyc": "RPyC",
+    "nng": "pynng",
+}
+
+_ECHO = _peers(mpc="mpc", zmq_reqrep="zmq", streams="streams", uvloop="uvloop_streams", ws="ws")
+_ASK = _peers(zmq_reqrep="zmq", nng="nng", grpc="grpc_peer", http="http", rpyc="rpyc_peer")
+_PUSH = _peers(zmq_pushpull="zmq", mpc="mpc", streams="streams", uvloop="uvloop_streams", ws="ws", nng="nng")
+_ROUND_TRIPS = {"count": 10_000, "size": 64}
+_FEW_TRIPS = {"count": 2_000}
+
+
+def _faster_than(*labels: str) -> tuple[Goal, ...]:
+    return tuple(Goal(label, at_most=1.0) for label in labels)
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "p2p_one_core",
+        "P2P round trip, 64 B, one core",
+        "echo",
+        _ECHO,
+        _ROUND_TRIPS,
+        _FEW_TRIPS,
+        (
+            Goal(BARE, at_most=2.0),
+            *_faster_than("pyzmq REQ/REP", "asyncio streams", "uvloop streams", "websockets"),
+        ),
+        pin=ONE_CORE,
+        guard=BARE,
+    ),
+    Row(
+        "p2p_two_cores",
+        "P2P round trip, 64 B, two cores",
+        "echo",
+        _ECHO,
+        _ROUND_TRIPS,
+        _FEW_TRIPS,
+        (Goal(BARE, at_most=1.3),),
+    ),
+    Row(
+        "ask_one_core",
+        "AR ask, keep_alive, 64 B, one core",
+        "ask",
+        _ASK | {BARE: "bare:echo"},
+        _ROUND_TRIPS,
+        _FEW_TRIPS,
+        (
+            Goal(BARE, at_most=2.4),
+            *_faster_than("pyzmq REQ/REP"),
+            Goal("gRPC", at_most=0.25),
+            Goal("http.client + uvicorn", at_most=0.25),
+        ),
+        pin=ONE_CORE,
+        guard=BARE,
+    ),
+    Row(
+        "ask_two_cores",
+        "AR ask, keep_alive, 64 B, two cores",
+        "ask",
+        _ASK | {BARE: "bare:echo"},
+        _ROUND_TRIPS,
+        _FEW_TRIPS,
+        (
+            Goal(BARE, at_most=1.5),
+            Goal("gRPC", at_most=0.25),
+            Goal("http.client + uvicorn", at_most=0.25),
+        ),
+    ),
+    Row(
+        "ask_connect",
+        "AR ask, a connection for each (default), 64 B",
+        "connect",
+        _peers(http="http"),
+        {"count": 2_000, "size": 64},
+        {"count": 500},
+        (Goal(BARE, at_most=2.0),),
+        guard=BARE,
+    ),
+    Row(
+        "ask_crowd",
+        "AR, 64 askers at once",
+        "crowd",
+        _peers(zmq_router="zmq"),
+        {"count": 500, "size": 64, "threads": 64},
+        {"count": 100},
+        (Goal("pyzmq ROUTER/DEALER", at_least=1.0),),
+        unit="1/s",
+    ),
+    Row(
+        "ask_sparse",
+        "AR, one ask every 10 ms",
+        "sparse",
+        _peers(zmq_reqrep="zmq"),
+        {"count": 200, "size": 64, "pause": 0.01},
+        {"count": 60},
+        (Goal(BARE, at_most=2.0),),
+    ),
+    Row(
+        "push_many",
+        "P2M send_many, 64 B, acknowledged; data_get()",
+        "push",
+        _PUSH,
+        {"count": 500_000, "size": 64},
+        {"count": 100_000},
+        (Goal("pyzmq PUSH/PULL", at_least=2.0),),
+        unit="1/s",
+        waits_for="server",
+        guard=BARE,
+    ),
+    Row(
+        "push_each",
+        "P2M non-blocking send, 64 B, acknowledged; data_get()",
+        "push",
+        {OURS: "ours:push_each", "pyzmq PUSH/PULL": "zmq"},
+        {"count": 300_000, "size": 64},
+        {"count": 50_000},
+        (Goal("pyzmq PUSH/PULL", at_least=2.0),),
+        unit="1/s",
+        waits_for="server",
+    ),
+    Row(
+        "push_count",
+        "P2M send_many, 64 B; data_get_count(1000 messages)",
+        "push",
+        {OURS: "ours:push_count", "pyzmq PUSH/PULL": "zmq"},
+        {"count": 1_000_000, "size": 64},
+        {"count": 200_000},
+        (Goal("pyzmq PUSH/PULL", at_least=4.0),),
+        unit="1/s",
+        waits_for="server",
+    ),
+    Row(
+        "json",
+        "P2M JSON objects of 200 B, decoded",
+        "json",
+        {OURS: "ours", "pyzmq PUSH/PULL": "zmq"},
+        {"count": 100_000},
+        {"count": 20_000},
+        (Goal("pyzmq PUSH/PULL", at_least=2.0),),
+        unit="1/s",
+        waits_for="server",
+    ),
+    Row(
+        "large",
+        "P2M messages of 1 MiB",
+        "large",
+        {OURS: "ours", BARE: "bare", "pyzmq PUSH/PULL": "zmq", "mp.connection": "mpc"},
+        {"count": 400, "size": 1 << 20},
+        {"count": 100},
+        (Goal("pyzmq PUSH/PULL", at_least=1.0), Goal(BARE, at_least=0.8)),
+        unit="1/s",
+        waits_for="server",
+    ),
+)
+
+
+def by_name(names: list[str]) -> tuple[Row, ...]:
+    """These rows, or all; ValueError names what there is."""
+    known = {row.name: row for row in ROWS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no row is called {', '.join(unknown)}; there are: {', '.join(known)}")
+    return tuple(known[name] for name in names) if names else ROWS
+
+
+def place_of(row: Row, label: str) -> tuple[str, str]:
+    """Module and role of a contender."""
+    module, _, role = row.contenders[label].partition(":")
+    return f"benchmarks.peers.{module}", role or row.role
+
+
+def params_of(row: Row, quick: bool) -> dict[str, Any]:
+    """The parameters of a run."""
+    return dict(row.params) | (dict(row.quick) if quick else {})
