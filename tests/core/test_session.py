@@ -29,6 +29,9 @@ class FakeHub:
     def on_ack_owed(self, session: Session) -> None:
         self.owed.append(session.ack_owed)
 
+    def on_ack_told(self, session: Session) -> None:
+        pass
+
     def on_delivery_failed(self, session: Session, delivery: Delivery) -> None:
         self.failed.append(delivery)
 

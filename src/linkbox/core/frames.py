@@ -470,7 +470,7 @@ class Decoder:
     under way, 0 if there is none: a good size for the next read.
     """
 
-    __slots__ = ("_busy", "_head", "_pile", "_skip", "_stopped", "_type", "error", "missing", "small")
+    __slots__ = ("_head", "_pile", "_skip", "_stopped", "_type", "busy", "error", "missing", "small")
 
     def __init__(self, small: bool = False) -> None:
         self.small = small
@@ -481,7 +481,7 @@ class Decoder:
         self._head = b""  # up to three bytes of a header
         self._skip = 0  # bytes of an unknown frame that are still to be dropped
         self._stopped = False  # behind HELLO or WELCOME
-        self._busy = False  # is anything left over? One question for the fast way through
+        self.busy = False  # is anything left over? One question for the fast way through
 
     @property
     def buffered(self) -> int:
@@ -499,7 +499,7 @@ class Decoder:
         """
         frames: list[tuple[int, bytes]] = []
         position = 0
-        if self._busy:
+        if self.busy:
             data, position = self._carry_on(data, frames)
         size = len(data)
         limits = _SMALL_LIMITS if self.small else _LIMITS
@@ -517,7 +517,7 @@ class Decoder:
                 self._type = type
                 self.missing = end - size
                 self._pile.add_rest(data, position)
-                self._busy = True
+                self.busy = True
                 return frames
             frames.append((type, data[position:end]))
             position = end
@@ -526,7 +526,7 @@ class Decoder:
                 return frames
         if position < size:
             self._head = data[position:]
-            self._busy = True
+            self.busy = True
         return frames
 
     def _carry_on(self, data: bytes, frames: list[tuple[int, bytes]]) -> tuple[bytes, int]:
@@ -536,7 +536,7 @@ class Decoder:
         if self._stopped and self.small:
             self._hold(data)
             return b"", 0
-        self._busy = self._stopped = False
+        self.busy = self._stopped = False
         if self.missing:
             return data, self._fill(data, frames)
         if self._pile.size:
@@ -548,7 +548,7 @@ class Decoder:
             return data, 0
         skipped = min(self._skip, len(data))
         self._skip -= skipped
-        self._busy = self._skip > 0
+        self.busy = self._skip > 0
         return data, skipped
 
     def _fill(self, data: bytes, frames: list[tuple[int, bytes]]) -> int:
@@ -557,7 +557,7 @@ class Decoder:
         if len(data) < missing:
             self._pile.add(data)
             self.missing = missing - len(data)
-            self._busy = True
+            self.busy = True
             return len(data)
         self._pile.add(memoryview(data)[:missing])
         self.missing = 0
@@ -572,9 +572,9 @@ class Decoder:
         if type >= _SKIPPED_FROM and (length <= MAX_SMALL or not self.small):
             there = min(length, len(data) - position)
             self._skip = length - there
-            self._busy = self._skip > 0
+            self.busy = self._skip > 0
             return position + there
-        self._busy = True
+        self.busy = True
         if type not in MAXIMUM and type < _SKIPPED_FROM:
             self.error = _violation(type, "there is no such type in this version of the protocol")
         else:
@@ -587,7 +587,7 @@ class Decoder:
 
     def _stop(self, rest: bytes) -> None:
         """Behind HELLO or WELCOME: what follows waits."""
-        self._busy = self._stopped = True
+        self.busy = self._stopped = True
         self._hold(rest)
 
     def _hold(self, data: bytes) -> None:

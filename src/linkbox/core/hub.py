@@ -85,7 +85,7 @@ class Hub:
         self.timers = Timers()
         self.paused: list[Session] = []
         """Over plain framings: those whose links are not read, because the mailbox is full."""
-        self.owing: list[Session] = []
+        self.owing: dict[Session, None] = {}
         self.ack_due = NEVER
         self.ack_delay = SLOW_ACK_DELAY if self.pattern.slow_ack else ACK_DELAY
         self.now = 0.0
@@ -277,18 +277,20 @@ class Hub:
         """A session owes its peer an acknowledgement."""
         if session.ack_owed == 2:
             self.flush_soon(session)
-        elif not session.is_owing:
-            session.is_owing = True
-            self.owing.append(session)
-            if len(self.owing) == 1:
+        elif session not in self.owing:
+            if not self.owing:
                 self.ack_due = self.now + self.ack_delay
+            self.owing[session] = None
+
+    def on_ack_told(self, session: Session) -> None:
+        """It was written along with something else: nothing is due any more."""
+        self.owing.pop(session, None)
+        if not self.owing:
+            self.ack_due = NEVER
 
     def flush_acks(self) -> None:
         """Write all acknowledgements that are owed: nobody was woken, so nobody will write soon."""
-        for session in self.owing:
-            session.is_owing = False
-            if session.ack_owed and session.link is not None:
-                self.dirty.append(session.link)
+        self.dirty += (each.link for each in self.owing if each.ack_owed and each.link is not None)
         self.owing.clear()
         self.ack_due = NEVER
 
@@ -545,7 +547,8 @@ class Hub:
 
     def next_timer(self) -> float:
         """When `handle_timers` should be called next; infinity: nothing is due ever."""
-        return min(self.ack_due, self.timers.next())
+        soonest = self.timers.next()
+        return soonest if soonest < self.ack_due else self.ack_due
 
     def handle_timers(self, now: float) -> None:
         """Do all that is due."""

@@ -67,6 +67,10 @@ class Link:
         self.address = address
         self.limits = limits
         self.state = State.GREETING
+        self.closed = False
+        """Close the socket now."""
+        self.more = True
+        """Is there perhaps more to write than `data_to_send` has just returned?"""
         self.session: Session | None = None
         self.arrivals: list[Arrival] = []
         self.half_close = False
@@ -89,11 +93,6 @@ class Link:
         """The front end's own: whatever carries the bytes."""
         self.timer_at = NEVER
         """When the hub will call `handle_timer` (kept by the hub)."""
-
-    @property
-    def closed(self) -> bool:
-        """Close the socket now."""
-        return self.state is State.CLOSED
 
     def write_stalled(self, now: float) -> None:
         """The kernel did not take everything. Call `write_moved` when it takes something again."""
@@ -148,6 +147,7 @@ class Link:
         if not self.closed:
             self.is_abortive = error is not None and self.state is State.OPEN
             self.state = State.CLOSED
+            self.closed = True
             self.error = self.error or error
             self.hub.on_link_closed(self, self.error)
 

@@ -62,7 +62,8 @@ class LinkedLink(Link):
         except ProtocolViolation as error:
             moved = False
             self._violated(error, now)
-        self._fed(self.decoder.buffered, moved, now)
+        if self.decoder.busy or self.partial_at is not None:
+            self._fed(self.decoder.buffered, moved, now)
         arrivals = self.arrivals
         if arrivals:
             self.arrivals = []
@@ -316,6 +317,7 @@ class LinkedLink(Link):
 
     def data_to_send(self, now: float) -> list[Buffer]:
         """What to write now, in order; call again once it is written. Empty: nothing for now."""
+        self.more = False
         if self.shut:
             return []
         out, self.control = self.control, []
@@ -338,8 +340,11 @@ class LinkedLink(Link):
 
     def _write_units(self, session: Session, out: list[Buffer], now: float) -> None:
         budget = WRITE_BUDGET
-        while budget > 0 and session.may_send():
+        while session.queue and session.may_send():
             budget -= self._write_pulled(session.pull(BATCH_BODIES), out, now)
+            if budget <= 0:
+                self.more = True
+                return
 
     def _write_pulled(self, units: list[Any], out: list[Buffer], now: float) -> int:
         """Write what a pull has brought; returns about how many bytes that was."""

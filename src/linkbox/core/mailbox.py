@@ -232,6 +232,8 @@ class MailboxState:
 
     def open_hand(self) -> None:
         """Put the next messages in hand, if there are several and nobody wants to hear of each taken."""
+        if not self.count:
+            return
         self.settle_hand()
         batch = self._head(None)
         if batch is None or len(batch.items) < 2 or self.overflow != "block" or batch.source.eager:
@@ -334,7 +336,8 @@ class MailboxState:
 
     def take(self, source: Source | None = None) -> Any:
         """The next message, of one source or of any. There must be one: see `has`."""
-        self.settle_hand()
+        if self._in_hand is not None:
+            self.settle_hand()
         batch = self._head(source)
         assert batch is not None
         return self._pop(batch)
@@ -374,7 +377,8 @@ class MailboxState:
 
     def has(self, source: Source | None = None) -> bool:
         """Is there a message to take?"""
-        self.settle_hand()
+        if self._in_hand is not None:
+            self.settle_hand()
         return bool(self.count if source is None else source.waiting)
 
     def size(self, source: Source | None = None) -> int:

@@ -113,8 +113,6 @@ class Session:
         self.ending = False
         """The application has called the end: no more sends; END goes when the queue is empty."""
         self.end_sent = self.end_acked = False
-        self.is_owing = False
-        """Is it on the hub's list of those that owe an acknowledgement?"""
         self.endless_credit = False
         """Answers need no credit: the asks in flight are bounded instead."""
         self.mixed = False
@@ -377,8 +375,10 @@ class Session:
         done = self.forget(acked) if acked > self.acked else []
         self.taken = taken
         # Never lowered: an ACK that was overtaken by a resume may be older than what is known.
-        self.peer_bytes = max(self.peer_bytes, byte_limit)
-        self.peer_messages = max(self.peer_messages, message_limit)
+        if byte_limit > self.peer_bytes:
+            self.peer_bytes = byte_limit
+        if message_limit > self.peer_messages:
+            self.peer_messages = message_limit
         return done
 
     def forget(self, acked: int) -> list[Any]:
@@ -493,9 +493,11 @@ class Session:
         """So many units have arrived together. ``last_size`` of the bytes belong to the last of them."""
         self.arrived += count
         self.arrived_bytes += nbytes
+        before = self.arrived_bytes - last_size
         # What came behind HELLO was sent before the sender knew its credit.
-        units, nbytes = max(self.granted_messages, EARLY_UNITS), max(self.granted_bytes, EARLY_BYTES)
-        if self.arrived > units or self.arrived_bytes - last_size > nbytes:
+        if (self.arrived > self.granted_messages and self.arrived > EARLY_UNITS) or (
+            before > self.granted_bytes and before > EARLY_BYTES
+        ):
             raise ProtocolViolation(
                 f"{self.peer} sent {self.arrived} units and {self.arrived_bytes} bytes, beyond its credit of "
                 f"{self.granted_messages} and {self.granted_bytes}"
@@ -547,6 +549,7 @@ class Session:
         source = self.source
         taken = source.taken
         self.ack_owed = 0
+        self.hub.on_ack_told(self)
         self.reported_taken = taken
         if source.eager and taken >= self.eager_until:
             source.eager = False
@@ -568,18 +571,18 @@ class Session:
         if self.is_plain:
             self.hub.read_again()
             return
-        if urgency < 2 and (self.source.eager or self._regained() >= 0.25):
+        if urgency < 2 and (self.source.eager or self._regains_much()):
             urgency = 2
         if urgency > self.ack_owed:
             self.ack_owed = urgency
             self.hub.on_ack_owed(self)
 
-    def _regained(self) -> float:
-        """Which part of its window would the peer get back with an ACK now?"""
+    def _regains_much(self) -> bool:
+        """Would the peer get back a quarter of its window with an ACK now?"""
         limits, source = self.limits, self.source
-        units = self.arrived - source.waiting + limits.mailbox_messages - self.granted_messages
-        nbytes = self.arrived_bytes - source.waiting_bytes + limits.mailbox_bytes - self.granted_bytes
-        return max(units / limits.mailbox_messages, nbytes / limits.mailbox_bytes)
+        units = self.granted_messages - self.arrived + source.waiting
+        nbytes = self.granted_bytes - self.arrived_bytes + source.waiting_bytes
+        return units <= 0.75 * limits.mailbox_messages or nbytes <= 0.75 * limits.mailbox_bytes
 
     def _on_taken(self) -> None:
         self.owe_ack(1)

@@ -183,7 +183,8 @@ class ClientP2P(Client, Receiving[T, K_co]):
                 raise StateError(f"{self} is not connected yet; call wait_connected() first")
             if not session.has_room():
                 wait_for_room(self, session, timeout)
-            receipt: Any = hub.send(self._session(hub), payload)
+                session = self._session(hub)
+            receipt: Any = hub.send(session, payload)
             self.transport.update()
         return receipt  # type: ignore[no-any-return]
 

@@ -67,17 +67,14 @@ class Dialer:
             if connecting.sock is not None:
                 connecting.sock.close()
 
-    def dial_all(self) -> bool:
-        """Begin every connection that is wanted now. Were there any?"""
+    def dial_all(self) -> None:
+        """Begin every connection that is wanted now."""
         dials = self._hub.dials
-        if not dials:
-            return False
         while dials:
             session = dials[0]
             self.dial(session)
             if session in dials:  # not before: what Ctrl-C strikes here is dialled again
                 dials.remove(session)
-        return True
 
     def dial(self, session: Session) -> None:
         """Begin to make a connection for the session."""

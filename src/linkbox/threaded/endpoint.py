@@ -57,6 +57,7 @@ class Endpoint:
         if self._plain is not None:
             self._plain.decoder(self._limits.message)  # raises when it cannot hold one message
         self._is_bytes = isinstance(self._format, Bytes)
+        self._as_it_is = self._is_bytes and self._plain is None
         self._encode_value = self._format.encode
         self.lock = threading.RLock()
         """Held around every call into the core. Not for you."""
@@ -332,6 +333,8 @@ class Endpoint:
 
     def _payload(self, data: Any) -> bytes:
         """The bytes of one message, checked. In the caller's thread: its error, at once."""
+        if data.__class__ is bytes and self._as_it_is and len(data) <= self._limits.message:
+            return data
         return self._checked(self._encode_value(data))
 
     def _payloads(self, values: list[Any]) -> list[bytes]:

@@ -124,11 +124,10 @@ class Receiving(Generic[T, K_co]):
         if timeout is None:
             timeout = self._default_timeout()
         deadline = NEVER if timeout is None else monotonic() + timeout
-        over = self._over()
-        if over is None and timeout != 0:
+        if self._over() is None and timeout != 0:
             self._await(lambda: mailbox.has(source) or self._over() is not None, deadline)
-            over = self._over()
         if not mailbox.has(source):
+            over = self._over()
             if over is not None:
                 raise over
             raise MailboxEmpty(f"no message within {timeout:g} s" if timeout else "no message is waiting")

@@ -42,12 +42,14 @@ CROWD_PAUSE = 0.01
 class Channel:
     """One socket and its link."""
 
-    __slots__ = ("fd", "is_writing", "link", "mask", "read_size", "sock", "unsent")
+    __slots__ = ("again", "fd", "is_writing", "link", "mask", "read_size", "sock", "unsent")
 
     def __init__(self, sock: socket.socket, link: Link) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.link = link
+        self.again = False
+        """Has somebody left something to whoever is writing?"""
         self.mask = READ
         self.read_size = READ_SIZE
         self.unsent: list[Any] = []
@@ -95,15 +97,16 @@ class Transport:
         self._lazy: list[Session] = []
         self._arrivals: deque[Arrival] = deque()
         """Received, and not delivered yet."""
-        self._reading: set[Channel] = set()
-        """The channel that is being read just now, if any."""
-        self._dialer = Dialer(self, hub) if isinstance(hub, ClientHub) else None
+        self._reading: Channel | None = None
+        """The channel that is being read just now."""
+        self._dialer: Any = None
+        self._dials: list[Session] = []
+        if isinstance(hub, ClientHub):
+            self._dialer, self._dials = Dialer(self, hub), hub.dials
+        self.next_timer = hub.next_timer
+        """When there is something to do even if nothing arrives."""
 
     # -- the leader's turn ----------------------------------------------------------------------------
-
-    def next_timer(self) -> float:
-        """When there is something to do even if nothing arrives."""
-        return self.hub.next_timer()
 
     def work(self, ready: list[tuple[int, int]]) -> None:
         """Handle what a poll has found. Called without the lock, by one thread at a time."""
@@ -117,9 +120,10 @@ class Transport:
         except BaseException:
             # Ctrl-C, most likely. What was read and not understood is gone: those links must not go on.
             with self.lock:
-                for channel in {each[0] for each in received} | self._reading:
-                    self.hub.interrupted(channel.link)
-                self._reading.clear()
+                for channel in {self._reading, *(each[0] for each in received)}:
+                    if channel is not None:
+                        self.hub.interrupted(channel.link)
+                self._reading = None
                 self.hub.rescue(monotonic())
                 self.engine.kick()
             raise
@@ -143,7 +147,7 @@ class Transport:
         return others
 
     def _read(self, channel: Channel, received: deque[tuple[Channel, bytes | OSError]]) -> None:
-        self._reading.add(channel)
+        self._reading = channel
         try:
             data = channel.sock.recv(channel.read_size)
             if len(data) == channel.read_size:
@@ -153,7 +157,7 @@ class Transport:
             pass
         except OSError as error:
             received.append((channel, error))
-        self._reading.clear()
+        self._reading = None
 
     def _work(self, received: deque[tuple[Channel, bytes | OSError]], others: list[tuple[int, int]]) -> None:
         """The part of a turn that is done under the lock."""
@@ -229,7 +233,8 @@ class Transport:
                     if link.carrier is not None:
                         self._flush(link.carrier)
                 link = None
-                if self._dialer is not None and self._dialer.dial_all():
+                if self._dials:
+                    self._dialer.dial_all()
                     continue
                 if hub.changed:
                     changed, hub.changed = hub.changed, []
@@ -271,7 +276,8 @@ class Transport:
     def _flush(self, channel: Channel) -> None:
         """Write what the link has to say, if nobody is at it already."""
         if channel.is_writing:
-            return  # Whoever writes comes back for the rest.
+            channel.again = True  # Whoever writes comes back for the rest.
+            return
         link = channel.link
         if not channel.unsent and not link.shut and not link.closed:
             self._write_all(channel)
@@ -280,7 +286,8 @@ class Transport:
             return
         if link.half_close and not link.shut and not channel.unsent:
             self._shut(channel)
-        self._set_mask(channel)
+        if channel.unsent or link.eof or link.paused or channel.mask != READ:
+            self._set_mask(channel)
 
     def _write_all(self, channel: Channel) -> None:
         """Write until there is nothing more, or the kernel is full. The lock is open while it writes."""
@@ -288,18 +295,24 @@ class Transport:
         buffers, channel.unsent = channel.unsent, []
         channel.is_writing = True
         try:
-            while buffers or (buffers := link.data_to_send(monotonic())):
+            while True:
+                channel.again = False
+                buffers = buffers or link.data_to_send(monotonic())
+                if not buffers:
+                    return
                 rest = self._write(channel, buffers)
-                if isinstance(rest, OSError):
+                if not rest:
+                    pass
+                elif isinstance(rest, OSError):
                     if link.eof or link.paused:
                         self.hub.broken(link, rest, monotonic())
                     # What the peer said before the connection broke is still to be read; then reading
                     # fails too.
                     link.shut = True
-                elif rest:
+                else:
                     channel.unsent = rest
                     link.write_stalled(monotonic())
-                if rest or link.closed:
+                if rest or link.closed or not (link.more or channel.again):
                     return
                 buffers = []
         except BaseException:
