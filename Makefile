@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 BIN    := $(VENV)/bin/python -m
 ARGS   ?=
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench bench-curves bench-guard format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,6 +34,15 @@ check: $(VENV)/.with-all ## format, lint, types, walls between the layers, docs 
 	$(BIN) mypy src $(wildcard tests/typing)
 	$(BIN) pytest tests/project
 
+bench: $(VENV)/.with-bench ## linkbox and its peers side by side (ROW=name for one, ARGS=--quick: two minutes)
+	$(BIN) benchmarks $(ROW) $(if $(ROW),,--output docs/benchmarks/latest.json --plots docs/benchmarks) $(ARGS)
+
+bench-curves: $(VENV)/.with-bench ## how the cost grows with peers, sizes, depth (ARGS=--quick)
+	$(BIN) benchmarks --curves --output docs/benchmarks/curves.json --plots docs/benchmarks $(ARGS)
+
+bench-guard: $(VENV)/.with-cli ## fail where a ratio to the bare socket is twice the recorded one
+	$(BIN) benchmarks --quick --watch
+
 format: $(VENV)/.with-all ## format the code and repair what the linter can
 	$(BIN) ruff check --fix-only --quiet .
 	$(BIN) ruff format .
@@ -55,4 +64,8 @@ $(VENV)/.with-cli: $(VENV)/.made
 
 $(VENV)/.with-all: $(VENV)/.made
 	@$(BIN) pip install --quiet --quiet --disable-pip-version-check --editable '.[cli,test,check]'
+	@touch $@
+
+$(VENV)/.with-bench: $(VENV)/.made
+	@$(BIN) pip install --quiet --quiet --disable-pip-version-check --editable '.[cli,bench]'
 	@touch $@

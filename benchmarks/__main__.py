@@ -17,7 +17,7 @@ from benchmarks.rows import by_name
 HERE = Path(__file__).parent
 console = Console()
 if not console.is_terminal:
-    console = Console(width=110)
+    console = Console(width=118)
 app = typer.Typer(add_completion=False)
 
 
@@ -45,8 +45,8 @@ def main(
     except ValueError as error:
         console.print(f"[red]{error}")
         raise typer.Exit(2) from None
-    if watch:
-        chosen = tuple(row for row in chosen if row.guard)
+    if watch or record:
+        chosen = tuple(guard.only_watched(row) for row in chosen if row.guard)
     results = [run_row(row, quick, min(rounds, 3) if quick else rounds, console) for row in chosen]
     console.print(report.table(results))
     if output is not None:

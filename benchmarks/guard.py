@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.results import Result
+from benchmarks.rows import OURS, Row
 
 RECORDED = Path(__file__).with_name("recorded.json")
 WORSE = 2.0
+
+
+def only_watched(row: Row) -> Row:
+    """The same row with nobody but us and whom we are watched against: quick, and needs no peer installed."""
+    assert row.guard is not None
+    contenders = {label: row.contenders[label] for label in (OURS, row.guard)}
+    goals = tuple(goal for goal in row.goals if goal.against in contenders)
+    return replace(row, contenders=contenders, goals=goals)
 
 
 def slowness(result: Result) -> float:

@@ -10,12 +10,12 @@ from linkbox.address import Address
 from linkbox.core import frames, handshake
 
 
-def hello() -> bytes:
-    """What a client that wants nothing says."""
+def hello(pattern: str) -> bytes:
+    """What a client says first."""
     message = handshake.Hello(
-        pattern="p2p",
+        pattern=pattern,
         format="bytes",
-        name="idle",
+        name="bare",
         session=uuid.uuid4().hex,
         epoch=1,
         credit=(1 << 20, 1000),
@@ -26,17 +26,18 @@ def hello() -> bytes:
     return frames.preface() + handshake.encode(message)
 
 
-def main(url: str, count: int) -> None:
-    """Open so many links, and hold them."""
+def open_links(url: str, count: int, pattern: str) -> list[socket.socket]:
+    """So many links, welcomed, on bare sockets."""
     address = Address.parse(url)
     links = []
     for _ in range(count):
         sock = socket.create_connection((address.host, address.port))
-        sock.sendall(hello())
+        sock.sendall(hello(pattern))
         assert sock.recv(65536)
         links.append(sock)
-    sys.stdin.read()
+    return links
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    held = open_links(sys.argv[1], int(sys.argv[2]), "p2p")
+    sys.stdin.read()

@@ -26,10 +26,10 @@ def figure(value: float, unit: str) -> str:
 def table(results: list[Result]) -> Table:
     """Each row: all contenders, the ratio to ours, and the goals."""
     shown = Table(title="medians of all rounds; a ratio is linkbox / peer", box=box.SIMPLE_HEAD)
-    for name in ("", "median", "least – most", "ratio", "goal", ""):
-        shown.add_column(name, justify="left" if name in ("", "goal") else "right", no_wrap=True)
+    for name, width in (("", 24), ("median", 9), ("least – most", 21), ("ratio", 6), ("goal", 28), ("", 7)):
+        shown.add_column(name, justify="left" if name in ("", "goal") else "right", min_width=width)
     for result in results:
-        shown.add_row(f"[bold]{result.row.title}[/bold]")
+        shown.add_row(f"[bold]{result.row.title}")
         verdicts = {goal.against: (str(goal), is_met) for goal, _, is_met in result.verdicts()}
         for label in sorted(result.figures, key=result.middle, reverse=result.row.unit != "s"):
             shown.add_row(*_line(result, label, *verdicts.get(label, ("", None))))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from time import perf_counter
 
 from benchmarks.checks import bodies
+from benchmarks.idle import open_links
 from benchmarks.measure import Stage
 from linkbox import ClientP2M, Limits, ServerP2M
+from linkbox.core import frames
 
 ANY = "tcp://127.0.0.1:0"
 
@@ -33,17 +35,18 @@ def peers_server(stage: Stage) -> float:
 
 
 def peers_client(stage: Stage) -> None:
-    """Non-blocking clients in one process, taking turns a message each."""
-    clients = [ClientP2M(stage.address, blocking=False) for _ in range(stage.params["peers"])]
-    for client in clients:
-        client.send(b"hello")
-    for client in clients:
-        client.flush(60)
-    for body in bodies(stage.params["count"], stage.params["size"]):
-        for client in clients:
-            client.send(body)
-    for client in clients:
-        client.flush(60)
+    """Bare sockets that speak the wire, in turns of fifty messages: what is measured is the server."""
+    links = open_links(stage.address, stage.params["peers"], pattern="p2m")
+    hello = frames.frame(frames.DATA, b"hello")
+    for link in links:
+        link.sendall(hello)
+    messages = [
+        frames.frame(frames.DATA, body) for body in bodies(stage.params["count"], stage.params["size"])
+    ]
+    for at in range(0, len(messages), 50):
+        turn = b"".join(messages[at : at + 50])
+        for link in links:
+            link.sendall(turn)
     stage.wait_for_end()
 
 

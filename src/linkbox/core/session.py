@@ -375,10 +375,8 @@ class Session:
         done = self.forget(acked) if acked > self.acked else []
         self.taken = taken
         # Never lowered: an ACK that was overtaken by a resume may be older than what is known.
-        if byte_limit > self.peer_bytes:
-            self.peer_bytes = byte_limit
-        if message_limit > self.peer_messages:
-            self.peer_messages = message_limit
+        self.peer_bytes = max(self.peer_bytes, byte_limit)
+        self.peer_messages = max(self.peer_messages, message_limit)
         return done
 
     def forget(self, acked: int) -> list[Any]:

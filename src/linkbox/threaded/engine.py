@@ -14,7 +14,9 @@ Rules that keep this right:
 - A leader never runs user code: it gives up the lead first. So callbacks and handlers, which run on
   *service* threads that wait here like any other, hold nobody up.
 - A background thread leads when nobody waits. While threads come back every few microseconds, it is not
-  woken each time (``GRACE``): the sockets are disarmed for it, and it looks in now and then.
+  woken each time (``GRACE``): the sockets are disarmed for it, and it looks in now and then. While they come
+  back at all (``LOOKS``), it looks in as often as an acknowledgement may be late: waking it for each of these
+  timers would cost the round trip a fight for the interpreter.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ log = logging.getLogger("linkbox")
 
 GRACE = 0.004
 """Seconds after which an engine that nobody leads is taken over by the background thread."""
+LOOKS = 20
+"""How often the background thread looks in after the last leader left, before it sleeps for good."""
 NEVER = float("inf")
 
 
@@ -59,8 +63,10 @@ class Waiter:
 class Engine:
     """Leaders, followers and the background thread of one endpoint."""
 
-    def __init__(self, lock: threading.RLock, driver: Any, name: str) -> None:
+    def __init__(self, lock: threading.RLock, driver: Any, name: str, pace: float) -> None:
         self.lock = lock
+        self._pace = pace
+        """Seconds between the looks of the background thread: what the most frequent timer may take."""
         self.poller: Poller = make_poller()
         self._driver = driver
         """Has ``work(ready)``, called by a leader without the lock, and ``next_timer()``."""
@@ -306,11 +312,11 @@ class Engine:
         if self._is_hot and now - self._left < GRACE:
             return self._left + GRACE
         self._is_hot = False
-        if self._leader is not None:
-            return NEVER
-        self.poller.arm()
-        next_timer: float = self._driver.next_timer()
-        return next_timer
+        until = NEVER
+        if self._leader is None:
+            self.poller.arm()
+            until = self._driver.next_timer()
+        return min(until, now + self._pace) if now - self._left < LOOKS * self._pace else until
 
     def _hand_over(self) -> None:
         """After a turn of the background: whoever waits leads on."""

@@ -85,7 +85,7 @@ class Transport:
     ) -> None:
         self.hub = hub
         self.lock = lock
-        self.engine = Engine(lock, self, name)
+        self.engine = Engine(lock, self, name, hub.ack_delay)
         self._decode = decode
         """None: messages are the bytes themselves."""
         self.decode_later = False
