@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import linkbox
-from linkbox.core.session import Delivery
+from linkbox.core.units import Delivery
+from linkbox.front.serving import SwitchedOff
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
-from linkbox.threaded.server import SwitchedOff
 
 PAGE = Path(__file__).with_name("api.md")
 
@@ -115,9 +115,24 @@ def members(cls: type) -> Iterator[tuple[str, object]]:
     """What the class itself has, with what comes from a base that is no part of the interface."""
     if cls is linkbox.Receipt:
         yield from vars(Delivery).items()
-    for name, member in vars(cls).items():
-        if (cls, name) != (Endpoint, "wait"):
-            yield name, member
+    for base in (*front_bases(cls), cls):
+        for name, member in vars(base).items():
+            if (cls, name) != (Endpoint, "wait"):
+                yield name, member
+
+
+def front_bases(cls: type) -> list[type]:
+    """What both front ends share of it, and no base that has a heading of its own shows already."""
+    shown = {each for base in cls.__mro__[1:] if base in SHARED or is_listed(base) for each in base.__mro__}
+    return [
+        each
+        for each in cls.__mro__[::-1]
+        if each.__module__.startswith("linkbox.front") and each not in shown
+    ]
+
+
+def is_listed(cls: type) -> bool:
+    return cls.__name__ in linkbox.__all__
 
 
 def anchor(title: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from linkbox.core.link import Arrival
-from linkbox.errors import DecodeError
+from linkbox.errors import DecodeError, TooLarge
 
 
 def decode_all(decode: Callable[[bytes], Any], arrival: Arrival) -> list[Any]:
@@ -26,3 +26,8 @@ def decode_all(decode: Callable[[bytes], Any], arrival: Arrival) -> list[Any]:
             values.append(DecodeError(f"{type(error).__name__}: {error}"))
     arrival.has_errors = True
     return values
+
+
+def is_error(value: Any) -> bool:
+    """Does it stand where a message was bad?"""
+    return isinstance(value, (DecodeError, TooLarge))

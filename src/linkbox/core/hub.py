@@ -22,6 +22,7 @@ from typing import Any
 
 from linkbox.core import frames
 from linkbox.core.asks import SWEEP, Ask, AskTable, Incoming, Request, Sweeper
+from linkbox.core.decoding import is_error
 from linkbox.core.framings import PlainFraming
 from linkbox.core.link import Arrival, Link, State
 from linkbox.core.linked import LinkedLink
@@ -32,7 +33,6 @@ from linkbox.core.settings import Note, Notice, Settings
 from linkbox.core.timers import Timed, Timers
 from linkbox.core.units import Delivery, deliveries_of
 from linkbox.errors import (
-    DecodeError,
     EndOfData,
     LinkboxError,
     MailboxFull,
@@ -178,7 +178,7 @@ class Hub:
     def _deliver_one(self, session: Session, value: Any, number: int, payload: Any, at: float) -> None:
         """One message that may be bad, or may find no room."""
         source = session.source
-        if _is_error(value):
+        if is_error(value):
             source.processed = number
             self.reject(session, number, value)
             return
@@ -463,7 +463,7 @@ class Hub:
     def _deliver_message(
         self, session: Session, ask: Ask | Incoming, arrival: Arrival, values: Sequence[Any], now: float
     ) -> None:
-        error = next((value for value in values if _is_error(value)), None)
+        error = next((value for value in values if is_error(value)), None)
         session.messages_received += len(values)
         session.bytes_received += sum(map(len, arrival.payloads)) if error is None else 0
         if isinstance(ask, Ask):
@@ -597,7 +597,3 @@ class Hub:
     def peers(self) -> tuple[Peer, ...]:
         """Who is connected now."""
         return tuple(each.peer for each in self.sessions.values() if each.is_up)
-
-
-def _is_error(value: Any) -> bool:
-    return isinstance(value, (DecodeError, TooLarge))

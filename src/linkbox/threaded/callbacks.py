@@ -1,54 +1,13 @@
-"""The doorbell: callbacks, and the one thread of an endpoint that runs them."""
+"""The one thread of an endpoint that runs its callbacks."""
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable
-from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
-from linkbox.core.session import NEVER
-from linkbox.events import Callback, Event, EventKind
+from linkbox.events import Event, EventKind
+from linkbox.front.callbacks import Callbacks, Watch
 from linkbox.threaded.transport import Transport
-
-log = logging.getLogger("linkbox")
-
-F = TypeVar("F", bound=Callback)
-
-PATIENCE = 10.0
-"""Seconds after which a callback that blocks is named in the log; then again after twice as long."""
-
-
-class Callbacks:
-    """Who is to be called for what."""
-
-    def __init__(self) -> None:
-        self._by_kind: dict[EventKind, tuple[Callback, ...]] = {}
-
-    def add(self, fn: Callback, kinds: tuple[EventKind, ...]) -> None:
-        """From now on call ``fn`` for these."""
-        if not callable(fn):
-            raise TypeError(f"a callback must be callable, not {fn!r}")
-        for kind in kinds:
-            if not isinstance(kind, EventKind):
-                raise TypeError(f"{kind!r} is not an EventKind")
-            self._by_kind[kind] = (*self._by_kind.get(kind, ()), fn)
-
-    def remove(self, fn: Callback) -> None:
-        """Call ``fn`` no more. `ValueError` if it is not registered."""
-        if not any(fn in fns for fns in self._by_kind.values()):
-            raise ValueError(f"{fn!r} is not registered as a callback here")
-        for kind, fns in self._by_kind.items():
-            self._by_kind[kind] = tuple(each for each in fns if each != fn)
-
-    def of(self, kind: EventKind) -> tuple[Callback, ...]:
-        """Those for one kind, in the order they were added."""
-        return self._by_kind.get(kind, ())
-
-    def kinds(self) -> set[EventKind]:
-        """The kinds somebody listens to."""
-        return {kind for kind, fns in self._by_kind.items() if fns}
 
 
 class Dispatcher:
@@ -58,11 +17,8 @@ class Dispatcher:
         self._endpoint = endpoint
         self._transport = transport
         self._callbacks = callbacks
+        self._watch = Watch(transport.hub)
         self._is_closing = False
-        self._running: Callback | None = None
-        self._since = 0.0
-        self._warn_after = PATIENCE
-        self.timer_at = NEVER
         self.thread = threading.Thread(target=self._run, name=f"linkbox callbacks {name}", daemon=True)
 
     def start(self) -> None:
@@ -94,8 +50,7 @@ class Dispatcher:
                     if not hub.events and (self._is_closing or not rung):
                         return
                 kind, peer, error, receipt, count, at = hub.events.popleft()
-                if self.timer_at == NEVER:
-                    hub.schedule(self, monotonic() + self._warn_after)
+                self._watch.schedule()
             event = Event(kind, self._endpoint, peer, error, receipt, at)
             for _ in range(count):
                 self._call_all(event)
@@ -106,34 +61,10 @@ class Dispatcher:
 
     def _call_all(self, event: Event) -> None:
         for fn in self._callbacks.of(event.kind):
-            self._since = monotonic()
-            self._running = fn
+            self._watch.begin(fn)
             try:
                 fn(event)
-            except BaseException:  # SystemExit too: this thread is ours, and goes on
-                self._transport.hub.counters.callback_errors += 1
-                log.exception("linkbox: the callback %s failed on %s", _named(fn), event.kind)
+            except BaseException as error:  # SystemExit too: this thread is ours, and goes on
+                self._watch.failed(fn, event, error)
             finally:
-                self._running = None
-
-    def next_timer(self) -> float:
-        """When to look whether a callback blocks."""
-        return self._since + self._warn_after if self._running is not None else NEVER
-
-    def handle_timer(self, now: float) -> None:
-        """Name a callback that has been blocking."""
-        running, blocked = self._running, now - self._since
-        if running is None or blocked < self._warn_after:
-            return
-        log.warning(
-            "linkbox: the callback %s has been blocking for %.0f s; %d events wait behind it "
-            "(data still arrives, and can be taken)",
-            _named(running),
-            blocked,
-            self._transport.hub.pending_events,
-        )
-        self._warn_after *= 2
-
-
-def _named(fn: Callable[..., object]) -> str:
-    return getattr(fn, "__qualname__", None) or repr(fn)
+                self._watch.end()

@@ -7,19 +7,18 @@ from itertools import islice
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
-from linkbox.address import Address
 from linkbox.core.asks import Ask
 from linkbox.core.backoff import Backoff
-from linkbox.core.client import Answer, ClientHub
+from linkbox.core.client import ClientHub
 from linkbox.core.framings import Framing, Linked
-from linkbox.core.hub import Hub
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost, StateError
 from linkbox.formats import Bytes, FormatLike, K_co, T
+from linkbox.front.base import Overflow
+from linkbox.front.calling import CHUNK, Asking, Calling, Conversing, Pushing
 from linkbox.limits import Limits
-from linkbox.threaded.endpoint import Endpoint, Overflow, random_float
-from linkbox.threaded.listening import check_scheme
+from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.server import wait_for_room
@@ -28,14 +27,10 @@ C = TypeVar("C", bound="Client")
 
 # The default of format=. It must keep its type: type checkers infer the endpoint's from it.
 BYTES: Final = Bytes()
-CHUNK = 512
-"""Messages that ``send_many`` hands to the core at a time."""
 
 
-class Client(Endpoint):
+class Client(Calling, Endpoint):
     """Abstract base of the clients: connects, and comes back after a drop."""
-
-    _resumes = True
 
     def __init__(
         self,
@@ -51,13 +46,7 @@ class Client(Endpoint):
     ) -> None:
         if type(self) is Client:
             raise TypeError("Client is abstract: use ClientP2P, ClientP2M or ClientAR")
-        if not connect_timeout > 0:
-            raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
-        parsed = Address.parse(address)
-        check_scheme(parsed)
-        super().__init__(parsed, format, framing, limits, overflow, name)
-        self._connect_timeout = connect_timeout
-        self._reconnect = reconnect
+        super().__init__(address, format, framing, limits, overflow, name, connect_timeout, reconnect)
 
     def start(self: C) -> C:
         """Get ready; a connection is made by the first send or ask. Returns self."""
@@ -73,20 +62,9 @@ class Client(Endpoint):
             if self._is_fork:
                 raise self._not_running()
             if self._hub is None:
-                hub = ClientHub(
-                    self._settings(),
-                    self._mailbox,
-                    self.address,
-                    self._reconnect,
-                    self._connect_timeout,
-                    random_float,
-                    self._resumes and self._plain is None,
-                )
+                hub = self._make_hub()
                 self._open(hub)
                 self._on_start(hub)
-
-    def _on_start(self, hub: ClientHub) -> None:
-        """The rest of starting, under the lock."""
 
     def _client_hub(self) -> ClientHub:
         """The hub; starts what was never started. Under the lock."""
@@ -101,7 +79,7 @@ class Client(Endpoint):
         return hub
 
 
-class ClientP2P(Client, Receiving[T, K_co]):
+class ClientP2P(Conversing, Client, Receiving[T, K_co]):
     """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time."""
 
     _pattern = P2P
@@ -151,23 +129,6 @@ class ClientP2P(Client, Receiving[T, K_co]):
     def _start(self) -> None:
         self.start()
 
-    def _on_start(self, hub: ClientHub) -> None:
-        hub.session = hub.begin(monotonic())
-        self.transport.update()
-
-    def _session(self, hub: Hub) -> Session:
-        assert isinstance(hub, ClientHub) and hub.session is not None
-        return hub.session
-
-    def _wait_is_vain(self, hub: Hub) -> bool:
-        return hub.stopping or self._session(hub).error is not None
-
-    def _raise_if_vain(self, hub: Hub, count: int) -> None:
-        error = self._session(hub).error
-        if not hub.peers() and error is not None:
-            raise error
-        super()._raise_if_vain(hub, count)
-
     def send(self, data: T, timeout: float | None = None) -> Receipt:
         """Send one message; returns its `Receipt` at once, unless the send window is full.
 
@@ -178,9 +139,7 @@ class ClientP2P(Client, Receiving[T, K_co]):
         payload = self._payload(data)
         with self.lock:
             hub = self._running()
-            session = self._session(hub)
-            if not session.established and session.error is None:
-                raise StateError(f"{self} is not connected yet; call wait_connected() first")
+            session = self._sending(hub)
             if not session.has_room():
                 wait_for_room(self, session, timeout)
                 session = self._session(hub)
@@ -197,7 +156,7 @@ class ClientP2P(Client, Receiving[T, K_co]):
             self.transport.update()
 
 
-class ClientP2M(Client, Generic[T]):
+class ClientP2M(Pushing, Client, Generic[T]):
     """Many to one: pushes messages to a `ServerP2M`. It only sends; it has no mailbox.
 
     ``blocking=True``: each `send` connects, sends, waits until the server has the message, closes.
@@ -221,8 +180,7 @@ class ClientP2M(Client, Generic[T]):
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
     ) -> None:
-        if not linger >= 0:
-            raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
+        self._set_up(blocking, linger)
         super().__init__(
             address,
             format,
@@ -233,12 +191,6 @@ class ClientP2M(Client, Generic[T]):
             connect_timeout=connect_timeout,
             reconnect=reconnect,
         )
-        self._blocking = blocking
-        self._linger = linger
-
-    def _on_start(self, hub: ClientHub) -> None:
-        if not self._blocking or self._linger:
-            hub.linger = self._linger
 
     def send(self, data: T, timeout: float | None = None) -> Receipt:
         """Send one message.
@@ -260,9 +212,6 @@ class ClientP2M(Client, Generic[T]):
             raise receipt.error
         return receipt  # type: ignore[no-any-return]
 
-    def _begin(self, hub: ClientHub) -> Session:
-        return hub.current(monotonic()) if self._linger else hub.begin(monotonic())
-
     def _queue(self, payload: bytes, timeout: float | None) -> Receipt:
         with self.lock:
             hub = self._client_hub()
@@ -276,15 +225,11 @@ class ClientP2M(Client, Generic[T]):
 
     def _deliver(self, session: Session, deadline: float) -> None:
         """Wait until the server has everything of this session. Under the lock."""
-        hub, engine = self._running(), self.transport.engine
-        is_done = self._linger_done if self._linger else self._end_done
+        hub, engine = self._client_hub(), self.transport.engine
+        is_done = self._is_delivered
         try:
             while not is_done(session := session.latest()) and session.error is None:
-                if not self._linger:
-                    hub.end(session)
-                else:
-                    hub.acknowledge_now(session)
-                self.transport.update()
+                self._hurry(hub, session)
                 if not engine.wait(session.box, self._changes(session, is_done), deadline):
                     why = "stopped" if self._is_stopping else "out of time"
                     hub.close_session(
@@ -301,17 +246,6 @@ class ClientP2M(Client, Generic[T]):
     def _changes(self, session: Session, is_done: Callable[[Session], bool]) -> Callable[[], bool]:
         return lambda: is_done(session) or session.error is not None
 
-    def _raise_failure(self, session: Session) -> None:
-        """Raise why the first message of this session failed, if any did."""
-        if session.first_failure is not None:
-            raise session.first_failure
-
-    def _end_done(self, session: Session) -> bool:
-        return session.end_acked
-
-    def _linger_done(self, session: Session) -> bool:
-        return not session.held
-
     def send_many(self, iterable: Iterable[T], timeout: float | None = None) -> int:
         """Send many messages over one connection; returns how many.
 
@@ -327,7 +261,7 @@ class ClientP2M(Client, Generic[T]):
             while payloads := self._payloads(list(islice(values, CHUNK))):
                 with self.lock:
                     while payloads:
-                        session = self._sender(session, deadline)
+                        session = self._sender_with_room(session, deadline)
                         queued = session.send_all(payloads)
                         count += queued
                         payloads = payloads[queued:]
@@ -343,19 +277,13 @@ class ClientP2M(Client, Generic[T]):
             raise
         return count
 
-    def _sender(self, session: Session | None, deadline: float) -> Session:
-        """The session for the next message, with room for it; a new one where the old one has ended."""
+    def _sender_with_room(self, session: Session | None, deadline: float) -> Session:
         hub = self._client_hub()
-        while True:
-            if session is not None:
-                session = session.latest()
-                if self._blocking:
-                    self._raise_failure(session)
-            if session is None or session.error is not None or session.ending:
-                session = self._begin(hub) if self._blocking else hub.current(monotonic())
-            if session.has_room():
-                return session
-            self._wait_for_room(session, deadline)
+        sender = self._sender(hub, session)
+        while not sender.has_room():
+            self._wait_for_room(sender, deadline)
+            sender = self._sender(hub, sender)
+        return sender
 
     def _wait_for_room(self, session: Session, deadline: float) -> None:
         self._running().flush_soon(session)
@@ -365,12 +293,6 @@ class ClientP2M(Client, Generic[T]):
             wait_for_room(self, session, timeout)
         except MailboxFull as error:
             raise DeadlineExceeded(str(error)) from error
-
-    def _give_up(self, session: Session) -> None:
-        with self.lock:
-            if self._hub is not None and session.error is None:
-                self._hub.close_session(session, PeerLost("sending was given up"))
-                self.transport.settle()
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the server has everything that was sent. `DeadlineExceeded` after ``timeout`` seconds.
@@ -397,11 +319,10 @@ class ClientP2M(Client, Generic[T]):
         return lambda: not session.held or session.error is not None
 
 
-class ClientAR(Client, Receiving[T, K_co]):
+class ClientAR(Asking, Client, Receiving[T, K_co]):
     """Ask - response: asks a `ServerAR`. Each ask has a connection of its own, unless ``keep_alive``."""
 
     _pattern = AR
-    _opens = True
 
     def __init__(
         self,
@@ -452,7 +373,7 @@ class ClientAR(Client, Receiving[T, K_co]):
                 raise StateError("inside a callback an ask needs a timeout")
             try:
                 if is_one:
-                    ask = self._begin(hub, deadline, to_mailbox=False)
+                    ask = self._begin_ask(hub, deadline, to_mailbox=False)
                     for payload in payloads:
                         hub.asks.add(ask, payload, False, deadline)
                     self._launch(hub, ask)
@@ -462,16 +383,12 @@ class ClientAR(Client, Receiving[T, K_co]):
             finally:
                 if ask is not None and not ask.is_done:
                     self._cancel(hub, ask)
-        if ask.error is not None:
-            raise ask.error
-        if not ask.is_done:
-            raise DeadlineExceeded(f"no answer from {self.address} within {timeout:g} s")
-        value: T = ask.value
+        value: T = self._outcome(ask, timeout)
         return value
 
     def _ask_in_parts(self, hub: ClientHub, payloads: Iterable[bytes], deadline: float | None) -> Ask:
         """Send the messages as they come: the iterable is user code, so not under the lock."""
-        ask = self._begin(hub, deadline, to_mailbox=False, is_whole=False)
+        ask = self._begin_ask(hub, deadline, to_mailbox=False)
         self.transport.update()
         iterator = iter(payloads)
         try:
@@ -497,44 +414,10 @@ class ClientAR(Client, Receiving[T, K_co]):
             self._launch(hub, ask)
         return ask
 
-    def _begin(self, hub: ClientHub, deadline: float | None, to_mailbox: bool, is_whole: bool = True) -> Ask:
-        """A session, and an ask on it. Over a plain framing one ask at a time has a connection."""
-        now = monotonic()
-        if self._keep_alive:
-            session = hub.current(now)
-            if self._plain is not None and hub.asks.is_busy(session):
-                session = hub.idle_session() or hub.begin(now)
-            if len(hub.asks.waiting) + self._mailbox.count >= self._limits.asks:
-                raise MailboxFull(
-                    f"{self._limits.asks} asks wait for their answers, or to be taken: no more for now"
-                )
-        else:
-            session = hub.begin(now)
-        if deadline is not None and not self._keep_alive:
-            session.connect_by = min(session.connect_by, deadline)
-        return hub.asks.begin(session, to_mailbox)
-
-    def _launch(self, hub: ClientHub, ask: Ask) -> None:
-        """The ask is whole: off with it. Its own connection needs nothing more from us."""
-        session = ask.session
-        is_raw = self._framing.name == "raw"
-        if (not self._keep_alive and (self._plain is None or is_raw)) or is_raw:
-            hub.end(session)
-        self.transport.update()
-
     def _wait_for_answer(self, hub: ClientHub, ask: Ask, deadline: float | None) -> None:
         self.transport.engine.wait(ask.box, lambda: ask.is_done, NEVER if deadline is None else deadline)
         if not ask.is_done and self._is_stopping:
             raise self._not_running()
-
-    def _cancel(self, hub: ClientHub, ask: Ask) -> None:
-        """Nobody waits any more. Under the lock."""
-        if self._hub is not hub:
-            return
-        hub.asks.cancel(ask, "the asker gave up")
-        if not self._keep_alive and ask.session.error is None:
-            hub.close_session(ask.session, None)
-        self.transport.update()
 
     def send(self, data: T) -> Receipt:
         """Ask without waiting: the answer lands in the mailbox and rings the bell.
@@ -544,16 +427,5 @@ class ClientAR(Client, Receiving[T, K_co]):
         """
         payload = self._payload(data)
         with self.lock:
-            hub = self._client_hub()
-            ask = self._begin(hub, None, to_mailbox=True)
-            hub.asks.add(ask, payload, False, None)
-            receipt: Any = ask.receipt
-            self._launch(hub, ask)
+            receipt: Any = self._send_ask(self._client_hub(), payload)
         return receipt  # type: ignore[no-any-return]
-
-    def _open_item(self, item: Any) -> T:
-        assert isinstance(item, Answer)
-        if item.error is not None:
-            raise item.error
-        value: T = item.value  # type: ignore[assignment]
-        return value

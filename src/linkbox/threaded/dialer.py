@@ -13,8 +13,8 @@ from typing import Any
 from linkbox.address import Address
 from linkbox.core.client import ClientHub
 from linkbox.core.session import NEVER, Session
+from linkbox.front.sockets import connect_error, is_connected, prepare, resolve
 from linkbox.threaded.poller import WRITE
-from linkbox.threaded.sockets import connect_error, is_connected, prepare, resolve
 
 
 class Connecting:

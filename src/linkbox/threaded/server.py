@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
-from linkbox.core.asks import Incoming, Request
+from linkbox.core.asks import Request
 from linkbox.core.framings import Framing, Linked
 from linkbox.core.mailbox import Source
 from linkbox.core.patterns import AR, P2M, P2P
-from linkbox.core.server import ServerHub
 from linkbox.core.session import NEVER, Session
-from linkbox.core.settings import Settings
-from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer
 from linkbox.formats import Bytes, FormatLike, K_co, T
+from linkbox.front.base import Overflow
+from linkbox.front.serving import Answering, Serving, SwitchedOff
 from linkbox.limits import Limits
-from linkbox.threaded.endpoint import Endpoint, Overflow
-from linkbox.threaded.listening import bind, check_server_address, descriptor_bound, release, socket_file
+from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
 
-log = logging.getLogger("linkbox")
-
 S = TypeVar("S", bound="Server[Any, Any]")
-H = TypeVar("H", bound=Callable[[Request[Any]], Any])
 
 # The default of format=. It must keep its type: type checkers infer the endpoint's from it.
 BYTES: Final = Bytes()
 
 
-class Server(Endpoint, Receiving[T, K_co]):
+class Server(Serving, Endpoint, Receiving[T, K_co]):
     """Abstract base of the servers: binds, listens, accepts in the background."""
 
     def __init__(
@@ -51,13 +45,7 @@ class Server(Endpoint, Receiving[T, K_co]):
     ) -> None:
         if type(self) is Server:
             raise TypeError("Server is abstract: use ServerP2P, ServerP2M or ServerAR")
-        if not isinstance(max_peers, int) or max_peers < 1:
-            raise ValueError(f"max_peers={max_peers!r}: a whole number from 1 is needed")
-        self._bound = check_server_address(address, insecure)
-        self._given = address if isinstance(address, socket.socket) else None
-        super().__init__(self._bound, format, framing, limits, overflow, name)
-        self._file: tuple[int, int] | None = None
-        self._max_peers = max_peers
+        super().__init__(address, format, framing, limits, overflow, name, insecure, max_peers)
 
     def start(self: S) -> S:
         """Bind and listen; connections are accepted in the background from then on. Returns self.
@@ -78,37 +66,12 @@ class Server(Endpoint, Receiving[T, K_co]):
                 raise self._not_running()
             if self._hub is not None:
                 return
-            listener, self._bound = bind(self._bound, self._given)
-            self._file = socket_file(self._bound, self._given)
-            self._address = self._bound
-            hub = ServerHub(self._settings(), self._mailbox, self._max_peers, monotonic())
-            hub.max_links = descriptor_bound(self._limits.connections)
-            self._open(hub).listen(listener)
+            listener = self._bind()
+            self._open(self._make_hub()).listen(listener)
             self._on_start()
 
     def _on_start(self) -> None:
         """Start threads of one's own."""
-
-    def _on_stopped(self) -> None:
-        release(self._bound, self._file)
-
-    def _server_hub(self) -> ServerHub:
-        hub = self._running()
-        assert isinstance(hub, ServerHub)
-        return hub
-
-    def _session_of(self, hub: ServerHub, peer: Peer) -> Session:
-        session = hub.sessions.get(peer.id)
-        if session is None:
-            raise StateError(f"{peer} is not connected to {self}")
-        return session
-
-    def disconnect(self, peer: Peer, reason: str = "disconnected by the server") -> None:
-        """Close the link to a peer. It is told why, and does not come back by itself."""
-        with self.lock:
-            hub = self._server_hub()
-            hub.disconnect(self._session_of(hub, peer), reason, monotonic())
-            self.transport.update()
 
 
 class LinkView(Receiving[T, K_co]):
@@ -180,18 +143,6 @@ class ServerP2P(Server[T, K_co]):
             max_peers=max_peers,
         )
 
-    def _target(self, hub: ServerHub, to: Peer | None) -> Session:
-        if to is not None:
-            return self._session_of(hub, to)
-        sessions = hub.sessions
-        if len(sessions) == 1:
-            return next(iter(sessions.values()))
-        if not sessions:
-            raise StateError(f"nobody is connected to {self} yet; call wait_connected() first")
-        raise StateError(
-            f"{len(sessions)} peers are connected to {self}: say send(…, to=peer), or broadcast(…)"
-        )
-
     def send(self, data: T, to: Peer | None = None, timeout: float | None = None) -> Receipt:
         """Send one message; returns its `Receipt` at once, unless the send window is full.
 
@@ -218,18 +169,8 @@ class ServerP2P(Server[T, K_co]):
         For a peer whose send window is full the receipt has failed with `MailboxFull`.
         """
         payload = self._payload(data)
-        receipts: dict[Peer, Any] = {}
         with self.lock:
-            hub = self._server_hub()
-            for session in list(hub.sessions.values()):
-                if session.ending or session.error is not None:
-                    continue
-                if session.has_room():
-                    receipts[session.peer] = hub.send(session, payload)
-                else:
-                    receipts[session.peer] = Receipt(
-                        session, error=MailboxFull(f"{session.peer} does not keep up")
-                    )
+            receipts = self._send_to_all(self._server_hub(), payload)
             self.transport.update()
         return receipts
 
@@ -249,17 +190,6 @@ class ServerP2P(Server[T, K_co]):
         with self.lock:
             left = next((each for each in self._mailbox.sources if each.peer.id == peer.id), None)
             return LinkView(self, left or self._session_of(self._server_hub(), peer).source)
-
-
-class SwitchedOff:
-    """A method that a subclass does not have: ``hasattr`` is False, and a type checker objects."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: object, owner: type | None = None) -> SwitchedOff:
-        kind = (owner or type(instance)).__name__
-        raise AttributeError(f"{kind} has no {self._name}(): it only receives")
 
 
 class ServerP2M(ServerP2P[T, K_co]):
@@ -300,7 +230,7 @@ class ServerP2M(ServerP2P[T, K_co]):
     link: SwitchedOff = SwitchedOff()  # type: ignore[assignment]
 
 
-class ServerAR(Server[Request[T], str], Generic[T]):
+class ServerAR(Answering, Server[Request[T], str], Generic[T]):
     """Ask - response: a ``handler`` answers, or the mailbox holds the requests for you to answer."""
 
     _pattern = AR
@@ -334,19 +264,6 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         self._workers = workers
         self._current = threading.local()
 
-    def handler(self, fn: H) -> H:
-        """Decorator: answer asks with ``fn(request)``. Before ``start()``."""
-        with self.lock:
-            if self._hub is not None:
-                raise StateError(f"{self} is started already: set the handler before start()")
-            self._handler = fn
-        return fn
-
-    def _settings(self) -> Settings:
-        settings = super()._settings()
-        settings.join = self.join_messages
-        return settings
-
     def _on_start(self) -> None:
         if self._handler is not None:
             for number in range(self._workers):
@@ -365,31 +282,12 @@ class ServerAR(Server[Request[T], str], Generic[T]):
             if not self._is_obsolete(request):
                 self._handle(request)
 
-    def _is_obsolete(self, request: Request[T]) -> bool:
-        """Nobody waits for the answer any more: do not even start."""
-        incoming = request._incoming
-        if incoming.is_cancelled:
-            return True
-        if self.is_late(incoming):
-            self.fail_request(
-                incoming, "linkbox.DeadlineExceeded", "the deadline passed before work on it began"
-            )
-            return True
-        return False
-
     def _handle(self, request: Request[T]) -> None:
-        handler = self._handler
-        assert handler is not None
-        incoming = request._incoming
+        assert self._handler is not None
         try:
-            value = handler(request)
-            if not incoming.is_finished:
-                self.answer_request(incoming, value)
+            self._on_handled(request, self._handler(request))
         except BaseException as error:  # SystemExit too: this thread is ours, and goes on
-            if not incoming.is_cancelled:
-                log.exception("linkbox: the handler of %s failed on an ask of %s", self, request.peer)
-            if not incoming.is_finished:
-                self.fail_request(incoming, type(error).__name__, str(error))
+            self._on_failed(request, error)
 
     def data_get(self, timeout: float | None = None) -> Request[T]:
         """Take the next ask; see `Receiving.data_get`. One that nobody waits for any more is skipped."""
@@ -401,55 +299,12 @@ class ServerAR(Server[Request[T], str], Generic[T]):
             if deadline is not None:
                 timeout = max(0.0, deadline - monotonic())
 
-    # What a Request needs.
-
-    def join_messages(self, messages: list[Any]) -> Any:
-        """One value out of the messages of an ask."""
-        if self._is_bytes:
-            return messages[0] if len(messages) == 1 else b"".join(messages)
-        if len(messages) != 1:
-            raise StateError(f"this ask has {len(messages)} messages: use request.messages")
-        return messages[0]
-
-    def is_late(self, incoming: Incoming) -> bool:
-        """Is the asker's deadline over?"""
-        return incoming.deadline is not None and monotonic() >= incoming.deadline
-
-    def answer_request(self, incoming: Incoming, value: Any) -> None:
-        """Send an answer."""
-        payload = self._payload(value)
-        with self.lock:
-            if self._hub is not None:
-                self._hub.answer(incoming, payload)
-                self.transport.update()
-
-    def fail_request(self, incoming: Incoming, type: str, text: str) -> None:
-        """Send a failure."""
-        with self.lock:
-            if self._hub is not None:
-                self._hub.fail_ask(incoming, type, text)
-                self.transport.update()
-
-    @property
-    def forgotten(self) -> Any:
-        """Where a `Request` that was dropped unanswered is left, from any thread, without a lock."""
-        hub = self._hub
-        return [] if hub is None else hub.forgotten
-
 
 def wait_for_room(endpoint: Endpoint, session: Session, timeout: float | None) -> None:
     """Wait until the send window has room. Under the lock."""
-    if endpoint._in_callback():
-        raise MailboxFull(f"the send window to {session.peer} is full, and a callback must not wait for it")
+    endpoint._may_wait_for_room(session)
     deadline = NEVER if timeout is None else monotonic() + timeout
     endpoint._await(
         lambda: session.has_room() or session.error is not None or session.ending, deadline, session.box
     )
-    if session.error is not None or session.ending:
-        return  # Sending will say why not.
-    if not session.has_room():
-        if endpoint._is_stopping:
-            raise endpoint._not_running()
-        raise MailboxFull(
-            f"no room in the send window to {session.peer} within {timeout} s: it does not keep up"
-        )
+    endpoint._check_room(session, timeout)

@@ -21,10 +21,10 @@ from linkbox.core.link import Arrival, Link
 from linkbox.core.mailbox import Box
 from linkbox.core.server import ServerHub
 from linkbox.core.session import NEVER, Session
+from linkbox.front.sockets import OUT_OF, describe, prepare, reset_on_close, write_buffers
 from linkbox.threaded.dialer import Dialer
 from linkbox.threaded.engine import Engine
 from linkbox.threaded.poller import BROKEN, READ, WRITE
-from linkbox.threaded.sockets import OUT_OF, describe, prepare, reset_on_close, write_buffers
 
 log = logging.getLogger("linkbox")
 

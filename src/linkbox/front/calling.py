@@ -1,0 +1,210 @@
+"""What clients do that needs no waiting: check what they are made with, begin asks, tell what failed."""
+
+from __future__ import annotations
+
+import random
+from time import monotonic
+from typing import Any
+
+from linkbox.address import Address
+from linkbox.core.asks import Ask
+from linkbox.core.backoff import Backoff
+from linkbox.core.client import Answer, ClientHub
+from linkbox.core.hub import Hub
+from linkbox.core.session import Session
+from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost, StateError
+from linkbox.front.base import Base
+from linkbox.front.listening import check_scheme
+from linkbox.limits import Limits
+
+CHUNK = 512
+"""Messages that ``send_many`` hands to the core at a time."""
+
+
+class Calling(Base):
+    """Base of the clients of both front ends."""
+
+    _resumes = True
+
+    def __init__(
+        self,
+        address: str | tuple[str, int],
+        format: Any,
+        framing: Any,
+        limits: Limits | None,
+        overflow: str,
+        name: str | None,
+        connect_timeout: float,
+        reconnect: Backoff | None,
+    ) -> None:
+        if not connect_timeout > 0:
+            raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
+        parsed = Address.parse(address)
+        check_scheme(parsed)
+        super().__init__(parsed, format, framing, limits, overflow, name)
+        self._connect_timeout = connect_timeout
+        self._reconnect = reconnect
+
+    def _make_hub(self) -> ClientHub:
+        return ClientHub(
+            self._settings(),
+            self._mailbox,
+            self.address,
+            self._reconnect,
+            self._connect_timeout,
+            random_float,
+            self._resumes and self._plain is None,
+        )
+
+    def _on_start(self, hub: ClientHub) -> None:
+        """The rest of starting. Under the lock."""
+
+
+def random_float() -> float:
+    """From 0 up to 1: for the jitter of reconnects."""
+    return random.random()
+
+
+class Conversing(Calling):
+    """A client of P2P: one conversation, from the start to the end."""
+
+    def _on_start(self, hub: ClientHub) -> None:
+        hub.session = hub.begin(monotonic())
+        self._update()
+
+    def _session(self, hub: Hub) -> Session:
+        assert isinstance(hub, ClientHub) and hub.session is not None
+        return hub.session
+
+    def _sending(self, hub: Hub) -> Session:
+        """The session to send on."""
+        session = self._session(hub)
+        if not session.established and session.error is None:
+            raise StateError(f"{self} is not connected yet; call wait_connected() first")
+        return session
+
+    def _wait_is_vain(self, hub: Hub) -> bool:
+        return hub.stopping or self._session(hub).error is not None
+
+    def _raise_if_vain(self, hub: Hub, count: int) -> None:
+        error = self._session(hub).error
+        if not hub.peers() and error is not None:
+            raise error
+        super()._raise_if_vain(hub, count)
+
+
+class Pushing(Calling):
+    """A client of P2M."""
+
+    _blocking: bool
+    _linger: float
+
+    def _set_up(self, blocking: bool, linger: float) -> None:
+        if not linger >= 0:
+            raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
+        self._blocking = blocking
+        self._linger = linger
+
+    def _on_start(self, hub: ClientHub) -> None:
+        if not self._blocking or self._linger:
+            hub.linger = self._linger
+
+    def _begin(self, hub: ClientHub) -> Session:
+        return hub.current(monotonic()) if self._linger else hub.begin(monotonic())
+
+    def _is_delivered(self, session: Session) -> bool:
+        """Does the server have everything of this session?"""
+        return not session.held if self._linger else session.end_acked
+
+    def _hurry(self, hub: ClientHub, session: Session) -> None:
+        """Somebody waits for that: end, or ask for acknowledgements."""
+        if self._linger:
+            hub.acknowledge_now(session)
+        else:
+            hub.end(session)
+        self._update()
+
+    def _raise_failure(self, session: Session) -> None:
+        """Raise why the first message of this session failed, if any did."""
+        if session.first_failure is not None:
+            raise session.first_failure
+
+    def _sender(self, hub: ClientHub, session: Session | None) -> Session:
+        """The session for the next message; a new one where the old one has ended."""
+        if session is not None:
+            session = session.latest()
+            if self._blocking:
+                self._raise_failure(session)
+        if session is None or session.error is not None or session.ending:
+            session = self._begin(hub) if self._blocking else hub.current(monotonic())
+        return session
+
+    def _give_up(self, session: Session) -> None:
+        """The caller of ``send_many`` has lost interest: end what has no linger."""
+        with self.lock:
+            if self._hub is not None and session.error is None:
+                self._hub.close_session(session, PeerLost("sending was given up"))
+                self._update()
+
+
+class Asking(Calling):
+    """A client of AR."""
+
+    _keep_alive: bool
+    _opens = True
+
+    def _begin_ask(self, hub: ClientHub, deadline: float | None, to_mailbox: bool) -> Ask:
+        """A session, and an ask on it. Over a plain framing one ask at a time has a connection."""
+        now = monotonic()
+        if self._keep_alive:
+            session = hub.current(now)
+            if self._plain is not None and hub.asks.is_busy(session):
+                session = hub.idle_session() or hub.begin(now)
+            if len(hub.asks.waiting) + self._mailbox.count >= self._limits.asks:
+                raise MailboxFull(
+                    f"{self._limits.asks} asks wait for their answers, or to be taken: no more for now"
+                )
+        else:
+            session = hub.begin(now)
+        if deadline is not None and not self._keep_alive:
+            session.connect_by = min(session.connect_by, deadline)
+        return hub.asks.begin(session, to_mailbox)
+
+    def _launch(self, hub: ClientHub, ask: Ask) -> None:
+        """The ask is whole: off with it. Its own connection needs nothing more from us."""
+        session = ask.session
+        is_raw = self._framing.name == "raw"
+        if (not self._keep_alive and (self._plain is None or is_raw)) or is_raw:
+            hub.end(session)
+        self._update()
+
+    def _cancel(self, hub: ClientHub, ask: Ask) -> None:
+        """Nobody waits any more. Under the lock."""
+        if self._hub is not hub:
+            return
+        hub.asks.cancel(ask, "the asker gave up")
+        if not self._keep_alive and ask.session.error is None:
+            hub.close_session(ask.session, None)
+        self._update()
+
+    def _send_ask(self, hub: ClientHub, payload: bytes) -> Any:
+        """An ask whose answer goes to the mailbox; returns its receipt."""
+        ask = self._begin_ask(hub, None, to_mailbox=True)
+        hub.asks.add(ask, payload, False, None)
+        receipt = ask.receipt
+        self._launch(hub, ask)
+        return receipt
+
+    def _outcome(self, ask: Ask, timeout: float | None) -> Any:
+        """The answer, or why there is none."""
+        if ask.error is not None:
+            raise ask.error
+        if not ask.is_done:
+            raise DeadlineExceeded(f"no answer from {self.address} within {timeout:g} s")
+        return ask.value
+
+    def _open_item(self, item: Any) -> Any:
+        assert isinstance(item, Answer)
+        if item.error is not None:
+            raise item.error
+        return item.value
