@@ -98,6 +98,13 @@ class ClientHub(Hub):
                 return session
         return None
 
+    def patience(self, session: Session, others: int, now: float) -> float:
+        """Seconds to try one of the host's addresses, when so many are to be tried after it."""
+        left = self.connect_timeout
+        if session.connect_by != NEVER and not session.established:
+            left = session.connect_by - now
+        return max(0.05, left / (others + 1))
+
     def on_connected(self, session: Session, address: str, now: float) -> Link | None:
         """The connection for a dialled session is there. None: it is not wanted any more."""
         # Two at once would each bring the same units, and both would be counted.

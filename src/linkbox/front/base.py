@@ -19,7 +19,7 @@ from linkbox.core.settings import Counters, Settings
 from linkbox.core.snapshot import statistics
 from linkbox.core.units import Delivery
 from linkbox.errors import EndOfData, FormatError, MailboxFull, StateError, TooLarge
-from linkbox.events import Callback, EventKind, Peer, Statistics
+from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
 from linkbox.formats import Bytes, as_format
 from linkbox.front.callbacks import Callbacks
 from linkbox.limits import Limits
@@ -234,3 +234,16 @@ class Base:
         elif payload.__class__ is not bytes:
             raise FormatError(f"{self._format!r} encoded to {type(payload).__name__}, bytes are needed")
         return payload
+
+    # -- receipts -----------------------------------------------------------------------------------------
+
+    def _settles(self, receipt: Delivery, session: Session, stage: Stage) -> Callable[[], bool]:
+        """Has it come so far, or will it never? Another session may have taken it over: then ask again."""
+        return lambda: receipt.stage >= stage or receipt.session is not session or session.error is not None
+
+
+def log_notes(hub: Hub) -> None:
+    """Write what the hub wants logged."""
+    notes, hub.notes = hub.notes, []
+    for note in notes:
+        log.log(logging.WARNING if note.level == "warning" else logging.INFO, "linkbox: %s", note.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -138,6 +139,27 @@ class Pushing(Calling):
         if session is None or session.error is not None or session.ending:
             session = self._begin(hub) if self._blocking else hub.current(monotonic())
         return session
+
+    def _too_late(self, session: Session) -> DeadlineExceeded:
+        """Why waiting for it was given up."""
+        why = "stopped" if self._is_stopping else "out of time"
+        return DeadlineExceeded(f"{why} before {session.peer} had everything")
+
+    def _hurry_all(self, hub: Hub) -> None:
+        """Somebody waits for everything that was sent."""
+        for session in list(hub.sessions.values()):
+            hub.acknowledge_now(session)
+        self._update()
+
+    def _unsettled(self, hub: Hub) -> Session | None:
+        """A session with messages whose fate is not known."""
+        return next((session for session in hub.sessions.values() if session.held), None)
+
+    def _is_settled(self, session: Session) -> Callable[[], bool]:
+        return lambda: not session.held or session.error is not None
+
+    def _not_flushed(self, session: Session) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{session.held} messages to {self.address} are not acknowledged yet")
 
     def _give_up(self, session: Session) -> None:
         """The caller of ``send_many`` has lost interest: end what has no linger."""

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import stat
 from typing import Any
 
 from linkbox.address import Address
+from linkbox.core.link import Link
+from linkbox.core.server import ServerHub
 from linkbox.errors import AddressError, ListenFailed
+from linkbox.front.sockets import OUT_OF, describe, prepare
+
+log = logging.getLogger("linkbox")
 
 BACKLOG = 1024
+ACCEPTS = 64
+"""Connections accepted in one turn."""
+ACCEPT_PAUSE = 0.2
+"""Seconds without accepting after the process ran out of descriptors."""
+CROWD_PAUSE = 0.01
+"""The same while too many connections have not introduced themselves."""
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
 
@@ -146,3 +158,30 @@ def descriptor_bound(limit: int) -> int:
         return limit
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limit if soft == resource.RLIM_INFINITY else min(limit, max(1, soft * 8 // 10))
+
+
+def accept_some(
+    hub: ServerHub, listener: socket.socket, now: float
+) -> tuple[list[tuple[socket.socket, Link]], float]:
+    """The connections that wait, each with its link; and for how many seconds to accept no more."""
+    accepted: list[tuple[socket.socket, Link]] = []
+    for _ in range(ACCEPTS):
+        if hub.is_crowded() and not hub.stopping:
+            return accepted, CROWD_PAUSE
+        try:
+            sock, address = listener.accept()
+        except (BlockingIOError, InterruptedError):
+            break
+        except OSError as error:
+            if error.errno in OUT_OF:
+                log.warning("linkbox: cannot accept connections for now: %s", error)
+                return accepted, ACCEPT_PAUSE
+            continue  # That one connection went away before it was accepted.
+        prepare(sock)
+        url, ip = describe(sock.family, address)
+        link = hub.accept(url, ip, now)
+        if link is None:
+            sock.close()
+        else:
+            accepted.append((sock, link))
+    return accepted, 0.0

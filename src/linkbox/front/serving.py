@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from linkbox.core.asks import Incoming, Request
+from linkbox.core.mailbox import Source
 from linkbox.core.server import ServerHub
 from linkbox.core.session import Session
 from linkbox.core.settings import Settings
@@ -98,6 +99,11 @@ class Serving(Base):
                 receipts[session.peer] = self._receipts(session, error=full)
         return receipts
 
+    def _source_of(self, peer: Peer) -> Source:
+        """A peer's part of the mailbox; also when it has gone, as long as something of it waits."""
+        left = next((each for each in self._mailbox.sources if each.peer.id == peer.id), None)
+        return left or self._session_of(self._server_hub(), peer).source
+
     def disconnect(self, peer: Peer, reason: str = "disconnected by the server") -> None:
         """Close the link to a peer. It is told why, and does not come back by itself."""
         with self.lock:
@@ -121,6 +127,13 @@ class Answering(Base):
     """What a server of asks does, and what a `Request` needs of it."""
 
     _handler: Callable[[Any], Any] | None
+    _workers: int
+
+    def _set_handler(self, handler: Callable[[Any], Any] | None, workers: int) -> None:
+        if not isinstance(workers, int) or workers < 1:
+            raise ValueError(f"workers={workers!r}: a whole number from 1 is needed")
+        self._handler = handler
+        self._workers = workers
 
     def handler(self, fn: H) -> H:
         """Decorator: answer asks with ``fn(request)``. Before ``start()``."""

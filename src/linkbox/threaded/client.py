@@ -231,10 +231,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
             while not is_done(session := session.latest()) and session.error is None:
                 self._hurry(hub, session)
                 if not engine.wait(session.box, self._changes(session, is_done), deadline):
-                    why = "stopped" if self._is_stopping else "out of time"
-                    hub.close_session(
-                        session, DeadlineExceeded(f"{why} before {session.peer} had everything")
-                    )
+                    hub.close_session(session, self._too_late(session))
         except BaseException:
             if not self._linger:
                 hub.close_session(session, PeerLost("the send was interrupted"))
@@ -304,19 +301,10 @@ class ClientP2M(Pushing, Client, Generic[T]):
             hub = self._hub
             if hub is None:
                 return
-            assert isinstance(hub, ClientHub)
-            for session in list(hub.sessions.values()):
-                hub.acknowledge_now(session)
-            self.transport.update()
-            while held := [session for session in hub.sessions.values() if session.held]:
-                session = held[0]
+            self._hurry_all(hub)
+            while session := self._unsettled(hub):
                 if not self.transport.engine.wait(session.box, self._is_settled(session), deadline):
-                    raise DeadlineExceeded(
-                        f"{session.held} messages to {self.address} are not acknowledged yet"
-                    )
-
-    def _is_settled(self, session: Session) -> Callable[[], bool]:
-        return lambda: not session.held or session.error is not None
+                    raise self._not_flushed(session)
 
 
 class ClientAR(Asking, Client, Receiving[T, K_co]):

@@ -125,18 +125,13 @@ class Dialer:
             ):
                 self._connecting[sock.fileno()] = connecting
                 self._transport.engine.poller.watch(sock.fileno(), WRITE, False)
-                connecting.until = monotonic() + self._patience(session, len(connecting.rest))
+                now = monotonic()
+                connecting.until = now + self._hub.patience(session, len(connecting.rest), now)
                 self._hub.schedule(connecting, connecting.until)
                 return
             error = OSError(code, os.strerror(code))
             self._drop(connecting)
         self._connect_failed(session, error)
-
-    def _patience(self, session: Session, others: int) -> float:
-        left = self._hub.connect_timeout
-        if session.connect_by != NEVER and not session.established:
-            left = session.connect_by - monotonic()
-        return max(0.05, left / (others + 1))
 
     def _drop(self, connecting: Connecting) -> None:
         sock, connecting.sock = connecting.sock, None

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from linkbox.core.hub import Hub
 from linkbox.core.mailbox import Box
-from linkbox.core.session import NEVER, Session
+from linkbox.core.session import NEVER
 from linkbox.errors import DeadlineExceeded, EndOfData, StateError
 from linkbox.events import Stage
 from linkbox.formats import Bytes, Json, MsgPack, Typed
@@ -219,9 +219,6 @@ class Endpoint(Base):
             is_settled = self._settles(receipt, session, stage)
             if not transport.engine.wait(session.box, is_settled, deadline) or receipt.session is session:
                 return
-
-    def _settles(self, receipt: Receipt, session: Session, stage: Stage) -> Callable[[], bool]:
-        return lambda: receipt.stage >= stage or receipt.session is not session or session.error is not None
 
     # What taking needs (see `Receiving`).
 

@@ -6,8 +6,8 @@ from time import monotonic
 
 from linkbox.core.session import NEVER
 from linkbox.core.units import Delivery
-from linkbox.errors import DeadlineExceeded, PeerLost
 from linkbox.events import Stage
+from linkbox.front.receipts import stage_reached, stage_wanted
 
 
 class Receipt(Delivery, eq=False):
@@ -23,11 +23,7 @@ class Receipt(Delivery, eq=False):
         Raises why it failed, `DeadlineExceeded` when ``timeout`` (seconds) is over first, and
         `ValueError` for a stage that a plain framing can never tell.
         """
-        session = self.session
-        if stage is None:
-            stage = Stage.SENT if session.is_plain else Stage.RECEIVED
-        elif stage > Stage.SENT and session.is_plain:
-            raise ValueError(f"a plain framing has no acknowledgements: {stage.name} is never known there")
+        session, stage = self.session, stage_wanted(self, stage)
         front = session.hub.owner
         deadline = NEVER if timeout is None else monotonic() + timeout
         with front.lock:
@@ -35,16 +31,7 @@ class Receipt(Delivery, eq=False):
                 session.hub.acknowledge_now(session)
                 front.transport.update()
                 front.wait(self, stage, deadline)
-        reached = self.stage
-        if self.error is not None:
-            raise self.error
-        if reached < stage:
-            if self.session.error is not None:
-                raise PeerLost(f"{self.session.peer} ended before the message was {stage.name}")
-            raise DeadlineExceeded(
-                f"the message to {self.session.peer} is {self.stage.name} after {timeout} s"
-            )
-        return self.stage
+        return stage_reached(self, stage, timeout)
 
     def __repr__(self) -> str:
         return f"<Receipt {self.stage.name}>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
@@ -188,8 +187,7 @@ class ServerP2P(Server[T, K_co]):
         Also of a peer that has gone, as long as something of it waits in the mailbox.
         """
         with self.lock:
-            left = next((each for each in self._mailbox.sources if each.peer.id == peer.id), None)
-            return LinkView(self, left or self._session_of(self._server_hub(), peer).source)
+            return LinkView(self, self._source_of(peer))
 
 
 class ServerP2M(ServerP2P[T, K_co]):
@@ -248,8 +246,6 @@ class ServerAR(Answering, Server[Request[T], str], Generic[T]):
         insecure: bool = False,
         max_peers: int = 1_000_000,
     ) -> None:
-        if not isinstance(workers, int) or workers < 1:
-            raise ValueError(f"workers={workers!r}: a whole number from 1 is needed")
         super().__init__(
             address,
             format,
@@ -260,9 +256,7 @@ class ServerAR(Answering, Server[Request[T], str], Generic[T]):
             insecure=insecure,
             max_peers=max_peers,
         )
-        self._handler = handler
-        self._workers = workers
-        self._current = threading.local()
+        self._set_handler(handler, workers)
 
     def _on_start(self) -> None:
         if self._handler is not None:

@@ -6,7 +6,6 @@ a leader calls `work`, and whoever called into the hub calls `settle` afterwards
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 from collections import deque
@@ -21,22 +20,16 @@ from linkbox.core.link import Arrival, Link
 from linkbox.core.mailbox import Box
 from linkbox.core.server import ServerHub
 from linkbox.core.session import NEVER, Session
-from linkbox.front.sockets import OUT_OF, describe, prepare, reset_on_close, write_buffers
+from linkbox.front.base import log_notes
+from linkbox.front.listening import accept_some
+from linkbox.front.sockets import reset_on_close, write_buffers
 from linkbox.threaded.dialer import Dialer
 from linkbox.threaded.engine import Engine
 from linkbox.threaded.poller import BROKEN, READ, WRITE
 
-log = logging.getLogger("linkbox")
-
 READ_SIZE = 64 * 1024
 LARGE_READ = 256 * 1024
 """Bytes read from one link in one turn, at most: a flood holds nobody up."""
-ACCEPTS = 64
-"""Connections accepted in one turn."""
-ACCEPT_PAUSE = 0.2
-"""Seconds without accepting after the process ran out of descriptors."""
-CROWD_PAUSE = 0.01
-"""The same while too many connections have not introduced themselves."""
 
 
 class Channel:
@@ -255,12 +248,7 @@ class Transport:
         if hub.unread:
             self.engine.kick()
         if hub.notes:
-            self._log(hub)
-
-    def _log(self, hub: Hub) -> None:
-        notes, hub.notes = hub.notes, []
-        for note in notes:
-            log.log(logging.WARNING if note.level == "warning" else logging.INFO, "linkbox: %s", note.text)
+            log_notes(hub)
 
     def write_later(self, session: Session) -> None:
         """Let whoever takes the next turn write what the session has: many messages at once."""
@@ -407,29 +395,12 @@ class Transport:
         self.hub.schedule(pause, pause.until)
 
     def _accept(self, now: float) -> None:
-        hub = self.hub
-        assert isinstance(hub, ServerHub) and self._listener is not None
-        for _ in range(ACCEPTS):
-            if hub.is_crowded() and not hub.stopping:
-                self._pause_listener(now, CROWD_PAUSE)
-                return
-            try:
-                sock, address = self._listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno in OUT_OF:
-                    log.warning("linkbox: cannot accept connections for now: %s", error)
-                    self._pause_listener(now, ACCEPT_PAUSE)
-                    return
-                continue  # That one connection went away before it was accepted.
-            prepare(sock)
-            url, ip = describe(sock.family, address)
-            link = hub.accept(url, ip, now)
-            if link is None:
-                sock.close()
-            else:
-                self.open_channel(sock, link)
+        assert isinstance(self.hub, ServerHub) and self._listener is not None
+        accepted, pause = accept_some(self.hub, self._listener, now)
+        for sock, link in accepted:
+            self.open_channel(sock, link)
+        if pause:
+            self._pause_listener(now, pause)
 
     # -- the end ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,106 @@
+"""One connection: carries a link's bytes over an asyncio transport. Nothing is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from time import monotonic
+from typing import Any, cast
+
+from linkbox.core.link import Link
+from linkbox.front.sockets import JOIN_SIZE, reset_on_close
+
+HIGH, LOW = 64 * 1024, 48 * 1024
+"""Bytes in asyncio's own buffer: from HIGH on we write no more; at LOW the peer has taken some."""
+
+
+class Carrier(asyncio.Protocol):
+    """The protocol of one connection."""
+
+    def __init__(self, driver: Any, link: Link, sock: socket.socket) -> None:
+        self._driver = driver
+        self.link = link
+        self._sock = sock
+        self._transport: asyncio.Transport | None = None
+        self._is_full = False
+        self._is_paused = False
+        self._is_closing = False
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = found = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        found.set_write_buffer_limits(HIGH, LOW)
+        self._driver.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.link.closed:
+            self._driver.received(self.link, data)
+
+    def eof_received(self) -> bool:
+        if not self.link.closed:
+            self._driver.ended(self.link)
+        return True  # The other half stays open: we close it when everything is said.
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._driver.lost(self, error)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+        self.link.write_stalled(monotonic())
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self.link.write_moved()
+        self._driver.writable(self.link)
+
+    # What the driver calls.
+
+    def flush(self) -> None:
+        """Write what the link has to say, then do what it says of its life."""
+        link, transport = self.link, self._transport
+        if transport is None or self._is_closing:
+            return
+        while not (self._is_full or link.shut or link.closed):
+            buffers = link.data_to_send(monotonic())
+            if buffers:
+                _write(transport, buffers)
+            if not (buffers and link.more):
+                break
+        if link.half_close and not (link.shut or link.closed or self._is_full):
+            transport.write_eof()
+            link.finish_writing()
+        if link.closed:
+            self.close()
+        elif link.paused is not self._is_paused and not link.eof:
+            self._is_paused = link.paused
+            (transport.pause_reading if link.paused else transport.resume_reading)()
+
+    def close(self) -> None:
+        """Close the connection: what was said in order is still written, for a while."""
+        transport = self._transport
+        if transport is None or self._is_closing:
+            return
+        self._is_closing = True
+        if self.link.is_abortive:
+            reset_on_close(self._sock)
+            transport.abort()
+        else:
+            transport.close()
+            if transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(self.link.limits.close, transport.abort)
+
+    def abort(self) -> None:
+        """Close it now, whatever is still unwritten."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _write(transport: asyncio.Transport, buffers: list[Any]) -> None:
+    if len(buffers) == 1:
+        transport.write(buffers[0])
+    elif sum(map(len, buffers)) <= JOIN_SIZE:
+        transport.write(b"".join(buffers))
+    else:
+        transport.writelines(buffers)

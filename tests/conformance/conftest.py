@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.fronts import FRONTS, World, address_for
+
+
+@pytest.fixture(params=FRONTS)
+def server_front(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=FRONTS)
+def client_front(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def world(request: pytest.FixtureRequest, server_front: str, client_front: str) -> Iterator[World]:
+    with tempfile.TemporaryDirectory(prefix="lb") as folder:  # a socket's path has to be short
+        yield World(server_front, client_front, address_for(request.param, Path(folder)))

@@ -1,0 +1,148 @@
+"""One way to talk to both front ends: scenarios are written with ``await``, threaded calls run on threads."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import linkbox
+from linkbox import EndOfData, EventKind, aio
+
+PATIENCE = 15.0
+"""Seconds a scenario waits for what takes milliseconds when all is well."""
+FRONTS = ("threaded", "aio")
+CLASSES = ("ServerP2P", "ServerP2M", "ServerAR", "ClientP2P", "ClientP2M", "ClientAR", "LinkView", "Receipt")
+WAITING = {
+    name
+    for each in CLASSES
+    for name in dir(getattr(aio, each))
+    if inspect.iscoroutinefunction(getattr(getattr(aio, each), name, None))
+}
+"""What is awaited on aio, and runs on a thread here."""
+
+FACED = (linkbox.Receipt, linkbox.Server, linkbox.Client)
+
+
+class Threaded:
+    """A threaded endpoint, view or receipt behind an awaiting face."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.real, name)
+        if name == "link":
+            return lambda peer: Threaded(found(peer))
+        if name not in WAITING or not callable(found):
+            return found
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            result = await asyncio.get_running_loop().run_in_executor(None, lambda: found(*args, **kwargs))
+            if name == "broadcast":
+                return {peer: Threaded(receipt) for peer, receipt in result.items()}
+            return Threaded(result) if isinstance(result, FACED) else result
+
+        return call
+
+    def __await__(self) -> Any:
+        return self.wait().__await__()
+
+    async def __aenter__(self) -> Threaded:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.stop()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while True:
+            try:
+                item = await self.data_get()
+            except EndOfData:
+                return
+            yield item
+
+
+class World:
+    """Where a scenario plays: which front end on which side, over what."""
+
+    def __init__(self, server: str, client: str, address: str) -> None:
+        self._fronts = {"server": server, "client": client}
+        self.address = address
+        """Where servers listen."""
+
+    @property
+    def is_tcp(self) -> bool:
+        return self.address.startswith("tcp:")
+
+    def _make(self, front: str, kind: str, *args: Any, **kwargs: Any) -> Any:
+        if front == "aio":
+            return getattr(aio, kind)(*args, **kwargs)
+        return Threaded(getattr(linkbox, kind)(*args, **kwargs))
+
+    def server(self, pattern: str, *args: Any, **kwargs: Any) -> Any:
+        """A server, not started."""
+        return self._make(self._fronts["server"], f"Server{pattern}", self.address, *args, **kwargs)
+
+    def client(self, pattern: str, address: str, *args: Any, **kwargs: Any) -> Any:
+        """A client, not started."""
+        return self._make(self._fronts["client"], f"Client{pattern}", address, *args, **kwargs)
+
+    def handler(self, answer: Callable[[Any], Any]) -> Any:
+        """A handler for the server: plain for threads, a coroutine function for aio."""
+        if self._fronts["server"] == "threaded":
+            return answer
+
+        async def handle(request: Any) -> Any:
+            await asyncio.sleep(0)
+            return answer(request)
+
+        return handle
+
+
+def play(scenario: Any, *args: Any, loop_factory: Any = None) -> None:
+    """Run a scenario to its end, with threads enough for everyone who waits."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(32))
+        await scenario(*args)
+        await loop.shutdown_default_executor()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+class Ear:
+    """A callback that remembers what it heard, for both front ends."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def __call__(self, event: Any) -> None:
+        self.events.append(event)
+
+    def kinds(self) -> list[EventKind]:
+        return [event.kind for event in self.events]
+
+    async def wait(self, kind: EventKind, count: int = 1) -> Any:
+        """Wait for so many of a kind; returns the last of them."""
+        found = await until(lambda: len(same := [e for e in self.events if e.kind is kind]) >= count and same)
+        return found[count - 1]
+
+
+async def until(condition: Callable[[], Any]) -> Any:
+    """Wait for a condition that has no bell; returns what it returned."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while not (found := condition()):
+        assert asyncio.get_running_loop().time() < deadline, f"not within {PATIENCE:g} s"
+        await asyncio.sleep(0.002)  # it has no bell
+    return found
+
+
+def address_for(kind: str, folder: Path) -> str:
+    return "tcp://127.0.0.1:0" if kind == "tcp" else f"unix://{folder}/x.sock"

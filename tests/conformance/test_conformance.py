@@ -1,0 +1,27 @@
+"""Every scenario, for every pair of front ends, over TCP and over unix sockets; and once more on uvloop."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.fronts import World, address_for, play
+from tests.conformance.scenarios import SCENARIOS
+
+by_name = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda function: function.__name__)
+
+
+@by_name
+def test_scenario(scenario: Any, world: World) -> None:
+    play(scenario, world)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed")
+@by_name
+def test_scenario_on_uvloop(scenario: Any, tmp_path: Path) -> None:
+    import uvloop
+
+    play(scenario, World("aio", "aio", address_for("tcp", tmp_path)), loop_factory=uvloop.new_event_loop)
