@@ -25,6 +25,8 @@ class Carrier(asyncio.Protocol):
         self._is_full = False
         self._is_paused = False
         self._is_closing = False
+        self.is_waiting = False
+        """Was there something to write before there was a connection?"""
 
     # What asyncio calls.
 
@@ -61,6 +63,7 @@ class Carrier(asyncio.Protocol):
         """Write what the link has to say, then do what it says of its life."""
         link, transport = self.link, self._transport
         if transport is None or self._is_closing:
+            self.is_waiting = True
             return
         while not (self._is_full or link.shut or link.closed):
             buffers = link.data_to_send(monotonic())

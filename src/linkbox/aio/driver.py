@@ -111,8 +111,8 @@ class Driver:
         """The connection is there."""
         self._carriers.add(carrier)
         self._gone.clear()
-        carrier.link.carrier = carrier
-        self.writable(carrier.link)
+        if carrier.is_waiting:
+            self.writable(carrier.link)
 
     def received(self, link: Link, data: bytes) -> None:
         """Bytes came."""
@@ -241,7 +241,7 @@ class Driver:
             self._loop.add_reader(self._listener.fileno(), self._accept)
 
     async def _carry(self, sock: socket.socket, link: Link) -> None:
-        carrier = Carrier(self, link, sock)
+        link.carrier = carrier = Carrier(self, link, sock)
         try:
             await self._loop.connect_accepted_socket(lambda: carrier, sock)
         except OSError as error:
