@@ -34,6 +34,11 @@ def test_all_says_the_truth() -> None:
     assert [name for name in names.__all__ if not hasattr(names, name)] == []
 
 
+def test_names_of_aio() -> None:
+    aio = importlib.import_module("linkbox.aio")
+    assert set(aio.__all__) == SIX | {"Server", "Client", "LinkView", "Receipt"}
+
+
 def test_import_loads_nothing_heavy(environment: dict[str, str]) -> None:
     code = "import sys, linkbox; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True, timeout=30)

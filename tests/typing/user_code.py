@@ -23,7 +23,9 @@ from linkbox import (
     ServerAR,
     ServerP2M,
     ServerP2P,
+    Stage,
     Typed,
+    aio,
 )
 
 URL = "tcp://127.0.0.1:9000"
@@ -157,3 +159,29 @@ def by_hand(a: ServerP2P[bytes], b: ServerP2P[Point], c: ServerP2P[Any], d: Serv
     by_hand(ServerP2P(URL), ServerP2P(URL, Typed(Point)), ServerP2P(URL, Json), ServerAR(URL, Typed(Point)))
     by_hand(ServerP2P(URL, Bytes), ServerP2P(URL, Points()), ServerP2P(URL), ServerAR(URL, MsgPack(Point)))
     by_hand(b, b, c, d)  # type: ignore
+
+
+async def awaiting() -> None:
+    a = aio.ServerP2P(URL)
+    assert_type(await (await a.start()).data_get(), bytes)
+    assert_type(await a.data_get(), bytes)
+    assert_type(await a.data_get_count(3), bytes)
+    assert_type(a.data_get_all(), list[bytes])
+    b = aio.ClientP2P(URL, Typed(Point))
+    assert_type(await b.data_get(), Point)
+    assert_type(await b.data_get_count(3), list[Point])
+    assert_type((await b.message_get()).data, Point)
+    async for point in b:
+        assert_type(point, Point)
+    await b.send("no point")  # type: ignore
+    receipt = await b.send(Point(1))
+    assert_type(await receipt, Stage)
+    c = aio.ServerAR(URL, Typed(Point))
+    assert_type(await c.data_get(), Request[Point])
+    d = aio.ClientAR(URL, Typed(Point))
+    assert_type(await d.ask(Point(1)), Point)
+    e = aio.ClientP2M(URL, Typed(Point))
+    assert_type(await e.send_many([Point(1)]), int)
+    e.data_get()  # type: ignore
+    f = aio.ServerP2M(URL, Typed(Point))
+    f.send(Point(1))  # type: ignore

@@ -1,0 +1,36 @@
+"""Threads and asyncio in one program: threaded endpoints from coroutines, and an aio endpoint beside them."""
+
+import asyncio
+
+from linkbox import ClientP2P, Json, aio
+
+
+def talk(address: str) -> list[str]:
+    """An old, blocking part of the program: it knows nothing of asyncio."""
+    with ClientP2P(address, Json) as client:
+        client.send("hello from a thread")
+        return [client.data_get(5), client.data_get(5)]
+
+
+async def main() -> None:
+    async with aio.ServerP2P("tcp://127.0.0.1:0", Json) as server:
+        talking = asyncio.create_task(asyncio.to_thread(talk, server.address))
+        print(await server.data_get())
+        await server.send("hello from the loop")
+        await server.send("good bye")
+        print(await talking)
+
+    # The other way round: a threaded endpoint in a coroutine. Each call that may wait gets a thread.
+    async with aio.ServerAR(
+        "tcp://127.0.0.1:0", Json, handler=lambda request: request.data.upper()
+    ) as server:
+        from linkbox import ClientAR
+
+        client = ClientAR(server.address, Json, keep_alive=True)
+        print(
+            await asyncio.gather(*(asyncio.to_thread(client.ask, word) for word in ("one", "two", "three")))
+        )
+        await asyncio.to_thread(client.stop)
+
+
+asyncio.run(main())
