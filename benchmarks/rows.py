@@ -82,6 +82,55 @@ def _faster_than(*labels: str) -> tuple[Goal, ...]:
     return tuple(Goal(label, at_most=1.0) for label in labels)
 
 
+_AIO = {OURS: "ours_aio_uvloop", "linkbox on asyncio": "ours_aio"}
+
+
+def _aio_row(name: str, title: str, role: str, others: Mapping[str, str], **more: Any) -> Row:
+    return Row(f"aio_{name}", f"aio: {title}", role, _AIO | dict(others), pin=ONE_CORE, **more)
+
+
+_STREAMS = {"uvloop streams": "uvloop_streams", "asyncio streams": "streams", "websockets": "ws"}
+_AIO_ROWS = (
+    _aio_row(
+        "p2p",
+        "P2P round trip, 64 B, one core",
+        "echo",
+        _STREAMS,
+        params=_ROUND_TRIPS,
+        quick=_FEW_TRIPS,
+        goals=_faster_than("uvloop streams", "websockets"),
+    ),
+    _aio_row(
+        "ask",
+        "AR ask, keep_alive, 64 B, one core",
+        "ask",
+        {"uvloop streams": "uvloop_streams:echo", "http.client + uvicorn": "http", "gRPC": "grpc_peer"},
+        params=_ROUND_TRIPS,
+        quick=_FEW_TRIPS,
+        goals=_faster_than("uvloop streams", "http.client + uvicorn"),
+    ),
+    _aio_row(
+        "connect",
+        "AR ask, a connection for each, 64 B, one core",
+        "connect",
+        {BARE: "bare", "http.client + uvicorn": "http"},
+        params={"count": 2_000, "size": 64},
+        quick={"count": 500},
+        goals=_faster_than("http.client + uvicorn"),
+    ),
+    Row(
+        "aio_push",
+        "aio: P2M send_many, 64 B, acknowledged; data_get()",
+        "push",
+        _AIO | _STREAMS,
+        {"count": 500_000, "size": 64},
+        {"count": 100_000},
+        (Goal("uvloop streams", at_least=1.0), Goal("websockets", at_least=1.0)),
+        unit="1/s",
+        waits_for="server",
+    ),
+)
+
 ROWS: tuple[Row, ...] = (
     Row(
         "p2p_one_core",
@@ -220,6 +269,7 @@ ROWS: tuple[Row, ...] = (
         unit="1/s",
         waits_for="server",
     ),
+    *_AIO_ROWS,
 )
 
 
