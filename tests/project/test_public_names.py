@@ -39,6 +39,11 @@ def test_names_of_aio() -> None:
     assert set(aio.__all__) == SIX | {"Server", "Client", "LinkView", "Receipt"}
 
 
+def test_names_of_testing() -> None:
+    testing = importlib.import_module("linkbox.testing")
+    assert set(testing.__all__) == {"Faults", "FaultyProxy"}
+
+
 def test_import_loads_nothing_heavy(environment: dict[str, str]) -> None:
     code = "import sys, linkbox; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True, timeout=30)

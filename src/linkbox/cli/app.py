@@ -11,6 +11,7 @@ from linkbox.cli.ask import ask
 from linkbox.cli.chat import chat
 from linkbox.cli.demo.command import demo
 from linkbox.cli.listen import listen
+from linkbox.cli.proxy import proxy
 from linkbox.cli.send import send
 
 app = typer.Typer(
@@ -38,5 +39,5 @@ def _options(
     pass
 
 
-for command in (demo, listen, send, ask, chat):
+for command in (demo, listen, send, ask, chat, proxy):
     app.command()(command)
