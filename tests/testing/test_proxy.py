@@ -110,17 +110,27 @@ def test_bandwidth_is_a_bound(sink: socket.socket) -> None:
         far.close()
 
 
-@pytest.mark.parametrize("cut", [0, 1, 7, 100])
+@pytest.mark.parametrize("cut", [1, 7, 100])
 def test_it_cuts_after_so_many_bytes(sink: socket.socket, cut: int) -> None:
     with FaultyProxy(sink.getsockname()) as proxy:
         proxy.change("up", cut_after=cut)
         near, far = through(proxy, sink)
-        with contextlib.suppress(ConnectionError):  # cut at 0, nothing may be sent at all
-            near.sendall(bytes(200))
+        near.sendall(bytes(200))
         assert len(read_until_reset(far)) == cut
         assert proxy.passed["up"] == cut
         near.close()
         far.close()
+
+
+def test_cut_after_nothing_is_cut_at_once(sink: socket.socket) -> None:
+    """So early that even connecting may fail."""
+    with FaultyProxy(sink.getsockname(), cut_after=0) as proxy:
+        with contextlib.suppress(ConnectionError):
+            near = dial(proxy.address)
+            assert read_until_reset(near) == b""
+            near.close()
+        wait_until(lambda: proxy.connections == 1, "it was let in")
+        assert proxy.passed == {"up": 0, "down": 0}
 
 
 def test_a_black_hole_swallows_and_a_hold_only_keeps(sink: socket.socket) -> None:
