@@ -14,14 +14,17 @@ from linkbox import (
     ConnectFailed,
     DeadlineExceeded,
     DecodeError,
+    EndOfData,
     EventKind,
     FormatError,
     Json,
     Limits,
+    MailboxEmpty,
     MailboxFull,
     PeerLost,
     ServerP2M,
     Stage,
+    StateError,
     TooLarge,
     Typed,
 )
@@ -305,3 +308,46 @@ def test_a_place_limit_and_a_waiting_early_message() -> None:
             first.send("first")
             assert second.send("second", timeout=15).stage >= Stage.RECEIVED
         assert server.data_get_all() == ["first", "second"]
+
+
+def test_a_long_push_survives_restarts_of_the_server() -> None:
+    """What was under way when the server stopped goes on when it is back: each message once, in order."""
+    count, rests = 60_000, 3
+    server = ServerP2M("tcp://127.0.0.1:0", Json).start()
+    found: list[int] = []
+
+    def take() -> None:
+        while len(found) < count:
+            try:
+                found.append(server.data_get(0.5))
+            except (MailboxEmpty, EndOfData, StateError):
+                continue  # it rests
+
+    def push() -> None:
+        client = ClientP2M(server.address, Json, reconnect=Backoff(initial=0.01, maximum=0.05))
+        assert client.send_many(range(count)) == count
+        assert client.stop()
+
+    with Threads() as threads:
+        threads.start(take)
+        threads.start(push)
+        for rest in range(rests):
+            wait_until(lambda rest=rest: len(found) > rest * count // (rests + 1), "it goes on")
+            assert server.stop()
+            server.start()
+    assert server.stop()
+    assert found == list(range(count))
+
+
+def test_counts_are_exact_though_messages_are_in_hand() -> None:
+    ear = Ear()
+    with ServerP2M("tcp://127.0.0.1:0", Json) as server:
+        with ClientP2M(server.address, Json) as client:
+            client.send_many(range(100))
+        assert [server.data_get() for _ in range(10)] == list(range(10))
+        assert server.data_count() == server.statistics().waiting == 90
+        assert [server.data_get() for _ in range(10)] == list(range(10, 20))
+        server.add_callback(ear)
+        ear.wait(80)
+        assert server.data_get_all() == list(range(20, 100))
+    assert len(ear.events) == 80

@@ -58,6 +58,9 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
         if self._hub is None:
             is_name = self._bound.scheme != "unix" and self._bound.host_kind == "name"
             listener = await asyncio.to_thread(self._bind) if is_name else self._bind()
+            if self._hub is not None:  # another task was quicker
+                listener.close()
+                return self
             self._open(self._make_hub()).listen(listener)
             self._on_start()
         return self

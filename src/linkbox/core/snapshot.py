@@ -13,6 +13,7 @@ from linkbox.events import PeerStatistics, Statistics
 
 def statistics(hub: Hub | None, counters: Counters, mailbox: MailboxState) -> Statistics:
     """All numbers of an endpoint; ``hub`` is None while it is not started."""
+    mailbox.settle_hand()
     sessions: list[Session] = [] if hub is None else list(hub.sessions.values())
 
     def total(field: str) -> Any:

@@ -164,6 +164,7 @@ class Base:
 
     def _ring_waiting(self, hub: Hub) -> None:
         """Messages that are there already ring the bell that has just been hung up."""
+        self._mailbox.settle_hand()  # what was taken from it does not ring
         waiting = self._mailbox.count
         if waiting:
             hub.emit(EventKind.DATA, None, count=waiting)
