@@ -194,3 +194,31 @@ def test_a_peer_that_is_lost_is_no_end(start) -> None:
     heard = listener.done()
     assert heard.status == 1
     assert "lost" in heard.err
+
+
+def test_a_secret_from_a_file_and_from_the_environment(
+    start, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("known to both\n")
+    listener = start("listen", "p2m", LOCAL, "--once", "--secret-file", "secret")
+    refused = run("send", listener.address, stdin=b"no\n")
+    assert refused.status == 1
+    assert "secret" in refused.err
+    monkeypatch.setenv("LINKBOX_SECRET", "wrong")
+    assert run("send", listener.address, stdin=b"no\n").status == 1
+    monkeypatch.setenv("LINKBOX_SECRET", "known to both")
+    assert run("send", listener.address, stdin=b"yes\n").status == 0
+    heard = listener.done()
+    assert (heard.status, heard.out) == (0, b"yes\n")
+    assert "known to both" not in heard.err
+
+
+def test_a_secret_file_that_cannot_serve(run, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("")
+    for options in (
+        ("--secret-file", "missing"),
+        ("--secret-file", "empty"),
+        ("--secret-file", "empty", "--framing", "lines"),
+    ):
+        done = run("send", "tcp://127.0.0.1:1", *options, stdin=b"x\n")
+        assert done.status == 2, done.err

@@ -12,6 +12,7 @@ import pytest
 from linkbox import (
     AddressError,
     AnswerError,
+    AuthenticationFailed,
     Backoff,
     Bytes,
     ConnectFailed,
@@ -516,6 +517,56 @@ async def plain_asks_and_raw_asks(world: World) -> None:
         async with server, world.client("AR", server.address, framing=framing) as client:
             assert await client.ask(b"abc", 5) == b"cba"
             assert await client.ask(b"xyz", 5) == b"zyx"
+
+
+# --- secrets ------------------------------------------------------------------------------------------
+
+
+@scenario
+async def who_knows_the_secret_talks_and_nobody_else(world: World) -> None:
+    async with world.server("P2P", Json, secret=["new one", "old one"]) as server:
+        async with world.client("P2P", server.address, Json, secret=b"old one") as client:
+            await client.send("it is me")
+            assert await server.data_get(5) == "it is me"
+            await server.send("come in")
+            assert await client.data_get(5) == "come in"
+            assert server.peers()[0].identity is None
+        for wrong in ("not that", None):
+            with pytest.raises(AuthenticationFailed):
+                await world.client("P2P", server.address, Json, secret=wrong).start()
+        assert server.statistics().refused == 1, "who has none sees that it is asked for one, and leaves"
+    async with world.server("P2P", Json) as server:
+        with pytest.raises(AuthenticationFailed, match="did not ask"):
+            await world.client("P2P", server.address, Json, secret="mine").start()
+
+
+@scenario
+async def secrets_of_one_name_each_tell_who_is_there(world: World) -> None:
+    secrets = {"pump": b"pump's own", "valve": b"valve's own"}
+    async with world.server("P2M", Json, secret=secrets.get) as server:
+        for name, secret in secrets.items():
+            await world.client("P2M", server.address, Json, name=name, secret=secret).send(name)
+            message = await server.message_get(5)
+            assert (message.data, message.peer.identity) == (name, name)
+        for name, secret in (("pump", "valve's own"), ("stranger", "pump's own")):
+            with pytest.raises(AuthenticationFailed):
+                await world.client("P2M", server.address, Json, name=name, secret=secret).send(1)
+
+
+@scenario
+async def asks_with_a_secret_and_a_drop_in_between(world: World) -> None:
+    if not world.is_tcp:
+        return  # the relay speaks TCP
+    handler = world.handler(lambda request: request.data + 1)
+    async with world.server("AR", Json, handler=handler, secret="s") as server:
+        assert await world.client("AR", server.address, Json, secret="s").ask(1, 5) == 2
+        relay = await asyncio.to_thread(Relay, server.address)
+        client = world.client("AR", relay.address, Json, secret="s", keep_alive=True, reconnect=NOW)
+        async with client:
+            assert await client.ask(2, 5) == 3
+            await asyncio.to_thread(relay.cut)
+            assert await client.ask(3, 5) == 4
+        await asyncio.to_thread(relay.close)
 
 
 # --- errors and ends --------------------------------------------------------------------------------

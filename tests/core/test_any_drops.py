@@ -94,7 +94,16 @@ class AnyDrops(RuleBasedStateMachine):
             window_bytes=data.draw(st.sampled_from([200, 1 << 20])),
         )
         policy = data.draw(st.sampled_from(self.policies))
-        self.wire = Wire(P2P, limits=limits, mailbox=mailbox, listening=listening, overflow=policy)
+        secrets = (lambda name: [b"secret"]) if data.draw(st.booleans()) else None
+        self.wire = Wire(
+            P2P,
+            limits=limits,
+            mailbox=mailbox,
+            listening=listening,
+            overflow=policy,
+            server_secrets=secrets,
+            client_secrets=secrets,
+        )
         self.session = self.wire.client.session = self.wire.client.begin(self.wire.now)
         self.halves = {"client": Half(), "server": Half()}  # by who sends
         self.count = 0

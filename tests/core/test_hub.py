@@ -8,7 +8,7 @@ from linkbox import Lines
 from linkbox.core import frames
 from linkbox.core.decoding import decode_all
 from linkbox.core.link import Arrival, State
-from linkbox.core.patterns import AR, P2M
+from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.errors import DecodeError, EndOfData, MailboxFull, PeerLost, StateError, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -233,3 +233,29 @@ def test_a_full_mailbox_that_refuses_says_so() -> None:
     wire.acks()
     assert first.stage is Stage.RECEIVED
     assert isinstance(second.error, MailboxFull)
+
+
+def test_one_acknowledgement_told_leaves_the_others_owing() -> None:
+    wire = Wire(P2M)
+    first, second = wire.connect(), wire.connect(wire.make_client())
+    for session in (first, second):
+        wire.send(session.hub, session, b"message")
+    wire.run()
+    there = [wire.other(first), wire.other(second)]
+    assert set(wire.server.owing) == set(there)
+    due = wire.server.ack_due
+    there[0].marks()
+    assert (list(wire.server.owing), wire.server.ack_due) == ([there[1]], due)
+    there[1].marks()
+    assert (list(wire.server.owing), wire.server.ack_due) == ([], float("inf"))
+
+
+def test_the_time_for_one_address_is_a_share_of_what_is_left() -> None:
+    wire = Wire(P2P, connect_timeout=9.0)
+    session = wire.client.begin(wire.now)
+    assert wire.client.patience(session, 0, wire.now) == 9.0
+    assert wire.client.patience(session, 2, wire.now) == 3.0
+    assert wire.client.patience(session, 0, wire.now + 8.0) == 1.0
+    assert wire.client.patience(session, 0, wire.now + 20.0) == 0.05
+    session.established = True
+    assert wire.client.patience(session, 0, wire.now + 20.0) == 9.0

@@ -402,6 +402,16 @@ def test_what_a_count_has_cut_comes_out_of_the_hand_as_bytes() -> None:
     assert (box.nbytes, source.waiting_bytes) == (0, 0)
 
 
+def test_taking_in_another_way_closes_the_hand_first(box: MailboxState) -> None:
+    source = new_source()
+    put(box, source, b"1", b"2", b"3")
+    box.open_hand()
+    box.hand.popleft()
+    assert box.take() == b"2"
+    assert not box.hand
+    assert (box.count, source.waiting, source.taken) == (1, 1, 2)
+
+
 def test_recounting_puts_an_open_hand_back(box: MailboxState) -> None:
     source = new_source()
     put(box, source, b"1", b"2", b"3")

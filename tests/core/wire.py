@@ -13,6 +13,7 @@ from typing import Any
 
 from linkbox.core import frames, handshake
 from linkbox.core.asks import Ask, Request
+from linkbox.core.auth import Lookup
 from linkbox.core.backoff import Backoff
 from linkbox.core.client import ClientHub
 from linkbox.core.decoding import decode_all
@@ -153,8 +154,14 @@ class Wire:
         resumes: bool = True,
         mailbox: type[MailboxState] = MailboxState,
         listening: set[EventKind] = ALL_KINDS,
+        server_secrets: Lookup | None = None,
+        client_secrets: Lookup | None = None,
+        identifies: bool = False,
     ) -> None:
         self.now = 100.0
+        self.server_secrets = server_secrets
+        self.client_secrets = client_secrets
+        self.identifies = identifies
         self.pattern = pattern
         self.limits = limits or Limits()
         self.client_limits = client_limits or self.limits
@@ -195,6 +202,8 @@ class Wire:
             receipts=Delivery,
             entropy=entropy,
             wall=1000.0,
+            secrets=self.server_secrets if name == "server" else self.client_secrets,
+            identifies=self.identifies,
         )
 
     def _register(self, hub: Hub) -> None:

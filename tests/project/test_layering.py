@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "aio": SMALL | {"tls", "core", "store", "front", "aio"},
     "linkbox": SMALL | {"tls", "core", "threaded"},
     "testing": SMALL | {"linkbox", "tls", "core", "store", "testing"} | FRONTS,
-    "cli": SMALL | {"linkbox", "tls", "core", "store", "testing", "cli"} | FRONTS,
+    "cli": SMALL | {"linkbox", "tls", "core", "store", "front", "testing", "cli"} | FRONTS,
     "__main__": {"cli"},
 }
 

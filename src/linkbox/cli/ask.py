@@ -15,8 +15,10 @@ from linkbox.cli.options import (
     FramingOption,
     NoNewlineOption,
     QuietOption,
+    SecretOption,
     format_of,
     framing_of,
+    secret_of,
 )
 from linkbox.cli.status import exit_status, say
 from linkbox.cli.text import Output, lines_of, name_of, newline_of, open_input, parse, strip_newline
@@ -41,14 +43,21 @@ def ask(
         float, typer.Option(metavar="SECONDS", min=0.001, help="For the answer, the connection included.")
     ] = 30.0,
     no_newline: NoNewlineOption = False,
+    secret_file: SecretOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Ask an ar server, and write its answer to stdout."""
     with exit_status(quiet):
         wire = framing_of(framing)
+        secret = secret_of(secret_file, wire)
         output = Output(format, wire, no_newline)
         client = ClientAR[Any](
-            address, format_of(format), framing=wire, keep_alive=lines, connect_timeout=timeout
+            address,
+            format_of(format),
+            framing=wire,
+            keep_alive=lines,
+            connect_timeout=timeout,
+            secret=secret,
         )
         is_text = what != "-" and (text or not _is_file(what))
         with client:

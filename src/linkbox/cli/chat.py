@@ -17,9 +17,11 @@ from linkbox.cli.options import (
     FramingOption,
     InsecureOption,
     QuietOption,
+    SecretOption,
     check_fits,
     format_of,
     framing_of,
+    secret_of,
 )
 from linkbox.cli.status import WrongUse, exit_status, say
 from linkbox.cli.text import Output, lines_of, raw_stdin
@@ -37,6 +39,7 @@ def chat(
         float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
     ] = 10.0,
     insecure: InsecureOption = False,
+    secret_file: SecretOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Talk with a p2p server: lines of stdin go out, what comes in goes to stdout.
@@ -45,11 +48,14 @@ def chat(
     """
     with exit_status(quiet):
         wire = framing_of(framing)
+        secret = secret_of(secret_file, wire)
         check_fits(wire, format)
         output = Output(format, wire)
         if listen:
             where = check_address(address, insecure)
-            server = ServerP2P[Any, Any](where, format_of(format), framing=wire, insecure=insecure)
+            server = ServerP2P[Any, Any](
+                where, format_of(format), framing=wire, secret=secret, insecure=insecure
+            )
             with server:
                 say(f"listening at {server.address}", quiet)
                 server.wait_connected()
@@ -58,7 +64,9 @@ def chat(
                 view = server.link(peer)
                 Talker(view, format, wire, stay).run(output)
         else:
-            client = ClientP2P[Any, Any](address, format_of(format), framing=wire, connect_timeout=timeout)
+            client = ClientP2P[Any, Any](
+                address, format_of(format), framing=wire, secret=secret, connect_timeout=timeout
+            )
             with client:
                 say(f"connected to {client.peers()[0] if client.peers() else address}", quiet)
                 Talker(client, format, wire, stay).run(output)

@@ -28,9 +28,11 @@ from linkbox.cli.options import (
     InsecureOption,
     NoNewlineOption,
     QuietOption,
+    SecretOption,
     check_fits,
     format_of,
     framing_of,
+    secret_of,
 )
 from linkbox.cli.status import FINE, LINK_FAILED, WrongUse, exit_status, say
 from linkbox.cli.text import Output
@@ -77,6 +79,7 @@ def listen(
     ] = None,
     no_newline: NoNewlineOption = False,
     insecure: InsecureOption = False,
+    secret_file: SecretOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Be a server: what arrives goes to stdout. Ctrl-C ends it in order.
@@ -85,6 +88,7 @@ def listen(
     """
     with exit_status(quiet, interrupted=FINE):
         wire = framing_of(framing)
+        secret = secret_of(secret_file, wire)
         is_ar = pattern is PatternName.ar
         if not is_ar:
             check_fits(wire, format)
@@ -93,7 +97,12 @@ def listen(
         answers = answering_with(is_ar, echo, command, format, wire)
         peers = {} if max_peers is None else {"max_peers": max_peers}
         server = _SERVERS[pattern](
-            check_address(address, insecure), format_of(format), framing=wire, insecure=insecure, **peers
+            check_address(address, insecure),
+            format_of(format),
+            framing=wire,
+            secret=secret,
+            insecure=insecure,
+            **peers,
         )
         Listener(server, Output(format, wire, no_newline), answers, timeout, quiet).run(count, once)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from linkbox import Bytes, Delimited, FixedSize, Framing, Json, LengthPrefixed, Lines, Linked, MsgPack, Raw
 from linkbox.cli.status import WrongUse
+from linkbox.front.secrets import lookup_of
 
 FRAMINGS = "linked | raw | lines | delimited:TEXT | length-prefixed[:SIZE[:little]] | fixed-size:N"
 
@@ -52,6 +55,31 @@ NoNewlineOption = Annotated[
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Listen where other machines can reach it, unprotected.")
 ]
+
+SecretOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--secret-file",
+        metavar="FILE",
+        help="A file with the secret that both sides must know; else LINKBOX_SECRET, if that is set.",
+    ),
+]
+
+
+def secret_of(file: Path | None, framing: Framing) -> Path | str | None:
+    """The secret that the command line or the environment says. Never one on the command line itself: anybody
+    may see that."""
+    secret = file or os.environ.get("LINKBOX_SECRET") or None
+    if secret is not None and not framing.linked:
+        if file is None:
+            return None  # It is meant for other commands.
+        raise WrongUse("--secret-file needs --framing linked: a plain framing cannot prove a secret")
+    if secret is not None:
+        try:
+            lookup_of(secret)
+        except ValueError as error:
+            raise WrongUse(str(error)) from error
+    return secret
 
 
 def format_of(name: FormatName) -> Any:

@@ -20,9 +20,11 @@ from linkbox.cli.options import (
     FormatOption,
     FramingOption,
     QuietOption,
+    SecretOption,
     check_fits,
     format_of,
     framing_of,
+    secret_of,
 )
 from linkbox.cli.status import WrongUse, exit_status, say
 from linkbox.cli.text import PIECE, lines_of, name_of, open_input, parse, pieces_of
@@ -43,6 +45,7 @@ def send(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
     ] = 10.0,
+    secret_file: SecretOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Send each line as a message to a p2m server, and wait until it has them all.
@@ -51,6 +54,7 @@ def send(
     """
     with exit_status(quiet):
         wire = framing_of(framing)
+        secret = secret_of(secret_file, wire)
         check_fits(wire, format)
         cut = _cut(format, wire, chunks, whole)
         with open_input(file) as source:
@@ -62,6 +66,7 @@ def send(
                 address,
                 format_of(format),
                 framing=wire,
+                secret=secret,
                 connect_timeout=timeout,
                 blocking=sender.is_file,
                 linger=0.0 if sender.is_file else FOR_EVER,

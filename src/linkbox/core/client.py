@@ -13,6 +13,7 @@ from typing import Any
 
 from linkbox.core import frames, handshake
 from linkbox.core.asks import Ask
+from linkbox.core.auth import ClientSide
 from linkbox.core.backoff import Backoff
 from linkbox.core.hub import Hub
 from linkbox.core.link import Link
@@ -118,7 +119,7 @@ class ClientHub(Hub):
             # whether it was this one that had it: the age is told when its preface is there (`Hello.age`).
             link.hello_waits = link.sent_before > 0 and not session.established
             if not link.hello_waits:
-                link.control.append(handshake.encode(self._hello(session, 0.0)))
+                link.control.append(self._introduce(link, session, 0.0))
         else:
             link.session = session
             session.established = session.is_up = True
@@ -133,7 +134,14 @@ class ClientHub(Hub):
         if link.hello_waits and link.session is not None:
             link.hello_waits = False
             age = now - link.session.began_at
-            link.send_control(handshake.encode(self._hello(link.session, age)))
+            link.send_control(self._introduce(link, link.session, age))
+
+    def _introduce(self, link: LinkedLink, session: Session, age: float) -> bytes:
+        """HELLO; what it says is part of the proof, where one is wanted."""
+        hello = handshake.encode(self._hello(session, age))
+        if self.settings.secrets is not None:
+            link.auth = ClientSide(self.settings.secrets, hello[4:])
+        return hello
 
     def _hello(self, session: Session, age: float) -> handshake.Hello:
         ours = self.settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from linkbox.core import frames, handshake
+from linkbox.core import auth, frames, handshake
 from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
 from linkbox.core.session import BATCH_BODIES, EARLY_BYTES, Session
 from linkbox.core.units import Bundle, Delivery, Piece
@@ -37,9 +37,14 @@ class LinkedLink(Link):
         self.end_told = False
         """Has END_ACK been written?"""
         self.draining = 0
+        self.auth: Any = None
+        """Our half of the proof that both know the secret, where there is one (see auth.py)."""
+        self.hello: Any = None
+        """Server: what the client said of itself, until it has proven that it knows the secret."""
         if session is not None:
             self.session = session
-            self.early = session.epoch == 1  # later, the server may know the session from the first
+            # Later, the server may know the session from the first. And who must prove itself waits.
+            self.early = session.epoch == 1 and hub.settings.secrets is None
 
     # -- receiving ----------------------------------------------------------------------------------
 
@@ -75,7 +80,7 @@ class LinkedLink(Link):
                 self._on_message(payload)
             else:
                 self._HANDLERS[kind](self, payload, now)
-                if self.state is not State.OPEN:
+                if self.state is State.CLOSING or self.closed:
                     break
         return bool(found)
 
@@ -140,12 +145,55 @@ class LinkedLink(Link):
         message = handshake.decode(frames.HELLO, payload)
         if self.is_client or self.session is not None:
             raise ProtocolViolation("a HELLO that is out of place")
-        self.hub.on_hello(self, message, now)
+        settings = self.hub.settings
+        if settings.secrets is None:
+            self.hub.on_hello(self, message, now)
+            return
+        self.auth = auth.ServerSide(settings.secrets, payload, settings.entropy(auth.NONCE), settings.name)
+        self.hello = message
+        self.send_control(self.auth.challenge())
+        self.decoder.proceed()
+
+    def _on_challenge(self, payload: bytes, now: float) -> None:
+        if not self.is_client or self.state is not State.GREETING:
+            raise ProtocolViolation("a CHALLENGE that is out of place")
+        settings = self.hub.settings
+        proof = None if self.auth is None else self.auth.prove(payload, settings.entropy(auth.NONCE))
+        if proof is None:
+            self._distrust(auth.NO_SECRET, now)
+        else:
+            self.send_control(proof)
+
+    def _on_proof(self, payload: bytes, now: float) -> None:
+        if self.auth is None or self.state is not State.GREETING:
+            raise ProtocolViolation("a PROOF that is out of place")
+        if self.is_client:
+            if not self.auth.check(payload):
+                self._distrust(auth.NOT_PROVEN, now)
+            return
+        hello, self.hello = self.hello, None
+        if hello is None:
+            raise ProtocolViolation("a second PROOF")
+        proof = self.auth.check(payload, hello.name)
+        if proof is None:
+            self.hub.on_unproven(self, auth.WRONG, now)
+        else:
+            self.control.append(proof)
+            self.hub.on_hello(self, hello, now)
+
+    def _distrust(self, reason: str, now: float) -> None:
+        """Client: this server is not the one we want, or we are not its client. That is final."""
+        no = handshake.Refuse("authentication", reason)
+        self.hub.on_refuse(self, no, now)
+        self.abort(handshake.refusal(no, self.address))
 
     def _on_welcome(self, payload: bytes, now: float) -> None:
         message = handshake.decode(frames.WELCOME, payload)
         if not self.is_client or self.state is not State.GREETING:
             raise ProtocolViolation("a WELCOME that is out of place")
+        if self.auth is not None and not self.auth.is_proven:
+            self._distrust(auth.NOT_ASKED, now)
+            return
         self.hub.on_welcome(self, message, now)
 
     def _on_refuse(self, payload: bytes, now: float) -> None:
@@ -296,6 +344,8 @@ class LinkedLink(Link):
         frames.HELLO: _on_hello,
         frames.WELCOME: _on_welcome,
         frames.REFUSE: _on_refuse,
+        frames.CHALLENGE: _on_challenge,
+        frames.PROOF: _on_proof,
         frames.BATCH: _on_batch,
         frames.PART: _on_part,
         frames.ACK: _on_ack,

@@ -122,6 +122,10 @@ class ServerHub(Hub):
         is_unknown = hello.session not in self.sessions
         return ("limit", "the server is stopping") if self.stopping and is_unknown else None
 
+    def on_unproven(self, link: LinkedLink, reason: str, now: float) -> None:
+        """A client does not know the secret."""
+        self._refuse(link, "authentication", reason, now)
+
     def _refuse(self, link: LinkedLink, code: str, reason: str, now: float) -> None:
         self.counters.refused += 1
         self.note("warning", f"{link.address} was refused ({code}): {reason}")
@@ -140,11 +144,16 @@ class ServerHub(Hub):
         return False
 
     def _admit(self, link: LinkedLink, hello: handshake.Hello, now: float) -> None:
-        peer = Peer(hello.name, link.address, hello.session, now + self.settings.wall)
+        identity = self._identity(hello)
+        peer = Peer(hello.name, link.address, hello.session, now + self.settings.wall, identity)
         session = self.make_session(hello.session, peer)
         session.born = hello.epoch
         self._welcome(link, session, hello, False, now)
         self._announce(session, EventKind.CONNECTED)
+
+    def _identity(self, hello: handshake.Hello) -> str | None:
+        """Its name, where that was proven."""
+        return hello.name if self.settings.identifies else None
 
     def _welcome(
         self, link: LinkedLink, session: Session, hello: handshake.Hello, resumed: bool, now: float
@@ -173,6 +182,9 @@ class ServerHub(Hub):
         self.dirty.append(link)
 
     def _resume(self, link: LinkedLink, session: Session, hello: handshake.Hello, now: float) -> None:
+        if session.peer.identity != self._identity(hello):
+            self._refuse(link, "session", "this session is another client's", now)
+            return
         if hello.epoch <= session.epoch:
             self._refuse(link, "session", f"a newer connection of this session exists ({session.epoch})", now)
             return

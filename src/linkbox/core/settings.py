@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from linkbox.core.auth import Lookup
 from linkbox.core.framings import Framing
 from linkbox.core.patterns import Pattern
 from linkbox.core.session import Session
@@ -51,6 +52,10 @@ class Settings:
     """That many random bytes."""
     wall: float = 0.0
     """What to add to ``now`` to get seconds since the epoch."""
+    secrets: Lookup | None = None
+    """The secrets of peers, by their names; None: nobody has to know one."""
+    identifies: bool = False
+    """Is a secret one peer's alone? Then who knows it is who it says it is."""
     join: Callable[[list[Any]], Any] = lambda messages: messages[0]
     """How several messages of an ask become one value."""
     counters: Counters = field(default_factory=Counters)

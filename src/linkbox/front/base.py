@@ -10,6 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Literal, TypeVar
 
+from linkbox.core.auth import Lookup
 from linkbox.core.framings import Framing, PlainFraming, as_framing
 from linkbox.core.hub import Hub
 from linkbox.core.mailbox import BytesMailbox, MailboxState
@@ -22,6 +23,7 @@ from linkbox.errors import EndOfData, FormatError, MailboxFull, StateError, TooL
 from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
 from linkbox.formats import Bytes, as_format
 from linkbox.front.callbacks import Callbacks
+from linkbox.front.secrets import Secret, lookup_of
 from linkbox.limits import Limits
 
 log = logging.getLogger("linkbox")
@@ -40,7 +42,14 @@ class Base:
     """Held around every call into the core. Not for you."""
 
     def __init__(
-        self, address: Any, format: Any, framing: Any, limits: Limits | None, overflow: str, name: str | None
+        self,
+        address: Any,
+        format: Any,
+        framing: Any,
+        limits: Limits | None,
+        overflow: str,
+        name: str | None,
+        secret: Secret | None,
     ) -> None:
         self._format = as_format(format)
         self._framing: Framing = as_framing(framing)
@@ -49,6 +58,12 @@ class Base:
         self._plain = self._framing if isinstance(self._framing, PlainFraming) else None
         if self._plain is not None:
             self._plain.decoder(self._limits.message)  # raises when it cannot hold one message
+            if secret is not None:
+                raise ValueError("a plain framing cannot prove a secret: use framing=Linked()")
+        self._lookup: Lookup | None = None
+        self._identifies = False
+        if secret is not None:
+            self._lookup, self._identifies = lookup_of(secret)
         self._is_bytes = isinstance(self._format, Bytes)
         self._as_it_is = self._is_bytes and self._plain is None
         self._encode_value = self._format.encode
@@ -74,6 +89,8 @@ class Base:
             entropy=os.urandom,
             wall=time.time() - monotonic(),
             counters=self._counters,
+            secrets=self._lookup,
+            identifies=self._identifies,
         )
 
     def _decode(self) -> Callable[[bytes], Any] | None:

@@ -16,6 +16,7 @@ from linkbox.core.session import Session
 from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost, StateError
 from linkbox.front.base import Base
 from linkbox.front.listening import check_scheme
+from linkbox.front.secrets import Secret
 from linkbox.limits import Limits
 
 CHUNK = 512
@@ -35,6 +36,7 @@ class Calling(Base):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        secret: Secret | None,
         connect_timeout: float,
         reconnect: Backoff | None,
     ) -> None:
@@ -42,7 +44,7 @@ class Calling(Base):
             raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
         parsed = Address.parse(address)
         check_scheme(parsed)
-        super().__init__(parsed, format, framing, limits, overflow, name)
+        super().__init__(parsed, format, framing, limits, overflow, name, secret)
         self._connect_timeout = connect_timeout
         self._reconnect = reconnect
 

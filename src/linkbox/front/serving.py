@@ -17,6 +17,7 @@ from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer
 from linkbox.front.base import Base
 from linkbox.front.listening import bind, check_server_address, descriptor_bound, release, socket_file
+from linkbox.front.secrets import Secret
 from linkbox.limits import Limits
 
 log = logging.getLogger("linkbox")
@@ -35,6 +36,7 @@ class Serving(Base):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        secret: Secret | None,
         insecure: bool,
         max_peers: int,
     ) -> None:
@@ -42,7 +44,7 @@ class Serving(Base):
             raise ValueError(f"max_peers={max_peers!r}: a whole number from 1 is needed")
         self._bound = check_server_address(address, insecure)
         self._given = address if isinstance(address, socket.socket) else None
-        super().__init__(self._bound, format, framing, limits, overflow, name)
+        super().__init__(self._bound, format, framing, limits, overflow, name, secret)
         self._file: tuple[int, int] | None = None
         self._max_peers = max_peers
 

@@ -17,6 +17,7 @@ from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost, StateError
 from linkbox.formats import Bytes, FormatLike, K_co, T
 from linkbox.front.base import Overflow
 from linkbox.front.calling import CHUNK, Asking, Calling, Conversing, Pushing
+from linkbox.front.secrets import Secret
 from linkbox.limits import Limits
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
@@ -41,12 +42,13 @@ class Client(Calling, Endpoint):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        secret: Secret | None,
         connect_timeout: float,
         reconnect: Backoff | None,
     ) -> None:
         if type(self) is Client:
             raise TypeError("Client is abstract: use ClientP2P, ClientP2M or ClientAR")
-        super().__init__(address, format, framing, limits, overflow, name, connect_timeout, reconnect)
+        super().__init__(address, format, framing, limits, overflow, name, secret, connect_timeout, reconnect)
 
     def start(self: C) -> C:
         """Get ready; a connection is made by the first send or ask. Returns self."""
@@ -93,6 +95,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         limits: Limits | None = None,
         overflow: Overflow = "block",
         name: str | None = None,
+        secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
     ) -> None:
@@ -103,6 +106,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
             limits=limits,
             overflow=overflow,
             name=name,
+            secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
         )
@@ -177,6 +181,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
     ) -> None:
@@ -188,6 +193,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
             limits=limits,
             overflow="block",
             name=name,
+            secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
         )
@@ -321,6 +327,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
     ) -> None:
@@ -333,6 +340,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
             limits=limits,
             overflow="block",
             name=name,
+            secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
         )

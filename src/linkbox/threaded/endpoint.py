@@ -19,7 +19,6 @@ from linkbox.errors import DeadlineExceeded, EndOfData, StateError
 from linkbox.events import Stage
 from linkbox.formats import Bytes, Json, MsgPack, Typed
 from linkbox.front.base import Base
-from linkbox.limits import Limits
 from linkbox.threaded.callbacks import Dispatcher
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.transport import Transport
@@ -38,10 +37,8 @@ class Endpoint(Base):
 
     _receipts = Receipt
 
-    def __init__(
-        self, address: Any, format: Any, framing: Any, limits: Limits | None, overflow: str, name: str | None
-    ) -> None:
-        super().__init__(address, format, framing, limits, overflow, name)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.lock: threading.RLock = threading.RLock()
         self._transport: Transport | None = None
         self._dispatcher: Dispatcher | None = None

@@ -15,6 +15,7 @@ from linkbox.core.session import NEVER, Session
 from linkbox.events import Peer
 from linkbox.formats import Bytes, FormatLike, K_co, T
 from linkbox.front.base import Overflow
+from linkbox.front.secrets import Secret
 from linkbox.front.serving import Answering, Serving, SwitchedOff
 from linkbox.limits import Limits
 from linkbox.threaded.endpoint import Endpoint
@@ -39,12 +40,13 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        secret: Secret | None,
         insecure: bool,
         max_peers: int,
     ) -> None:
         if type(self) is Server:
             raise TypeError("Server is abstract: use ServerP2P, ServerP2M or ServerAR")
-        super().__init__(address, format, framing, limits, overflow, name, insecure, max_peers)
+        super().__init__(address, format, framing, limits, overflow, name, secret, insecure, max_peers)
 
     def start(self: S) -> S:
         """Bind and listen; connections are accepted in the background from then on. Returns self.
@@ -128,6 +130,7 @@ class ServerP2P(Server[T, K_co]):
         limits: Limits | None = None,
         overflow: Overflow = "block",
         name: str | None = None,
+        secret: Secret | None = None,
         insecure: bool = False,
         max_peers: int = 1,
     ) -> None:
@@ -138,6 +141,7 @@ class ServerP2P(Server[T, K_co]):
             limits=limits,
             overflow=overflow,
             name=name,
+            secret=secret,
             insecure=insecure,
             max_peers=max_peers,
         )
@@ -207,6 +211,7 @@ class ServerP2M(ServerP2P[T, K_co]):
         limits: Limits | None = None,
         overflow: Overflow = "block",
         name: str | None = None,
+        secret: Secret | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
     ) -> None:
@@ -217,6 +222,7 @@ class ServerP2M(ServerP2P[T, K_co]):
             limits=limits,
             overflow=overflow,
             name=name,
+            secret=secret,
             insecure=insecure,
             max_peers=max_peers,
         )
@@ -243,6 +249,7 @@ class ServerAR(Answering, Server[Request[T], str], Generic[T]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        secret: Secret | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
     ) -> None:
@@ -253,6 +260,7 @@ class ServerAR(Answering, Server[Request[T], str], Generic[T]):
             limits=limits,
             overflow="block",
             name=name,
+            secret=secret,
             insecure=insecure,
             max_peers=max_peers,
         )

@@ -1,0 +1,50 @@
+"""What ``secret=`` may be, and what it means. A secret is in no attribute, no repr and no log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from linkbox.core.auth import Lookup
+
+Secret = bytes | str | Path | Callable[[str], Any] | Sequence[Any]
+"""Bytes, a text, a file that holds it, ``callable(peer name)``, or a list: any of them is accepted."""
+
+
+def lookup_of(secret: Secret) -> tuple[Lookup, bool]:
+    """The secrets by the peer's name, and whether each name has its own.
+
+    Raises ValueError for an empty one, TypeError for what is none, OSError for a file that cannot be read.
+    """
+    if callable(secret):
+        ask = secret
+
+        def lookup(name: str) -> list[bytes]:
+            found = ask(name)
+            return [] if found is None else _all_of(found)
+
+        return lookup, True
+    known = _all_of(secret)
+    return lambda name: known, False
+
+
+def _all_of(secret: Any) -> list[bytes]:
+    if isinstance(secret, list | tuple):
+        if not secret:
+            raise ValueError("secret=[]: a list of secrets must hold one at least")
+        return [each for one in secret for each in _all_of(one)]
+    if isinstance(secret, Path):
+        return [_checked(secret.read_bytes().strip(), f"the file {secret}")]
+    if isinstance(secret, str):
+        secret = secret.encode()
+    if not isinstance(secret, bytes | bytearray):
+        kind = type(secret).__name__
+        raise TypeError(f"secret= takes bytes, str, Path, a callable or a list of these, not {kind}")
+    return [_checked(bytes(secret), "secret=")]
+
+
+def _checked(secret: bytes, where: str) -> bytes:
+    if not secret:
+        raise ValueError(f"{where} is empty: that would let everybody in")
+    return secret
