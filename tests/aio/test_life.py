@@ -19,7 +19,7 @@ ANY = "tcp://127.0.0.1:0"
 
 
 def test_the_bases_are_abstract_and_inherited_as_promised() -> None:
-    settings: dict[str, Any] = dict.fromkeys(("framing", "limits", "overflow", "name"))
+    settings: dict[str, Any] = dict.fromkeys(("framing", "limits", "overflow", "name", "secret"))
     with pytest.raises(TypeError, match="abstract"):
         Server(ANY, Json, insecure=False, max_peers=1, **settings)
     with pytest.raises(TypeError, match="abstract"):
