@@ -231,8 +231,10 @@ class AnyDrops(RuleBasedStateMachine):
             for session in hub.sessions.values():
                 self.check_marks(session)
         for side in ("client", "server"):
-            mailbox = self.hub(side).mailbox
+            hub, mailbox = self.hub(side), self.hub(side).mailbox
             waiting = [item for batch in mailbox.order for item in batch.items]
+            stored = len(self.half_for(side).taken) + len(waiting) + mailbox.dropped
+            assert self.wire.kinds(hub).count(EventKind.DATA) <= stored
             self.half_for(side).check_order(waiting, mailbox.overflow == "drop_oldest")
 
     def check_marks(self, session: Session) -> None:

@@ -1,0 +1,209 @@
+"""The state machine of test_any_drops.py can fail: each of these mistakes in the core, it must find.
+
+A mutant that survives says that the machine, or its invariants, have become too weak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from linkbox.core.client import ClientHub
+from linkbox.core.hub import Hub
+from linkbox.core.linked import LinkedLink
+from linkbox.core.mailbox import MailboxState, Source
+from linkbox.core.server import ServerHub
+from linkbox.core.session import Session
+from linkbox.core.units import Delivery
+from linkbox.events import EventKind, Stage
+from tests.core.test_any_drops import AnyDrops, small_pieces
+
+__all__ = ["small_pieces"]
+
+SEARCH = settings(
+    max_examples=200,
+    stateful_step_count=40,
+    database=None,
+    derandomize=True,  # the same search each time
+    deadline=None,
+    phases=(Phase.generate,),  # found is enough: nobody reads the smallest example
+    suppress_health_check=list(HealthCheck),
+)
+MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {}
+
+
+def mutant(function: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest.MonkeyPatch], None]:
+    MUTANTS[function.__name__] = function
+    return function
+
+
+@mutant
+def acknowledges_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
+    arrive = LinkedLink._arrive
+
+    def early(self: LinkedLink, session: Session, payloads: list[Any]) -> None:
+        arrive(self, session, payloads)
+        session.source.processed = session.arrived
+
+    patch.setattr(LinkedLink, "_arrive", early)
+
+
+@mutant
+def rings_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
+    arrive, store = LinkedLink._arrive, Hub._store
+
+    def early(self: LinkedLink, session: Session, payloads: list[Any]) -> None:
+        arrive(self, session, payloads)
+        self.hub.emit(EventKind.DATA, session.peer, count=len(payloads))
+
+    def silent(self: Hub, *args: Any) -> None:
+        listening, self.listening = self.listening, set()
+        store(self, *args)
+        self.listening = listening
+
+    patch.setattr(LinkedLink, "_arrive", early)
+    patch.setattr(Hub, "_store", silent)
+
+
+@mutant
+def sends_again_what_the_peer_has(patch: pytest.MonkeyPatch) -> None:
+    """Only once: a session that never agrees would dial for ever."""
+    rewind = Session.rewind
+
+    def doubtful(self: Session, arrived: int) -> None:
+        once = self.epoch == 2 and self.hub.is_client
+        rewind(self, max(self.acked, arrived - 1) if once else arrived)
+
+    patch.setattr(Session, "rewind", doubtful)
+
+
+@mutant
+def forgets_what_was_under_way_when_it_dropped(patch: pytest.MonkeyPatch) -> None:
+    rewind = Session.rewind
+
+    def forgetful(self: Session, arrived: int) -> None:
+        rewind(self, arrived)
+        if self.queue and self.sent > 0:
+            self.queue.popleft()
+
+    patch.setattr(Session, "rewind", forgetful)
+
+
+@mutant
+def does_not_give_credit_back_on_resume(patch: pytest.MonkeyPatch) -> None:
+    rewind = Session.rewind
+
+    def greedy(self: Session, arrived: int) -> None:
+        before = self.sent_bytes
+        rewind(self, arrived)
+        self.sent_bytes = before
+
+    patch.setattr(Session, "rewind", greedy)
+
+
+@mutant
+def sends_again_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None:
+    rewind = Session.rewind
+
+    def muddled(self: Session, arrived: int) -> None:
+        rewind(self, arrived)
+        self.queue.rotate(1)
+
+    patch.setattr(Session, "rewind", muddled)
+
+
+@mutant
+def says_received_when_it_was_sent(patch: pytest.MonkeyPatch) -> None:
+    stage = Delivery.stage
+
+    def boast(self: Delivery) -> Stage:
+        real: Stage = stage.fget(self)  # type: ignore[attr-defined]
+        return Stage.RECEIVED if real is Stage.SENT else real
+
+    patch.setattr(Delivery, "stage", property(boast))
+
+
+@mutant
+def says_taken_when_it_was_received(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Source, "taken", property(lambda self: self.processed))
+
+
+@mutant
+def lets_an_old_connection_go_on(patch: pytest.MonkeyPatch) -> None:
+    """A resume with an older epoch is taken for the newest."""
+    resume = ServerHub._resume
+
+    def trusting(self: ServerHub, link: Any, session: Session, hello: Any, now: float) -> None:
+        session.epoch = 0
+        session.born = hello.born
+        session.arrived = max(0, session.arrived - 1)
+        resume(self, link, session, hello, now)
+
+    patch.setattr(ServerHub, "_resume", trusting)
+
+
+@mutant
+def takes_any_server_for_the_one_it_knew(patch: pytest.MonkeyPatch) -> None:
+    """The client goes on with what it has sent, whatever the server says has arrived."""
+    welcome = ClientHub.on_welcome
+
+    def deaf(self: ClientHub, link: Any, said: Any, now: float) -> None:
+        session = link.session
+        if said.resumed and session is not None:
+            session.rewind(session.sent)
+        rewind, session.rewind = session.rewind, lambda arrived: None
+        try:
+            welcome(self, link, said, now)
+        finally:
+            session.rewind = rewind
+
+    patch.setattr(ClientHub, "on_welcome", deaf)
+
+
+@mutant
+def loses_a_message_when_a_bundle_is_parted(patch: pytest.MonkeyPatch) -> None:
+    unbundled = Session._unbundled
+
+    def careless(self: Session, units: Any, index: int) -> Any:
+        parted = unbundled(self, units, index)
+        if len(parted) > 1:
+            del parted[index]
+        return parted
+
+    patch.setattr(Session, "_unbundled", careless)
+
+
+@mutant
+def grants_no_more_when_the_mailbox_was_emptied(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Session, "_on_taken", lambda self: None)
+    patch.setattr(Session, "credit", lambda self: (self.granted_bytes or 150, self.granted_messages or 2))
+
+
+@mutant
+def stores_twice(patch: pytest.MonkeyPatch) -> None:
+    put = MailboxState.put
+
+    def twice(self: MailboxState, source: Source, items: Any, last: int, nbytes: int, at: float) -> Any:
+        if last % 7 == 0:
+            items = [*items, items[-1]]
+        return put(self, source, items, last, nbytes, at)
+
+    patch.setattr(MailboxState, "put", twice)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_machine_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    MUTANTS[name](monkeypatch)
+    with pytest.raises((AssertionError, BaseExceptionGroup)):
+        run_state_machine_as_test(AnyDrops, settings=SEARCH)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_the_machine_finds_nothing_where_nothing_is_wrong() -> None:
+    run_state_machine_as_test(AnyDrops, settings=SEARCH)
