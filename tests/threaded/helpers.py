@@ -178,6 +178,7 @@ class Relay:
                     self._cut(pair)
                     return
         except OSError:
+            gate.wait()  # A reset is held back like everything else.
             self._cut(pair)
 
     def _cut(self, pair: tuple[socket.socket, socket.socket]) -> None:
