@@ -213,6 +213,14 @@ def test_a_secret_from_a_file_and_from_the_environment(
     assert "known to both" not in heard.err
 
 
+def test_an_empty_secret_in_the_environment_opens_nothing(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINKBOX_SECRET", "")
+    for command in (("listen", "p2m"), ("send",), ("ask",), ("chat",)):
+        done = run(*command, "tcp://127.0.0.1:1", stdin=b"")
+        assert done.status == 2
+        assert "LINKBOX_SECRET is empty" in done.err
+
+
 def test_a_secret_file_that_cannot_serve(run, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     for options in (

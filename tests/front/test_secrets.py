@@ -65,3 +65,32 @@ def test_a_secret_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
         shown = [repr(each) + str(vars(each)) for each in (server, client)]
         shown += [str(caught.value), repr(caught.value), caplog.text]
     assert "hunter2" not in " ".join(shown)
+
+
+def test_an_error_shows_no_secret_either() -> None:
+    with pytest.raises(ValueError, match="Unicode") as caught:
+        ServerP2P("tcp://127.0.0.1:0", secret="hunter2\udcff")
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "hunter2" not in repr(error)
+        error = error.__context__
+
+
+@pytest.mark.parametrize("unknown", [{}.__getitem__, lambda name: "", lambda name: 5])
+def test_a_callable_that_fails_knows_nobody_and_harms_nobody(
+    unknown: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who connects chooses the name: were it to raise, a stranger could end other links with it."""
+
+    def of(name: str) -> Any:
+        return "its own" if name == "pump" else unknown(name)
+
+    server = ServerP2P("tcp://127.0.0.1:0", secret=of)
+    with server, ClientP2P(server.start().address, name="pump", secret="its own") as pump:
+        with pytest.raises(AuthenticationFailed):
+            ClientP2P(server.address, name="stranger", secret="its own").start()
+        pump.send(b"still here")
+        assert server.data_get(timeout=5) == b"still here"
+        assert [each.name for each in server.peers()] == ["pump"]
+    assert "'stranger'" in caplog.text
+    assert "unexpected" not in caplog.text

@@ -69,11 +69,14 @@ SecretOption = Annotated[
 def secret_of(file: Path | None, framing: Framing) -> Path | str | None:
     """The secret that the command line or the environment says. Never one on the command line itself: anybody
     may see that."""
-    secret = file or os.environ.get("LINKBOX_SECRET") or None
+    secret = file if file is not None else os.environ.get("LINKBOX_SECRET")
     if secret is not None and not framing.linked:
         if file is None:
             return None  # It is meant for other commands.
         raise WrongUse("--secret-file needs --framing linked: a plain framing cannot prove a secret")
+    if secret == "":
+        # As from $(cat FILE) that failed: to go on without one would let everybody in.
+        raise WrongUse("LINKBOX_SECRET is empty: unset it, or put the secret in it")
     if secret is not None:
         try:
             lookup_of(secret)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from linkbox.core.auth import Lookup
+
+log = logging.getLogger("linkbox")
 
 Secret = bytes | str | Path | Callable[[str], Any] | Sequence[Any]
 """Bytes, a text, a file that holds it, ``callable(peer name)``, or a list: any of them is accepted."""
@@ -21,8 +24,14 @@ def lookup_of(secret: Secret) -> tuple[Lookup, bool]:
         ask = secret
 
         def lookup(name: str) -> list[bytes]:
-            found = ask(name)
-            return [] if found is None else _all_of(found)
+            try:
+                found = ask(name)
+                return [] if found is None else _all_of(found)
+            except Exception as error:
+                # Whoever connects chooses the name: an error must cost no more than a name that is not
+                # known. Its text may hold a secret, so only its type is told.
+                log.error("linkbox: secret= raised %s for the name %r", type(error).__name__, name)
+                return []
 
         return lookup, True
     known = _all_of(secret)
@@ -37,6 +46,9 @@ def _all_of(secret: Any) -> list[bytes]:
     if isinstance(secret, Path):
         return [_checked(secret.read_bytes().strip(), f"the file {secret}")]
     if isinstance(secret, str):
+        if any("\ud800" <= character <= "\udfff" for character in secret):
+            # Not left to encode(): its error holds the whole text.
+            raise ValueError("secret= is a text that is not valid Unicode: give it as bytes")
         secret = secret.encode()
     if not isinstance(secret, bytes | bytearray):
         kind = type(secret).__name__
