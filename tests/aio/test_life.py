@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import socket
 import warnings
 from typing import Any
 
 import pytest
 
-from linkbox import AddressError, ConnectFailed, Json, Limits, StateError
+from linkbox import AddressError, Backoff, ConnectFailed, Json, Limits, StateError
 from linkbox.aio import Client, ClientAR, ClientP2M, ClientP2P, Server, ServerAR, ServerP2M, ServerP2P
 from tests.conformance.fronts import until
-from tests.threaded.helpers import descriptors, dial
+from tests.threaded.helpers import Relay, descriptors, dial
 
 ANY = "tcp://127.0.0.1:0"
 
@@ -42,6 +43,26 @@ def test_an_endpoint_may_live_in_one_loop_after_another() -> None:
     for number in range(3):
         asyncio.run(once(number))
     assert len(addresses) == 1, "the port stays the same"
+
+
+def test_a_dead_connection_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """A write fails before asyncio says that the connection is lost: what follows must not go into it."""
+
+    async def main() -> None:
+        async with ServerP2P(ANY, Json) as server:
+            with Relay(server.address) as relay:
+                client = ClientP2P(relay.address, Json, reconnect=Backoff(initial=0.01, maximum=0.05))
+                async with client:
+                    await client.send("before")
+                    assert await server.data_get(5) == "before"
+                    relay.cut()  # in the loop, which hears nothing of it
+                    for number in range(100):
+                        await client.send(number)  # there is room: it does not let the loop run
+                    assert [await server.data_get(5) for _ in range(100)] == list(range(100))
+
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_a_client_that_starts_before_its_server() -> None:

@@ -65,7 +65,8 @@ class Carrier(asyncio.Protocol):
         if transport is None or self._is_closing:
             self.is_waiting = True
             return
-        while not (self._is_full or link.shut or link.closed):
+        # A write that failed closes the transport; we hear of it only when the loop runs next.
+        while not (self._is_full or link.shut or link.closed or transport.is_closing()):
             buffers = link.data_to_send(monotonic())
             if buffers:
                 _write(transport, buffers)
