@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,3 +24,12 @@ def client_front(request: pytest.FixtureRequest) -> str:
 def world(request: pytest.FixtureRequest, server_front: str, client_front: str) -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="lb") as folder:  # a socket's path has to be short
         yield World(server_front, client_front, address_for(request.param, Path(folder)))
+
+
+@pytest.fixture(autouse=True)
+def asyncio_has_nothing_to_say(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No task or exception of ours is forgotten, no write goes nowhere: asyncio logs what it finds."""
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        yield
+    records = caplog.get_records("call") + caplog.get_records("teardown")
+    assert [record.getMessage() for record in records if record.name == "asyncio"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,10 @@ class World:
     def is_tcp(self) -> bool:
         return self.address.startswith("tcp:")
 
+    @property
+    def is_all_aio(self) -> bool:
+        return set(self._fronts.values()) == {"aio"}
+
     def _make(self, front: str, kind: str, *args: Any, **kwargs: Any) -> Any:
         if front == "aio":
             return getattr(aio, kind)(*args, **kwargs)
@@ -104,17 +109,23 @@ class World:
         return handle
 
 
-def play(scenario: Any, *args: Any, loop_factory: Any = None) -> None:
-    """Run a scenario to its end, with threads enough for everyone who waits."""
+def play(scenario: Any, world: World, loop_factory: Any = None) -> None:
+    """Run a scenario to its end, with threads enough for everyone who waits.
+
+    Where both sides are aio the loop is in debug mode; elsewhere that would mostly slow these tests down.
+    """
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
+        loop.slow_callback_duration = PATIENCE  # a busy machine is no mistake of ours
         loop.set_default_executor(ThreadPoolExecutor(32))
-        await scenario(*args)
+        await scenario(world)
         await loop.shutdown_default_executor()
 
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(debug=world.is_all_aio, loop_factory=loop_factory) as runner:
         runner.run(main())
+    if world.is_all_aio:
+        gc.collect()  # what was forgotten is found, and logged, now
 
 
 class Ear:
