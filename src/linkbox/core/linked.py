@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from linkbox.core import auth, frames, handshake
 from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
-from linkbox.core.session import BATCH_BODIES, EARLY_BYTES, Session
+from linkbox.core.sending import BATCH_BODIES, EARLY_BYTES
+from linkbox.core.session import Session
 from linkbox.core.units import Bundle, Delivery, Piece
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
