@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linkbox.core.link import Link
 from linkbox.core.mailbox import Box, MailboxState
@@ -11,6 +11,9 @@ from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Note, Notice, Settings
 from linkbox.core.timers import Timed, Timers
 from linkbox.events import EventKind, Peer
+
+if TYPE_CHECKING:
+    from linkbox.core.journal import Journal
 
 ACK_DELAY = 0.005
 """Seconds an acknowledgement may wait for a write to ride on."""
@@ -51,6 +54,10 @@ class Board:
         self.ack_due = NEVER
         self.ack_delay = SLOW_ACK_DELAY if self.pattern.slow_ack else ACK_DELAY
         self.now = 0.0
+        self.journal: Journal | None = None
+        """What is to be on disk, where there is a store."""
+        self.knows_since = 0.0
+        """Server: since then no session was forgotten whose peer may not know that it is over."""
         self.incarnation = settings.entropy(16).hex()
 
     def flush_soon(self, session: Session) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from linkbox.core import frames
 from linkbox.core.board import Board
 from linkbox.core.decoding import is_error
+from linkbox.core.journal import Inflow
 from linkbox.core.link import Arrival
 from linkbox.core.mailbox import Source
 from linkbox.core.sending import add_range
@@ -25,20 +26,30 @@ class Delivering(Board):
         session = arrival.session
         if session.error is not None and not session.is_plain:
             return  # never acknowledged: its sender knows
-        if arrival.payloads and arrival.last <= session.source.processed and not self.pattern.asks:
+        record = session.record
+        known = session.source.processed if record is None else record.received - record.in_base
+        if arrival.payloads and arrival.last <= known and not self.pattern.asks:
             return  # delivered already, when something struck
         if self.pattern.asks:
             self._deliver_ask(arrival, values, now)
             return
         at = now + self.settings.wall
-        if not arrival.payloads:
+        if self.journal is not None:
+            self.journal.add(Inflow(record, arrival, values, at))
+        else:
+            self.deliver_all(arrival, values, at)
+
+    def deliver_all(self, arrival: Arrival, values: Sequence[Any], at: float) -> None:
+        """Store them in the mailbox: with a store, once they are on disk."""
+        session, payloads = arrival.session, arrival.payloads
+        if not payloads:
             session.source.processed = arrival.last
         elif self.mailbox.overflow == "block" and not arrival.has_errors:
-            self._store(session, values, arrival.last, sum(map(len, arrival.payloads)), at)
+            self._store(session, values, arrival.last, sum(map(len, payloads)), at)
         else:
             first = arrival.last - len(values) + 1
             for number, value in enumerate(values, first):
-                self._deliver_one(session, value, number, arrival.payloads[number - first], at)
+                self._deliver_one(session, value, number, payloads[number - first], at)
         if not session.is_plain:
             session.owe_ack(1)
         elif self.mailbox.is_full(session.source):

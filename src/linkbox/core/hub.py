@@ -25,6 +25,7 @@ from linkbox.core.asks import SWEEP, Ask, AskTable, Incoming, Request, Sweeper
 from linkbox.core.decoding import is_error
 from linkbox.core.delivering import Delivering
 from linkbox.core.framings import PlainFraming
+from linkbox.core.journal import Spool
 from linkbox.core.link import Arrival, Link, State
 from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import MailboxState
@@ -117,8 +118,7 @@ class Hub(Delivering):
 
     def send(self, session: Session, payload: bytes) -> Delivery:
         """Queue a message. `StateError` after the end; the window is the caller's to check."""
-        if session.ending or session.error is not None:
-            raise StateError(f"the conversation with {session.peer} has ended; nothing more can be sent")
+        self._check_open(session)
         if len(payload) > session.peer_message:
             raise TooLarge(
                 f"{session.peer} takes messages of at most {session.peer_message} bytes, not {len(payload)}; "
@@ -129,6 +129,18 @@ class Hub(Delivering):
         if link is not None:
             self.dirty.append(link)
         return delivery
+
+    def spool(self, session: Session, payloads: list[bytes], with_receipts: bool) -> Spool:
+        """The same for an endpoint with a store: accepted once the entry is settled. Also `StoreError`."""
+        self._check_open(session)
+        assert self.journal is not None
+        receipts = self.settings.receipts
+        deliveries = [receipts(session, payload) for payload in payloads] if with_receipts else None
+        return self.journal.spool(session.record, payloads, deliveries)
+
+    def _check_open(self, session: Session) -> None:
+        if session.ending or session.error is not None:
+            raise StateError(f"the conversation with {session.peer} has ended; nothing more can be sent")
 
     def end(self, session: Session) -> None:
         """Nothing more will be sent to this peer."""
@@ -167,6 +179,8 @@ class Hub(Delivering):
 
     def on_acked(self, session: Session, done: list[Any]) -> None:
         """The peer has acknowledged these, and may have granted more credit."""
+        if session.record is not None:
+            session.record.on_acked()
         if session.queue:
             self.flush_soon(session)
         if session.box.waiters:
@@ -251,6 +265,8 @@ class Hub(Delivering):
             return
         session.link = None
         session.ack_owed = 0
+        if session.record is not None:
+            session.record.offline()
         if self.is_finished(session) and link.eof and not session.is_plain:
             self.on_acked(session, session.forget(session.sent))
             self.close_session(session, None, is_known=True)
@@ -272,21 +288,37 @@ class Hub(Delivering):
             return
         self.sessions.pop(session.id, None)
         self.timers.forget_one()
+        is_kept = self._keeps(session)
         session.error = error or EndOfData(f"the conversation with {session.peer} is over")
         if session.source.ended is None:
             session.source.ended = session.error
         self.counters.add(session)
         self.asks.drop_session(session)
-        for delivery in (each for group in session.abandon() for each in group):
-            self.fail_delivery(
-                session, delivery, error or PeerLost(f"{session.peer} closed before it was acknowledged")
-            )
+        if is_kept:
+            self.undelivered += session.held
+            session.record.suspend()
+        else:
+            self._fail_all(session, error or PeerLost(f"{session.peer} closed before it was acknowledged"))
         self.asks.fail_all(session, error or PeerLost(f"{session.peer} closed without an answer"))
         link, session.link = session.link, None
         if link is not None:
             link.abort(error)
         self.changed += (session.box, self.mailbox.end_box, self.box)
         self.announce_down(session, error)
+
+    def _keeps(self, session: Session) -> bool:
+        """Does the store keep the session for the next life of this end?"""
+        is_left = self.is_client or self.stopping
+        return session.record is not None and is_left and not self.is_finished(session)
+
+    def _fail_all(self, session: Session, error: Exception) -> None:
+        """What was not acknowledged has failed."""
+        deliveries = [each for group in session.abandon() for each in group]
+        if session.record is not None:
+            deliveries += session.record.absent.values()
+            session.record.finish()
+        for delivery in deliveries:
+            self.fail_delivery(session, delivery, error)
 
     def announce_down(self, session: Session, error: Exception | None) -> None:
         """Tell that a peer's link is gone, once."""
@@ -368,6 +400,7 @@ class Hub(Delivering):
 
     def abort(self) -> None:
         """Close everything now; what is not acknowledged fails."""
+        self.stopping = True
         for session in list(self.sessions.values()):
             self.close_session(session, PeerLost(f"stopped before {session.peer} had everything"))
         for link in list(self.links):
@@ -390,6 +423,13 @@ class Hub(Delivering):
 
     def make_session(self, id: str, peer: Peer) -> Session:
         """A new conversation."""
+        session = self.new_session(id, peer)
+        if self.journal is not None:
+            self.journal.open(session)
+        return session
+
+    def new_session(self, id: str, peer: Peer) -> Session:
+        """The same, for what the store knows already."""
         session = Session(id, peer, self.mailbox, self.limits, self.settings.receipts)
         session.hub = self
         session.is_plain = not self.settings.framing.linked

@@ -47,6 +47,10 @@ class Sending:
     link: Any
     hub: Any
     peer_end: int | None
+    record: Any
+    """What the store knows of it, or None (see record.py)."""
+    is_gated = False
+    """Must the store know something before more may be written?"""
 
     def _begin_sending(self) -> None:
         self.queue: deque[Any] = deque()
@@ -54,7 +58,9 @@ class Sending:
         self.bundled = 0
         """By how many the messages in bundles outnumber the bundles."""
         self.acked = self.sent = self.taken = 0
-        self.sent_bytes = 0
+        self.sent_bytes = self.acked_bytes = 0
+        self.most_sent = 0
+        """The most `sent` was before it went back."""
         self.held_bytes = 0
         self.peer_bytes = EARLY_BYTES
         self.peer_messages = EARLY_UNITS
@@ -74,8 +80,9 @@ class Sending:
 
     @property
     def held(self) -> int:
-        """Units queued or unacknowledged."""
-        return len(self.queue) + len(self.unacked) + self.bundled
+        """Units queued or unacknowledged; also those that are on disk only."""
+        held = len(self.queue) + len(self.unacked) + self.bundled
+        return held if self.record is None else held + int(self.record.waiting)
 
     def has_room(self) -> bool:
         """Is the send window open?"""
@@ -110,7 +117,7 @@ class Sending:
         return count
 
     def adopt(self, delivery: Delivery) -> None:
-        """Queue a message that another session could not send."""
+        """Queue a message that another session could not send, or that was on disk."""
         self.queue.append(delivery)
         self.held_bytes += len(delivery.payload)
 
@@ -122,7 +129,12 @@ class Sending:
 
     def may_send(self) -> bool:
         """Is there something queued that credit allows to be written?"""
-        return bool(self.queue) and self.sent < self.peer_messages and self.sent_bytes < self.peer_bytes
+        return (
+            bool(self.queue)
+            and self.sent < self.peer_messages
+            and self.sent_bytes < self.peer_bytes
+            and not self.is_gated
+        )
 
     def next_size(self) -> int:
         """Bytes of the message that is queued first. There must be one."""
@@ -142,7 +154,12 @@ class Sending:
             self.queue = self._unbundled(self.queue, 0)
             head = self.queue[0]
         queue = self.queue
-        if head.__class__ is not Piece and len(head.payload) > self.peer_message and head.kind in _MESSAGES:
+        if (
+            head.__class__ is not Piece
+            and len(head.payload) > self.peer_message
+            and head.kind in _MESSAGES
+            and self.record is None  # numbers on disk are given for good: let the peer reject it
+        ):
             queue.popleft()
             self.held_bytes -= len(head.payload)
             head.error = TooLarge(
@@ -319,6 +336,7 @@ class Sending:
             unit.payload = None
             done.append(unit)
         self.held_bytes -= freed
+        self.acked_bytes += freed
         return done
 
     def on_reject(self, number: int, error: LinkboxError) -> Delivery | None:
@@ -352,6 +370,7 @@ class Sending:
             raise ProtocolViolation(
                 f"{self.peer} resumes at unit {arrived}; {self.acked} to {self.sent} are possible"
             )
+        self.most_sent = max(self.most_sent, self.sent)
         while self.sent > arrived:
             unit = self.unacked[-1]
             if unit.__class__ is Bundle and self.sent - len(unit.payloads) < arrived:
@@ -385,7 +404,9 @@ class Sending:
 
     def wants_end(self) -> bool:
         """Has the time come to write END?"""
-        return self.ending and not self.end_sent and not self.queue and self.link is not None
+        if not self.ending or self.end_sent or self.queue or self.link is None:
+            return False
+        return self.record is None or not (self.record.waiting or self.is_gated)
 
 
 def add_range(ranges: list[tuple[int, int]], first: int, last: int) -> None:

@@ -72,6 +72,8 @@ class Session(Sending):
         """Set when it is over for good; `EndOfData` for an orderly end."""
         self.first_failure: Exception | None = None
         """Why the first of its messages that failed did."""
+        self.record: Any = None
+        """What the store knows of it, or None (see record.py)."""
         self._begin_sending()
         self._begin_receiving()
 
@@ -154,11 +156,17 @@ class Session(Sending):
         parts.append(body if total <= self.limits.message else len(body))
         self.assembly, self.assembly_total = [], 0
         if total > self.limits.message:
-            return TooLarge(f"a message of {total} bytes; this end takes at most {self.limits.message}")
+            return self.too_large(total)
         whole = b"".join(parts)
         if len(whole) != total:
             raise ProtocolViolation(f"{self.peer} announced a message of {total} bytes and sent {len(whole)}")
         return whole
+
+    def too_large(self, size: int) -> TooLarge:
+        """Why a message is refused, that has arrived all the same."""
+        error = TooLarge(f"a message of {size} bytes; this end takes at most {self.limits.message}")
+        error.size = size
+        return error
 
     def credit(self) -> tuple[int, int]:
         """The limits (bytes, units) to grant now; remembered as granted."""
@@ -170,7 +178,7 @@ class Session(Sending):
             window, waiting, waiting_bytes = max(limits.mailbox_bytes, EARLY_BYTES), 0, 0
         elif mailbox.nbytes < max(limits.mailbox_total, mailbox.wanted) or not source.waiting:
             window = max(limits.mailbox_bytes, mailbox.wanted)
-            waiting, waiting_bytes = source.waiting, source.waiting_bytes
+            waiting, waiting_bytes = self._unread()
         else:  # All mailboxes together are full: no more for now.
             return self.granted_bytes, self.granted_messages
         if self.hub.pending_events >= limits.mailbox_messages:
@@ -183,11 +191,12 @@ class Session(Sending):
     def marks(self) -> tuple[int, int, int, int]:
         """What an ACK says. The caller must write it: it counts as told."""
         source = self.source
-        taken = source.taken
+        is_stored = self.record is not None
+        taken = source.known_taken if is_stored else source.taken
         self.ack_owed = 0
         self.hub.on_ack_told(self)
         self.reported_taken = taken
-        if source.eager and taken >= self.eager_until:
+        if source.eager and taken >= self.eager_until and not is_stored:
             source.eager = False
         return (source.processed, taken, *self.credit())
 
@@ -207,18 +216,34 @@ class Session(Sending):
         if self.is_plain:
             self.hub.read_again()
             return
-        if urgency < 2 and (self.source.eager or self._regains_much()):
+        if urgency < 2 and (self._is_eager() or self._regains_much()):
             urgency = 2
         if urgency > self.ack_owed:
             self.ack_owed = urgency
             self.hub.on_ack_owed(self)
 
+    def _is_eager(self) -> bool:
+        """Does the peer wait to hear of each message taken?"""
+        return self.source.eager if self.record is None else self.eager_until > self.reported_taken
+
+    def _unread(self) -> tuple[int, int]:
+        """How much (units, bytes) waits in the mailbox, or is on its way there through the disk."""
+        source, record = self.source, self.record
+        if record is None:
+            return source.waiting, source.waiting_bytes
+        return source.waiting + record.pending, source.waiting_bytes + record.pending_bytes
+
     def _regains_much(self) -> bool:
         """Would the peer get back a quarter of its window with an ACK now?"""
-        limits, source = self.limits, self.source
-        units = self.granted_messages - self.arrived + source.waiting
-        nbytes = self.granted_bytes - self.arrived_bytes + source.waiting_bytes
+        limits = self.limits
+        waiting, waiting_bytes = self._unread()
+        units = self.granted_messages - self.arrived + waiting
+        nbytes = self.granted_bytes - self.arrived_bytes + waiting_bytes
         return units <= 0.75 * limits.mailbox_messages or nbytes <= 0.75 * limits.mailbox_bytes
 
     def _on_taken(self) -> None:
-        self.owe_ack(1)
+        record = self.source.record
+        if record is None:
+            self.owe_ack(1)
+        else:
+            record.on_taken(self.source)  # The peer hears of it when the disk knows.

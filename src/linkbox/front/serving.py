@@ -15,7 +15,7 @@ from linkbox.core.session import Session
 from linkbox.core.settings import Settings
 from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer
-from linkbox.front.base import Base
+from linkbox.front.base import Base, StorePath
 from linkbox.front.listening import bind, check_server_address, descriptor_bound, release, socket_file
 from linkbox.front.secrets import Secret
 from linkbox.limits import Limits
@@ -28,6 +28,8 @@ H = TypeVar("H", bound=Callable[[Request[Any]], Any])
 class Serving(Base):
     """Base of the servers of both front ends."""
 
+    _side = "server"
+
     def __init__(
         self,
         address: str | tuple[str, int] | socket.socket,
@@ -39,12 +41,13 @@ class Serving(Base):
         secret: Secret | None,
         insecure: bool,
         max_peers: int,
+        store: StorePath = None,
     ) -> None:
         if not isinstance(max_peers, int) or max_peers < 1:
             raise ValueError(f"max_peers={max_peers!r}: a whole number from 1 is needed")
         self._bound = check_server_address(address, insecure)
         self._given = address if isinstance(address, socket.socket) else None
-        super().__init__(self._bound, format, framing, limits, overflow, name, secret)
+        super().__init__(self._bound, format, framing, limits, overflow, name, secret, store)
         self._file: tuple[int, int] | None = None
         self._max_peers = max_peers
 
@@ -91,15 +94,17 @@ class Serving(Base):
     def _send_to_all(self, hub: ServerHub, payload: bytes) -> dict[Peer, Any]:
         """A receipt for each peer; where the send window is full, one that has failed."""
         receipts: dict[Peer, Any] = {}
-        for session in list(hub.sessions.values()):
-            if session.ending or session.error is not None:
-                continue
+        for session in self._listeners(hub):
             if session.has_room():
                 receipts[session.peer] = hub.send(session, payload)
             else:
                 full = MailboxFull(f"{session.peer} does not keep up")
                 receipts[session.peer] = self._receipts(session, error=full)
         return receipts
+
+    def _listeners(self, hub: ServerHub) -> list[Session]:
+        """Who can be sent to."""
+        return [each for each in hub.sessions.values() if not each.ending and each.error is None]
 
     def _source_of(self, peer: Peer) -> Source:
         """A peer's part of the mailbox; also when it has gone, as long as something of it waits."""

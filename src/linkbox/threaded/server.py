@@ -14,7 +14,7 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session
 from linkbox.events import Peer
 from linkbox.formats import Bytes, FormatLike, K_co, T
-from linkbox.front.base import Overflow
+from linkbox.front.base import Overflow, StorePath
 from linkbox.front.secrets import Secret
 from linkbox.front.serving import Answering, Serving, SwitchedOff
 from linkbox.limits import Limits
@@ -43,10 +43,11 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
         secret: Secret | None,
         insecure: bool,
         max_peers: int,
+        store: StorePath = None,
     ) -> None:
         if type(self) is Server:
             raise TypeError("Server is abstract: use ServerP2P, ServerP2M or ServerAR")
-        super().__init__(address, format, framing, limits, overflow, name, secret, insecure, max_peers)
+        super().__init__(address, format, framing, limits, overflow, name, secret, insecure, max_peers, store)
 
     def start(self: S) -> S:
         """Bind and listen; connections are accepted in the background from then on. Returns self.
@@ -129,6 +130,7 @@ class ServerP2P(Server[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
         secret: Secret | None = None,
         insecure: bool = False,
@@ -140,6 +142,7 @@ class ServerP2P(Server[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
             secret=secret,
             insecure=insecure,
@@ -157,6 +160,8 @@ class ServerP2P(Server[T, K_co]):
         with self.lock:
             hub = self._server_hub()
             session = self._target(hub, to)
+            if hub.journal is not None:
+                return self._spool(session, [payload])[0]  # type: ignore[no-any-return]
             if not session.has_room():
                 self._wait_for_room(session, timeout)
             receipt: Any = hub.send(session, payload)
@@ -173,7 +178,10 @@ class ServerP2P(Server[T, K_co]):
         """
         payload = self._payload(data)
         with self.lock:
-            receipts = self._send_to_all(self._server_hub(), payload)
+            hub = self._server_hub()
+            if hub.journal is not None:
+                return {each.peer: self._spool(each, [payload])[0] for each in self._listeners(hub)}
+            receipts = self._send_to_all(hub, payload)
             self.transport.update()
         return receipts
 
@@ -210,6 +218,7 @@ class ServerP2M(ServerP2P[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
         secret: Secret | None = None,
         insecure: bool = False,
@@ -221,6 +230,7 @@ class ServerP2M(ServerP2P[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
             secret=secret,
             insecure=insecure,
