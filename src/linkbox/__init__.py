@@ -35,7 +35,7 @@ from linkbox.errors import (
     StoreError,
     TooLarge,
 )
-from linkbox.events import Event, EventKind, Message, Peer, PeerStatistics, Stage, Statistics
+from linkbox.events import Event, EventKind, Message, Peer, PeerInfo, PeerStatistics, Stage, Statistics
 from linkbox.formats import Bytes, Format, Json, MsgPack, Typed
 from linkbox.limits import Limits
 from linkbox.threaded.client import Client, ClientAR, ClientP2M, ClientP2P
@@ -81,6 +81,7 @@ __all__ = [
     "Message",
     "MsgPack",
     "Peer",
+    "PeerInfo",
     "PeerLost",
     "PeerStatistics",
     "ProtocolViolation",

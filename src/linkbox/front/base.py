@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from linkbox.core.auth import Lookup
 from linkbox.core.framings import Framing, PlainFraming, as_framing
@@ -26,6 +26,11 @@ from linkbox.front.callbacks import Callbacks
 from linkbox.front.secrets import Secret, lookup_of
 from linkbox.limits import Limits
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from linkbox.front.secured import Secured
+
 log = logging.getLogger("linkbox")
 
 F = TypeVar("F", bound=Callback)
@@ -37,6 +42,7 @@ class Base:
 
     _pattern: Pattern
     _receipts: type[Delivery]
+    _is_server = False
     _is_fork = False
     lock: Any
     """Held around every call into the core. Not for you."""
@@ -49,6 +55,7 @@ class Base:
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
     ) -> None:
         self._format = as_format(format)
@@ -64,6 +71,12 @@ class Base:
         self._identifies = False
         if secret is not None:
             self._lookup, self._identifies = lookup_of(secret)
+        self._tls: Callable[[], Secured] | None = None
+        """Makes the TLS of a connection."""
+        if address.scheme == "tls":
+            from linkbox.front.secured import securing
+
+            self._tls = securing(address, ssl, self._is_server, secret is not None)
         self._is_bytes = isinstance(self._format, Bytes)
         self._as_it_is = self._is_bytes and self._plain is None
         self._encode_value = self._format.encode
@@ -91,6 +104,7 @@ class Base:
             counters=self._counters,
             secrets=self._lookup,
             identifies=self._identifies,
+            secure=self._tls is not None,
         )
 
     def _decode(self) -> Callable[[bytes], Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import islice
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.core.asks import Ask
 from linkbox.core.backoff import Backoff
@@ -23,6 +23,9 @@ from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.server import wait_for_room
+
+if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
+    from ssl import SSLContext
 
 C = TypeVar("C", bound="Client")
 
@@ -42,13 +45,16 @@ class Client(Calling, Endpoint):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
         connect_timeout: float,
         reconnect: Backoff | None,
     ) -> None:
         if type(self) is Client:
             raise TypeError("Client is abstract: use ClientP2P, ClientP2M or ClientAR")
-        super().__init__(address, format, framing, limits, overflow, name, secret, connect_timeout, reconnect)
+        super().__init__(
+            address, format, framing, limits, overflow, name, ssl, secret, connect_timeout, reconnect
+        )
 
     def start(self: C) -> C:
         """Get ready; a connection is made by the first send or ask. Returns self."""
@@ -95,6 +101,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         limits: Limits | None = None,
         overflow: Overflow = "block",
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -106,6 +113,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
             limits=limits,
             overflow=overflow,
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
@@ -181,6 +189,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -193,6 +202,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
             limits=limits,
             overflow="block",
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
@@ -327,6 +337,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -340,6 +351,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
             limits=limits,
             overflow="block",
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,

@@ -66,6 +66,7 @@ class Endpoint(Base):
         hub.owner = self
         hub.listening = self._callbacks.kinds()
         transport = Transport(hub, self.lock, self._decode(), self._name)
+        transport.tls = self._tls
         transport.decode_later = not isinstance(self._format, _INLINE)
         self._mailbox.over = None
         self._is_stopping = False
