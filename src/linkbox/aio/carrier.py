@@ -80,7 +80,10 @@ class Carrier(asyncio.Protocol):
                 break
         if link.half_close and not (link.shut or link.closed or self._is_full):
             self._take_leave(transport)
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:
+                pass  # The peer is gone already; we are told when the loop runs next.
             link.finish_writing()
         if link.closed:
             self.close()

@@ -59,7 +59,6 @@ class Secured:
             hub.receive(link, data, now, into)  # Nothing but counted: it is being turned away.
             return
         if self._is_server and not self._has_begun and not data.startswith(HANDSHAKE):
-            self._outgoing.write(NO_TLS)
             self._fail(link, ProtocolViolation(_stranger(data)), now)
             return
         self._has_begun = True
@@ -163,6 +162,8 @@ class Secured:
 
     def _fail(self, link: Link, error: LinkError, now: float) -> None:
         self._has_failed = True
+        if self._is_server and not self._outgoing.pending:  # OpenSSL does not always say something
+            self._outgoing.write(NO_TLS)
         link.insecure(error, now)
 
     def _explain(self, error: ssl.SSLError, address: str) -> LinkError:
@@ -182,7 +183,7 @@ class Secured:
                 return AuthenticationFailed("it has no certificate, and every client needs one here")
             hint = ": it does not trust this server's certificate" if about else ""
             return ProtocolViolation(f"the TLS handshake failed{hint} ({error})")
-        if about:
+        if about or reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":  # in TLS 1.2, nothing more is said
             return AuthenticationFailed(
                 f"{address} does not accept the certificate of this client, or wants one; give it "
                 f"ssl=linkbox.tls.client_context(ca=…, cert=…, key=…) ({error})"
