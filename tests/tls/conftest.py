@@ -1,15 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.conformance.conftest import asyncio_has_nothing_to_say as asyncio_has_nothing_to_say
+from tests.conformance.conftest import asyncio_has_nothing_to_say
 from tests.conformance.fronts import FRONTS, World
-from tests.threaded.conftest import _nothing_left_behind as _nothing_left_behind
-from tests.threaded.conftest import may_log_errors as may_log_errors
-from tests.threaded.conftest import pytest_runtest_makereport as pytest_runtest_makereport
+from tests.threaded.conftest import _nothing_left_behind, may_log_errors, pytest_runtest_makereport
 from tests.tls.certificates import Authority
+
+__all__ = [  # theirs hold here too
+    "_nothing_left_behind",
+    "asyncio_has_nothing_to_say",
+    "may_log_errors",
+    "pytest_runtest_makereport",
+]
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +27,9 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(params=[f"{server}-{client}" for server in FRONTS for client in FRONTS])
-def world(request: pytest.FixtureRequest, authority: Authority) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, authority: Authority) -> World:
     server, _, client = request.param.partition("-")
-    yield World(server, client, "tls://127.0.0.1:0", authority)
+    return World(server, client, "tls://127.0.0.1:0", authority)
 
 
 @pytest.fixture(params=FRONTS)

@@ -24,8 +24,10 @@ from linkbox import (
     Json,
     Limits,
     Lines,
+    MsgPack,
     PeerLost,
     ProtocolViolation,
+    Raw,
     ServerP2M,
     ServerP2P,
     Stage,
@@ -35,7 +37,7 @@ from tests.threaded.helpers import Relay, Threads, dial, read_all, wait_until
 from tests.tls.certificates import Authority
 
 NOW = Backoff(initial=0.01, maximum=0.05)
-LARGE = bytes(range(256)) * (16 * 1024 * 4)  # 16 MiB
+LARGE = (bytes(range(256)) * (16 * 1024 * 4))[100:]  # 16 MiB, with what MsgPack needs for itself
 
 
 def bare_client(authority: Authority, address: str, version: Any = None) -> ssl.SSLSocket:
@@ -168,9 +170,11 @@ def test_ask_and_answer_over_raw(world: World) -> None:
 
     async def main(world: World) -> None:
         answer = world.handler(lambda request: request.data.upper())
-        async with world.server("AR", framing=linkbox.Raw(), handler=answer) as server:
-            async with world.client("AR", server.address, framing=linkbox.Raw()) as client:
-                assert await client.ask(b"shout" * 1000, 5) == b"SHOUT" * 1000
+        async with (
+            world.server("AR", framing=Raw(), handler=answer) as server,
+            world.client("AR", server.address, framing=Raw()) as client,
+        ):
+            assert await client.ask(b"shout" * 1000, 5) == b"SHOUT" * 1000
 
     play(main, world)
 
@@ -192,16 +196,17 @@ def test_strangers_are_named_in_the_log_and_disturb_nobody(
     front: World, said: bytes, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main(world: World) -> None:
-        async with world.server("P2P", Json, max_peers=2) as server:
-            async with world.client("P2P", server.address, Json) as good:
-                sock = await on_thread(dial, server.address)
+        async with (
+            world.server("P2P", Json, max_peers=2) as server,
+            world.client("P2P", server.address, Json) as good,
+        ):
+            with await on_thread(dial, server.address) as sock:
                 await on_thread(sock.sendall, said)
                 heard = await on_thread(read_all, sock)
-                assert heard.startswith(b"\x15\x03"), "an alert"
-                sock.close()
-                await until(lambda: words in caplog.text)
-                await good.send("still here")
-                assert await server.data_get(5) == "still here"
+            assert heard.startswith(b"\x15\x03"), "an alert"
+            await until(lambda: words in caplog.text)
+            await good.send("still here")
+            assert await server.data_get(5) == "still here"
 
     with caplog.at_level(logging.WARNING, "linkbox"):
         play(main, front)
@@ -236,14 +241,12 @@ def test_a_tls_client_of_a_plain_server(world: World, framing: Any, caplog: pyte
             limits = {} if framing is None else {"limits": Limits(handshake=0.3)}
             if limits:
                 client = world.client("P2P", server.address, reconnect=None, **limits, **settings)
-            with pytest.raises((ConnectFailed, PeerLost), match="use tcp://|no handshake within 0.3 s"):
+            with pytest.raises((ConnectFailed, PeerLost), match=r"use tcp://|no handshake within 0\.3 s"):
                 await client.start()
             if framing is None:
                 await until(lambda: "this looks like a TLS hello" in caplog.text)
             await good.send(b"still here")
-            await until(
-                lambda: b"still here" in [m for m in server.data_get_all()] or not server.data_count()
-            )
+            await until(lambda: b"still here" in server.data_get_all())
             assert await good.stop() is True
 
     with caplog.at_level(logging.WARNING, "linkbox"):
@@ -306,15 +309,16 @@ def test_stop_in_the_middle_of_a_handshake(front: World, framing: Any) -> None:
 
 def test_large_messages_both_ways(world: World) -> None:
     async def main(world: World) -> None:
-        async with world.server("P2P", linkbox.MsgPack) as server:
-            async with world.client("P2P", server.address, linkbox.MsgPack) as client:
-                large = LARGE[: 16 * 1024 * 1024 - 100]
-                there = await client.send(large)
-                back = await server.send(large)
-                assert await server.data_get(20) == large
-                assert await client.data_get(20) == large
-                for receipt in (there, back):
-                    assert await receipt.wait(Stage.TAKEN, 20) is Stage.TAKEN
+        async with (
+            world.server("P2P", MsgPack) as server,
+            world.client("P2P", server.address, MsgPack) as client,
+        ):
+            there = await client.send(LARGE)
+            back = await server.send(LARGE)
+            assert await server.data_get(20) == LARGE
+            assert await client.data_get(20) == LARGE
+            for receipt in (there, back):
+                assert await receipt.wait(Stage.TAKEN, 20) is Stage.TAKEN
 
     play(main, world)
 
@@ -365,7 +369,7 @@ def test_cuts_at_many_places_lose_nothing(world: World) -> None:
 
     async def main(world: World) -> None:
         async with world.server("P2P", Json) as server:
-            cuts = [(n, None) for n in (1, 5, 300, 600, 700, 900, 1500, 3000)]
+            cuts: list[Any] = [(n, None) for n in (1, 5, 300, 600, 700, 900, 1500, 3000)]
             cuts += [(None, n) for n in (1, 90, 900, 1100, 1300, 2000)]
             relay = await on_thread(Relay, server.address, cuts)
             try:
@@ -392,23 +396,22 @@ def test_openssl_s_client(front: World, authority: Authority) -> None:
     async def main(world: World) -> None:
         async with world.server("P2P", framing=Lines()) as server:
             port = server.address.rpartition(":")[2]
-            command = ["openssl", "s_client", "-quiet", "-verify_return_error", "-no_ign_eof"]
-            command += ["-CAfile", str(authority.ca), "-connect", f"127.0.0.1:{port}"]
-            with subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            ) as process:
-                assert process.stdin is not None and process.stdout is not None
-                process.stdin.write(b"hello from afar\n")
-                process.stdin.flush()
-                assert await server.data_get(10) == b"hello from afar"
-                await server.send(b"hello from here")
-                assert await on_thread(process.stdout.readline) == b"hello from here\n"
-                ear = Ear()
-                server.add_callback(ear, EventKind.END)
-                process.stdin.close()
-                await ear.wait(EventKind.END)
-                assert await on_thread(process.wait, 10) == 0
-                process.stdin = None
+            arguments = ["s_client", "-quiet", "-verify_return_error", "-no_ign_eof"]
+            arguments += ["-CAfile", str(authority.ca), "-connect", f"127.0.0.1:{port}"]
+            pipe = subprocess.PIPE
+            process = await asyncio.create_subprocess_exec(
+                "openssl", *arguments, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
+            )
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(b"hello from afar\n")
+            assert await server.data_get(10) == b"hello from afar"
+            await server.send(b"hello from here")
+            assert await process.stdout.readline() == b"hello from here\n"
+            ear = Ear()
+            server.add_callback(ear, EventKind.END)
+            process.stdin.close()
+            await ear.wait(EventKind.END)
+            assert await asyncio.wait_for(process.wait(), 10) == 0
 
     play(main, front)
 
