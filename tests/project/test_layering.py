@@ -45,7 +45,7 @@ STANDARD = {
 }
 
 EVERYWHERE = {"msgspec"}
-ONLY_IN = {"typer": "cli", "rich": "cli", "psutil": "cli"}
+ONLY_IN = {"typer": "cli", "rich": "cli", "psutil": "cli", "cryptography": "cli"}
 FOR_TYPES_ONLY = {"typing_extensions"}
 
 LONGEST_FUNCTION = 60

@@ -21,9 +21,11 @@ def test_by_name_and_address() -> None:
     with ServerP2M("tcp://127.0.0.1:0", Json, accept=accept) as server:
         with ClientP2M(server.address, Json, name="pump") as client:
             client.send(1)
-        with ClientP2M(server.address, Json, name="valve") as client:
-            with pytest.raises(Refused, match="does not let you in") as caught:
-                client.send(2)
+        with (
+            ClientP2M(server.address, Json, name="valve") as client,
+            pytest.raises(Refused, match="does not let you in") as caught,
+        ):
+            client.send(2)
         assert caught.value.code == "denied"
         assert server.data_get_all() == [1]
     assert [info.name for info in asked] == ["pump", "valve"]
@@ -102,13 +104,13 @@ def test_over_a_plain_framing_what_is_said_early_is_kept() -> None:
         gate.wait(30)
         return info.name == info.address
 
-    with ServerP2P("tcp://127.0.0.1:0", framing=Lines(), accept=accept) as server:
-        with dial(server.address) as sock:
-            sock.sendall(b"one\ntwo\n" * 1000)
-            assert not server.peers()
-            gate.set()
-            for expected in [b"one", b"two"] * 1000:
-                assert server.data_get(10) == expected
+    server = ServerP2P("tcp://127.0.0.1:0", framing=Lines(), accept=accept)
+    with server, dial(server.address) as sock:
+        sock.sendall(b"one\ntwo\n" * 1000)
+        assert not server.peers()
+        gate.set()
+        for expected in [b"one", b"two"] * 1000:
+            assert server.data_get(10) == expected
 
 
 def test_a_no_over_a_plain_framing_hangs_up() -> None:

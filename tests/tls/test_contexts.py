@@ -39,12 +39,12 @@ def test_ssl_belongs_to_tls(kind: Any, authority: Authority) -> None:
 
 
 def test_a_socket_that_was_handed_in(authority: Authority) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with ServerP2P(listener, ssl=authority.server()) as server:
-            assert server.address == f"tls://127.0.0.1:{listener.getsockname()[1]}"
-            with ClientP2P(server.address, ssl=authority.client()) as client:
-                client.send(b"x")
-                assert server.data_get(10) == b"x"
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = ServerP2P(listener, ssl=authority.server())
+    assert server.address == f"tls://127.0.0.1:{listener.getsockname()[1]}"
+    with listener, server, ClientP2P(server.address, ssl=authority.client()) as client:
+        client.send(b"x")
+        assert server.data_get(10) == b"x"
 
 
 @pytest.mark.parametrize("kind", SERVERS)
@@ -95,9 +95,9 @@ def test_a_client_that_checks_nothing() -> None:
 
 
 def test_a_client_without_ssl_trusts_whom_this_machine_trusts(authority: Authority) -> None:
-    with ServerP2P("tls://127.0.0.1:0", ssl=authority.server()) as server:
-        with pytest.raises(linkbox.AuthenticationFailed, match="not trusted"):
-            ClientP2P(server.address).start()
+    server = ServerP2P("tls://127.0.0.1:0", ssl=authority.server())
+    with server, pytest.raises(linkbox.AuthenticationFailed, match="not trusted"):
+        ClientP2P(server.address).start()
 
 
 def test_a_secret_needs_to_know_the_certificate(authority: Authority) -> None:
@@ -107,10 +107,10 @@ def test_a_secret_needs_to_know_the_certificate(authority: Authority) -> None:
     with pytest.raises(ValueError, match=r"remember\(context, 'cert\.pem'\)"):
         ServerP2P("tls://127.0.0.1:0", ssl=context, secret="s")
     tls.remember(context, made.cert)
-    with ServerP2P("tls://127.0.0.1:0", ssl=context, secret="s") as server:
-        with ClientP2P(server.address, ssl=authority.client(), secret="s") as client:
-            client.send(b"x")
-            assert server.data_get(10) == b"x"
+    server = ServerP2P("tls://127.0.0.1:0", ssl=context, secret="s").start()
+    with server, ClientP2P(server.address, ssl=authority.client(), secret="s") as client:
+        client.send(b"x")
+        assert server.data_get(10) == b"x"
 
 
 def test_what_is_remembered() -> None:
