@@ -51,6 +51,10 @@ class Limits:
     """How long a dropped session is kept for its peer to come back."""
     sessions: int = 10_000
     """Dropped sessions kept."""
+    stored_session: float = 7 * 86400.0
+    """How long a server with a store keeps a dropped session for its peer to come back."""
+    store_bytes: int = 1024 * _MIB
+    """Messages in a store that are not delivered yet. Beyond it ``send()`` raises `StoreError`."""
     close: float = 5.0
     """For the last bytes of an ordered close."""
 

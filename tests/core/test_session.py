@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from linkbox.core import frames
-from linkbox.core import session as module
+from linkbox.core import sending as module
 from linkbox.core.mailbox import ENDLESS, MailboxState
-from linkbox.core.session import BATCH_BODIES, EARLY_UNITS, Session, add_range
+from linkbox.core.sending import BATCH_BODIES, EARLY_UNITS, add_range
+from linkbox.core.session import Session
 from linkbox.core.units import Bundle, Delivery, Piece, count_of, size_of
 from linkbox.errors import DecodeError, MailboxFull, ProtocolViolation, TooLarge
 from linkbox.events import Stage

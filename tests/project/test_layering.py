@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "tls": SMALL,
     "core": SMALL | {"core"},
     "store": SMALL | {"core", "store"},
-    "front": SMALL | {"tls", "core", "front"},
+    "front": SMALL | {"tls", "core", "store", "front"},
     "threaded": SMALL | {"tls", "core", "store", "front", "threaded"},
     "aio": SMALL | {"tls", "core", "store", "front", "aio"},
     "linkbox": SMALL | {"tls", "core", "threaded"},

@@ -16,9 +16,11 @@ from linkbox.core.asks import Ask
 from linkbox.core.auth import ClientSide
 from linkbox.core.backoff import Backoff
 from linkbox.core.hub import Hub
+from linkbox.core.journal import in_doubt
 from linkbox.core.link import Link, State
 from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import MailboxState, Source
+from linkbox.core.record import Row
 from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Settings
 from linkbox.core.units import Delivery
@@ -36,7 +38,7 @@ from linkbox.events import EventKind, Peer
 
 _LAST_TRY = 0.05
 """Seconds before the end of ``connect_timeout`` in which the last try is made."""
-_TRY_AGAIN = ("busy", "limit")
+TRY_AGAIN = ("busy", "limit")
 """Refusals that may be different a moment later."""
 
 
@@ -86,13 +88,29 @@ class ClientHub(Hub):
         self.now = now
         id = self.settings.entropy(16).hex()
         session = self.make_session(id, Peer(self.address, self.address, id, now + self.settings.wall))
-        session.connect_by = now + self.connect_timeout
+        self._set_out(session, now)
+        return session
+
+    def _set_out(self, session: Session, now: float) -> None:
+        """Dial it; what a store keeps is dialled for ever."""
+        session.connect_by = now + self.connect_timeout if session.record is None else NEVER
         session.resumes = self.resumes
         session.began_at = now
         self.dials.append(session)
         session.due_at = session.connect_by
         self.schedule(session, session.due_at)
-        return session
+
+    def restore(self, session: Session, row: Row, now: float) -> None:
+        """A session that an earlier life of this client has left in the store."""
+        session.established = bool(row.incarnation)
+        if not session.record.waiting and not session.established:
+            self.close_session(session, None)
+            session.record.finish()
+            return
+        session.ending = row.ending or (not session.record.waiting and not self.pattern.server_sends)
+        if not session.ending:
+            self.session = session
+        self._set_out(session, now)
 
     def current(self, now: float) -> Session:
         """The conversation under way, or a new one."""
@@ -259,6 +277,8 @@ class ClientHub(Hub):
             expected = False
         elif expected and not welcome.resumed:
             session = self._start_over(link, session, welcome)
+        elif session.record is not None:
+            session.record.resume(welcome.received)
         elif welcome.resumed:
             session.rewind(welcome.received)
         session.incarnation, session.born = welcome.incarnation, welcome.born
@@ -282,8 +302,12 @@ class ClientHub(Hub):
         """The server has forgotten us: what was never sent moves over, the rest is in doubt."""
         old.link = None
         doubt, unsent = old.abandon()
-        text = f"{old.peer} has forgotten the session (it was restarted); {len(doubt)} messages are in doubt"
-        error = SessionLost(text, tuple(doubt))
+        if old.record is not None:
+            new = self.new_session(old.id, old.peer)
+            self._hand_over(old, new, doubt, unsent)
+            new.link, link.session = link, new
+            return new
+        error = in_doubt(old, doubt)
         for delivery in doubt:
             self.fail_delivery(old, delivery, error)
         carries_on = self.session is old
@@ -297,6 +321,17 @@ class ClientHub(Hub):
         new.link, link.session = link, new
         return new
 
+    def _hand_over(self, old: Session, new: Session, doubt: list[Delivery], unsent: list[Delivery]) -> None:
+        """The same where there is a store: it finds out what is in doubt, and carries on with the rest."""
+        assert self.journal is not None
+        new.epoch, new.ending, new.resumes = old.epoch, old.ending, old.resumes
+        self.journal.restart(old, new, doubt, unsent)
+        old.successor = new
+        if self.session is old:
+            self.session = new
+        self.close_session(old, None)
+        self.sessions[new.id] = new
+
     def _move(self, old: Session, unsent: list[Delivery], new: Session) -> None:
         old.successor = new
         for delivery in unsent:
@@ -308,16 +343,19 @@ class ClientHub(Hub):
 
     def on_refuse(self, link: LinkedLink, refuse: handshake.Refuse, now: float) -> None:
         """The server does not take us."""
-        self._refused(link, handshake.refusal(refuse, link.address), refuse.code in _TRY_AGAIN, now)
+        self._refused(link, handshake.refusal(refuse, link.address), refuse.code in TRY_AGAIN, now)
 
     def _refused(self, link: Link, error: LinkError, may_pass: bool, now: float) -> None:
         session = link.session
         assert session is not None
         self.counters.refused += 1
         session.link = None
-        if isinstance(link, LinkedLink) and not session.established:
+        if isinstance(link, LinkedLink) and not session.established and session.record is None:
             session.rewind(link.sent_before)  # Nothing that stood behind this HELLO was looked at.
-        if may_pass:
+        if session.record is not None:
+            self.emit(EventKind.ERROR, session.peer, error)
+            self.changed.append(self.box)
+        if may_pass or session.record is not None:
             self._dial_again(session, error, now)
         else:
             self.close_session(session, error)
@@ -328,7 +366,14 @@ class ClientHub(Hub):
             session.on_ack(accepted, session.taken, 0, 0)  # raises
         self.on_acked(session, session.forget(accepted))
         session.rewind(accepted)
+        session.most_sent = accepted
         _, unsent = session.abandon()
+        if session.record is not None:
+            session.link = None
+            self._follow(session, unsent)
+            link.close_soon(self.now)
+            self.dirty.append(link)
+            return
         error = PeerLost(f"{session.peer} was stopped")
         session.link = None
         ending = session.ending
@@ -353,6 +398,16 @@ class ClientHub(Hub):
         link.close_soon(self.now)
         self.dirty.append(link)
 
+    def _follow(self, old: Session, unsent: list[Delivery]) -> None:
+        """The server stops, and what it has not accepted is in the store: a new session takes it over."""
+        if self.stopping or not (unsent or old.held):
+            self.close_session(old, PeerLost(f"{old.peer} was stopped") if old.held else None)
+            return
+        new = self.new_session(self.settings.entropy(16).hex(), old.peer)
+        self._hand_over(old, new, [], unsent)
+        new.epoch = 0
+        self._set_out(new, self.now)
+
     def on_acked(self, session: Session, done: list[Any]) -> None:
         super().on_acked(session, done)
         if self.linger is not None and not session.held and not session.ending:
@@ -374,7 +429,7 @@ class ClientHub(Hub):
     def on_dropped(self, session: Session, error: Exception) -> None:
         """The connection broke: come back, if that makes sense."""
         self.announce_down(session, error)
-        if session.established and not self.resumes:
+        if (session.established and not self.resumes) or (self.stopping and session.record is not None):
             self.close_session(session, _lost(error))
         elif not session.established and not session.sent:
             self._dial_again(session, error, self.now)
@@ -424,7 +479,9 @@ class ClientHub(Hub):
         self.now = now
         self.stopping = True
         for session in list(self.sessions.values()):
-            if session.link is None and not session.held:
+            if session.link is None and session.record is not None:
+                self.close_session(session, PeerLost(f"{session.peer} was not there when this end stopped"))
+            elif session.link is None and not session.held:
                 self.close_session(session, None)
             else:
                 self.end(session)

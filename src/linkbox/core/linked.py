@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from linkbox.core import auth, frames, handshake
 from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
-from linkbox.core.session import BATCH_BODIES, EARLY_BYTES, Session
+from linkbox.core.sending import BATCH_BODIES, EARLY_BYTES
+from linkbox.core.session import Session
 from linkbox.core.units import Bundle, Delivery, Piece
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
@@ -44,7 +45,8 @@ class LinkedLink(Link):
         if session is not None:
             self.session = session
             # Later, the server may know the session from the first. And who must prove itself waits.
-            self.early = session.epoch == 1 and hub.settings.secrets is None
+            # And where there is a store, it has to know first that something is being sent.
+            self.early = session.epoch == 1 and hub.settings.secrets is None and session.record is None
 
     # -- receiving ----------------------------------------------------------------------------------
 
@@ -233,8 +235,7 @@ class LinkedLink(Link):
             self._arrive(session, [session.assembled(payload)])
             self.arrivals[-1].has_errors = True
         elif size > session.limits.message:
-            text = f"a message of {size} bytes; this end takes at most {session.limits.message}"
-            self._arrive(session, [TooLarge(text)])
+            self._arrive(session, [session.too_large(size)])
             self.arrivals[-1].has_errors = True
         else:
             self._arrive(session, [payload])
@@ -263,8 +264,7 @@ class LinkedLink(Link):
         session.on_units(count, len(payload) - 4 - 4 * count, len(payloads[-1]))
         limit = session.limits.message
         if limit < BATCH_BODIES * 2:
-            text = f"a message over the {limit} bytes that this end takes"
-            payloads = [each if len(each) <= limit else TooLarge(text) for each in payloads]
+            payloads = [each if len(each) <= limit else session.too_large(len(each)) for each in payloads]
             self._arrive(session, payloads)
             self.arrivals[-1].has_errors = True
         else:
@@ -457,7 +457,7 @@ class LinkedLink(Link):
             out.append(frames.encode_number(frames.END, session.sent))
         if self.end_told and session.end_sent:
             # FIN says: I know that you have everything. Who never comes back needs not to know.
-            if session.end_acked:
+            if session.end_acked and (session.record is None or session.record.is_settled()):
                 self.close_soon(now)
             elif not session.resumes:
                 self.half_close = True

@@ -10,6 +10,7 @@ from linkbox.core.hub import Hub
 from linkbox.core.link import Link, State
 from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import Box, MailboxState
+from linkbox.core.record import Row
 from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Settings
 from linkbox.core.units import Delivery
@@ -281,7 +282,11 @@ class ServerHub(Hub):
             return
         # A session that the server had to begin anew, without the client knowing, holds nothing of it.
         is_same = hello.born == session.born
-        session.rewind(hello.received if is_same else 0)
+        received = hello.received if is_same else 0
+        if session.record is None:
+            session.rewind(received)
+        else:
+            session.record.resume(received)
         old, session.link = session.link, None
         if old is not None:
             old.abort(PeerLost(f"{session.peer} came back on another connection"))
@@ -354,8 +359,23 @@ class ServerHub(Hub):
         if self.stopping or not session.resumes or len(dropped) > self.limits.sessions:
             self.close_session(session, None if self.is_finished(session) else error)
             return
+        if session.record is not None:
+            self._await_return(session)
+            return
         session.due_at = self.now + (min(CONFIRM, self.limits.session) if has_ended else self.limits.session)
         self.schedule(session, session.due_at)
+
+    def _await_return(self, session: Session) -> None:
+        """Keep what is in the store for long."""
+        session.due_at = self.now + self.limits.stored_session
+        self.schedule(session, session.due_at)
+
+    def restore(self, session: Session, row: Row, now: float) -> None:
+        """A session that an earlier life of this server has left in the store."""
+        session.established = True
+        session.ending = row.ending
+        self.now = now
+        self._await_return(session)
 
     def on_session_due(self, session: Session, now: float) -> None:
         """Its peer did not come back in time."""
@@ -381,6 +401,9 @@ class ServerHub(Hub):
                 lost = bool(session.held)
                 error = PeerLost(f"{session.peer} was disconnected when this end stopped") if lost else None
                 self.close_session(session, error)
+            elif session.record is not None and session.peer_end is None and not session.ending:
+                session.link.send_control(frames.encode_ack(*session.marks()))
+                self._part(session, None)  # It comes back to the next life of this server.
             elif self.pattern.stop_ends or session.is_plain or session.peer_end is not None:
                 self.end(session)
             else:

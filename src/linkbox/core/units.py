@@ -20,7 +20,7 @@ from linkbox.errors import MailboxFull
 from linkbox.events import Stage
 
 
-class Delivery(msgspec.Struct, eq=False):
+class Delivery(msgspec.Struct, eq=False, weakref=True):
     """A message on its way out. The front ends' receipts are subclasses that can be waited for."""
 
     session: Any
@@ -33,7 +33,7 @@ class Delivery(msgspec.Struct, eq=False):
     error: Exception | None = None
     """Why it failed, or None."""
     id: int = 0
-    """Of the ask it belongs to."""
+    """Of the ask it belongs to; of a message in a store: its number there."""
     flags: int = 0
     deadline: float | None = None
 

@@ -15,7 +15,7 @@ from linkbox.core.session import Session
 from linkbox.core.settings import Settings
 from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer, PeerInfo
-from linkbox.front.base import Base
+from linkbox.front.base import Base, StorePath
 from linkbox.front.listening import bind, check_server_address, descriptor_bound, release, socket_file
 from linkbox.front.secrets import Secret
 from linkbox.limits import Limits
@@ -35,7 +35,7 @@ H = TypeVar("H", bound=Callable[[Request[Any]], Any])
 class Serving(Base):
     """Base of the servers of both front ends."""
 
-    _is_server = True
+    _side = "server"
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Serving(Base):
         accept: Accept | AcceptLater | None,
         insecure: bool,
         max_peers: int,
+        store: StorePath = None,
     ) -> None:
         if not isinstance(max_peers, int) or max_peers < 1:
             raise ValueError(f"max_peers={max_peers!r}: a whole number from 1 is needed")
@@ -57,7 +58,7 @@ class Serving(Base):
             raise TypeError(f"accept= takes callable(PeerInfo) -> bool, not {type(accept).__name__}")
         self._bound = check_server_address(address, insecure, ssl, secret is not None)
         self._given = address if isinstance(address, socket.socket) else None
-        super().__init__(self._bound, format, framing, limits, overflow, name, ssl, secret)
+        super().__init__(self._bound, format, framing, limits, overflow, name, ssl, secret, store)
         self._accept = accept
         self._file: tuple[int, int] | None = None
         self._max_peers = max_peers
@@ -115,15 +116,17 @@ class Serving(Base):
     def _send_to_all(self, hub: ServerHub, payload: bytes) -> dict[Peer, Any]:
         """A receipt for each peer; where the send window is full, one that has failed."""
         receipts: dict[Peer, Any] = {}
-        for session in list(hub.sessions.values()):
-            if session.ending or session.error is not None:
-                continue
+        for session in self._listeners(hub):
             if session.has_room():
                 receipts[session.peer] = hub.send(session, payload)
             else:
                 full = MailboxFull(f"{session.peer} does not keep up")
                 receipts[session.peer] = self._receipts(session, error=full)
         return receipts
+
+    def _listeners(self, hub: ServerHub) -> list[Session]:
+        """Who can be sent to."""
+        return [each for each in hub.sessions.values() if not each.ending and each.error is None]
 
     def _source_of(self, peer: Peer) -> Source:
         """A peer's part of the mailbox; also when it has gone, as long as something of it waits."""

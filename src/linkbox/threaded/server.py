@@ -14,7 +14,7 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session
 from linkbox.events import Peer
 from linkbox.formats import Bytes, FormatLike, K_co, T
-from linkbox.front.base import Overflow
+from linkbox.front.base import Overflow, StorePath
 from linkbox.front.secrets import Secret
 from linkbox.front.serving import Accept, Answering, Serving, SwitchedOff
 from linkbox.limits import Limits
@@ -48,11 +48,23 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
         accept: Accept | None,
         insecure: bool,
         max_peers: int,
+        store: StorePath = None,
     ) -> None:
         if type(self) is Server:
             raise TypeError("Server is abstract: use ServerP2P, ServerP2M or ServerAR")
         super().__init__(
-            address, format, framing, limits, overflow, name, ssl, secret, accept, insecure, max_peers
+            address,
+            format,
+            framing,
+            limits,
+            overflow,
+            name,
+            ssl,
+            secret,
+            accept,
+            insecure,
+            max_peers,
+            store,
         )
 
     def start(self: S) -> S:
@@ -157,6 +169,7 @@ class ServerP2P(Server[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
@@ -170,6 +183,7 @@ class ServerP2P(Server[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
             ssl=ssl,
             secret=secret,
@@ -189,6 +203,8 @@ class ServerP2P(Server[T, K_co]):
         with self.lock:
             hub = self._server_hub()
             session = self._target(hub, to)
+            if hub.journal is not None:
+                return self._spool(session, [payload])[0]  # type: ignore[no-any-return]
             if not session.has_room():
                 self._wait_for_room(session, timeout)
             receipt: Any = hub.send(session, payload)
@@ -205,7 +221,10 @@ class ServerP2P(Server[T, K_co]):
         """
         payload = self._payload(data)
         with self.lock:
-            receipts = self._send_to_all(self._server_hub(), payload)
+            hub = self._server_hub()
+            if hub.journal is not None:
+                return {each.peer: self._spool(each, [payload])[0] for each in self._listeners(hub)}
+            receipts = self._send_to_all(hub, payload)
             self.transport.update()
         return receipts
 
@@ -242,6 +261,7 @@ class ServerP2M(ServerP2P[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
@@ -255,6 +275,7 @@ class ServerP2M(ServerP2P[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
             ssl=ssl,
             secret=secret,
