@@ -4,6 +4,7 @@ General layout, for whoever opens the project first:
 
 - ``errors``, ``address``, ``formats``, ``events``, ``limits``: small, pure, public.
 - ``core``: every decision, sans-IO: bytes and a clock in; bytes, events and one timer out.
+- ``tls``: contexts for ``ssl=``; not loaded before it is asked for.
 - ``threaded``: the six endpoints below; they read, write, wait and dispatch, and decide nothing.
 - ``cli``: the ``linkbox`` command.
 """
