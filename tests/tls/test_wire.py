@@ -124,6 +124,70 @@ def test_a_client_is_cut_off(front: World, authority: Authority) -> None:
     play(main, front)
 
 
+def test_a_record_that_was_changed_ends_the_link(front: World, authority: Authority) -> None:
+    async def main(world: World) -> None:
+        async with world.server("P2P", framing=Lines()) as server:
+            ear = Ear()
+            server.add_callback(ear, EventKind.END, EventKind.DISCONNECTED)
+            with await on_thread(dial, server.address) as sock:
+                client = ByHand(authority.client(), sock)
+                await on_thread(client.step, "do_handshake")
+                await on_thread(client.step, "write", b"one\n")
+                assert await server.data_get(5) == b"one"
+                await on_thread(sock.sendall, b"\x17\x03\x03\x00\x20" + b"not a record of theirs..........")
+                event = await ear.wait(EventKind.DISCONNECTED)
+                assert isinstance(event.error, PeerLost)
+                assert "the connection broke" in str(event.error)
+                assert ear.kinds() == [EventKind.DISCONNECTED]
+                with pytest.raises(OSError):  # a reset: FIN would say that all is well
+                    await on_thread(read_all, sock)
+
+    play(main, front)
+
+
+def test_a_port_that_is_only_looked_at(front: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Health checks and port scans connect and close: that is no reason for a warning."""
+
+    async def main(world: World) -> None:
+        async with world.server("P2P", Json) as server:
+            for said in (b"", b"\x16\x03\x01\x02\x00"):
+                with await on_thread(dial, server.address) as sock:
+                    await on_thread(sock.sendall, said)
+                    sock.shutdown(socket.SHUT_WR)
+                    assert await on_thread(read_all, sock) == b""
+            async with world.client("P2P", server.address, Json) as client:
+                await client.send(1)
+                assert await server.data_get(5) == 1
+
+    with caplog.at_level(logging.WARNING, "linkbox"):
+        play(main, front)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("framing", [None, Lines()], ids=["linked", "lines"])
+def test_a_client_of_something_else(front: World, framing: Any) -> None:
+    """A server that says something, but not in TLS: the client says what that may mean."""
+
+    async def main(world: World) -> None:
+        settings = {} if framing is None else {"framing": framing}
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def serve() -> None:
+                sock, _ = listener.accept()
+                with sock:
+                    sock.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+                    read_all(sock)
+
+            serving = asyncio.create_task(on_thread(serve))
+            address = f"tls://127.0.0.1:{listener.getsockname()[1]}"
+            client = world.client("P2P", address, reconnect=None, **settings)
+            with pytest.raises(ConnectFailed, match=r"does it speak TLS\? If not, use tcp://"):
+                await client.start()
+            await serving
+
+    play(main, front)
+
+
 @pytest.mark.parametrize("cut", [True, False])
 def test_a_server_is_cut_off(front: World, authority: Authority, cut: bool) -> None:
     """A foreign server ends with and without close_notify: PeerLost and EndOfData."""
