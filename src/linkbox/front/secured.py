@@ -24,7 +24,8 @@ from linkbox.core.link import Arrival, Link
 from linkbox.errors import AuthenticationFailed, ConnectFailed, LinkError, PeerLost, ProtocolViolation
 from linkbox.tls import certificate_of, client_context
 
-READ = 256 * 1024
+READ = 16 * 1024
+"""Bytes of a record, at most: OpenSSL hands out no more at a time."""
 HANDSHAKE = b"\x16"
 """The first byte of whoever speaks TLS."""
 NO_TLS = b"\x15\x03\x03\x00\x02\x02\x0a"
