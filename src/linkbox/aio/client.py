@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from itertools import islice
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.mailbox import Receiving
@@ -23,6 +23,9 @@ from linkbox.front.base import Overflow
 from linkbox.front.calling import CHUNK, Asking, Calling, Conversing, Pushing
 from linkbox.front.secrets import Secret
 from linkbox.limits import Limits
+
+if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
+    from ssl import SSLContext
 
 C = TypeVar("C", bound="Client")
 
@@ -42,13 +45,16 @@ class Client(Calling, Endpoint):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
         connect_timeout: float,
         reconnect: Backoff | None,
     ) -> None:
         if type(self) is Client:
             raise TypeError("Client is abstract: use ClientP2P, ClientP2M or ClientAR")
-        super().__init__(address, format, framing, limits, overflow, name, secret, connect_timeout, reconnect)
+        super().__init__(
+            address, format, framing, limits, overflow, name, ssl, secret, connect_timeout, reconnect
+        )
 
     async def start(self: C) -> C:
         """Get ready; a connection is made by the first send or ask. Returns self."""
@@ -81,6 +87,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         limits: Limits | None = None,
         overflow: Overflow = "block",
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -92,6 +99,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
             limits=limits,
             overflow=overflow,
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
@@ -162,6 +170,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -174,6 +183,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
             limits=limits,
             overflow="block",
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
@@ -297,6 +307,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -310,6 +321,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
             limits=limits,
             overflow="block",
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,

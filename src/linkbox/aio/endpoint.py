@@ -53,6 +53,7 @@ class Endpoint(Base):
         hub.owner = self
         hub.listening = self._callbacks.kinds()
         driver = Driver(hub, self._decode())
+        driver.tls = self._tls
         self._mailbox.over = None
         self._is_stopping = False
         self._closed, self._stopped = asyncio.Event(), asyncio.Event()

@@ -17,14 +17,23 @@ from linkbox.core.auth import ClientSide
 from linkbox.core.backoff import Backoff
 from linkbox.core.hub import Hub
 from linkbox.core.journal import in_doubt
-from linkbox.core.link import Link
+from linkbox.core.link import Link, State
 from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import MailboxState, Source
 from linkbox.core.record import Row
 from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Settings
 from linkbox.core.units import Delivery
-from linkbox.errors import ConnectFailed, EndOfData, LinkboxError, PeerLost, Refused, SessionLost
+from linkbox.errors import (
+    AuthenticationFailed,
+    ConnectFailed,
+    EndOfData,
+    LinkboxError,
+    LinkError,
+    PeerLost,
+    Refused,
+    SessionLost,
+)
 from linkbox.events import EventKind, Peer
 
 _LAST_TRY = 0.05
@@ -141,10 +150,8 @@ class ClientHub(Hub):
                 link.control.append(self._introduce(link, session, 0.0))
         else:
             link.session = session
-            session.established = session.is_up = True
-            session.due_at = NEVER
-            self.changed += (self.box, session.box)
-            self.emit(EventKind.CONNECTED, session.peer)
+            if not self.settings.secure:
+                self._plain_is_up(session)
         self.dirty.append(link)
         return link
 
@@ -152,6 +159,31 @@ class ClientHub(Hub):
         """May the server never have had anything of this session? A server with a store would know."""
         is_fresh = not session.acked and not session.arrived
         return is_fresh and (link.sent_before > 0 or session.established)
+
+    def _plain_is_up(self, session: Session) -> None:
+        session.established = session.is_up = True
+        session.due_at = NEVER
+        self.changed += (self.box, session.box)
+        self.emit(EventKind.CONNECTED, session.peer)
+
+    def on_secured(self, link: Link, now: float) -> None:
+        """TLS has shaken hands: the link may speak."""
+        self.now = now
+        if not self.settings.framing.linked and link.session is not None:
+            link.state = State.OPEN
+            self._plain_is_up(link.session)
+        self.dirty.append(link)
+
+    def on_insecure(self, link: Link, error: LinkError, now: float) -> None:
+        """TLS has failed to. Whom we do not trust, or who does not trust us, is not asked again."""
+        self.now = now
+        session = link.session
+        if isinstance(error, AuthenticationFailed):
+            self._refused(link, error, False, now)
+        elif session is not None and session.is_plain and session.link is link:
+            session.link = None
+            self._dial_again(session, error, now)
+        link.abort(error)
 
     def on_greeted(self, link: LinkedLink, now: float) -> None:
         """The server's preface is there."""
@@ -322,17 +354,19 @@ class ClientHub(Hub):
 
     def on_refuse(self, link: LinkedLink, refuse: handshake.Refuse, now: float) -> None:
         """The server does not take us."""
+        self._refused(link, handshake.refusal(refuse, link.address), refuse.code in TRY_AGAIN, now)
+
+    def _refused(self, link: Link, error: LinkError, may_pass: bool, now: float) -> None:
         session = link.session
         assert session is not None
         self.counters.refused += 1
         session.link = None
-        error = handshake.refusal(refuse, link.address)
-        if not session.established and session.record is None:
+        if isinstance(link, LinkedLink) and not session.established and session.record is None:
             session.rewind(link.sent_before)  # Nothing that stood behind this HELLO was looked at.
         if session.record is not None:
             self.emit(EventKind.ERROR, session.peer, error)
             self.changed.append(self.box)
-        if refuse.code in TRY_AGAIN or session.record is not None:
+        if may_pass or session.record is not None:
             self._dial_again(session, error, now)
         else:
             self.close_session(session, error)

@@ -24,7 +24,7 @@ import enum
 from typing import Any
 
 from linkbox.core.session import NEVER, Session
-from linkbox.errors import PeerLost, TooLarge
+from linkbox.errors import LinkError, PeerLost, TooLarge
 from linkbox.limits import Limits
 
 Buffer = bytes | memoryview
@@ -89,10 +89,24 @@ class Link:
         self.pinged_at: float | None = None
         self.closing_at = NEVER
         self.round_trip: float | None = None
+        self.identity: str | None = None
+        """Under TLS: the name in the peer's certificate, which was verified."""
+        self.certificate = b""
+        """Under TLS: the SHA-256 of the server's certificate, on both sides."""
         self.carrier: Any = None
         """The front end's own: whatever carries the bytes."""
         self.timer_at = NEVER
         """When the hub will call `handle_timer` (kept by the hub)."""
+
+    def secured(self, identity: str | None, certificate: bytes, now: float) -> None:
+        """TLS has shaken hands: only now is there anything to say. See ``identity`` and ``certificate``."""
+        self.identity = identity
+        self.certificate = certificate
+        self.hub.on_secured(self, now)
+
+    def insecure(self, error: LinkError, now: float) -> None:
+        """TLS has failed to."""
+        self.hub.on_insecure(self, error, now)
 
     def write_stalled(self, now: float) -> None:
         """The kernel did not take everything. Call `write_moved` when it takes something again."""

@@ -151,7 +151,8 @@ class LinkedLink(Link):
         if settings.secrets is None:
             self.hub.on_hello(self, message, now)
             return
-        self.auth = auth.ServerSide(settings.secrets, payload, settings.entropy(auth.NONCE), settings.name)
+        nonce = settings.entropy(auth.NONCE)
+        self.auth = auth.ServerSide(settings.secrets, payload, nonce, settings.name, self.certificate)
         self.hello = message
         self.send_control(self.auth.challenge())
         self.decoder.proceed()
@@ -159,8 +160,8 @@ class LinkedLink(Link):
     def _on_challenge(self, payload: bytes, now: float) -> None:
         if not self.is_client or self.state is not State.GREETING:
             raise ProtocolViolation("a CHALLENGE that is out of place")
-        settings = self.hub.settings
-        proof = None if self.auth is None else self.auth.prove(payload, settings.entropy(auth.NONCE))
+        nonce = self.hub.settings.entropy(auth.NONCE)
+        proof = None if self.auth is None else self.auth.prove(payload, nonce, self.certificate)
         if proof is None:
             self._distrust(auth.NO_SECRET, now)
         else:

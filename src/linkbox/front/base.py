@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from linkbox.core.auth import Lookup
 from linkbox.core.framings import Framing, PlainFraming, as_framing
@@ -27,6 +27,11 @@ from linkbox.front.callbacks import Callbacks
 from linkbox.front.secrets import Secret, lookup_of
 from linkbox.front.storing import store_path, take_up
 from linkbox.limits import Limits
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from linkbox.front.secured import Secured
 
 log = logging.getLogger("linkbox")
 
@@ -53,6 +58,7 @@ class Base:
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
         store: StorePath = None,
     ) -> None:
@@ -69,6 +75,12 @@ class Base:
         self._identifies = False
         if secret is not None:
             self._lookup, self._identifies = lookup_of(secret)
+        self._tls: Callable[[], Secured] | None = None
+        """Makes the TLS of a connection."""
+        if address.scheme == "tls":
+            from linkbox.front.secured import securing
+
+            self._tls = securing(address, ssl, self._side == "server", secret is not None)
         self._store_path = store_path(store, self._pattern, self._plain is not None, overflow)
         self._journal: Journal | None = None
         """What the last life with a store wanted on disk."""
@@ -99,6 +111,7 @@ class Base:
             counters=self._counters,
             secrets=self._lookup,
             identifies=self._identifies,
+            secure=self._tls is not None,
         )
 
     def _take_up(self, store: Any, hub: Any, wake: Callable[[], None]) -> None:

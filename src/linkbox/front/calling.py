@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linkbox.address import Address
 from linkbox.core.asks import Ask
@@ -15,10 +15,13 @@ from linkbox.core.hub import Hub
 from linkbox.core.session import Session
 from linkbox.errors import ConnectFailed, DeadlineExceeded, MailboxFull, PeerLost, Refused, StateError
 from linkbox.front.base import Base, StorePath
-from linkbox.front.listening import check_scheme
+from linkbox.front.listening import check_scheme, with_ssl
 from linkbox.front.secrets import Secret
 from linkbox.front.storing import STORE_LINGER, check_reconnect
 from linkbox.limits import Limits
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 CHUNK = 512
 """Messages that ``send_many`` hands to the core at a time."""
@@ -38,6 +41,7 @@ class Calling(Base):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
         connect_timeout: float,
         reconnect: Backoff | None,
@@ -45,9 +49,9 @@ class Calling(Base):
     ) -> None:
         if not connect_timeout > 0:
             raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
-        parsed = Address.parse(address)
+        parsed = with_ssl(Address.parse(address), address, ssl)
         check_scheme(parsed)
-        super().__init__(parsed, format, framing, limits, overflow, name, secret, store)
+        super().__init__(parsed, format, framing, limits, overflow, name, ssl, secret, store)
         if self._store_path is not None:
             check_reconnect(reconnect)
         self._connect_timeout = connect_timeout

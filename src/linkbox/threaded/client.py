@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.core.asks import Ask
 from linkbox.core.backoff import Backoff
@@ -25,6 +25,9 @@ from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.server import wait_for_room
 
+if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
+    from ssl import SSLContext
+
 C = TypeVar("C", bound="Client")
 
 # The default of format=. It must keep its type: type checkers infer the endpoint's from it.
@@ -43,6 +46,7 @@ class Client(Calling, Endpoint):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
         connect_timeout: float,
         reconnect: Backoff | None,
@@ -51,7 +55,7 @@ class Client(Calling, Endpoint):
         if type(self) is Client:
             raise TypeError("Client is abstract: use ClientP2P, ClientP2M or ClientAR")
         super().__init__(
-            address, format, framing, limits, overflow, name, secret, connect_timeout, reconnect, store
+            address, format, framing, limits, overflow, name, ssl, secret, connect_timeout, reconnect, store
         )
 
     def start(self: C) -> C:
@@ -100,6 +104,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         overflow: Overflow = "block",
         store: StorePath = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -112,6 +117,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
             overflow=overflow,
             store=store,
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
@@ -189,6 +195,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
         limits: Limits | None = None,
         store: StorePath = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -202,6 +209,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
             overflow="block",
             store=store,
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
@@ -349,6 +357,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -362,6 +371,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
             limits=limits,
             overflow="block",
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,

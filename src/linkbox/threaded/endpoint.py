@@ -76,6 +76,7 @@ class Endpoint(Base):
             store = open_store(self._store_path, self._store_label())
             self._take_up(store, hub, writer.wake)
         transport = Transport(hub, self.lock, self._decode(), self._name)
+        transport.tls = self._tls
         transport.decode_later = not isinstance(self._format, _INLINE)
         self._mailbox.over = None
         self._is_stopping = False
