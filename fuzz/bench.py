@@ -1,0 +1,187 @@
+"""A whole endpoint on the bench: one hub of `tests.core.wire`, and what must hold whatever its peer says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from linkbox.core import frames
+from linkbox.core.asks import Ask
+from linkbox.core.client import ClientHub
+from linkbox.core.framings import Framing, Linked
+from linkbox.core.hub import Hub
+from linkbox.core.link import Link
+from linkbox.core.linked import LinkedLink
+from linkbox.core.patterns import Pattern
+from linkbox.core.plain import PlainLink
+from linkbox.core.session import EARLY_BYTES, EARLY_UNITS, Session
+from linkbox.core.settings import Settings
+from linkbox.core.units import Delivery
+from linkbox.errors import LinkboxError
+from linkbox.limits import Limits
+from tests.core.wire import Probe, Wire
+
+SECRET = b"a secret"
+SMALL = Limits(
+    message=2000,
+    mailbox_bytes=4000,
+    mailbox_messages=20,
+    mailbox_total=6000,
+    window_bytes=4000,
+    window_messages=20,
+    control_frames=8,
+    asks=4,
+    session=60.0,
+    sessions=3,
+)
+LARGE = Limits(session=60.0)
+FRAMING_SLACK = 8
+
+
+class Bench(Wire):
+    """A wire whose entropy is the same in each run, and whose clients dial nobody unless they are let."""
+
+    def __init__(self, pattern: Pattern, limits: Limits, secret: bool, framing: Framing | None = None) -> None:
+        self.numbers = count(1)
+        known = (lambda name: [SECRET]) if secret else None
+        super().__init__(
+            pattern,
+            limits=limits,
+            framing=framing or Linked(),
+            server_secrets=known,
+            client_secrets=known,
+            identifies=secret,
+        )
+        self.on_dial: Callable[[Link], None] | None = None
+        """Who answers when the client calls; None: the server, if it `is_reachable`."""
+        self.receipts: list[Delivery] = []
+        self.asked: list[Ask] = []
+
+    def settings(self, name: str, limits: Any) -> Settings:
+        made = super().settings(name, limits)
+        made.entropy = lambda size: next(self.numbers).to_bytes(size)
+        return made
+
+    def _dial(self, hub: ClientHub, session: Session) -> None:
+        if self.on_dial is None:
+            super()._dial(hub, session)
+            return
+        link = hub.on_connected(session, hub.address, self.now)
+        if link is not None:
+            self.on_dial(link)
+
+    def take(self, hub: Hub) -> list[Any]:
+        """All messages of its mailbox."""
+        taken = hub.mailbox.take_all()
+        self.settle()
+        return taken
+
+    def try_send(self, hub: Hub, session: Session, size: int) -> None:
+        """The application sends, if it may."""
+        if session.error is None and not session.ending and session.has_room():
+            try:
+                self.receipts.append(hub.send(session, b"m" * size))
+            except LinkboxError:
+                return
+            self.settle()
+
+    def try_ask(self, session: Session, size: int) -> None:
+        """The application asks, if it may."""
+        client = self.client
+        if session.error is None and not session.ending and len(client.asks.waiting) < self.limits.asks:
+            ask = client.asks.begin(session, False)
+            client.asks.add(ask, b"q" * size, False, None)
+            self.asked.append(ask)
+            self.settle()
+
+    def answer(self, request: Any, choice: int) -> None:
+        """The application answers, in one of three ways."""
+        if choice % 3 == 0:
+            request.answer(b"a" * (choice << (choice % 5)))
+        elif choice % 3 == 1:
+            request.fail("no")
+        del request  # unanswered: the sweeper says so
+
+    # -- what must hold ------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """After each step: what is held for peers is within the limits, and the marks are in order."""
+        for hub in self.hubs:
+            assert len(hub.links) <= hub.limits.connections
+            for link in hub.links:
+                check_link(link)
+            for session in hub.sessions.values():
+                check_session(session)
+            check_asks(hub)
+
+    def check_over(self) -> None:
+        """After everybody has gone and enough time has passed: nothing is left of them."""
+        for hub in self.hubs:
+            assert not hub.links and not hub.sessions
+            asks = hub.asks
+            assert not asks.open and not asks.newest and not asks.open_counts and not asks.waiting
+            assert not hub.mailbox.take_all() or hub.pattern.asks
+            assert hub.mailbox.count == hub.mailbox.nbytes == 0
+            assert not hub.paused and not hub.owing
+        assert all(each.is_done for each in self.asked)
+        assert all(each.error is not None or each.number for each in self.receipts)
+
+
+def check_link(link: Any) -> None:
+    """What one connection holds."""
+    limits = link.limits
+    if isinstance(link, PlainLink):
+        assert link.decoder.pending <= limits.message + FRAMING_SLACK
+        return
+    assert isinstance(link, LinkedLink)
+    assert len(link.greeting) < 8
+    most = frames.MAX_EARLY + frames.MAX_SMALL if link.decoder.small else frames.MAX_PIECE + 12
+    assert link.decoder.buffered <= most
+    # Each rejected unit costs a frame, and each unit costs credit.
+    assert len(link.control) <= limits.control_frames + max(EARLY_UNITS, limits.mailbox_messages) + 2
+
+
+def check_session(session: Session) -> None:
+    """What one conversation holds."""
+    limits, source = session.limits, session.source
+    assert session.taken <= session.acked <= session.sent
+    assert source.taken <= source.processed <= session.arrived
+    window = max(limits.mailbox_bytes, EARLY_BYTES)
+    assert source.waiting_bytes <= window + max(limits.message, frames.MAX_PIECE)
+    assert source.waiting <= max(EARLY_UNITS, limits.mailbox_messages)
+    assert held_of_message(session) <= limits.message + frames.MAX_PIECE
+    # Answers wait for a peer that does not take them; asks for more of them need credit.
+    assert session.held <= limits.window_messages + max(EARLY_UNITS, limits.mailbox_messages) + limits.asks
+    assert len(session.dropped) <= 1000 and len(session.refusals) <= 1000
+
+
+def held_of_message(session: Session) -> int:
+    """Bytes, about, that a message which is not whole takes in memory."""
+    assembly = session.assembly
+    return sum(40 + len(piece) for piece in assembly if isinstance(piece, bytes)) if assembly else 0
+
+
+def check_asks(hub: Hub) -> None:
+    """Open asks belong to somebody, and are within bounds."""
+    asks = hub.asks
+    assert set(asks.newest) <= set(hub.sessions)
+    assert {id for id, _ in asks.open} <= set(hub.sessions)
+    counts = dict.fromkeys(asks.open_counts, 0)
+    for (id, _), incoming in asks.open.items():
+        counts[id] += 1
+        messages = sum(len(each) for each in incoming.messages if isinstance(each, bytes))
+        assert messages <= hub.limits.mailbox_bytes + 2 * hub.limits.message
+        assert len(incoming.messages) <= max(hub.limits.mailbox_messages, EARLY_UNITS) + 1
+        assert len(incoming.parts) * 40 <= hub.limits.message + 4000
+    assert counts == asks.open_counts
+    assert all(number <= hub.limits.asks for number in counts.values())
+
+
+def see(probe: Probe) -> list[tuple[int, bytes]]:
+    """What the endpoint has said: it must be frames of our wire."""
+    heard = probe.heard()
+    assert probe.decoder.error is None, probe.decoder.error
+    return heard
+
+
