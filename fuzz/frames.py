@@ -43,7 +43,7 @@ def frame_script(choices: Choices) -> bytes:
 
 
 def decode(chunks: Iterable[bytes], small: bool, release: int) -> tuple[list[tuple[int, bytes]], str]:
-    """What a decoder makes of it: the frames, and the error. Behind each stop it goes on as ``release`` says."""
+    """What a decoder makes of it: frames, and the error. ``release``: how it goes on behind each stop."""
     decoder = frames.Decoder(small)
     found: list[tuple[int, bytes]] = []
     for chunk in chunks:
@@ -63,7 +63,7 @@ def decode(chunks: Iterable[bytes], small: bool, release: int) -> tuple[list[tup
 
 
 def check_payload(kind: int, payload: bytes) -> None:
-    """Only a violation comes out; and what is understood is written the same way again, where that is unique."""
+    """Only a violation comes out; and what is understood is written the same way again."""
     if kind not in DECODERS:
         return
     try:

@@ -20,8 +20,15 @@ def run_greetings(data: bytes) -> None:
     try:
         message = handshake.decode(kind, payload)
     except ProtocolViolation as error:
-        assert len(str(error)) < 10_000
+        text = str(error)
+    else:
+        check_greeting(kind, message)
         return
+    assert len(text) < 10_000
+
+
+def check_greeting(kind: int, message: handshake.Hello | handshake.Welcome | handshake.Refuse) -> None:
+    """What was understood is within its bounds, and can be said again."""
     if isinstance(message, handshake.Refuse):
         assert isinstance(handshake.refusal(message, "tcp://there:1"), LinkError)
         return

@@ -42,6 +42,8 @@ class Peer:
         """How many have been said on this session."""
         self.epoch = 0
         self.taken: list[Any] = []
+        self.faults: list[str] = []
+        """Why links were given up."""
         self.steps: list[Callable[[], None]] = []
 
     # -- playing -------------------------------------------------------------------------------------
@@ -69,11 +71,16 @@ class Peer:
             assert self.probe is not None
             self.probe.say(chunk)
             self.bench.check()
+        if data and self.probe is not None and self.probe.link.error is not None:
+            # A stranger is described by as much as there is of it.
+            self.faults.append(str(self.probe.link.error).partition("does not speak")[0])
 
     def is_heard(self) -> bool:
         """Does the endpoint read what this side says?"""
         probe = self.probe
-        return probe is not None and not (probe.is_closed or probe.link.closed or probe.link.paused or probe.end.fin)
+        return probe is not None and not (
+            probe.is_closed or probe.link.closed or probe.link.paused or probe.end.fin
+        )
 
     def do(self, action: Callable[[], None]) -> Callable[[], None]:
         """A step that is not said: what was gathered arrives before it."""
@@ -212,7 +219,16 @@ class LinkedPeer(Peer):
         self.steps = [
             *self.common(),
             *(self.data, self.batch, self.part, self.part, self.ack, self.ack, self.ack_now, self.reject),
-            *(self.dropped, self.number, self.number, self.ask, self.ask, self.answer, self.fail, self.cancel),
+            *(
+                self.dropped,
+                self.number,
+                self.number,
+                self.ask,
+                self.ask,
+                self.answer,
+                self.fail,
+                self.cancel,
+            ),
             *(self.end, self.greeting, self.greeting, self.frame),
             self.do(self.greet),
         ]
@@ -310,7 +326,9 @@ class LinkedPeer(Peer):
             frames.PROOF: lambda: {"mac": "ab" * 32, "nonce": "cd" * 32},
         }[kind]()
         for _ in range(self.choices.byte() % 4):
-            name = (*fields, "received", "resumed", "born", "age", "is_new")[self.choices.byte() % (len(fields) + 5)]
+            name = (*fields, "received", "resumed", "born", "age", "is_new")[
+                self.choices.byte() % (len(fields) + 5)
+            ]
             fields[name] = self.value()
         try:
             self.add(frames.frame(kind, _json.encode(fields)))
@@ -334,7 +352,7 @@ class LinkedPeer(Peer):
             1.5,
         )[choice % 8]
 
-    # -- frames -----------------------------------------------------------------------------------------------
+    # -- frames ----------------------------------------------------------------------------------------
 
     def near(self) -> int:
         """A number close to one that means something."""
@@ -368,10 +386,14 @@ class LinkedPeer(Peer):
     def ack(self) -> None:
         session = self.session
         if session is None or self.choices.byte() & 1:
-            self.add(frames.encode_ack(self.near(), self.near(), self.choices.number(), self.choices.number()))
+            self.add(
+                frames.encode_ack(self.near(), self.near(), self.choices.number(), self.choices.number())
+            )
         else:
             more = self.choices.byte() * 20
-            self.add(frames.encode_ack(session.sent, session.taken, session.sent_bytes + more, session.sent + more))
+            self.add(
+                frames.encode_ack(session.sent, session.taken, session.sent_bytes + more, session.sent + more)
+            )
 
     def ack_now(self) -> None:
         self.add(frames.frame(frames.ACK_NOW))

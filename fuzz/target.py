@@ -63,7 +63,7 @@ def cuts(data: bytes, seed: int) -> Iterator[bytes]:
         yield data
         return
     chance = random.Random(seed)
-    most = chance.choice((1, 2, 5, 20, 300, 5000))
+    most = max(chance.choice((1, 2, 5, 20, 300, 5000)), len(data) // 200)
     start = 0
     while start < len(data):
         stop = start + chance.randint(1, most)

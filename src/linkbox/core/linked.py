@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from linkbox.core import auth, frames, handshake
 from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
 from linkbox.core.session import BATCH_BODIES, EARLY_BYTES, Session
-from linkbox.core.units import Bundle, Delivery, Piece
+from linkbox.core.units import Assembly, Bundle, Delivery, Piece, too_large
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 
@@ -62,7 +62,7 @@ class LinkedLink(Link):
             moved = self._handle(self.decoder.receive(data), now)
             if small and not self.decoder.small:  # What came right behind the handshake was held back.
                 moved = self._handle(self.decoder.receive(b""), now) or moved
-            if self.decoder.error is not None:
+            if self.decoder.error is not None and self.state is not State.CLOSING:
                 raise self.decoder.error
         except ProtocolViolation as error:
             moved = False
@@ -143,7 +143,7 @@ class LinkedLink(Link):
 
     def _on_hello(self, payload: bytes, now: float) -> None:
         message = handshake.decode(frames.HELLO, payload)
-        if self.is_client or self.session is not None:
+        if self.is_client or self.session is not None or self.auth is not None:
             raise ProtocolViolation("a HELLO that is out of place")
         settings = self.hub.settings
         if settings.secrets is None:
@@ -219,7 +219,7 @@ class LinkedLink(Link):
 
     def refuse(self, code: str, reason: str, now: float) -> None:
         """Say no, and close."""
-        self.control.append(handshake.encode(handshake.Refuse(code, reason[:1000])))
+        self.control.append(handshake.refuse(code, reason))
         self.error = ProtocolViolation(reason)
         self.close_soon(now)
         self.hub.dirty.append(self)
@@ -229,11 +229,11 @@ class LinkedLink(Link):
         size = len(payload)
         session.on_units(1, size, size)
         if session.assembly:
-            self._arrive(session, [session.assembled(payload)])
+            whole, session.assembly = session.assembly.whole(payload), None
+            self._arrive(session, [whole])
             self.arrivals[-1].has_errors = True
         elif size > session.limits.message:
-            text = f"a message of {size} bytes; this end takes at most {session.limits.message}"
-            self._arrive(session, [TooLarge(text)])
+            self._arrive(session, [too_large(size, session.limits.message)])
             self.arrivals[-1].has_errors = True
         else:
             self._arrive(session, [payload])
@@ -273,11 +273,12 @@ class LinkedLink(Link):
         session = self._opened()
         if session.assembly:
             session.on_units(1, len(payload), len(payload))
-            session.on_part(payload)
+            session.assembly.put(payload)
         else:
             total, body = frames.decode_first_part(payload)
             session.on_units(1, len(body), len(body))
-            session.on_first_part(total, body)
+            session.assembly = Assembly(total, session.limits.message)
+            session.assembly.put(body)
         session.owe_ack(1)
 
     def _on_ack(self, payload: bytes, now: float) -> None:
@@ -330,6 +331,8 @@ class LinkedLink(Link):
 
     def _on_goaway(self, payload: bytes, now: float) -> None:
         session = self._session()
+        if not self.is_client:
+            raise ProtocolViolation("a GOAWAY that is out of place")
         self.hub.on_goaway(self, session, frames.decode_number(frames.GOAWAY, payload))
 
     def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 from linkbox.core import frames
 from linkbox.core.mailbox import ENDLESS, Box, MailboxState, Source
 from linkbox.core.units import (
+    Assembly,
     Bundle,
     Delivery,
     Piece,
@@ -125,8 +126,10 @@ class Session:
         self.arrived = 0
         self.arrived_bytes = 0
         self.granted_bytes = self.granted_messages = 0
-        self.assembly: list[Any] = []
-        self.assembly_total = 0
+        self.assembly: Assembly | None = None
+        """The message that arrives in pieces now."""
+        self.raw = frames.Pile()
+        """Over Raw: an ask, or an answer, that is whole when its stream ends."""
         self.messages_received = self.bytes_received = 0
         self.peer_end: int | None = None
         self.refusals: deque[bytes] = deque(maxlen=1000)
@@ -372,7 +375,10 @@ class Session:
                 f"{self.peer} acknowledged {acked} and took {taken} of the {self.sent} units sent to it "
                 f"(before: {self.acked} and {self.taken})"
             )
+        was_full = not self.has_room()
         done = self.forget(acked) if acked > self.acked else []
+        if was_full and self.hub.pattern.asks:
+            self.owe_ack(1)
         self.taken = taken
         # Never lowered: an ACK that was overtaken by a resume may be older than what is known.
         self.peer_bytes = max(self.peer_bytes, byte_limit)
@@ -478,14 +484,16 @@ class Session:
 
     # -- receiving ----------------------------------------------------------------------------------
 
-    def arrival_mark(self) -> tuple[int, int, list[Any], int, int]:
+    def arrival_mark(self) -> tuple[int, int, Assembly | None, int]:
         """Where receiving stands, for `back_to`."""
-        return self.arrived, self.arrived_bytes, self.assembly, len(self.assembly), self.assembly_total
+        assembly = self.assembly
+        return self.arrived, self.arrived_bytes, assembly, 0 if assembly is None else assembly.arrived
 
-    def back_to(self, mark: tuple[int, int, list[Any], int, int]) -> None:
+    def back_to(self, mark: tuple[int, int, Assembly | None, int]) -> None:
         """Forget what was received since that mark."""
-        self.arrived, self.arrived_bytes, self.assembly, pieces, self.assembly_total = mark
-        del self.assembly[pieces:]
+        self.arrived, self.arrived_bytes, self.assembly, size = mark
+        if self.assembly is not None:
+            self.assembly.cut(size)
 
     def on_units(self, count: int, nbytes: int, last_size: int) -> None:
         """So many units have arrived together. ``last_size`` of the bytes belong to the last of them."""
@@ -501,33 +509,14 @@ class Session:
                 f"{self.granted_messages} and {self.granted_bytes}"
             )
 
-    def on_first_part(self, total: int, body: bytes) -> None:
-        """The first piece of a parted message. Too large a message is counted, not kept."""
-        self.assembly_total = total
-        self.assembly.append(body if total <= self.limits.message else len(body))
-
-    def on_part(self, body: bytes) -> None:
-        """A further piece."""
-        self.assembly.append(body if self.assembly_total <= self.limits.message else len(body))
-
-    def assembled(self, body: bytes) -> bytes | TooLarge:
-        """The last piece: the whole message, or why it is refused."""
-        total, parts = self.assembly_total, self.assembly
-        parts.append(body if total <= self.limits.message else len(body))
-        self.assembly, self.assembly_total = [], 0
-        if total > self.limits.message:
-            return TooLarge(f"a message of {total} bytes; this end takes at most {self.limits.message}")
-        whole = b"".join(parts)
-        if len(whole) != total:
-            raise ProtocolViolation(f"{self.peer} announced a message of {total} bytes and sent {len(whole)}")
-        return whole
-
     def credit(self) -> tuple[int, int]:
         """The limits (bytes, units) to grant now; remembered as granted."""
         limits, source, mailbox = self.limits, self.source, self.mailbox
         if self.endless_credit:
             self.granted_bytes = self.granted_messages = ENDLESS
             return ENDLESS, ENDLESS
+        if self.hub.pattern.asks and not self.has_room():
+            return self.granted_bytes, self.granted_messages  # Who does not take answers asks no more.
         if mailbox.overflow != "block":
             window, waiting, waiting_bytes = max(limits.mailbox_bytes, EARLY_BYTES), 0, 0
         elif mailbox.nbytes < max(limits.mailbox_total, mailbox.wanted) or not source.waiting:
