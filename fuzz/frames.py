@@ -93,6 +93,8 @@ def run_stream(data: bytes) -> None:
     flags, seed = choices.byte(), choices.byte()
     stream = frame_script(choices) if flags & 1 else choices.rest()
     small, release = bool(flags & 2), (flags >> 2) % 3
+    if small and release:
+        stream = stream[: frames.MAX_EARLY]  # in one go no more may come behind a HELLO
     whole = decode((stream,), small, release)
     assert decode(cuts(stream, seed), small, release) == whole
     for kind, payload in whole[0]:

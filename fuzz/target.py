@@ -60,7 +60,8 @@ class Choices:
 def cuts(data: bytes, seed: int) -> Iterator[bytes]:
     """The data as TCP may cut it; 0: whole."""
     if not seed:
-        yield data
+        if data:
+            yield data
         return
     chance = random.Random(seed)
     most = max(chance.choice((1, 2, 5, 20, 300, 5000)), len(data) // 200)
