@@ -138,7 +138,8 @@ def runner(play: Any, secret: bool = False, *framings: Framing) -> Run:
         found = play(script, seed, secret, framing)
         is_large = not (script[0] if script else 0) & 32
         if seed and is_large and not isinstance(framing, Raw):
-            assert play(script, 0, secret, framing) == found
+            whole = play(script, 0, secret, framing)
+            assert whole == found, f"whole: {whole}, cut: {found}"
 
     return run
 

@@ -1,8 +1,8 @@
 """What a parser of JSON must take, must refuse, and may do as it likes with: a table of each (RFC 8259).
 
-The kinds of cases are those of the well-known parsing suites; the inputs are written anew. Where the RFC leaves
-a choice, docs/formats.md makes it, and the third table holds linkbox to it. Nothing but `DecodeError`
-ever comes out.
+The kinds of cases are those of the well-known parsing suites; the inputs are written anew. Where the RFC
+leaves a choice, docs/formats.md makes it, and the third table holds linkbox to it. Nothing but
+`DecodeError` ever comes out.
 """
 
 from __future__ import annotations

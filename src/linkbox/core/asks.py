@@ -341,7 +341,7 @@ class AskTable:
             if incoming is None:
                 return None
         if incoming.is_whole:
-            raise ProtocolViolation(f"more of ask {id}, which was whole")
+            return None  # It has been asked; there is nothing to add.
         is_last = not flags & (frames.MORE_OF_MESSAGE | frames.MORE_OF_ASK)
         incoming.is_whole = is_last or bool(flags & frames.NO_MESSAGE)
         if flags & frames.NO_MESSAGE:
