@@ -13,6 +13,7 @@ from linkbox.core.framings import Framing, Linked, PlainFraming
 from linkbox.core.hub import Hub
 from linkbox.core.link import Link
 from linkbox.core.linked import LinkedLink
+from linkbox.core.mailbox import BytesMailbox, MailboxState
 from linkbox.core.patterns import Pattern
 from linkbox.core.plain import PlainLink
 from linkbox.core.session import EARLY_BYTES, EARLY_UNITS, Session
@@ -20,7 +21,7 @@ from linkbox.core.settings import Settings
 from linkbox.core.units import Delivery
 from linkbox.errors import FormatError, LinkboxError
 from linkbox.limits import Limits
-from tests.core.wire import Probe, Wire
+from tests.core.wire import ALL_KINDS, Probe, Wire
 
 SECRET = b"a secret"
 SMALL = Limits(
@@ -35,7 +36,8 @@ SMALL = Limits(
     session=60.0,
     sessions=3,
 )
-LARGE = Limits(session=60.0)
+LARGE = Limits(session=60.0, control_frames=100_000)
+"""No script comes near these."""
 FRAMING_SLACK = 8
 
 
@@ -43,7 +45,15 @@ class Bench(Wire):
     """A wire whose entropy is the same in each run, and whose clients dial nobody unless they are let."""
 
     def __init__(
-        self, pattern: Pattern, limits: Limits, secret: bool, framing: Framing | None = None
+        self,
+        pattern: Pattern,
+        limits: Limits,
+        *,
+        secret: bool = False,
+        framing: Framing | None = None,
+        overflow: str = "block",
+        is_bytes: bool = False,
+        listening: bool = True,
     ) -> None:
         self.numbers = count(1)
         known = (lambda name: [SECRET]) if secret else None
@@ -51,6 +61,9 @@ class Bench(Wire):
             pattern,
             limits=limits,
             framing=framing or Linked(),
+            overflow=overflow,
+            mailbox=BytesMailbox if is_bytes else MailboxState,
+            listening=ALL_KINDS if listening else set(),
             server_secrets=known,
             client_secrets=known,
             identifies=secret,
@@ -128,6 +141,9 @@ class Bench(Wire):
             for session in hub.sessions.values():
                 check_session(session)
             check_asks(hub)
+        payloads = (each for _, arrival in self.undecoded for each in arrival.payloads)
+        backlog = sum(len(each) for each in payloads if isinstance(each, bytes))
+        assert backlog <= (max(self.limits.mailbox_bytes, EARLY_BYTES) + frames.MAX_PIECE) * 2
 
     def check_over(self) -> None:
         """After everybody has gone and enough time has passed: nothing is left of them."""
@@ -163,7 +179,7 @@ def check_session(session: Session) -> None:
     assert source.taken <= source.processed <= session.arrived
     window = max(limits.mailbox_bytes, EARLY_BYTES)
     assert source.waiting_bytes <= window + max(limits.message, frames.MAX_PIECE)
-    assert source.waiting <= max(EARLY_UNITS, limits.mailbox_messages)
+    assert source.waiting <= max(EARLY_UNITS, limits.mailbox_messages) + 1
     assert session.assembly is None or held(session.assembly) <= limits.message + frames.MAX_PIECE
     assert held(session.raw) <= limits.message
     # Answers wait for a peer that does not take them; asks for more of them need credit.

@@ -13,6 +13,7 @@ from fuzz.bench import LARGE, SMALL, Bench
 from fuzz.scripts import LinkedPeer, Peer, PlainPeer
 from fuzz.target import Choices, Run, Target
 from linkbox.core.framings import FixedSize, Framing, LengthPrefixed, Lines, Raw
+from linkbox.core.mailbox import OVERFLOW_POLICIES
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.events import EventKind
 from tests.core.wire import NO_BACKOFF
@@ -22,9 +23,20 @@ PLAIN: tuple[Framing, ...] = (Lines(), LengthPrefixed(1), Raw(), FixedSize(7))
 Outcome = tuple[Any, ...]
 
 
-def make(flags: int, secret: bool, framing: Framing | None) -> Bench:
+def make(flags: int, more: int, secret: bool, framing: Framing | None) -> Bench:
     """The endpoints; small limits, half the time."""
-    return Bench(PATTERNS[flags % 3], SMALL if flags & 32 else LARGE, secret, framing)
+    pattern = PATTERNS[flags % 3]
+    bench = Bench(
+        pattern,
+        SMALL if flags & 32 else LARGE,
+        secret=secret,
+        framing=framing,
+        overflow="block" if more & 8 or pattern.asks else OVERFLOW_POLICIES[more % 4],
+        is_bytes=bool(more & 16) and not pattern.asks,
+        listening=not more & 32,
+    )
+    bench.decodes = more & 192 != 192
+    return bench
 
 
 def outcome(peer: Peer) -> Outcome:
@@ -46,7 +58,7 @@ def play_server(data: bytes, seed: int, secret: bool, framing: Framing | None) -
     """A server, attacked; then its well-behaved client is served."""
     choices = Choices(data)
     flags = choices.byte()
-    bench = make(flags, secret, framing)
+    bench = make(flags, choices.byte(), secret, framing)
     kind = LinkedPeer if framing is None else PlainPeer
     peer = kind(bench, bench.server, choices, seed)
     if isinstance(peer, PlainPeer):
@@ -100,7 +112,7 @@ def play_client(data: bytes, seed: int, secret: bool, framing: Framing | None) -
     """A client, whose server attacks."""
     choices = Choices(data)
     flags = choices.byte()
-    bench = make(flags, secret, framing)
+    bench = make(flags, choices.byte(), secret, framing)
     client = bench.client
     client.reconnect = NO_BACKOFF if flags & 16 else None
     kind = LinkedPeer if framing is None else PlainPeer
@@ -145,9 +157,8 @@ def runner(play: Any, secret: bool = False, *framings: Framing) -> Run:
 
 
 def _seeds() -> tuple[bytes, ...]:
-    return tuple(
-        bytes((5, flags, *range(step, 40 + step))) for flags in (64, 65, 66, 96, 98) for step in (0, 9)
-    )
+    flags = ((64, 0), (65, 1), (66, 2), (96, 18), (97, 200), (98, 40))
+    return tuple(bytes((5, *each, *range(step, 40 + step))) for each in flags for step in (0, 9))
 
 
 TARGETS = [

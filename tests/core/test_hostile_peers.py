@@ -131,6 +131,37 @@ def test_going_back_within_a_message_keeps_the_rest() -> None:
     assert (too_large.arrived, too_large.size) == (1, 0)
 
 
+@pytest.mark.parametrize("overflow", ["block", "drop_newest"])
+@pytest.mark.parametrize("is_parted", [False, True])
+def test_what_waits_to_be_decoded_gets_no_credit(overflow: str, is_parted: bool) -> None:
+    wire = Wire(limits=Limits(mailbox_bytes=100_000, mailbox_messages=5000), overflow=overflow)
+    wire.decodes = False  # a format of the application's, and slow
+    probe = probe_server(wire)
+    message = frames.frame(frames.DATA, bytes(1000))
+    if is_parted:
+        message = frames.encode_first_part(1000, bytes(500)) + frames.frame(frames.DATA, bytes(500))
+    for _ in range(102):
+        probe.say(message, frames.frame(frames.ACK_NOW))
+    assert "beyond its credit" in violation(probe)
+    assert sum(len(arrival.payloads) for _, arrival in wire.undecoded) <= 101
+
+
+def test_what_was_decoded_gives_its_credit_back() -> None:
+    wire = Wire(limits=Limits(mailbox_bytes=100_000, mailbox_messages=10))
+    probe = probe_server(wire)
+    for _ in range(50):
+        wire.decodes = False
+        probe.say(frames.frame(frames.DATA, bytes(10_000)) * 9, frames.encode_first_part(9, b""))
+        [session] = wire.server.sessions.values()
+        wire.decodes = True
+        wire.decode_all()
+        probe.say(frames.frame(frames.DATA, bytes(9)))
+        assert len(wire.server.mailbox.take_all()) == 10
+        wire.acks()
+        assert session.granted_messages == session.arrived + 10
+        assert session.granted_bytes == session.arrived_bytes + 100_000
+
+
 # --- asks -------------------------------------------------------------------------------------------
 
 

@@ -66,6 +66,7 @@ def arrive(session: Session, *bodies: bytes) -> None:
     for body in bodies:
         session.on_units(1, len(body), len(body))
         session.mailbox.put(session.source, (body,), session.arrived, len(body), 0.0)
+        session.processed_bytes = session.arrived_bytes
         session.owe_ack(1)
 
 

@@ -142,6 +142,7 @@ class Hub:
         """Store decoded messages. What could not be decoded stands in ``values`` as an error."""
         self.now = now
         session = arrival.session
+        session.processed_bytes = max(session.processed_bytes, arrival.mark)
         if session.error is not None and not session.is_plain:
             return  # never acknowledged: its sender knows
         if arrival.payloads and arrival.last <= session.source.processed and not self.pattern.asks:

@@ -60,9 +60,10 @@ class LinkedLink(Link):
         small = self.decoder.small
         try:
             moved = self._handle(self.decoder.receive(data), now)
-            if small and not self.decoder.small:  # What came right behind the handshake was held back.
+            # What came right behind a part of the handshake was held back.
+            if small and (not self.decoder.small or self.hello is not None):
                 moved = self._handle(self.decoder.receive(b""), now) or moved
-            if self.decoder.error is not None and self.state is not State.CLOSING:
+            if self.decoder.error is not None:
                 raise self.decoder.error
         except ProtocolViolation as error:
             moved = False
@@ -108,6 +109,8 @@ class LinkedLink(Link):
         return data[8:]
 
     def _violated(self, error: ProtocolViolation, now: float) -> None:
+        if self.state is State.CLOSING:
+            return  # All is said: what comes is read so that a refusal arrives, and for nothing else.
         error = ProtocolViolation(f"{self.address} broke the protocol: {error}")
         if self.state is State.GREETING and not self.is_client:
             self.refuse("protocol", str(error), now)
@@ -249,7 +252,7 @@ class LinkedLink(Link):
         arrivals = self.arrivals
         if arrivals and arrivals[-1].ask is None and arrivals[-1].last + len(payloads) == session.arrived:
             arrivals[-1].payloads += payloads
-            arrivals[-1].last = session.arrived
+            arrivals[-1].last, arrivals[-1].mark = session.arrived, session.arrived_bytes
         else:
             arrivals.append(Arrival(session, payloads, session.arrived))
 

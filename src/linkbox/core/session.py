@@ -124,7 +124,7 @@ class Session:
     def _begin_receiving(self) -> None:
         self.source = Source(self.peer, self._on_taken)
         self.arrived = 0
-        self.arrived_bytes = 0
+        self.arrived_bytes = self.processed_bytes = 0
         self.granted_bytes = self.granted_messages = 0
         self.assembly: Assembly | None = None
         """The message that arrives in pieces now."""
@@ -527,9 +527,16 @@ class Session:
         if self.hub.pending_events >= limits.mailbox_messages:
             return self.granted_bytes, self.granted_messages  # A callback blocks: its events count too.
         messages = max(limits.mailbox_messages, min(mailbox.wanted, window))
-        self.granted_bytes = max(self.granted_bytes, self.arrived_bytes - waiting_bytes + window)
-        self.granted_messages = max(self.granted_messages, self.arrived - waiting + messages)
+        arrived, arrived_bytes = self._digested()
+        self.granted_bytes = max(self.granted_bytes, arrived_bytes - waiting_bytes + window)
+        self.granted_messages = max(self.granted_messages, arrived - waiting + messages)
         return self.granted_bytes, self.granted_messages
+
+    def _digested(self) -> tuple[int, int]:
+        """What has arrived (units, bytes), less what is whole and waits to be decoded."""
+        assembly = self.assembly
+        pieces, nbytes = (0, 0) if assembly is None else (assembly.pieces, assembly.arrived)
+        return self.source.processed + pieces, self.processed_bytes + nbytes
 
     def marks(self) -> tuple[int, int, int, int]:
         """What an ACK says. The caller must write it: it counts as told."""

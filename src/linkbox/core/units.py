@@ -72,16 +72,18 @@ class Piece:
 class Assembly(frames.Pile):
     """The pieces of a message that arrives in several. Of one that is too large only the size is kept."""
 
-    __slots__ = ("arrived", "limit", "total")
+    __slots__ = ("arrived", "limit", "pieces", "total")
 
     def __init__(self, total: int, limit: int) -> None:
         super().__init__()
         self.total = total
         self.limit = limit
         self.arrived = 0
+        self.pieces = 0
 
     def put(self, body: bytes) -> None:
         """A further piece. `ProtocolViolation` if there is more than was announced."""
+        self.pieces += 1
         self.arrived += len(body)
         if self.arrived > self.total:
             raise self._violation()
