@@ -38,7 +38,7 @@ class Limits:
     mailbox_messages: int = 100_000
     """Waiting in the mailbox, from one peer."""
     mailbox_total: int = 256 * _MIB
-    """Waiting in the mailbox, from all peers together."""
+    """Waiting in the mailbox, from all peers together; as much again in asks that are not whole yet."""
     window_bytes: int = 16 * _MIB
     """Sent to one peer and not yet acknowledged. Beyond it ``send()`` waits."""
     window_messages: int = 100_000

@@ -45,15 +45,17 @@ class Arrival:
     """Consecutive messages of one session, whole but not decoded. ``last`` numbers the last of them.
 
     ``ask`` is what the one message belongs to (see asks.py), or None; ``is_final``: the ask is whole with it.
+    ``mark`` is how many bytes had arrived with it.
     Where ``has_errors``, a payload may be a `TooLarge` instead: that message is to be rejected.
     """
 
-    __slots__ = ("ask", "has_errors", "is_final", "last", "payloads", "session")
+    __slots__ = ("ask", "has_errors", "is_final", "last", "mark", "payloads", "session")
 
     def __init__(self, session: Session, payloads: list[Any], last: int, ask: Any = None) -> None:
         self.session = session
         self.payloads = payloads
         self.last = last
+        self.mark = session.arrived_bytes
         self.ask = ask
         self.is_final = True
         self.has_errors = len(payloads) == 1 and payloads[0].__class__ is TooLarge

@@ -131,6 +131,10 @@ class Sending:
         self.queue.append(delivery)
         self.held_bytes += len(delivery.payload)
 
+    def owe_ack(self, urgency: int) -> None:
+        """There is something to acknowledge."""
+        raise NotImplementedError
+
     def may_send(self) -> bool:
         """Is there something queued that credit allows to be written?"""
         return (
@@ -304,7 +308,10 @@ class Sending:
                 f"{self.peer} acknowledged {acked} and took {taken} of the {self.sent} units sent to it "
                 f"(before: {self.acked} and {self.taken})"
             )
+        was_full = not self.has_room()
         done = self.forget(acked) if acked > self.acked else []
+        if was_full and self.hub.pattern.asks:
+            self.owe_ack(1)
         self.taken = taken
         # Never lowered: an ACK that was overtaken by a resume may be older than what is known.
         self.peer_bytes = max(self.peer_bytes, byte_limit)

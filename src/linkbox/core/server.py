@@ -450,7 +450,7 @@ class ServerHub(Hub):
         self.now = now
         link = session.link
         if link is not None and not session.is_plain:
-            link.send_control(handshake.encode(handshake.Refuse("disconnected", reason)))
+            link.send_control(handshake.refuse("disconnected", reason))
         self._part(session, PeerLost(f"{session.peer} was disconnected from here: {reason}"))
 
 
