@@ -19,7 +19,7 @@ from linkbox.errors import DeadlineExceeded, EndOfData, StateError
 from linkbox.events import Stage
 from linkbox.formats import Bytes, Json, MsgPack, Typed
 from linkbox.front.base import Base
-from linkbox.front.storing import accepted, open_store
+from linkbox.front.storing import DISK_WAIT, accepted, open_store, read_left
 from linkbox.threaded.callbacks import Dispatcher
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.transport import Transport
@@ -30,8 +30,6 @@ log = logging.getLogger("linkbox")
 E = TypeVar("E", bound="Endpoint")
 
 _started: weakref.WeakSet[Endpoint] = weakref.WeakSet()
-DISK_WAIT = 5.0
-"""Seconds that even a stop out of time gives to the disk."""
 _INLINE = (Bytes, Json, Typed, MsgPack)
 """Formats that the engine may decode with itself; others are user code, and get a thread."""
 
@@ -74,7 +72,12 @@ class Endpoint(Base):
         if self._store_path is not None:
             writer = Writer(self.lock, self._name)
             store = open_store(self._store_path, self._store_label())
-            self._take_up(store, hub, writer.wake)
+            try:
+                left = read_left(store, self._journal, hub.incarnation)
+                self._take_up(left, hub, writer.wake)
+            except BaseException:
+                store.close()
+                raise
         transport = Transport(hub, self.lock, self._decode(), self._name)
         transport.tls = self._tls
         transport.decode_later = not isinstance(self._format, _INLINE)
