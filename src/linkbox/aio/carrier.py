@@ -11,7 +11,7 @@ from linkbox.core.link import Link
 from linkbox.front.sockets import JOIN_SIZE, reset_on_close
 
 HIGH, LOW = 64 * 1024, 48 * 1024
-"""Bytes in asyncio's own buffer: from HIGH on we write no more; at LOW the peer has taken some."""
+"""Bytes in asyncio's own buffer: above HIGH we write no more, until LOW are left."""
 
 
 class Carrier(asyncio.Protocol):
@@ -51,11 +51,23 @@ class Carrier(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._is_full = True
         self.link.write_stalled(monotonic())
+        self._follow()
 
     def resume_writing(self) -> None:
-        self._is_full = False
+        assert self._transport is not None
         self.link.write_moved()
+        if self._transport.get_write_buffer_size() > LOW:
+            self._follow()  # which pauses again
+            return
+        self._is_full = False
+        self._transport.set_write_buffer_limits(HIGH, LOW)
         self._driver.writable(self.link)
+
+    def _follow(self) -> None:
+        """Let the low mark follow the buffer: so we hear of each byte that a slow peer takes."""
+        assert self._transport is not None
+        mark = max(LOW, self._transport.get_write_buffer_size() - 1)
+        self._transport.set_write_buffer_limits(mark, mark)
 
     # What the driver calls.
 
@@ -108,3 +120,6 @@ def _write(transport: asyncio.Transport, buffers: list[Any]) -> None:
         transport.write(b"".join(buffers))
     else:
         transport.writelines(buffers)
+        if transport.get_write_buffer_size() > HIGH:
+            # From Python 3.12 on writelines() itself forgets to call pause_writing(); this looks again.
+            transport.set_write_buffer_limits(HIGH, LOW)
