@@ -357,6 +357,21 @@ def test_a_peer_that_takes_something_again_is_not_lost() -> None:
     assert not probe.is_closed
 
 
+def test_rejections_that_are_not_read_are_bounded() -> None:
+    """Who sends what is bad again and again, and does not read that it is, is disconnected."""
+    wire = Wire(limits=Limits(control_frames=10))
+    probe = probe_server(wire)
+    bad = frames.frame(frames.DATA, b"bad")
+    probe.say(bad * 20)  # all of it is told at once
+    assert [kind for kind, _ in probe.heard()].count(frames.REJECT) == 20
+    probe.end.is_full = True
+    probe.say(bad)
+    probe.say(bad * 10)
+    assert not probe.is_closed
+    probe.say(bad)
+    assert "does not read the 10 control frames" in str(probe.link.error)
+
+
 # --- Closing ----------------------------------------------------------------------------------------------
 
 

@@ -111,7 +111,7 @@ class Driver:
         """The connection is there."""
         self._carriers.add(carrier)
         self._gone.clear()
-        if carrier.is_waiting:
+        if carrier.is_waiting or carrier.link.paused:
             self.writable(carrier.link)
 
     def received(self, link: Link, data: bytes) -> None:

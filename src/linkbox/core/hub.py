@@ -28,10 +28,10 @@ from linkbox.core.link import Arrival, Link, State
 from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import Box, MailboxState, Source
 from linkbox.core.plain import PlainLink
-from linkbox.core.session import NEVER, Session, add_range
+from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Note, Notice, Settings
 from linkbox.core.timers import Timed, Timers
-from linkbox.core.units import Delivery, deliveries_of
+from linkbox.core.units import Delivery, add_range, deliveries_of
 from linkbox.errors import (
     EndOfData,
     LinkboxError,

@@ -463,6 +463,12 @@ class LinkedLink(Link):
 
     def send_control(self, frame: bytes) -> None:
         """Write a control frame soon."""
+        limit = self.limits.control_frames
+        if self.stalled_at is not None and len(self.control) >= limit:
+            self.abort(
+                ProtocolViolation(f"{self.address} does not read the {limit} control frames owed to it")
+            )
+            return
         self.control.append(frame)
         self.hub.dirty.append(self)
 

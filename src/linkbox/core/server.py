@@ -11,7 +11,7 @@ from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import MailboxState
 from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Settings
-from linkbox.core.units import Delivery
+from linkbox.core.units import Delivery, parts_size
 from linkbox.errors import LinkboxError, PeerLost
 from linkbox.events import EventKind, Peer
 
@@ -92,6 +92,8 @@ class ServerHub(Hub):
         session = self.make_session(id, Peer(address, address, id, now + self.settings.wall))
         link.session, session.link = session, link
         self._announce(session, EventKind.CONNECTED)
+        if self.mailbox.is_crowded():
+            self._pause(session)
         return link
 
     def _announce(self, session: Session, kind: EventKind) -> None:
@@ -119,8 +121,12 @@ class ServerHub(Hub):
             return "pattern", f"this is a server for {self.pattern.name}, the client is for {hello.pattern}"
         if hello.format != ours.format_name:
             return "format", f"the format here is {ours.format_name}, the client's is {hello.format}"
-        is_unknown = hello.session not in self.sessions
-        return ("limit", "the server is stopping") if self.stopping and is_unknown else None
+        if hello.session in self.sessions:
+            return None
+        if self.stopping:
+            return "limit", "the server is stopping"
+        # What a newcomer says first needs no credit: many short lives would add up to any size.
+        return ("limit", "the mailbox is full") if self.mailbox.is_crowded() else None
 
     def on_unproven(self, link: LinkedLink, reason: str, now: float) -> None:
         """A client does not know the secret."""
@@ -260,7 +266,12 @@ class ServerHub(Hub):
         has_ended = session.source.ended is not None
         self.announce_down(session, None if has_ended and isinstance(error, PeerLost) else error)
         dropped = [each for each in self.sessions.values() if each.link is None]
-        if self.stopping or not session.resumes or len(dropped) > self.limits.sessions:
+        is_too_much = len(dropped) > self.limits.sessions or (
+            # Half a message is kept too; and whoever leaves many of them behind may never come back.
+            bool(session.assembly)
+            and sum(parts_size(each.assembly) for each in dropped) > self.limits.mailbox_total
+        )
+        if self.stopping or not session.resumes or is_too_much:
             self.close_session(session, None if self.is_finished(session) else error)
             return
         session.due_at = self.now + (min(CONFIRM, self.limits.session) if has_ended else self.limits.session)

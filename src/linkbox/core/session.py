@@ -32,6 +32,7 @@ from linkbox.core.units import (
     Bundle,
     Delivery,
     Piece,
+    add_range,
     batch_size,
     count_of,
     deliveries_of,
@@ -584,12 +585,3 @@ class Session:
 
     def _on_taken(self) -> None:
         self.owe_ack(1)
-
-
-def add_range(ranges: list[tuple[int, int]], first: int, last: int) -> None:
-    """Note numbers, mostly consecutive ones. Only the newest thousand ranges are kept."""
-    if ranges and ranges[-1][1] + 1 == first:
-        ranges[-1] = (ranges[-1][0], last)
-    elif (first, last) not in ranges[-1000:]:
-        ranges.append((first, last))
-        del ranges[:-1000]
