@@ -120,6 +120,9 @@ class LinkedLink(Link):
         if self.session is None and self.draining > EARLY_BYTES:
             self.abort(None)
 
+    def _forget_input(self) -> None:
+        self.decoder, self.greeting = frames.Decoder(small=True), b""
+
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more. Returns what its last bytes brought: here, nothing."""
         self.eof = True

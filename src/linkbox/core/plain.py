@@ -30,7 +30,7 @@ class PlainLink(Link):
     def receive_data(self, data: bytes, now: float) -> list[Arrival]:
         """Bytes from the peer. Decode what is returned, then call ``hub.deliver`` for each."""
         self.heard_at = now
-        if self.state is State.CLOSING or self.session is None:
+        if self.state is not State.OPEN or self.session is None:
             return []
         payloads = self.decoder.receive(data)
         arrivals = self._arrived(payloads)
@@ -52,6 +52,9 @@ class PlainLink(Link):
         session.arrived_bytes += sum(map(len, payloads))
         arrivals: list[Arrival] = self.hub.plain_arrivals(session, list(payloads))
         return arrivals
+
+    def _forget_input(self) -> None:
+        self.decoder = self.framing.decoder(self.limits.message)
 
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more: its END. A last message may have ended with it."""

@@ -269,7 +269,8 @@ class ServerHub(Hub):
         is_too_much = len(dropped) > self.limits.sessions or (
             # Half a message is kept too; and whoever leaves many of them behind may never come back.
             bool(session.assembly)
-            and sum(parts_size(each.assembly) for each in dropped) > self.limits.mailbox_total
+            and sum(parts_size(each.assembly) for each in dropped if each is not session)
+            > self.limits.mailbox_total
         )
         if self.stopping or not session.resumes or is_too_much:
             self.close_session(session, None if self.is_finished(session) else error)

@@ -470,6 +470,7 @@ class Session:
             each.offset = each.number = 0
         self.queue.clear()
         self.unacked.clear()
+        self.assembly = []  # a timer may remember this session for long
         self.held_bytes = self.bundled = 0
         return list(doubt.values()), list(unsent.values())
 
