@@ -40,6 +40,14 @@ def test_a_client_tries_until_its_time_is_up() -> None:
     assert len(wire.dialled) == tries
 
 
+def test_stop_does_not_wait_for_a_server_that_has_not_answered() -> None:
+    wire = Wire()
+    probe = probe_client(wire, greets=False)
+    wire.client.shutdown(wire.now)
+    wire.settle()
+    assert probe.is_closed and not wire.client.sessions
+
+
 def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
     wire = Wire()
     wire.is_reachable = False

@@ -8,7 +8,6 @@ waits never keeps that loop from its work.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import socket
 import threading
 import time
@@ -125,11 +124,14 @@ class Place:
         """A client, not started."""
         return self._make(f"Client{pattern}", address, *args, **{**self.transport.client, **options})
 
-    def waiting_for(self, event: threading.Event) -> Callable[[Any], Any]:
-        """A callback, or handler, that blocks until the event: as the front end's users may block."""
-        if self.front == "aio":
-            return lambda _: asyncio.to_thread(event.wait, 30)
-        return lambda _: event.wait(30)
+    def waiting_for(self, released: threading.Event, value: Any = None) -> Callable[[Any], Any]:
+        """A callback, or handler, that blocks until released, as users of that front end do; and its result."""
+
+        def wait(_: Any) -> Any:
+            released.wait(30)
+            return value
+
+        return wait if self.front == "threaded" else lambda _: asyncio.to_thread(wait, _)
 
     def child(self, script: str, *args: str) -> Process:
         """Another process that runs a script; ``place`` there is of the same front end."""
@@ -144,15 +146,24 @@ class Place:
 
     @contextmanager
     def serving(
-        self, pattern: str = "P2P", format: Any = Bytes, *, pause: float = PAUSE, **options: Any
+        self,
+        pattern: str = "P2P",
+        format: Any = Bytes,
+        *,
+        pause: float = PAUSE,
+        within: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+        **options: Any,
     ) -> Iterator[Any]:
-        """A started server, with a well-behaved client that keeps talking to it all the while."""
+        """A started server, with a well-behaved client that keeps talking to it all the while.
+
+        ``within`` calls what is to happen in another network namespace.
+        """
         if pattern == "AR":
             options.setdefault("handler", lambda request: request.data)
         options.setdefault("max_peers", 10_000)
         secret = options.get("secret")
         server = self.server(pattern, format, **options)
-        with server, Regular(server.address, pattern, format, server, pause, secret=secret):
+        with server, Regular(server.address, pattern, format, server, pause, within, secret=secret):
             yield server
 
     def view(self, server: Any, name: str = "bare") -> Any:
@@ -188,8 +199,10 @@ class Regular:
         format: Any = Bytes,
         server: Any = None,
         pause: float = PAUSE,
+        within: Callable[[Callable[[], Any]], Any] = lambda call: call(),
         **options: Any,
     ) -> None:
+        self._within = within
         self._pattern = pattern
         self._server = server if pattern == "P2P" else None
         self._pause = pause
@@ -208,8 +221,8 @@ class Regular:
         self.worst = 0.0
 
     def __enter__(self) -> Regular:
-        self._client.start()
-        self._exchange()
+        self._within(self._client.start)  # its threads are where this one is
+        self._within(self._exchange)
         if self._server is not None:
             peer = wait_until(
                 lambda: next((each for each in self._server.peers() if each.name == "regular"), None)
@@ -295,8 +308,3 @@ def growing_less_than(mebibytes: float) -> Iterator[None]:
     yield
     grown = (memory_peak() - before) / (1 << 20)
     assert grown < mebibytes, f"{grown:.1f} MiB more memory at the worst moment"
-
-
-def awaitable(value: Any) -> bool:
-    """Is it to be awaited? For callbacks that serve both front ends."""
-    return inspect.isawaitable(value)

@@ -390,7 +390,8 @@ class ClientHub(Hub):
         self.now = now
         self.stopping = True
         for session in list(self.sessions.values()):
-            if session.link is None and not session.held:
+            # Nothing was said yet: then a server that does not answer is not waited for either.
+            if not session.held and (session.link is None or not session.established):
                 self.close_session(session, None)
             else:
                 self.end(session)
