@@ -20,7 +20,7 @@ class Carrier(asyncio.Protocol):
     def __init__(self, driver: Any, link: Link, sock: socket.socket) -> None:
         self._driver = driver
         self.link = link
-        self._sock = sock
+        self.sock = sock
         self._transport: asyncio.Transport | None = None
         self._is_full = False
         self._is_paused = False
@@ -100,7 +100,7 @@ class Carrier(asyncio.Protocol):
             return
         self._is_closing = True
         if self.link.is_abortive:
-            reset_on_close(self._sock)
+            reset_on_close(self.sock)
             transport.abort()
         else:
             transport.close()
