@@ -125,7 +125,7 @@ class Place:
         return self._make(f"Client{pattern}", address, *args, **{**self.transport.client, **options})
 
     def waiting_for(self, released: threading.Event, value: Any = None) -> Callable[[Any], Any]:
-        """A callback, or handler, that blocks until released, as users of that front end do; and its result."""
+        """A callback, or handler, that blocks until released, as users of that front end do."""
 
         def wait(_: Any) -> Any:
             released.wait(30)
