@@ -161,10 +161,13 @@ class Place:
         if pattern == "AR":
             options.setdefault("handler", lambda request: request.data)
         options.setdefault("max_peers", 10_000)
-        secret = options.get("secret")
-        server = self.server(pattern, format, **options)
-        with server, Regular(server.address, pattern, format, server, pause, within, secret=secret):
+        server, more = self.server(pattern, format, **options), {"secret": options.get("secret")}
+        with server, self.regular(server.address, pattern, format, server, pause, within, **more):
             yield server
+
+    def regular(self, address: str, *args: Any, **options: Any) -> Regular:
+        """A well-behaved client; see there. For servers that do not run in this process."""
+        return Regular(address, *args, **self.transport.client, **options)
 
     def view(self, server: Any, name: str = "bare") -> Any:
         """The part of a server's mailbox that belongs to the peer of that name, once it is there."""
@@ -212,7 +215,6 @@ class Regular:
         elif pattern == "P2M":
             options["linger"] = 60
         make: Any = getattr(linkbox, f"Client{pattern}")
-        options |= TRANSPORTS["tcp"].client
         self._client = make(address, format, name="regular", reconnect=AT_ONCE, **options)
         self._threads: list[threading.Thread] = []
         self._over = threading.Event()

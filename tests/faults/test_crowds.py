@@ -13,7 +13,7 @@ import pytest
 from linkbox import EventKind, Limits, PeerLost
 from tests.faults.bare import Bare, data
 from tests.faults.netns import namespace
-from tests.faults.place import PATIENCE, Place, Regular, growing_less_than
+from tests.faults.place import PATIENCE, Place, growing_less_than
 from tests.threaded.helpers import descriptors, wait_until
 
 pytestmark = pytest.mark.timeout(50)
@@ -167,7 +167,7 @@ def test_no_descriptors_left(place: Place) -> None:
     """EMFILE at accept: who is there is served on; within a second of having some again, newcomers are."""
     with place.child(SCARCE) as child:
         address = child.line()
-        with Regular(address, "AR"):
+        with place.regular(address, "AR"):
             child.say("be scarce")
             assert child.line() == "scarce"
             with _crowd(place, address, 30):

@@ -16,6 +16,7 @@ from linkbox import (
     Limits,
     MailboxFull,
     ProtocolViolation,
+    Stage,
     TooLarge,
 )
 from linkbox.core import frames
@@ -109,7 +110,7 @@ def test_a_peer_that_never_acknowledges(place: Place) -> None:
         receipts = [server.send(b"%d" % number, to=peer) for number in range(10)]
         with pytest.raises(MailboxFull):
             server.send(b"one more", to=peer, timeout=0.05)
-        bare.until(frames.DATA)
+        wait_until(lambda: receipts[0].stage is Stage.SENT, "it is written")
         bare.say(frames.encode_ack(1, 1, 1 << 40, 1 << 40))
         assert receipts[0].wait(timeout=PATIENCE)
         server.send(b"one more", to=peer, timeout=PATIENCE)
@@ -189,10 +190,13 @@ def test_fourteen_claims_of_a_hundred_megabytes(place: Place) -> None:
 
 
 def test_a_claim_of_a_hundred_megabytes_over_a_plain_framing(place: Place) -> None:
-    """Over LengthPrefixed the length is all there is: beyond the limit the connection is closed."""
+    """Over LengthPrefixed the length is all there is: beyond the limit the connection is closed.
+
+    The well-behaved client talks to another server, for it speaks our own protocol.
+    """
     framing = LengthPrefixed(size=4)
     server = place.server("P2P", framing=framing, max_peers=20)
-    with server, growing_less_than(20), ExitStack() as stack:
+    with place.serving(), server, growing_less_than(20), ExitStack() as stack:
         for _ in range(14):
             bare = stack.enter_context(Bare(place, server.address))
             bare.say(struct.pack(">I", 100 << 20) + bytes(100_000))
@@ -272,9 +276,13 @@ def _credit(bare: Bare) -> int:
 
 
 def test_many_short_lives_fill_the_mailbox(place: Place) -> None:
-    """Each push is a conversation of its own, whose first bytes need no credit; all have one bound."""
+    """Each push is a conversation of its own, whose first bytes need no credit; all have one bound.
+
+    The well-behaved client talks to another server: this one's mailbox is full.
+    """
     limits = Limits(mailbox_total=100_000)
     with (
+        place.serving(),
         place.server("P2M", limits=limits) as server,
         place.client("P2M", server.address, reconnect=AT_ONCE) as pusher,
         Threads() as threads,

@@ -230,12 +230,15 @@ def test_a_send_is_cancelled_mid_frame(place: Place) -> None:
     if place.front == "threaded":
         pytest.skip("a thread cannot be cancelled; Ctrl-C, which comes near, has tests of its own")
     body = bytes(range(256)) * 4000
-    with place.serving() as server, _slow_line(place, server) as proxy:
-        with place.client("P2P", proxy.address, name="bare", limits=TIGHT) as client:
-            receipt = client.send(body)
-            waiting: list[Future[Any]] = [client.later("send", b"never") for _ in range(5)]
-            wait_until(lambda: proxy.passed["up"] > 10_000, "it is under way")
-            assert all(each.cancel() for each in waiting)
-            receipt.wait(timeout=PATIENCE)
-            client.send(b"after").wait(timeout=PATIENCE)
-            assert place.view(server).data_get_all() == [body, b"after"]
+    with (
+        place.serving() as server,
+        _slow_line(place, server) as proxy,
+        place.client("P2P", proxy.address, name="bare", limits=TIGHT) as client,
+    ):
+        receipt = client.send(body)
+        waiting: list[Future[Any]] = [client.later("send", b"never") for _ in range(5)]
+        wait_until(lambda: proxy.passed["up"] > 10_000, "it is under way")
+        assert all(each.cancel() for each in waiting)
+        receipt.wait(timeout=PATIENCE)
+        client.send(b"after").wait(timeout=PATIENCE)
+        assert place.view(server).data_get_all() == [body, b"after"]
