@@ -30,7 +30,7 @@ class Limits:
     peer_timeout: float = 20.0
     """Further silence after which the peer is declared lost."""
     progress: float = 30.0
-    """A message that has begun to arrive must be whole by then."""
+    """A message that has begun to arrive must be whole by then; of one over 1 MiB, each piece."""
     stalled_write: float = 40.0
     """The peer's kernel took not one byte for so long: it is declared lost."""
     mailbox_bytes: int = 16 * _MIB

@@ -10,9 +10,9 @@ from linkbox.core import frames
 from linkbox.core import sending as module
 from linkbox.core.mailbox import ENDLESS, MailboxState
 from linkbox.core.patterns import P2P
-from linkbox.core.sending import BATCH_BODIES, EARLY_UNITS, add_range
+from linkbox.core.sending import BATCH_BODIES, EARLY_UNITS
 from linkbox.core.session import Session
-from linkbox.core.units import Assembly, Bundle, Delivery, Piece, count_of, size_of
+from linkbox.core.units import Assembly, Bundle, Delivery, Piece, add_range, count_of, size_of
 from linkbox.errors import DecodeError, MailboxFull, ProtocolViolation, TooLarge
 from linkbox.events import Stage
 from linkbox.limits import Limits
@@ -277,6 +277,13 @@ def test_ranges_grow_and_only_the_newest_thousand_are_kept() -> None:
     for number in range(10, 4010, 2):
         add_range(ranges, number, number)
     assert len(ranges) == 1000 and ranges[-1] == (4008, 4008)
+
+
+def test_ranges_are_in_order_whatever_they_are_told() -> None:
+    ranges: list[tuple[int, int]] = []
+    for first, last in ((10, 12), (1, 2), (11, 11), (12, 14), (20, 20), (15, 15), (10, 12), (0, 0)):
+        add_range(ranges, first, last)
+    assert ranges == [(0, 0), (1, 2), (10, 15), (20, 20)]
 
 
 # --- Resumes ----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, EndOfData, StateError
 from linkbox.events import Stage
 from linkbox.front.base import Base
+from linkbox.front.life import started
 from linkbox.front.storing import DISK_WAIT, accepted, open_store, read_left
 
 E = TypeVar("E", bound="Endpoint")
@@ -81,6 +82,8 @@ class Endpoint(Base):
 
     def _open(self, hub: Hub) -> Driver:
         """Begin a life without a store."""
+        if self._is_fork:
+            raise self._not_running()
         hub.owner = self
         hub.listening = self._callbacks.kinds()
         driver = Driver(hub, self._decode())
@@ -89,6 +92,7 @@ class Endpoint(Base):
         self._is_stopping = False
         self._closed, self._stopped = asyncio.Event(), asyncio.Event()
         self._hub, self._driver = hub, driver
+        started.add(self)
         self._dispatcher, self._tasks = None, []
         if self._callbacks.kinds():
             self._ring_waiting(hub)  # what is left from an earlier life
@@ -98,6 +102,8 @@ class Endpoint(Base):
 
     async def _wait_for_stop(self) -> None:
         """Somebody stops it just now: let that come to its end."""
+        if self._is_fork:
+            raise self._not_running()
         if self._is_stopping:
             await self._stopped.wait()
 
@@ -147,6 +153,7 @@ class Endpoint(Base):
         finally:
             self._closed.set()
             self._hub = self._driver = None
+            started.discard(self)
             self._is_stopping = False
             self._on_stopped()
             self._stopped.set()
@@ -231,3 +238,12 @@ class Endpoint(Base):
 
     def _default_timeout(self) -> float | None:
         return 0 if self._in_callback() else None
+
+    # -- fork -------------------------------------------------------------------------------------------
+
+    def _forked(self) -> None:
+        driver, self._driver = self._driver, None
+        self._is_fork, self._hub = True, None
+        self._mailbox.over = None
+        if driver is not None:
+            driver.close_copies()

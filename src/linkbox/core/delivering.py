@@ -11,8 +11,8 @@ from linkbox.core.decoding import is_error
 from linkbox.core.journal import Inflow, refusal_of
 from linkbox.core.link import Arrival
 from linkbox.core.mailbox import Source
-from linkbox.core.sending import add_range
 from linkbox.core.session import Session
+from linkbox.core.units import add_range
 from linkbox.errors import LinkboxError, MailboxFull
 from linkbox.events import EventKind
 

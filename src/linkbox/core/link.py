@@ -166,6 +166,11 @@ class Link:
             self.closed = True
             self.error = self.error or error
             self.hub.on_link_closed(self, self.error)
+            self._forget_input()
+
+    def _forget_input(self) -> None:
+        """Half a message is of no use any more, and a timer may remember this link for long."""
+        raise NotImplementedError
 
     def close_soon(self, now: float) -> None:
         """Nothing more to say: half-close after what is written, and drain until the peer closes too.

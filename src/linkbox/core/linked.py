@@ -125,6 +125,9 @@ class LinkedLink(Link):
         if self.session is None and self.draining > EARLY_BYTES:
             self.abort(None)
 
+    def _forget_input(self) -> None:
+        self.decoder, self.greeting = frames.Decoder(small=True), b""
+
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more. Returns what its last bytes brought: here, nothing."""
         self.eof = True
@@ -471,6 +474,12 @@ class LinkedLink(Link):
 
     def send_control(self, frame: bytes) -> None:
         """Write a control frame soon."""
+        limit = self.limits.control_frames
+        if self.stalled_at is not None and len(self.control) >= limit:
+            self.abort(
+                ProtocolViolation(f"{self.address} does not read the {limit} control frames owed to it")
+            )
+            return
         self.control.append(frame)
         self.hub.dirty.append(self)
 

@@ -9,7 +9,9 @@ whole; where it cannot (credit for half of it, one message refused), its deliver
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -172,3 +174,16 @@ def batch_size(unit: Any) -> int:
     if unit.__class__ is Piece or unit.__class__ is Bundle or unit.kind != frames.DATA:
         return ENDLESS
     return len(unit.payload)
+
+
+def add_range(ranges: list[tuple[int, int]], first: int, last: int) -> None:
+    """Note numbers, mostly consecutive ones, in order. Only the thousand highest ranges are kept.
+
+    A peer may name as many as it likes, and again: finding the place must cost next to nothing.
+    """
+    at = bisect_right(ranges, first, key=itemgetter(0))
+    if at and ranges[at - 1][1] + 1 >= first:
+        ranges[at - 1] = (ranges[at - 1][0], max(last, ranges[at - 1][1]))
+    else:
+        ranges.insert(at, (first, last))
+        del ranges[:-1000]

@@ -148,6 +148,10 @@ class Base:
         what = "was stopped" if self._is_stopping or self._mailbox.over is not None else "is not started"
         return StateError(f"{self} {what}: call start(), or use it in a with block")
 
+    def _forked(self) -> None:
+        """This is the copy in a child process: it only gives back its descriptors."""
+        raise NotImplementedError
+
     def _update(self) -> None:
         """Write, dial and tell what a call into the hub has changed. Under the lock."""
         raise NotImplementedError
