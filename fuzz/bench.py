@@ -201,7 +201,8 @@ def held(pile: frames.Pile) -> int:
 def check_asks(hub: Hub) -> None:
     """Open asks belong to somebody, and are within bounds."""
     asks, limits = hub.asks, hub.limits
-    assert asks.gathered == sum(each.held for each in asks.open.values()) <= limits.mailbox_total
+    assert asks.gathered == sum(each.held for each in asks.open.values())
+    assert asks.gathered <= max(limits.mailbox_total, 2 * limits.message)
     assert set(asks.newest) <= set(hub.sessions)
     assert {id for id, _ in asks.open} <= set(hub.sessions)
     counts = dict.fromkeys(asks.open_counts, 0)
