@@ -95,7 +95,7 @@ class ClientHub(Hub):
         """Dial it; what a store keeps is dialled for ever."""
         session.connect_by = now + self.connect_timeout if session.record is None else NEVER
         session.resumes = self.resumes
-        session.began_at = now
+        session.began_at = session.began_at or now
         self.dials.append(session)
         session.due_at = session.connect_by
         self.schedule(session, session.due_at)
@@ -142,9 +142,10 @@ class ClientHub(Hub):
         link = self.make_link(address, now, session)
         session.link = link
         if isinstance(link, LinkedLink):
-            # Has something been written, and nobody ever answered? Then the server must be able to tell
-            # whether it was this one that had it: the age is told when its preface is there (`Hello.age`).
-            link.hello_waits = link.sent_before > 0 and not session.established
+            # Has something been written, and nobody ever acknowledged any of it? Then the server must be able
+            # to tell whether it was this one that had it: the age is told when its preface is there
+            # (`Hello.age`).
+            link.hello_waits = self._is_unheard(session, link)
             if not link.hello_waits:
                 link.control.append(self._introduce(link, session, 0.0))
         else:
@@ -153,6 +154,11 @@ class ClientHub(Hub):
                 self._plain_is_up(session)
         self.dirty.append(link)
         return link
+
+    def _is_unheard(self, session: Session, link: LinkedLink) -> bool:
+        """May the server never have had anything of this session? A server with a store would know."""
+        is_fresh = not session.acked and not session.arrived
+        return is_fresh and (link.sent_before > 0 or session.established)
 
     def _plain_is_up(self, session: Session) -> None:
         session.established = session.is_up = True
@@ -272,15 +278,13 @@ class ClientHub(Hub):
         if expected and not welcome.resumed and self.is_finished(session):
             self.close_session(session, None)  # It only came back to confirm; the server knew already.
             return
-        if expected and welcome.is_new and not session.established:
-            session.rewind(0)  # Nothing of what was written has ever arrived.
+        if expected and welcome.is_new and not session.acked and not session.arrived:
+            self._go_on(session, 0)  # Nothing of what was written has ever arrived.
             expected = False
         elif expected and not welcome.resumed:
             session = self._start_over(link, session, welcome)
-        elif session.record is not None:
-            session.record.resume(welcome.received)
-        elif welcome.resumed:
-            session.rewind(welcome.received)
+        elif welcome.resumed or session.record is not None:
+            self._go_on(session, welcome.received)
         session.incarnation, session.born = welcome.incarnation, welcome.born
         session.due_at = NEVER
         session.peer_bytes = max(session.peer_bytes if welcome.resumed else 0, welcome.credit[0])
@@ -297,6 +301,13 @@ class ClientHub(Hub):
         self.dirty.append(link)
         self.changed += (self.box, session.box)
         self.emit(kind, session.peer)
+
+    def _go_on(self, session: Session, received: int) -> None:
+        """The server has so many units of it."""
+        if session.record is None:
+            session.rewind(received)
+        else:
+            session.record.resume(received)
 
     def _start_over(self, link: LinkedLink, old: Session, welcome: handshake.Welcome) -> Session:
         """The server has forgotten us: what was never sent moves over, the rest is in doubt."""

@@ -8,12 +8,12 @@ from typing import Any
 from linkbox.core import frames
 from linkbox.core.board import Board
 from linkbox.core.decoding import is_error
-from linkbox.core.journal import Inflow
+from linkbox.core.journal import Inflow, refusal_of
 from linkbox.core.link import Arrival
 from linkbox.core.mailbox import Source
 from linkbox.core.sending import add_range
 from linkbox.core.session import Session
-from linkbox.errors import LinkboxError, MailboxFull, TooLarge
+from linkbox.errors import LinkboxError, MailboxFull
 from linkbox.events import EventKind
 
 
@@ -90,7 +90,7 @@ class Delivering(Board):
         else:
             error = MailboxFull(f"the mailbox is full (overflow={self.mailbox.overflow!r})")
             self.emit(EventKind.OVERFLOW, session.peer, error)
-            self._send_reject(session, number, "full", str(error))
+            self._send_reject(session, frames.encode_reject(number, "full", str(error)))
 
     def _tell_dropped(self, source: Source, number: int) -> None:
         session = self.sessions.get(source.peer.id)
@@ -104,15 +104,16 @@ class Delivering(Board):
         self.counters.rejected += 1
         self.note("warning", f"a message from {session.peer} was rejected: {error}")
         self.emit(EventKind.ERROR, session.peer, error)
-        self._send_reject(
-            session, number, "too large" if isinstance(error, TooLarge) else "decode", str(error)
-        )
+        if session.record is None:
+            self._send_reject(session, refusal_of(number, error))
+        elif session.link is not None:
+            session.link.send_control(refusal_of(number, error))  # the record has kept it already
 
-    def _send_reject(self, session: Session, number: int, code: str, reason: str) -> None:
+    def _send_reject(self, session: Session, frame: bytes) -> None:
         if not session.is_plain:
-            session.refusals.append(frames.encode_reject(number, code, reason))
+            session.refusals.append(frame)
             if session.link is not None:
-                session.link.send_control(session.refusals[-1])
+                session.link.send_control(frame)
 
     # What the rest of the hub does with it.
 

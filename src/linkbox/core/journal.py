@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from linkbox.core import frames
 from linkbox.core.decoding import is_error
 from linkbox.core.link import Arrival
 from linkbox.core.mailbox import Box
 from linkbox.core.record import Record, Row, Stored
 from linkbox.core.session import NEVER, Session
-from linkbox.errors import SessionLost, StoreError, TooLarge
+from linkbox.errors import LinkboxError, SessionLost, StoreError, TooLarge
 from linkbox.events import EventKind
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class Inflow(Entry):
         record.received_bytes += self.nbytes
         record.pending += len(arrival.payloads)
         record.pending_bytes += self.nbytes
+        if arrival.has_errors:
+            first = arrival.last - len(values) + 1
+            arrival.session.refusals += (
+                refusal_of(number, value) for number, value in enumerate(values, first) if is_error(value)
+            )
 
     def rows(self) -> list[tuple[int, bytes]]:
         """What is to be kept: the stored number of each message, and its payload."""
@@ -118,6 +124,8 @@ class Online(Entry):
         super().__init__(record)
         self.after = after
         self.rows: list[Stored] = []
+        self.skipped = 0
+        """How many messages are on disk up to that number."""
         record.gates += 1
         assert record.session is not None
         record.session.is_gated = True
@@ -128,7 +136,7 @@ class Online(Entry):
         if session is None:
             return
         if self.after is not None and record.is_stub:
-            record.begin(self.rows, self.after)
+            record.begin(self.rows, self.after, self.skipped)
         session.is_gated = record.gates > 0
         hub.flush_soon(session)
 
@@ -196,6 +204,12 @@ def in_doubt(session: Session, deliveries: list[Any]) -> SessionLost:
     return SessionLost(text, tuple(deliveries))
 
 
+def refusal_of(number: int, error: LinkboxError) -> bytes:
+    """The REJECT that tells the sender of a message why it is refused."""
+    code = "too large" if isinstance(error, TooLarge) else "decode"
+    return frames.encode_reject(number, code, str(error))
+
+
 def size_of_payload(payload: Any) -> int:
     """Bytes it had on the wire; what was too large to be kept says so."""
     return payload.size if isinstance(payload, TooLarge) else len(payload)
@@ -252,6 +266,7 @@ class Journal:
         entry = Spool(record, record.promise(payloads), deliveries)
         for row, delivery in zip(entry.rows, deliveries or (), strict=False):
             delivery.id = row[0]
+            record.absent[row[0]] = delivery
         self.add(entry)
         return entry
 

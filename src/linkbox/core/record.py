@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from linkbox.core.mailbox import Source
     from linkbox.core.session import Session
 
+REFUSALS = 100
+"""Most refusals that are kept on disk."""
 UNKNOWN = -1
 """Of `Row.sent_most`: anything up to the last message may have been sent."""
 
@@ -74,6 +76,10 @@ class Row(msgspec.Struct):
     start: int = 0
     """Bytes taken of the message after that."""
     kept: tuple[int, ...] = ()
+    began: float = 0.0
+    """Seconds since the epoch."""
+    refusals: tuple[bytes, ...] = ()
+    """REJECT frames that the peer may not have seen."""
     freed: tuple[int, ...] = ()
     """Messages that were kept, and are not needed any more."""
 
@@ -109,7 +115,7 @@ class Record:
         self.waiting = 0
         """Messages that were promised to the sender, and are not in memory."""
         self.absent: WeakValueDictionary[int, Delivery] = WeakValueDictionary()
-        """Receipts of messages that are on disk only."""
+        """Receipts of messages that are not in memory yet."""
         self.is_stub = False
         self.stub_most = 0
         """Of a stub: nothing beyond this was sent by an earlier life."""
@@ -150,6 +156,8 @@ class Record:
         if session is not None:
             row.epoch, row.born, row.incarnation = session.epoch, session.born, session.incarnation
             row.ending = session.ending
+            row.began = session.began_at + session.hub.settings.wall
+            row.refusals = tuple(session.refusals)[-REFUSALS:]
         row.over, row.sent_most = self.is_over, self.sent_most
         row.base, row.base_total, row.next, row.total = self.base, self.base_total, self.next, self.total
         row.acked, row.in_base, row.received = self.acked, self.in_base, self.received
@@ -210,21 +218,17 @@ class Record:
     def queue(self, rows: list[Stored], deliveries: list[Any] | None) -> None:
         """They are on disk: into the send queue with them, as far as there is room."""
         session = self.session
-        fits = 0
-        if session is not None and not self.is_stub and self.loaded == self._before(rows[0]):
+        is_next = not self.is_stub and self.loaded == self._before(rows[0])
+        if session is not None and is_next and session.has_room():
             if deliveries is None:
-                fits = session.send_all([row[2] for row in rows]) if session.has_room() else 0
-            elif session.has_room():
-                for delivery in deliveries:
-                    session.adopt(delivery)
-                fits = len(deliveries)
-        if fits:
-            self.loaded = rows[fits - 1][0]
-            self.waiting -= fits
-        elif deliveries is not None:
-            for row, delivery in zip(rows, deliveries, strict=True):
-                delivery.payload = None
-                self.absent[row[0]] = delivery
+                fits = session.send_all([row[2] for row in rows])
+                self.loaded = rows[fits - 1][0]
+                self.waiting -= fits
+            else:
+                self.load(rows)
+        for delivery in deliveries or ():
+            if delivery.id > self.loaded or self.is_stub:
+                delivery.payload = None  # it is on the disk
 
     def _before(self, row: Stored) -> int:
         return row[0] - units_of(len(row[2]))
@@ -245,18 +249,20 @@ class Record:
     def wants_more(self) -> bool:
         """Is there room in the send queue, and more on disk?"""
         session = self.session
-        if session is None or self.is_stub or self.is_fetching or self.loaded >= self.written:
+        if session is None or session.error is not None:
+            return False
+        if self.is_stub or self.is_fetching or self.loaded >= self.written:
             return False
         limits = session.limits
         return (
             session.held_bytes <= limits.window_bytes // 2
-            and len(session.queue) + len(session.unacked) <= limits.window_messages // 2
+            and session.in_memory <= limits.window_messages // 2
         )
 
     def on_acked(self) -> None:
         """The peer has more of it: the disk need not keep that, and there may be room for more."""
         session = self.session
-        if session is not None and session.acked + self.base > self.acked:
+        if session is not None and not self.is_stub and session.acked + self.base > self.acked:
             self.acked = session.acked + self.base
             self.acked_total = session.acked_bytes + self.base_total
             self.touch(is_urgent=session.ending)
@@ -291,12 +297,13 @@ class Record:
         if session.hub.is_client or self.is_stub:
             self.journal.go_online(self, after)
 
-    def begin(self, rows: list[Stored], after: int) -> None:
-        """The first messages of a stub are there: those after that number."""
+    def begin(self, rows: list[Stored], after: int, skipped: int) -> None:
+        """The first messages of a stub are there: those after that number. The peer has the skipped ones."""
         session = self.session
         assert session is not None
         self.is_stub = False
         self.loaded = after
+        self.waiting -= skipped
         total = rows[0][1] - len(rows[0][2]) if rows else self.written_total
         self.load(rows)
         if rows:
@@ -306,7 +313,7 @@ class Record:
             session.held_bytes -= head.offset
             total += head.offset
         session.sent_bytes = session.acked_bytes = total - self.base_total
-        self.acked_total = total
+        self.on_acked()
 
     def offline(self) -> None:
         """The connection is gone: from now on it is known what may have been sent."""

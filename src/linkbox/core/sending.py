@@ -80,9 +80,13 @@ class Sending:
 
     @property
     def held(self) -> int:
-        """Units queued or unacknowledged; also those that are on disk only."""
-        held = len(self.queue) + len(self.unacked) + self.bundled
-        return held if self.record is None else held + int(self.record.waiting)
+        """Units queued or unacknowledged; also messages that are on disk only."""
+        return self.in_memory if self.record is None else self.in_memory + int(self.record.waiting)
+
+    @property
+    def in_memory(self) -> int:
+        """Units queued or unacknowledged."""
+        return len(self.queue) + len(self.unacked) + self.bundled
 
     def has_room(self) -> bool:
         """Is the send window open?"""
@@ -102,7 +106,7 @@ class Sending:
     def send_all(self, payloads: list[bytes]) -> int:
         """Queue as many of these as the window has room for (it must have some); returns how many."""
         limits, receipts = self.limits, self.receipts
-        count, nbytes = min(len(payloads), limits.window_messages - self.held), sum(map(len, payloads))
+        count, nbytes = min(len(payloads), limits.window_messages - self.in_memory), sum(map(len, payloads))
         if count < len(payloads) or self.held_bytes + nbytes > limits.window_bytes:
             sizes = list(accumulate(map(len, payloads[:count])))
             count = min(count, bisect_left(sizes, limits.window_bytes - self.held_bytes) + 1)

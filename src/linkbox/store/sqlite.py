@@ -305,6 +305,14 @@ class Store:
             first = _first(entry.record.key)
             entry.rows = self._read(first + entry.after + 1, first + _MASK, FETCH_COUNT, FETCH_BYTES)
 
+    def _begin(self, entry: Online) -> None:
+        if entry.after is not None:
+            first = _first(entry.record.key)
+            entry.skipped = self._connection.execute(
+                "SELECT count(*) FROM spool WHERE id BETWEEN ? AND ?", (first, first + entry.after)
+            ).fetchone()[0]
+            self._fetch(entry)
+
     def _read(self, first: int, last: int, count: int = -1, nbytes: int = 1 << 62) -> list[Stored]:
         """Messages of the spool, in order; so many at most, and not many more bytes."""
         rows: list[Stored] = []
@@ -328,7 +336,7 @@ class Store:
     _READERS: ClassVar[dict[type[Entry], Callable[[Store, Any], None]]] = {
         Restart: _restart,
         Fetch: _fetch,
-        Online: _fetch,
+        Online: _begin,
     }
 
     # -- trouble, and the end ---------------------------------------------------------------------------
