@@ -161,7 +161,10 @@ class Secured:
 
     def _identity(self) -> str | None:
         """The name in a client's verified certificate: its common name, or else its first DNS name."""
-        found: Any = self._tls.getpeercert() if self._is_server else None
+        try:
+            found: Any = self._tls.getpeercert() if self._is_server else None
+        except ValueError:  # not Unicode: whose authority signs that names nobody
+            return None
         if not found:
             return None
         names = [value for part in found.get("subject", ()) for key, value in part if key == "commonName"]
