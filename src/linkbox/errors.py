@@ -66,9 +66,6 @@ class TooLarge(LinkboxError, ValueError):
     The link is unharmed; send less, or raise ``Limits(message=…)`` on both sides.
     """
 
-    size = 0
-    """Bytes of the message, where that is known."""
-
 
 class LinkError(LinkboxError, ConnectionError):
     """Something is wrong between here and the peer. Base of all that the network can cause."""

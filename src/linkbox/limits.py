@@ -30,7 +30,7 @@ class Limits:
     peer_timeout: float = 20.0
     """Further silence after which the peer is declared lost."""
     progress: float = 30.0
-    """A message that has begun to arrive must be whole by then."""
+    """A message that has begun to arrive must be whole by then; of one over 1 MiB, each piece."""
     stalled_write: float = 40.0
     """The peer's kernel took not one byte for so long: it is declared lost."""
     mailbox_bytes: int = 16 * _MIB
@@ -38,7 +38,7 @@ class Limits:
     mailbox_messages: int = 100_000
     """Waiting in the mailbox, from one peer."""
     mailbox_total: int = 256 * _MIB
-    """Waiting in the mailbox, from all peers together."""
+    """Waiting in the mailbox, from all peers together; as much again in asks that are not whole yet."""
     window_bytes: int = 16 * _MIB
     """Sent to one peer and not yet acknowledged. Beyond it ``send()`` waits."""
     window_messages: int = 100_000

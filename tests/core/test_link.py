@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from linkbox import Framing, Lines, Linked
 from linkbox.core import frames, handshake
 from linkbox.core.link import Link, State
 from linkbox.errors import DecodeError, PeerLost, ProtocolViolation, TooLarge
@@ -214,7 +215,7 @@ def test_a_message_over_the_limit_is_rejected_and_costs_no_memory() -> None:
     large = frames.encode_first_part(1 << 40, b"x" * 1000) + frames.frame(frames.PART, b"y" * 1000)
     probe.say(large)
     [session] = wire.server.sessions.values()
-    assert all(isinstance(piece, int) for piece in session.assembly)
+    assert session.assembly is not None and session.assembly.size == 0
     probe.say(frames.frame(frames.DATA, b"end"), frames.frame(frames.DATA, b"good"))
     wire.acks()
     rejects = [frames.decode_reject(payload) for kind, payload in probe.heard() if kind == frames.REJECT]
@@ -355,6 +356,42 @@ def test_a_peer_that_takes_something_again_is_not_lost() -> None:
         wire.advance(15)
         probe.say(number(frames.PONG, 0))
     assert not probe.is_closed
+
+
+@pytest.mark.parametrize("framing", [Linked(), Lines()], ids=str)
+def test_a_closed_link_keeps_nothing_of_a_message_that_was_under_way(framing: Framing) -> None:
+    """A timer may remember the link for as long as its next heartbeat would have been away."""
+    wire = Wire(framing=framing)
+    linked = framing.linked
+    probe = probe_server(wire, greets=linked)
+    probe.say(frames.header(frames.DATA, 1000) + bytes(999) if linked else bytes(999))
+    decoder = probe.link.decoder  # type: ignore[attr-defined]
+    wire.server.broken(probe.link, ConnectionResetError("cut"), wire.now)
+    assert probe.link.decoder is not decoder  # type: ignore[attr-defined]
+
+
+def test_half_a_message_is_forgotten_with_its_session() -> None:
+    wire = Wire()
+    probe = probe_server(wire)
+    [session] = wire.server.sessions.values()
+    probe.say(frames.encode_first_part(2000, bytes(1000)))
+    wire.server.close_session(session, None)
+    assert session.assembly == []
+
+
+def test_rejections_that_are_not_read_are_bounded() -> None:
+    """Who sends what is bad again and again, and does not read that it is, is disconnected."""
+    wire = Wire(limits=Limits(control_frames=10))
+    probe = probe_server(wire)
+    bad = frames.frame(frames.DATA, b"bad")
+    probe.say(bad * 20)  # all of it is told at once
+    assert [kind for kind, _ in probe.heard()].count(frames.REJECT) == 20
+    probe.end.is_full = True
+    probe.say(bad)
+    probe.say(bad * 10)
+    assert not probe.is_closed
+    probe.say(bad)
+    assert "does not read the 10 control frames" in str(probe.link.error)
 
 
 # --- Closing ----------------------------------------------------------------------------------------------

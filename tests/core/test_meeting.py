@@ -14,7 +14,7 @@ from linkbox.core.session import Session
 from linkbox.errors import ConnectFailed, DecodeError, EndOfData, PeerLost, Refused, SessionLost
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
-from tests.core.wire import Wire, greeting, probe_client, probe_server
+from tests.core.wire import Probe, Wire, greeting, probe_client, probe_server
 
 
 def refusal(probe_heard: list[tuple[int, bytes]]) -> handshake.Refuse:
@@ -38,6 +38,14 @@ def test_a_client_tries_until_its_time_is_up() -> None:
     tries = len(wire.dialled)
     wire.advance(10)
     assert len(wire.dialled) == tries
+
+
+def test_stop_does_not_wait_for_a_server_that_has_not_answered() -> None:
+    wire = Wire()
+    probe = probe_client(wire, greets=False)
+    wire.client.shutdown(wire.now)
+    wire.settle()
+    assert probe.is_closed and not wire.client.sessions
 
 
 def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
@@ -625,3 +633,62 @@ def test_a_conversation_that_is_not_the_current_one_is_forgotten_too() -> None:
     assert wire.client.session is not session
     assert isinstance(current.error, SessionLost)
     assert wire.client.session is not current
+
+
+# --- The mailbox is full ------------------------------------------------------------------------------
+
+
+def test_newcomers_wait_until_the_mailbox_has_room() -> None:
+    """What comes behind HELLO needs no credit: short lives, one after the other, must not add up."""
+    wire = Wire(P2M, limits=Limits(mailbox_total=5))
+    first = wire.connect()
+    wire.send(wire.client, first, b"12345")
+    wire.run()
+    other = wire.make_client()
+    late = wire.connect(other)
+    [receipt] = wire.send(other, late, b"6")
+    wire.advance(1)
+    assert not late.established and wire.server.counters.refused > 1
+    assert "the mailbox is full" in str(late.last_failure)
+    assert wire.server.mailbox.nbytes == 5
+    wire.server.mailbox.take()
+    wire.advance(1)
+    assert late.established and receipt.stage is Stage.RECEIVED
+
+
+def test_who_drops_what_is_too_much_refuses_nobody_for_it() -> None:
+    wire = Wire(P2M, limits=Limits(mailbox_total=5), overflow="drop_oldest")
+    for session in (wire.connect(), wire.connect(wire.make_client())):
+        wire.run()
+        assert session.established
+        wire.send(session.hub, session, b"12345")
+        wire.run()
+    assert wire.server.counters.refused == 0
+
+
+def test_a_plain_newcomer_is_not_read_until_the_mailbox_has_room() -> None:
+    wire = Wire(P2M, framing=Lines(), limits=Limits(mailbox_total=5))
+    for _ in range(2):
+        wire.server.accept("tcp://x", None, wire.now)
+    one, two = wire.server.links
+    assert not one.paused and not two.paused
+    probe = Probe(wire, wire.server, one)
+    probe.say(b"12345\n")
+    late = wire.server.accept("tcp://late", None, wire.now)
+    assert late is not None and late.paused
+    wire.server.mailbox.take()
+    wire.settle()
+    wire.advance(1)
+    assert not late.paused
+
+
+def test_halves_of_messages_are_kept_for_who_comes_back_but_not_any_number_of_them() -> None:
+    wire = Wire(max_peers=9, limits=Limits(mailbox_total=1000))
+    for number in range(3):
+        probe = probe_server(wire, session=f"{number:032x}")
+        probe.say(frames.encode_first_part(2000, bytes(1001)))
+        wire.server.broken(probe.link, ConnectionResetError("cut"), wire.now)
+    assert [id[-1] for id in wire.server.sessions] == ["0"], "one is kept, however large"
+    probe = probe_server(wire, session=f"{3:032x}")
+    wire.server.broken(probe.link, ConnectionResetError("cut"), wire.now)
+    assert len(wire.server.sessions) == 2, "who left nothing behind is kept"

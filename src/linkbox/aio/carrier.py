@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from linkbox.front.secured import Secured
 
 HIGH, LOW = 64 * 1024, 48 * 1024
-"""Bytes in asyncio's own buffer: from HIGH on we write no more; at LOW the peer has taken some."""
+"""Bytes in asyncio's own buffer: above HIGH we write no more, until LOW are left."""
 
 
 class Carrier(asyncio.Protocol):
@@ -23,7 +23,7 @@ class Carrier(asyncio.Protocol):
     def __init__(self, driver: Any, link: Link, sock: socket.socket, tls: Secured | None) -> None:
         self._driver = driver
         self.link = link
-        self._sock = sock
+        self.sock = sock
         self.tls = tls
         """What stands between the link and the socket."""
         self._transport: asyncio.Transport | None = None
@@ -56,11 +56,23 @@ class Carrier(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._is_full = True
         self.link.write_stalled(monotonic())
+        self._follow()
 
     def resume_writing(self) -> None:
-        self._is_full = False
+        assert self._transport is not None
         self.link.write_moved()
+        if self._transport.get_write_buffer_size() > LOW:
+            self._follow()  # which pauses again
+            return
+        self._is_full = False
+        self._transport.set_write_buffer_limits(HIGH, LOW)
         self._driver.writable(self.link)
+
+    def _follow(self) -> None:
+        """Let the low mark follow the buffer: so we hear of each byte that a slow peer takes."""
+        assert self._transport is not None
+        mark = max(LOW, self._transport.get_write_buffer_size() - 1)
+        self._transport.set_write_buffer_limits(mark, mark)
 
     # What the driver calls.
 
@@ -98,7 +110,7 @@ class Carrier(asyncio.Protocol):
             return
         self._is_closing = True
         if self.link.is_abortive:
-            reset_on_close(self._sock)
+            reset_on_close(self.sock)
             transport.abort()
         else:
             self._take_leave(transport)
@@ -124,3 +136,6 @@ def _write(transport: asyncio.Transport, buffers: list[Any]) -> None:
         transport.write(b"".join(buffers))
     else:
         transport.writelines(buffers)
+        if transport.get_write_buffer_size() > HIGH:
+            # From Python 3.12 on writelines() itself forgets to call pause_writing(); this looks again.
+            transport.set_write_buffer_limits(HIGH, LOW)

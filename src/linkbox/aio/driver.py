@@ -9,6 +9,7 @@ when it was woken passes that on. Nothing is taken between being woken and runni
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -116,7 +117,7 @@ class Driver:
         """The connection is there."""
         self._carriers.add(carrier)
         self._gone.clear()
-        if carrier.is_waiting:
+        if carrier.is_waiting or carrier.link.paused:
             self.writable(carrier.link)
 
     def received(self, carrier: Carrier, data: bytes) -> None:
@@ -342,3 +343,10 @@ class Driver:
         except TimeoutError:
             for carrier in list(self._carriers):
                 carrier.abort()
+
+    def close_copies(self) -> None:
+        """In a forked child: give back the descriptors, past the loop, which shares the parent's selector."""
+        self.is_closed = True
+        for sock in (self._listener, *(carrier.sock for carrier in self._carriers)):
+            if sock is not None:
+                os.close(sock.detach())

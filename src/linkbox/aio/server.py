@@ -19,7 +19,7 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session
 from linkbox.events import Peer
 from linkbox.formats import Bytes, FormatLike, K_co, T
-from linkbox.front.base import Overflow
+from linkbox.front.base import Overflow, StorePath
 from linkbox.front.secrets import Secret
 from linkbox.front.serving import Accept, AcceptLater, Answering, Serving, SwitchedOff
 from linkbox.limits import Limits
@@ -50,11 +50,12 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
         accept: Accept | AcceptLater | None,
         insecure: bool,
         max_peers: int,
+        store: StorePath = None,
     ) -> None:
         if type(self) is Server:
             raise TypeError("Server is abstract: use ServerP2P, ServerP2M or ServerAR")
         super().__init__(
-            address, format, framing, limits, overflow, name, ssl, secret, accept, insecure, max_peers
+            address, format, framing, limits, overflow, name, ssl, secret, accept, insecure, max_peers, store
         )
 
     async def start(self: S) -> S:
@@ -70,7 +71,15 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
             if self._hub is not None:  # another task was quicker
                 listener.close()
                 return self
-            self._open(self._make_hub()).listen(listener)
+            try:
+                driver = await self._open_with_store(self._make_hub())
+            except BaseException:
+                listener.close()
+                raise
+            if driver is None:
+                listener.close()
+                return self
+            driver.listen(listener)
             self._on_start()
         return self
 
@@ -152,6 +161,7 @@ class ServerP2P(Server[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
@@ -165,6 +175,7 @@ class ServerP2P(Server[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
             ssl=ssl,
             secret=secret,
@@ -183,6 +194,8 @@ class ServerP2P(Server[T, K_co]):
         payload = self._payload(data)
         hub = self._server_hub()
         session = self._target(hub, to)
+        if hub.journal is not None:
+            return (await self._spool(session, [payload]))[0]  # type: ignore[no-any-return]
         if not session.has_room():
             await wait_for_room(self, session, timeout)
         receipt: Any = hub.send(session, payload)
@@ -195,7 +208,10 @@ class ServerP2P(Server[T, K_co]):
         For a peer whose send window is full the receipt has failed with `MailboxFull`.
         """
         payload = self._payload(data)
-        receipts = self._send_to_all(self._server_hub(), payload)
+        hub = self._server_hub()
+        if hub.journal is not None:
+            return {each.peer: (await self._spool(each, [payload]))[0] for each in self._listeners(hub)}
+        receipts = self._send_to_all(hub, payload)
         self._update()
         return receipts
 
@@ -230,6 +246,7 @@ class ServerP2M(ServerP2P[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
@@ -243,6 +260,7 @@ class ServerP2M(ServerP2P[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
             ssl=ssl,
             secret=secret,

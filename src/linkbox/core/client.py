@@ -492,7 +492,8 @@ class ClientHub(Hub):
         for session in list(self.sessions.values()):
             if session.link is None and session.record is not None:
                 self.close_session(session, PeerLost(f"{session.peer} was not there when this end stopped"))
-            elif session.link is None and not session.held:
+            # Nothing was said yet: then a server that does not answer is not waited for either.
+            elif not session.held and (session.link is None or not session.established):
                 self.close_session(session, None)
             else:
                 self.end(session)

@@ -11,8 +11,8 @@ from linkbox.core.decoding import is_error
 from linkbox.core.journal import Inflow, refusal_of
 from linkbox.core.link import Arrival
 from linkbox.core.mailbox import Source
-from linkbox.core.sending import add_range
 from linkbox.core.session import Session
+from linkbox.core.units import add_range
 from linkbox.errors import LinkboxError, MailboxFull
 from linkbox.events import EventKind
 
@@ -24,6 +24,8 @@ class Delivering(Board):
         """Store decoded messages. What could not be decoded stands in ``values`` as an error."""
         self.now = now
         session = arrival.session
+        if session.record is None:
+            session.processed_bytes = max(session.processed_bytes, arrival.mark)
         if session.error is not None and not session.is_plain:
             return  # never acknowledged: its sender knows
         record = session.record
@@ -42,6 +44,7 @@ class Delivering(Board):
     def deliver_all(self, arrival: Arrival, values: Sequence[Any], at: float) -> None:
         """Store them in the mailbox: with a store, once they are on disk."""
         session, payloads = arrival.session, arrival.payloads
+        session.processed_bytes = max(session.processed_bytes, arrival.mark)
         if not payloads:
             session.source.processed = arrival.last
         elif self.mailbox.overflow == "block" and not arrival.has_errors:

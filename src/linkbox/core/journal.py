@@ -86,12 +86,9 @@ class Inflow(Entry):
         self.arrival = arrival
         self.values = values
         self.at = at
-        self.nbytes = sum(map(size_of_payload, arrival.payloads))
         self.base = record.in_base
         record.received = arrival.last + self.base
-        record.received_bytes += self.nbytes
-        record.pending += len(arrival.payloads)
-        record.pending_bytes += self.nbytes
+        record.received_bytes = arrival.mark
         if arrival.has_errors:
             first = arrival.last - len(values) + 1
             arrival.session.refusals += (
@@ -107,10 +104,6 @@ class Inflow(Entry):
         return [row for row, value in zip(rows, self.values, strict=True) if not is_error(value)]
 
     def done(self, hub: Hub) -> None:
-        record = self.record
-        if self.arrival.session is record.session:
-            record.pending -= len(self.arrival.payloads)
-            record.pending_bytes -= self.nbytes
         hub.deliver_all(self.arrival, self.values, self.at)
 
 
@@ -210,11 +203,6 @@ def refusal_of(number: int, error: LinkboxError) -> bytes:
     return frames.encode_reject(number, code, str(error))
 
 
-def size_of_payload(payload: Any) -> int:
-    """Bytes it had on the wire; what was too large to be kept says so."""
-    return payload.size if isinstance(payload, TooLarge) else len(payload)
-
-
 class Batch:
     """What is written to the disk at once."""
 
@@ -311,7 +299,7 @@ class Journal:
             record.absent[each.id] = each
         record.is_stub = True  # what is not in doubt is loaded again, for the new session
         record.in_base = record.received
-        record.received_bytes = record.pending = record.pending_bytes = 0
+        record.received_bytes = 0
         self.add(Restart(record, old, until, known))
         record.attach(new)
 

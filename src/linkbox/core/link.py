@@ -45,15 +45,17 @@ class Arrival:
     """Consecutive messages of one session, whole but not decoded. ``last`` numbers the last of them.
 
     ``ask`` is what the one message belongs to (see asks.py), or None; ``is_final``: the ask is whole with it.
+    ``mark`` is how many bytes had arrived with it.
     Where ``has_errors``, a payload may be a `TooLarge` instead: that message is to be rejected.
     """
 
-    __slots__ = ("ask", "has_errors", "is_final", "last", "payloads", "session")
+    __slots__ = ("ask", "has_errors", "is_final", "last", "mark", "payloads", "session")
 
     def __init__(self, session: Session, payloads: list[Any], last: int, ask: Any = None) -> None:
         self.session = session
         self.payloads = payloads
         self.last = last
+        self.mark = session.arrived_bytes
         self.ask = ask
         self.is_final = True
         self.has_errors = len(payloads) == 1 and payloads[0].__class__ is TooLarge
@@ -164,6 +166,11 @@ class Link:
             self.closed = True
             self.error = self.error or error
             self.hub.on_link_closed(self, self.error)
+            self._forget_input()
+
+    def _forget_input(self) -> None:
+        """Half a message is of no use any more, and a timer may remember this link for long."""
+        raise NotImplementedError
 
     def close_soon(self, now: float) -> None:
         """Nothing more to say: half-close after what is written, and drain until the peer closes too.

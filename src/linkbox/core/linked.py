@@ -9,7 +9,7 @@ from linkbox.core import auth, frames, handshake
 from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
 from linkbox.core.sending import BATCH_BODIES, EARLY_BYTES
 from linkbox.core.session import Session
-from linkbox.core.units import Bundle, Delivery, Piece
+from linkbox.core.units import Assembly, Bundle, Delivery, Piece, too_large
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 
@@ -62,7 +62,8 @@ class LinkedLink(Link):
         small = self.decoder.small
         try:
             moved = self._handle(self.decoder.receive(data), now)
-            if small and not self.decoder.small:  # What came right behind the handshake was held back.
+            # What came right behind a part of the handshake was held back.
+            if small and (not self.decoder.small or self.hello is not None):
                 moved = self._handle(self.decoder.receive(b""), now) or moved
             if self.decoder.error is not None:
                 raise self.decoder.error
@@ -110,6 +111,8 @@ class LinkedLink(Link):
         return data[8:]
 
     def _violated(self, error: ProtocolViolation, now: float) -> None:
+        if self.state is State.CLOSING:
+            return  # All is said: what comes is read so that a refusal arrives, and for nothing else.
         error = ProtocolViolation(f"{self.address} broke the protocol: {error}")
         if self.state is State.GREETING and not self.is_client:
             self.refuse("protocol", str(error), now)
@@ -121,6 +124,9 @@ class LinkedLink(Link):
         self.draining += len(data)
         if self.session is None and self.draining > EARLY_BYTES:
             self.abort(None)
+
+    def _forget_input(self) -> None:
+        self.decoder, self.greeting = frames.Decoder(small=True), b""
 
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more. Returns what its last bytes brought: here, nothing."""
@@ -145,7 +151,7 @@ class LinkedLink(Link):
 
     def _on_hello(self, payload: bytes, now: float) -> None:
         message = handshake.decode(frames.HELLO, payload)
-        if self.is_client or self.session is not None:
+        if self.is_client or self.session is not None or self.auth is not None:
             raise ProtocolViolation("a HELLO that is out of place")
         settings = self.hub.settings
         if settings.secrets is None:
@@ -222,7 +228,7 @@ class LinkedLink(Link):
 
     def refuse(self, code: str, reason: str, now: float) -> None:
         """Say no, and close."""
-        self.control.append(handshake.encode(handshake.Refuse(code, reason[:1000])))
+        self.control.append(handshake.refuse(code, reason))
         self.error = ProtocolViolation(reason)
         self.close_soon(now)
         self.hub.dirty.append(self)
@@ -232,10 +238,11 @@ class LinkedLink(Link):
         size = len(payload)
         session.on_units(1, size, size)
         if session.assembly:
-            self._arrive(session, [session.assembled(payload)])
+            whole, session.assembly = session.assembly.whole(payload), None
+            self._arrive(session, [whole])
             self.arrivals[-1].has_errors = True
         elif size > session.limits.message:
-            self._arrive(session, [session.too_large(size)])
+            self._arrive(session, [too_large(size, session.limits.message)])
             self.arrivals[-1].has_errors = True
         else:
             self._arrive(session, [payload])
@@ -251,7 +258,7 @@ class LinkedLink(Link):
         arrivals = self.arrivals
         if arrivals and arrivals[-1].ask is None and arrivals[-1].last + len(payloads) == session.arrived:
             arrivals[-1].payloads += payloads
-            arrivals[-1].last = session.arrived
+            arrivals[-1].last, arrivals[-1].mark = session.arrived, session.arrived_bytes
         else:
             arrivals.append(Arrival(session, payloads, session.arrived))
 
@@ -264,7 +271,7 @@ class LinkedLink(Link):
         session.on_units(count, len(payload) - 4 - 4 * count, len(payloads[-1]))
         limit = session.limits.message
         if limit < BATCH_BODIES * 2:
-            payloads = [each if len(each) <= limit else session.too_large(len(each)) for each in payloads]
+            payloads = [each if len(each) <= limit else too_large(len(each), limit) for each in payloads]
             self._arrive(session, payloads)
             self.arrivals[-1].has_errors = True
         else:
@@ -274,11 +281,12 @@ class LinkedLink(Link):
         session = self._opened()
         if session.assembly:
             session.on_units(1, len(payload), len(payload))
-            session.on_part(payload)
+            session.assembly.put(payload)
         else:
             total, body = frames.decode_first_part(payload)
             session.on_units(1, len(body), len(body))
-            session.on_first_part(total, body)
+            session.assembly = Assembly(total, session.limits.message)
+            session.assembly.put(body)
         session.owe_ack(1)
 
     def _on_ack(self, payload: bytes, now: float) -> None:
@@ -331,6 +339,8 @@ class LinkedLink(Link):
 
     def _on_goaway(self, payload: bytes, now: float) -> None:
         session = self._session()
+        if not self.is_client:
+            raise ProtocolViolation("a GOAWAY that is out of place")
         self.hub.on_goaway(self, session, frames.decode_number(frames.GOAWAY, payload))
 
     def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:
@@ -464,6 +474,12 @@ class LinkedLink(Link):
 
     def send_control(self, frame: bytes) -> None:
         """Write a control frame soon."""
+        limit = self.limits.control_frames
+        if self.stalled_at is not None and len(self.control) >= limit:
+            self.abort(
+                ProtocolViolation(f"{self.address} does not read the {limit} control frames owed to it")
+            )
+            return
         self.control.append(frame)
         self.hub.dirty.append(self)
 

@@ -221,6 +221,11 @@ class MailboxState:
             or self.nbytes >= max(limits.mailbox_total, self.wanted)
         )
 
+    def is_crowded(self) -> bool:
+        """Have all sources together reached the limit, so that no further one should come?"""
+        full = max(self.limits.mailbox_total, self.wanted)
+        return self.overflow == "block" and self.nbytes >= full
+
     def _oldest(self, source: Source) -> Batch | None:
         """What to drop: the source's own oldest first, so that a loud peer hurts only itself."""
         return self._head(source) or self._head(None)

@@ -62,6 +62,9 @@ class PlainLink(Link):
         arrivals: list[Arrival] = self.hub.plain_arrivals(session, list(payloads))
         return arrivals
 
+    def _forget_input(self) -> None:
+        self.decoder = self.framing.decoder(self.limits.message)
+
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more: its END. A last message may have ended with it."""
         self.eof = True

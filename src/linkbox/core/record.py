@@ -125,8 +125,6 @@ class Record:
         self.in_base = 0
         self.received = 0
         self.received_bytes = 0
-        self.pending = self.pending_bytes = 0
-        """Received, and not on disk yet: they count against credit like what waits in the mailbox."""
         self.given = self.start = 0
         self.kept: set[int] = set()
         """Messages that the application has, and has not acknowledged."""

@@ -84,7 +84,8 @@ def _restore_session(
     journal.records.add(record)
     session.born, session.incarnation = row.born, row.incarnation
     session.epoch = journal.life << 20 if hub.is_client else row.epoch
-    session.arrived, session.arrived_bytes = row.received - row.in_base, row.received_bytes
+    session.arrived = row.received - row.in_base
+    session.arrived_bytes = session.processed_bytes = row.received_bytes
     session.began_at = row.began - hub.settings.wall
     session.refusals += row.refusals
     session.source.known_taken = max(0, row.given - row.in_base)

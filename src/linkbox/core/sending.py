@@ -14,9 +14,11 @@ from typing import Any
 from linkbox.core import frames
 from linkbox.core.mailbox import ENDLESS
 from linkbox.core.units import (
+    Assembly,
     Bundle,
     Delivery,
     Piece,
+    add_range,
     batch_size,
     count_of,
     deliveries_of,
@@ -47,6 +49,7 @@ class Sending:
     link: Any
     hub: Any
     peer_end: int | None
+    assembly: Assembly | None
     record: Any
     """What the store knows of it, or None (see record.py)."""
     is_gated = False
@@ -130,6 +133,10 @@ class Sending:
         self.mixed = True
         self.queue.append(delivery)
         self.held_bytes += len(delivery.payload)
+
+    def owe_ack(self, urgency: int) -> None:
+        """There is something to acknowledge."""
+        raise NotImplementedError
 
     def may_send(self) -> bool:
         """Is there something queued that credit allows to be written?"""
@@ -304,7 +311,10 @@ class Sending:
                 f"{self.peer} acknowledged {acked} and took {taken} of the {self.sent} units sent to it "
                 f"(before: {self.acked} and {self.taken})"
             )
+        was_full = not self.has_room()
         done = self.forget(acked) if acked > self.acked else []
+        if was_full and self.hub.pattern.asks:
+            self.owe_ack(1)
         self.taken = taken
         # Never lowered: an ACK that was overtaken by a resume may be older than what is known.
         self.peer_bytes = max(self.peer_bytes, byte_limit)
@@ -403,6 +413,7 @@ class Sending:
             each.offset = each.number = 0
         self.queue.clear()
         self.unacked.clear()
+        self.assembly = None  # a timer may remember this session for long
         self.held_bytes = self.bundled = 0
         return list(doubt.values()), list(unsent.values())
 
@@ -411,12 +422,3 @@ class Sending:
         if not self.ending or self.end_sent or self.queue or self.link is None:
             return False
         return self.record is None or not (self.record.waiting or self.is_gated)
-
-
-def add_range(ranges: list[tuple[int, int]], first: int, last: int) -> None:
-    """Note numbers, mostly consecutive ones. Only the newest thousand ranges are kept."""
-    if ranges and ranges[-1][1] + 1 == first:
-        ranges[-1] = (ranges[-1][0], last)
-    elif (first, last) not in ranges[-1000:]:
-        ranges.append((first, last))
-        del ranges[:-1000]

@@ -125,6 +125,8 @@ class ServerHub(Hub):
         session = self.make_session(id, peer)
         link.session, session.link, link.state = session, link, State.OPEN
         self._announce(session, EventKind.CONNECTED)
+        if self.mailbox.is_crowded():
+            self._pause(session)
 
     # -- TLS ------------------------------------------------------------------------------------------
 
@@ -211,8 +213,12 @@ class ServerHub(Hub):
             return "pattern", f"this is a server for {self.pattern.name}, the client is for {hello.pattern}"
         if hello.format != ours.format_name:
             return "format", f"the format here is {ours.format_name}, the client's is {hello.format}"
-        is_unknown = hello.session not in self.sessions
-        return ("limit", "the server is stopping") if self.stopping and is_unknown else None
+        if hello.session in self.sessions:
+            return None
+        if self.stopping:
+            return "limit", "the server is stopping"
+        # What a newcomer says first needs no credit: many short lives would add up to any size.
+        return ("limit", "the mailbox is full") if self.mailbox.is_crowded() else None
 
     def on_unproven(self, link: LinkedLink, reason: str, now: float) -> None:
         """A client does not know the secret."""
@@ -356,7 +362,13 @@ class ServerHub(Hub):
         has_ended = session.source.ended is not None
         self.announce_down(session, None if has_ended and isinstance(error, PeerLost) else error)
         dropped = [each for each in self.sessions.values() if each.link is None]
-        if self.stopping or not session.resumes or len(dropped) > self.limits.sessions:
+        is_too_much = len(dropped) > self.limits.sessions or (
+            # Half a message is kept too; and whoever leaves many of them behind may never come back.
+            bool(session.assembly)
+            and sum(each.assembly.size for each in dropped if each is not session and each.assembly)
+            > self.limits.mailbox_total
+        )
+        if self.stopping or not session.resumes or is_too_much:
             self.close_session(session, None if self.is_finished(session) else error)
             return
         if session.record is not None:
@@ -450,7 +462,7 @@ class ServerHub(Hub):
         self.now = now
         link = session.link
         if link is not None and not session.is_plain:
-            link.send_control(handshake.encode(handshake.Refuse("disconnected", reason)))
+            link.send_control(handshake.refuse("disconnected", reason))
         self._part(session, PeerLost(f"{session.peer} was disconnected from here: {reason}"))
 
 

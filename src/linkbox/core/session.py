@@ -23,10 +23,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from linkbox.core import frames
 from linkbox.core.mailbox import ENDLESS, Box, MailboxState, Source
 from linkbox.core.sending import EARLY_BYTES, EARLY_UNITS, Sending
-from linkbox.core.units import Delivery
-from linkbox.errors import ProtocolViolation, TooLarge
+from linkbox.core.units import Assembly, Delivery
+from linkbox.errors import ProtocolViolation
 from linkbox.events import Peer
 from linkbox.limits import Limits
 
@@ -80,10 +81,12 @@ class Session(Sending):
     def _begin_receiving(self) -> None:
         self.source = Source(self.peer, self._on_taken)
         self.arrived = 0
-        self.arrived_bytes = 0
+        self.arrived_bytes = self.processed_bytes = 0
         self.granted_bytes = self.granted_messages = 0
-        self.assembly: list[Any] = []
-        self.assembly_total = 0
+        self.assembly: Assembly | None = None
+        """The message that arrives in pieces now."""
+        self.raw = frames.Pile()
+        """Over Raw: an ask, or an answer, that is whole when its stream ends."""
         self.messages_received = self.bytes_received = 0
         self.peer_end: int | None = None
         self.refusals: deque[bytes] = deque(maxlen=1000)
@@ -118,14 +121,16 @@ class Session(Sending):
 
     # -- receiving ----------------------------------------------------------------------------------
 
-    def arrival_mark(self) -> tuple[int, int, list[Any], int, int]:
+    def arrival_mark(self) -> tuple[int, int, Assembly | None, int]:
         """Where receiving stands, for `back_to`."""
-        return self.arrived, self.arrived_bytes, self.assembly, len(self.assembly), self.assembly_total
+        assembly = self.assembly
+        return self.arrived, self.arrived_bytes, assembly, 0 if assembly is None else assembly.arrived
 
-    def back_to(self, mark: tuple[int, int, list[Any], int, int]) -> None:
+    def back_to(self, mark: tuple[int, int, Assembly | None, int]) -> None:
         """Forget what was received since that mark."""
-        self.arrived, self.arrived_bytes, self.assembly, pieces, self.assembly_total = mark
-        del self.assembly[pieces:]
+        self.arrived, self.arrived_bytes, self.assembly, size = mark
+        if self.assembly is not None:
+            self.assembly.cut(size)
 
     def on_units(self, count: int, nbytes: int, last_size: int) -> None:
         """So many units have arrived together. ``last_size`` of the bytes belong to the last of them."""
@@ -141,52 +146,34 @@ class Session(Sending):
                 f"{self.granted_messages} and {self.granted_bytes}"
             )
 
-    def on_first_part(self, total: int, body: bytes) -> None:
-        """The first piece of a parted message. Too large a message is counted, not kept."""
-        self.assembly_total = total
-        self.assembly.append(body if total <= self.limits.message else len(body))
-
-    def on_part(self, body: bytes) -> None:
-        """A further piece."""
-        self.assembly.append(body if self.assembly_total <= self.limits.message else len(body))
-
-    def assembled(self, body: bytes) -> bytes | TooLarge:
-        """The last piece: the whole message, or why it is refused."""
-        total, parts = self.assembly_total, self.assembly
-        parts.append(body if total <= self.limits.message else len(body))
-        self.assembly, self.assembly_total = [], 0
-        if total > self.limits.message:
-            return self.too_large(total)
-        whole = b"".join(parts)
-        if len(whole) != total:
-            raise ProtocolViolation(f"{self.peer} announced a message of {total} bytes and sent {len(whole)}")
-        return whole
-
-    def too_large(self, size: int) -> TooLarge:
-        """Why a message is refused, that has arrived all the same."""
-        error = TooLarge(f"a message of {size} bytes; this end takes at most {self.limits.message}")
-        error.size = size
-        return error
-
     def credit(self) -> tuple[int, int]:
         """The limits (bytes, units) to grant now; remembered as granted."""
         limits, source, mailbox = self.limits, self.source, self.mailbox
         if self.endless_credit:
             self.granted_bytes = self.granted_messages = ENDLESS
             return ENDLESS, ENDLESS
+        if self.hub.pattern.asks and not self.has_room():
+            return self.granted_bytes, self.granted_messages  # Who does not take answers asks no more.
         if mailbox.overflow != "block":
             window, waiting, waiting_bytes = max(limits.mailbox_bytes, EARLY_BYTES), 0, 0
         elif mailbox.nbytes < max(limits.mailbox_total, mailbox.wanted) or not source.waiting:
             window = max(limits.mailbox_bytes, mailbox.wanted)
-            waiting, waiting_bytes = self._unread()
+            waiting, waiting_bytes = source.waiting, source.waiting_bytes
         else:  # All mailboxes together are full: no more for now.
             return self.granted_bytes, self.granted_messages
         if self.hub.pending_events >= limits.mailbox_messages:
             return self.granted_bytes, self.granted_messages  # A callback blocks: its events count too.
         messages = max(limits.mailbox_messages, min(mailbox.wanted, window))
-        self.granted_bytes = max(self.granted_bytes, self.arrived_bytes - waiting_bytes + window)
-        self.granted_messages = max(self.granted_messages, self.arrived - waiting + messages)
+        arrived, arrived_bytes = self._digested()
+        self.granted_bytes = max(self.granted_bytes, arrived_bytes - waiting_bytes + window)
+        self.granted_messages = max(self.granted_messages, arrived - waiting + messages)
         return self.granted_bytes, self.granted_messages
+
+    def _digested(self) -> tuple[int, int]:
+        """What has arrived (units, bytes), less what is whole and waits to be decoded."""
+        assembly = self.assembly
+        pieces, nbytes = (0, 0) if assembly is None else (assembly.pieces, assembly.arrived)
+        return self.source.processed + pieces, self.processed_bytes + nbytes
 
     def marks(self) -> tuple[int, int, int, int]:
         """What an ACK says. The caller must write it: it counts as told."""
@@ -226,19 +213,11 @@ class Session(Sending):
         """Does the peer wait to hear of each message taken?"""
         return self.source.eager if self.record is None else self.eager_until > self.reported_taken
 
-    def _unread(self) -> tuple[int, int]:
-        """How much (units, bytes) waits in the mailbox, or is on its way there through the disk."""
-        source, record = self.source, self.record
-        if record is None:
-            return source.waiting, source.waiting_bytes
-        return source.waiting + record.pending, source.waiting_bytes + record.pending_bytes
-
     def _regains_much(self) -> bool:
         """Would the peer get back a quarter of its window with an ACK now?"""
-        limits = self.limits
-        waiting, waiting_bytes = self._unread()
-        units = self.granted_messages - self.arrived + waiting
-        nbytes = self.granted_bytes - self.arrived_bytes + waiting_bytes
+        limits, source = self.limits, self.source
+        units = self.granted_messages - self.arrived + source.waiting
+        nbytes = self.granted_bytes - self.arrived_bytes + source.waiting_bytes
         return units <= 0.75 * limits.mailbox_messages or nbytes <= 0.75 * limits.mailbox_bytes
 
     def _on_taken(self) -> None:

@@ -9,14 +9,16 @@ whole; where it cannot (credit for half of it, one message refused), its deliver
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from linkbox.core import frames
 from linkbox.core.mailbox import ENDLESS
-from linkbox.errors import MailboxFull
+from linkbox.errors import MailboxFull, ProtocolViolation, TooLarge
 from linkbox.events import Stage
 
 
@@ -67,6 +69,53 @@ class Piece:
     @property
     def is_last(self) -> bool:
         return self.stop == len(self.delivery.payload)
+
+
+class Assembly(frames.Pile):
+    """The pieces of a message that arrives in several. Of one that is too large only the size is kept."""
+
+    __slots__ = ("arrived", "limit", "pieces", "total")
+
+    def __init__(self, total: int, limit: int) -> None:
+        super().__init__()
+        self.total = total
+        self.limit = limit
+        self.arrived = 0
+        self.pieces = 0
+
+    def put(self, body: bytes) -> None:
+        """A further piece. `ProtocolViolation` if there is more than was announced."""
+        self.pieces += 1
+        self.arrived += len(body)
+        if self.arrived > self.total:
+            raise self._violation()
+        if self.total <= self.limit:
+            self.add(body)
+
+    def whole(self, body: bytes) -> bytes | TooLarge:
+        """The last piece: the whole message, or why it is refused."""
+        self.put(body)
+        if self.total > self.limit:
+            return too_large(self.total, self.limit)
+        if self.arrived != self.total:
+            raise self._violation()
+        return self.take()
+
+    def cut(self, size: int) -> None:
+        """Forget what came after the first ``size`` bytes."""
+        self.arrived = size
+        if self.size > size:
+            self.add(self.take()[:size])
+
+    def _violation(self) -> ProtocolViolation:
+        return ProtocolViolation(
+            f"a message of {self.total} bytes was announced, and {self.arrived} were sent"
+        )
+
+
+def too_large(size: int, limit: int) -> TooLarge:
+    """Why a message is refused."""
+    return TooLarge(f"a message of {size} bytes; this end takes at most {limit}")
 
 
 class Bundle:
@@ -125,3 +174,16 @@ def batch_size(unit: Any) -> int:
     if unit.__class__ is Piece or unit.__class__ is Bundle or unit.kind != frames.DATA:
         return ENDLESS
     return len(unit.payload)
+
+
+def add_range(ranges: list[tuple[int, int]], first: int, last: int) -> None:
+    """Note numbers, mostly consecutive ones, in order. Only the thousand highest ranges are kept.
+
+    A peer may name as many as it likes, and again: finding the place must cost next to nothing.
+    """
+    at = bisect_right(ranges, first, key=itemgetter(0))
+    if at and ranges[at - 1][1] + 1 >= first:
+        ranges[at - 1] = (ranges[at - 1][0], max(last, ranges[at - 1][1]))
+    else:
+        ranges.insert(at, (first, last))
+        del ranges[:-1000]

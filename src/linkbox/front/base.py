@@ -16,6 +16,7 @@ from linkbox.core.hub import Hub
 from linkbox.core.journal import Journal
 from linkbox.core.mailbox import BytesMailbox, MailboxState
 from linkbox.core.patterns import Pattern
+from linkbox.core.restoring import Left
 from linkbox.core.session import Session
 from linkbox.core.settings import Counters, Settings
 from linkbox.core.snapshot import statistics
@@ -114,10 +115,9 @@ class Base:
             secure=self._tls is not None,
         )
 
-    def _take_up(self, store: Any, hub: Any, wake: Callable[[], None]) -> None:
-        """Begin a life with what is in the store."""
-        take_up(store, hub, self._mailbox, self._journal, self._decode(), wake)
-        self._journal = hub.journal
+    def _take_up(self, left: Left, hub: Any, wake: Callable[[], None]) -> None:
+        """Begin a life with what was in the store."""
+        self._journal = take_up(left, hub, self._mailbox, self._decode(), wake)
 
     def _store_label(self) -> dict[str, str]:
         """What the store is for: that of another kind of endpoint is refused."""
@@ -147,6 +147,10 @@ class Base:
             return StateError(f"{self} belongs to the parent process; make a new one after fork")
         what = "was stopped" if self._is_stopping or self._mailbox.over is not None else "is not started"
         return StateError(f"{self} {what}: call start(), or use it in a with block")
+
+    def _forked(self) -> None:
+        """This is the copy in a child process: it only gives back its descriptors."""
+        raise NotImplementedError
 
     def _update(self) -> None:
         """Write, dial and tell what a call into the hub has changed. Under the lock."""

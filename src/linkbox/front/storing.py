@@ -12,12 +12,14 @@ from linkbox.core.backoff import Backoff
 from linkbox.core.journal import Journal, Spool
 from linkbox.core.mailbox import MailboxState
 from linkbox.core.patterns import Pattern
-from linkbox.core.restoring import restore
+from linkbox.core.restoring import Left, restore
 from linkbox.errors import StateError
 
 if TYPE_CHECKING:  # SQLite is loaded only where there is a store
     from linkbox.store.sqlite import Store
 
+DISK_WAIT = 5.0
+"""Seconds that even a stop out of time gives to the disk."""
 BULK = 10_000
 """Messages that ``send_many`` hands to the store at a time: they share a commit."""
 STORE_LINGER = 1.0
@@ -57,23 +59,23 @@ def open_store(path: Path, label: dict[str, str]) -> Store:
     return Store(path, label)
 
 
+def read_left(store: Store, before: Journal | None, incarnation: str) -> Left:
+    """What is in the store. ``before``: what this object's last life still had to say."""
+    if before is not None and not before.is_idle():
+        store.apply(before.take())
+    return store.load(incarnation)
+
+
 def take_up(
-    store: Store,
+    left: Left,
     hub: Any,
     mailbox: MailboxState,
-    before: Journal | None,
     decode: Callable[[bytes], Any] | None,
     wake: Callable[[], None],
-) -> None:
-    """Begin a life with what is in the store. ``before``: what this object's last life still had to say."""
-    try:
-        if before is not None and not before.is_idle():
-            store.apply(before.take())
-        mailbox.clear()
-        restore(hub, store.load(hub.incarnation), decode, wake, monotonic())
-    except BaseException:
-        store.close()
-        raise
+) -> Journal:
+    """Begin a life with that."""
+    mailbox.clear()
+    return restore(hub, left, decode, wake, monotonic())
 
 
 def accepted(entry: Spool) -> list[Any]:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
@@ -19,19 +15,15 @@ from linkbox.errors import DeadlineExceeded, EndOfData, StateError
 from linkbox.events import Stage
 from linkbox.formats import Bytes, Json, MsgPack, Typed
 from linkbox.front.base import Base
-from linkbox.front.storing import accepted, open_store
+from linkbox.front.life import started
+from linkbox.front.storing import DISK_WAIT, accepted, open_store, read_left
 from linkbox.threaded.callbacks import Dispatcher
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.transport import Transport
 from linkbox.threaded.writer import Writer
 
-log = logging.getLogger("linkbox")
-
 E = TypeVar("E", bound="Endpoint")
 
-_started: weakref.WeakSet[Endpoint] = weakref.WeakSet()
-DISK_WAIT = 5.0
-"""Seconds that even a stop out of time gives to the disk."""
 _INLINE = (Bytes, Json, Typed, MsgPack)
 """Formats that the engine may decode with itself; others are user code, and get a thread."""
 
@@ -74,7 +66,12 @@ class Endpoint(Base):
         if self._store_path is not None:
             writer = Writer(self.lock, self._name)
             store = open_store(self._store_path, self._store_label())
-            self._take_up(store, hub, writer.wake)
+            try:
+                left = read_left(store, self._journal, hub.incarnation)
+                self._take_up(left, hub, writer.wake)
+            except BaseException:
+                store.close()
+                raise
         transport = Transport(hub, self.lock, self._decode(), self._name)
         transport.tls = self._tls
         transport.decode_later = not isinstance(self._format, _INLINE)
@@ -94,7 +91,7 @@ class Endpoint(Base):
         if writer is not None and store is not None and hub.journal is not None:
             writer.start(store, hub.journal, transport.update)
         self._writer = writer
-        _started.add(self)
+        started.add(self)
         return transport
 
     def _start_thread(self, target: Callable[[], None], what: str) -> None:
@@ -172,7 +169,7 @@ class Endpoint(Base):
                 if self._dispatcher is not None:
                     self._dispatcher.close()
                 transport.close()
-                _started.discard(self)
+                started.discard(self)
 
     def _join(self, transport: Transport, deadline: float) -> None:
         """Let our threads end, as long as there is time; user code in them may take longer."""
@@ -269,10 +266,9 @@ class Endpoint(Base):
     def _default_timeout(self) -> float | None:
         return 0 if self._in_callback() else None
 
-    # -- fork and exit ----------------------------------------------------------------------------
+    # -- fork ------------------------------------------------------------------------------------
 
     def _forked(self) -> None:
-        """This is the copy in a child process: it only gives back its descriptors."""
         transport = self._transport
         self.lock = threading.RLock()
         self._is_fork = True
@@ -283,24 +279,3 @@ class Endpoint(Base):
         self._mailbox.box.waiters.clear()
         if transport is not None:
             transport.close_copies()
-
-
-def _after_fork() -> None:
-    for endpoint in list(_started):
-        endpoint._forked()
-    _started.clear()
-
-
-def _at_exit() -> None:
-    for endpoint in list(_started):
-        hub = endpoint._hub
-        held = sum(session.held for session in hub.sessions.values()) if hub is not None else 0
-        if held:
-            log.warning(
-                "linkbox: %s was not stopped; %d messages were not delivered or not confirmed", endpoint, held
-            )
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)

@@ -1,0 +1,74 @@
+"""The oracle over every fault: what a test has used is given back, and nobody forgets an error.
+
+The other half stands in `Place.serving`: a well-behaved client of the same server, that must not notice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.place import FRONTS, TRANSPORTS, Place
+from tests.threaded.helpers import descriptors, wait_until
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def may_log_errors() -> None:
+    """For faults that are the user's own: a callback or handler that raises is logged as an error."""
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, front: str, transport: str) -> Iterator[Place]:
+    """Where the fault happens. Afterwards descriptors and threads are what they were."""
+    before, threads = descriptors(), set(threading.enumerate())
+    keeper = _Keeper()
+    loggers = [logging.getLogger(name) for name in ("linkbox", "asyncio")]
+    for logger in loggers:
+        logger.addHandler(keeper)
+    try:
+        with Place(front, TRANSPORTS[transport]) as place:
+            yield place
+    finally:
+        for logger in loggers:
+            logger.removeHandler(keeper)
+    if request.node.stash.get(_FAILED, False):
+        return  # One failure is enough.
+    wait_until(lambda: set(threading.enumerate()) <= threads, "threads are left", 5)
+    wait_until(lambda: len(descriptors()) <= len(before), f"left: {descriptors() - before}", 5)
+    if "may_log_errors" not in request.fixturenames:
+        assert not keeper.records, "\n".join(keeper.records)
+
+
+class _Keeper(logging.Handler):
+    """Remembers errors of linkbox, and everything that asyncio has to complain of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR or record.name == "asyncio":
+            self.records.append(logging.Formatter().format(record))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.when == "call" and report.failed:
+        item.stash[_FAILED] = True
+    return report

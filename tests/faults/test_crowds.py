@@ -1,0 +1,234 @@
+"""Too many at once: connections, strangers, scans; and no descriptors left."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from linkbox import EventKind, Limits, PeerLost
+from tests.faults.bare import Bare, data
+from tests.faults.netns import namespace
+from tests.faults.place import PATIENCE, Place, growing_less_than
+from tests.threaded.helpers import descriptors, wait_until
+
+pytestmark = pytest.mark.timeout(50)
+
+
+@contextmanager
+def _crowd(place: Place, address: str, count: int) -> Iterator[list[Bare]]:
+    """So many connections that say nothing."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Bare(place, address)) for _ in range(count)]
+
+
+def test_a_port_scan(place: Place) -> None:
+    """10,000 connects that are closed at once: nothing of them stays, not even memory."""
+    with place.serving() as server:
+
+        def scan(count: int) -> None:
+            for number in range(count):
+                bare = Bare(place, server.address)
+                (bare.reset if number % 2 else bare.close)()
+            wait_until(lambda: len(descriptors()) <= before, "they are gone")
+
+        before = len(descriptors())
+        scan(1000)  # What is made once is made now.
+        with growing_less_than(1):
+            scan(9000)
+
+
+def test_a_connection_flood(place: Place) -> None:
+    """5,000 silent connections, 250 at a time; and a newcomer gets in when a wave has passed."""
+    with place.serving() as server:
+        for _ in range(20):
+            with _crowd(place, server.address, 250):
+                assert len(server.peers()) == 1
+        with Bare(place, server.address) as bare:
+            bare.meet()
+
+
+def test_too_many_unwelcomed(place: Place) -> None:
+    """The limits unwelcomed and handshake: who comes now waits until a stranger's time is up."""
+    limits = Limits(unwelcomed=5, handshake=0.5)
+    with place.serving(limits=limits) as server, _crowd(place, server.address, 8):
+        _wait_for_total(server, 6)  # the regular, and five of them
+        began = time.monotonic()
+        with Bare(place, server.address) as bare:
+            bare.meet()
+        assert 0.2 < time.monotonic() - began < 3
+
+
+def test_too_many_unwelcomed_from_one_ip(place: Place) -> None:
+    """The limit unwelcomed_per_ip: further ones of that address are closed at once, others get in."""
+    with namespace() as inside:
+        for address in ("10.77.0.1/24", "10.77.0.2/24"):
+            inside.ip("address", "add", address, "dev", "lo")
+        listener = inside.run(lambda: socket.create_server(("10.77.0.1", 0)))
+        target = listener.getsockname()
+
+        def connect(source: str) -> socket.socket:
+            sock: socket.socket = inside.run(lambda: socket.create_connection(target, PATIENCE, (source, 0)))
+            return sock
+
+        limits = Limits(unwelcomed_per_ip=3)
+        with (
+            ExitStack() as stack,
+            listener,
+            place.serving(address=listener, insecure=True, limits=limits, within=inside.run) as server,
+        ):
+            for count in range(1, 4):
+                stack.enter_context(connect("10.77.0.2"))
+                _wait_for_total(server, 1 + count)
+            with connect("10.77.0.2") as fourth:
+                assert fourth.recv(10) == b""
+            assert server.statistics().refused == 1
+            with connect("10.77.0.1") as other:  # of the regular's address, which has none unwelcomed
+                _wait_for_total(server, 5)
+                assert other.fileno() > 0
+
+
+def _wait_for_total(server: Any, count: int) -> None:
+    wait_until(lambda: server.statistics().connections_total == count, f"{count} were let in")
+
+
+def test_half_open_the_cable_is_pulled(place: Place) -> None:
+    """A veth pair between two namespaces, and one end goes down: no FIN, no RST, no route."""
+    with namespace() as here, namespace() as there:
+        here.ip("link", "add", "here", "type", "veth", "peer", "name", "there", "netns", str(there.id))
+        for side, name, address in ((here, "here", "10.77.1.1/24"), (there, "there", "10.77.1.2/24")):
+            side.ip("address", "add", address, "dev", name)
+            side.ip("link", "set", name, "up")
+        listener = here.run(lambda: socket.create_server(("10.77.1.1", 0)))
+        limits = Limits(heartbeat=0.3, peer_timeout=0.5)
+        with (
+            listener,
+            place.serving(address=listener, insecure=True, limits=limits, within=here.run) as server,
+            there.run(lambda: Bare(place, server.address)) as bare,
+        ):
+            ear = place.ear(server, EventKind.DISCONNECTED)
+            bare.meet()
+            bare.say(data(b"hello"))
+            assert place.view(server).data_get(5) == b"hello"
+            began = time.monotonic()
+            there.ip("link", "set", "there", "down")
+            assert isinstance(ear.wait().error, PeerLost)
+            assert time.monotonic() - began < 3
+
+
+def test_too_many_connections(place: Place) -> None:
+    """The limit connections: one more is closed at once; a place that is free again can be had."""
+    with place.serving(limits=Limits(connections=4)) as server, ExitStack() as stack:
+        peers = [stack.enter_context(Bare(place, server.address)) for _ in range(3)]
+        for number, bare in enumerate(peers):
+            bare.meet(session=number)
+        with Bare(place, server.address) as fifth:
+            assert fifth.ended() < 1
+        assert server.statistics().refused == 1
+        peers[0].close()
+        wait_until(lambda: server.statistics().connections == 3, "it has left")
+        with Bare(place, server.address) as bare:
+            bare.meet(session=9)
+
+
+def test_backlog_overflow(place: Place) -> None:
+    """The kernel's queue is full, and it drops who knocks: it knocks again, and gets in."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
+        limits = Limits(unwelcomed=1, handshake=0.3)
+        with place.serving(address=listener, limits=limits) as server, ExitStack() as stack:
+            for _ in range(6):
+                sock = stack.enter_context(socket.socket())
+                sock.setblocking(False)
+                sock.connect_ex(listener.getsockname())
+            began = time.monotonic()
+            with place.client("P2P", server.address, name="bare", connect_timeout=20) as client:
+                client.send(b"at last").wait(timeout=PATIENCE)
+            assert time.monotonic() - began < 12, "the kernel knocks again after 1, 3 and 7 seconds"
+
+
+SCARCE = """
+import os, resource
+server = place.server("AR", handler=lambda request: request.data).start()
+print(server.address)
+sys.stdin.readline()
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, hard))
+print("scarce")
+sys.stdin.readline()
+print(server.stop())
+"""
+
+
+def test_no_descriptors_left(place: Place) -> None:
+    """EMFILE at accept: who is there is served on; within a second of having some again, newcomers are."""
+    with place.child(SCARCE) as child:
+        address = child.line()
+        with place.regular(address, "AR"):
+            child.say("be scarce")
+            assert child.line() == "scarce"
+            with _crowd(place, address, 30):
+                wait_until(lambda: "cannot accept connections for now" in child.stderr, "it has none left")
+            began = time.monotonic()
+            with place.client("AR", address) as client:
+                assert client.ask(b"me too") == b"me too"
+            assert time.monotonic() - began < 1
+        child.say("stop")
+        assert child.line() == "True"
+        assert "Traceback" not in child.finish_stderr()
+
+
+POOR = """
+import resource
+client = place.client("AR", sys.argv[4], connect_timeout=0.3)
+print(client.ask(b"rich"))
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+try:
+    client.ask(b"poor")
+except BaseException as error:
+    print(type(error).__name__)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+print(client.ask(b"rich again"))
+client.stop()
+"""
+
+
+def test_a_client_without_descriptors(place: Place) -> None:
+    """It cannot connect, and says so; with descriptors again it can."""
+    with place.serving("AR") as server, place.child(POOR, server.address) as child:
+        assert child.line() == "b'rich'"
+        assert child.line() == "ConnectFailed"
+        assert child.line() == "b'rich again'"
+        assert child.wait() == 0
+
+
+def test_sessions_of_peers_that_never_come_back(place: Place) -> None:
+    """The limit sessions: so many are kept, the next to drop is not; live ones have nothing to fear."""
+    with place.serving(limits=Limits(sessions=20)) as server:
+        lost = place.ear(server, EventKind.DISCONNECTED)
+
+        def come(number: int, epoch: int) -> bool:
+            with Bare(place, server.address) as bare:
+                return bare.meet(session=number, epoch=epoch).resumed
+
+        for number in range(50):
+            come(number, 1)
+        lost.wait(50)
+        assert [come(number, 2) for number in (0, 19, 20, 49)] == [True, True, False, False]
+
+
+def test_a_session_whose_time_is_over(place: Place) -> None:
+    """The limit session: what was meant for a peer that does not come back fails, and says so."""
+    with place.serving(limits=Limits(session=0.2)) as server, Bare(place, server.address) as bare:
+        lost = place.ear(server, EventKind.DISCONNECTED)
+        bare.meet()
+        peer = place.peer(server)
+        bare.reset()
+        lost.wait()
+        receipt = server.send(b"come back", to=peer)
+        with pytest.raises(PeerLost, match="did not come back"):
+            receipt.wait(timeout=PATIENCE)
