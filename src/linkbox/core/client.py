@@ -411,8 +411,10 @@ class ClientHub(Hub):
 
     def _follow(self, old: Session, unsent: list[Delivery]) -> None:
         """The server stops, and what it has not accepted is in the store: a new session takes it over."""
-        if self.stopping or not (unsent or old.held):
-            self.close_session(old, PeerLost(f"{old.peer} was stopped") if old.held else None)
+        left = len(unsent) + old.held
+        if self.stopping or not left:
+            self.undelivered += len(unsent)
+            self.close_session(old, PeerLost(f"{old.peer} was stopped") if left else None)
             return
         new = self.new_session(self.settings.entropy(16).hex(), old.peer)
         self._hand_over(old, new, [], unsent)
