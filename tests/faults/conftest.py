@@ -29,7 +29,7 @@ NOT_OVER_TLS = {
     "test_too_many_connections": _SHAKES,
     "test_half_open_the_cable_is_pulled": "the certificate is for 127.0.0.1",
     "test_closing_with_unread_input": "TLS has no MSG_PEEK",
-    "test_a_flood_of_bad_messages": "more are taken before the kernel is full, and pytest keeps a line for each",
+    "test_a_flood_of_bad_messages": "more fit into the kernel, and pytest keeps a line for each",
     "test_a_replayed_proof": "its MACs do not cover the certificate: see tests/core/test_secure.py",
 }
 """Why these are for plain TCP alone."""
