@@ -21,15 +21,17 @@ class Half(ssl.SSLSocket):
     """A socket that closes its writing half as TLS has it, and goes on reading."""
 
     def shutdown(self, how: int) -> None:
-        if how == socket.SHUT_WR:
-            timeout = self.gettimeout()
-            self.setblocking(False)
-            try:
-                self._sslobj.shutdown()  # type: ignore[attr-defined]  # unwrap() would wait for the peer
-            except OSError:
-                pass  # it waits for the other half, or there is nobody any more
-            self.settimeout(timeout)
-        socket.socket.shutdown(self, how)
+        timeout = self.gettimeout()
+        self.setblocking(False)
+        try:
+            self._sslobj.shutdown()  # type: ignore[attr-defined]  # unwrap() would wait for the peer
+        except OSError:
+            pass  # it waits for the other half, or there is nobody any more
+        self.settimeout(timeout)
+        try:
+            socket.socket.shutdown(self, how)
+        except OSError:
+            pass  # close_notify was enough for a peer that resets
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         try:

@@ -1,4 +1,4 @@
-"""docs/reliability.md names every test of tests/faults once, and no test that is not there (or in tests/tls)."""
+"""docs/reliability.md names every test of tests/faults once, and none that is not there or in tests/tls."""
 
 from __future__ import annotations
 
