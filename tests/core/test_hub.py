@@ -259,3 +259,19 @@ def test_the_time_for_one_address_is_a_share_of_what_is_left() -> None:
     assert wire.client.patience(session, 0, wire.now + 20.0) == 0.05
     session.established = True
     assert wire.client.patience(session, 0, wire.now + 20.0) == 9.0
+
+
+def test_what_is_rejected_together_is_one_line_in_the_log() -> None:
+    """A peer that sends nothing but bad messages must not fill the log as fast as it can send."""
+    wire = Wire()
+    probe = probe_server(wire)
+    probe.say(frames.frame(frames.DATA, b"bad one"))
+    probe.say(frames.frame(frames.DATA, b"bad") * 3, frames.frame(frames.DATA, b"good"))
+    assert [
+        note.replace(str(next(iter(wire.server.sessions.values())).peer), "it") for note in wire.notes
+    ] == [
+        "a message from it was rejected: it says that it is bad",
+        "3 messages from it were rejected, the first: it says that it is bad",
+    ]
+    assert wire.kinds(wire.server).count(EventKind.ERROR) == 4
+    assert wire.server.counters.rejected == 4
