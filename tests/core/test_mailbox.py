@@ -344,6 +344,17 @@ def test_supply_says_for_how_many_waiters_there_is_something() -> None:
 # --- The hand -------------------------------------------------------------------------------------
 
 
+def test_a_mailbox_that_is_cleared_has_nothing_in_hand_either(box: MailboxState) -> None:
+    """A store has what was in it; who still knows the hand finds nothing there."""
+    source = new_source()
+    put(box, source, b"1", b"2", b"3")
+    box.open_hand()
+    hand = box.hand
+    box.clear()
+    assert not hand and not box.hand and not box.has()
+    assert (box.count, box.nbytes, len(box.order), len(box.sources)) == (0, 0, 0, 0)
+
+
 def test_a_hand_is_the_front_of_the_queue_and_no_more(box: MailboxState) -> None:
     tap = Tap()
     a, b = tap.source(), new_source()

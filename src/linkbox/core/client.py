@@ -411,8 +411,13 @@ class ClientHub(Hub):
 
     def _follow(self, old: Session, unsent: list[Delivery]) -> None:
         """The server stops, and what it has not accepted is in the store: a new session takes it over."""
-        if self.stopping or not (unsent or old.held):
-            self.close_session(old, PeerLost(f"{old.peer} was stopped") if old.held else None)
+        if not (unsent or old.held):
+            self.close_session(old, None)
+            old.record.finish()  # There is nothing that another life would have to say.
+            return
+        if self.stopping:
+            old.record.waiting += len(unsent)  # on disk, for the next life
+            self.close_session(old, PeerLost(f"{old.peer} was stopped"))
             return
         new = self.new_session(self.settings.entropy(16).hex(), old.peer)
         self._hand_over(old, new, [], unsent)
