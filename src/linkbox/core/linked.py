@@ -38,6 +38,8 @@ class LinkedLink(Link):
         self.end_told = False
         """Has END_ACK been written?"""
         self.draining = 0
+        self.late: list[tuple[int, bytes]] = []
+        """What was said of messages that are still on disk only."""
         self.auth: Any = None
         """Our half of the proof that both know the secret, where there is one (see auth.py)."""
         self.hello: Any = None
@@ -291,7 +293,28 @@ class LinkedLink(Link):
             session.assembly.put(body)
         session.owe_ack(1)
 
+    def _is_early(self, kind: int, payload: bytes) -> bool:
+        """Is it about messages that are still on disk only? Then it is heeded when they are here."""
+        if not self._session().is_loading:
+            return False
+        if len(self.late) >= self.limits.control_frames:
+            raise ProtocolViolation(
+                f"more than {self.limits.control_frames} frames ahead of the first message"
+            )
+        self.late.append((kind, payload))
+        return True
+
+    def heed_late(self) -> None:
+        """The messages are here: heed what the peer has said of them."""
+        late, self.late = self.late, []
+        try:
+            self._handle(late, self.heard_at)
+        except ProtocolViolation as error:
+            self._violated(error, self.heard_at)
+
     def _on_ack(self, payload: bytes, now: float) -> None:
+        if self._is_early(frames.ACK, payload):
+            return
         session = self._session()
         self.hub.on_acked(session, session.on_ack(*frames.decode_ack(payload)))
 
@@ -304,6 +327,8 @@ class LinkedLink(Link):
         self._session().on_ack_now()
 
     def _on_reject(self, payload: bytes, now: float) -> None:
+        if self._is_early(frames.REJECT, payload):
+            return
         session = self._session()
         number, code, reason = frames.decode_reject(payload)
         error = REJECTIONS.get(code, DecodeError)(f"{session.peer} rejected the message: {reason}")
@@ -340,6 +365,8 @@ class LinkedLink(Link):
         session = self._session()
         if not self.is_client:
             raise ProtocolViolation("a GOAWAY that is out of place")
+        if self._is_early(frames.GOAWAY, payload):
+            return
         self.hub.on_goaway(self, session, frames.decode_number(frames.GOAWAY, payload))
 
     def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:

@@ -281,7 +281,12 @@ class Store:
             "WHERE id BETWEEN ? AND ? ORDER BY id",
             (time.time(), *doubtful),
         )
-        entry.doubtful = self._read(*doubtful)
+        entry.doubtful = [
+            (id & _MASK, total, payload)
+            for id, total, payload in execute(
+                "SELECT id, total, payload FROM spool WHERE id BETWEEN ? AND ? ORDER BY id", doubtful
+            )
+        ]
         execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", doubtful)
         text = execute("SELECT row FROM session WHERE key=?", (key,)).fetchone()[0]
         row = _decode_row(text)
@@ -300,34 +305,29 @@ class Store:
         )
         self._save([row])
 
-    def _fetch(self, entry: Fetch | Online) -> None:
-        if entry.after is not None:
-            first = _first(entry.record.key)
-            entry.rows = self._read(first + entry.after + 1, first + _MASK, FETCH_COUNT, FETCH_BYTES)
+    def _fetch(self, entry: Fetch) -> None:
+        entry.rows = self._read(_first(entry.record.key) + entry.after + 1)
 
     def _begin(self, entry: Online) -> None:
-        if entry.after is not None:
-            first = _first(entry.record.key)
-            entry.skipped = self._connection.execute(
-                "SELECT count(*) FROM spool WHERE id BETWEEN ? AND ?", (first, first + entry.after)
-            ).fetchone()[0]
-            self._fetch(entry)
+        if entry.is_needed:
+            entry.rows = self._read(_first(entry.record.key), entry.until)
 
-    def _read(self, first: int, last: int, count: int = -1, nbytes: int = 1 << 62) -> list[Stored]:
-        """Messages of the spool, in order; so many at most, and not many more bytes."""
+    def _read(self, first: int, until: int = 0) -> list[Stored]:
+        """Messages of one session's spool from that id on: those up to ``until``, and some more."""
         rows: list[Stored] = []
+        left = FETCH_BYTES
         found = self._connection.execute(
-            "SELECT id, total, crc, payload FROM spool WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
-            (first, last, count),
+            "SELECT id, total, crc, payload FROM spool WHERE id BETWEEN ? AND ? ORDER BY id",
+            (first, first | _MASK),
         )
         for id, total, crc, payload in found:
-            self._verify(payload, crc, f"message {id & _MASK} of session {id >> _NUMBERS} in the spool")
             number = id & _MASK
+            self._verify(payload, crc, f"message {number} of session {id >> _NUMBERS} in the spool")
             if rows and rows[-1][0] != number - units_of(len(payload)):
                 raise StoreError(f"the store {self.path} is damaged: messages before {number} are gone")
             rows.append((number, total, payload))
-            nbytes -= len(payload)
-            if nbytes <= 0:
+            left -= len(payload)
+            if number >= until and (left <= 0 or len(rows) >= FETCH_COUNT):
                 break
         found.close()
         return rows
