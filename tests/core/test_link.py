@@ -198,6 +198,18 @@ def test_messages_of_every_size_arrive_whole(size: int, chunk: int | None) -> No
     assert session.held == session.held_bytes == 0
 
 
+def test_what_is_sent_together_without_receipts_is_one_frame() -> None:
+    wire = Wire()
+    probe = probe_server(wire)
+    probe.heard()
+    [session] = wire.server.sessions.values()
+    session.send_all([b"1", b"2", b"3"])
+    wire.server.flush_soon(session)
+    wire.settle()
+    [(kind, payload)] = [each for each in probe.heard() if each[0] != frames.ACK]
+    assert (kind, frames.decode_batch(payload)) == (frames.BATCH, [b"1", b"2", b"3"])
+
+
 def test_control_frames_go_between_the_pieces_of_a_large_message() -> None:
     wire = Wire()
     probe = probe_server(wire)

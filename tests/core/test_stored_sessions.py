@@ -242,6 +242,20 @@ def test_what_is_rejected_when_its_sender_has_gone_is_said_when_it_comes_back() 
         assert isinstance(entry.deliveries[0].error, DecodeError)
 
 
+def test_what_is_rejected_is_said_once_that_is_on_disk() -> None:
+    with stored(P2P, "server") as wire:
+        session = begin(wire)
+        wire.writes = False
+        [receipt] = wire.send(wire.client, session, b"bad")
+        wire.run()
+        assert receipt.error is None
+        wire.writes = True
+        wire.settle()
+        wire.run()
+        assert isinstance(receipt.error, DecodeError)
+        assert wire.stores["server"].counts()["inbox"] == 0
+
+
 def test_a_message_that_is_kept_is_taken_when_its_application_says_so() -> None:
     with stored(P2P, "server") as wire:
         session = begin(wire)
