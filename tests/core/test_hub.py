@@ -259,3 +259,56 @@ def test_the_time_for_one_address_is_a_share_of_what_is_left() -> None:
     assert wire.client.patience(session, 0, wire.now + 20.0) == 0.05
     session.established = True
     assert wire.client.patience(session, 0, wire.now + 20.0) == 9.0
+
+
+def test_nobody_listens() -> None:
+    wire = Wire(listening=set())
+    session = wire.connect()
+    wire.send(wire.client, session, b"bad", b"good")
+    wire.run()
+    wire.acks()
+    assert wire.server.mailbox.take_all() == [b"good"]
+    assert not wire.notices[wire.server] and not wire.notices[wire.client]
+    assert wire.server.pending_events == 0
+
+
+def test_what_is_rejected_after_a_drop_is_said_with_the_resume() -> None:
+    wire = Wire()
+    session = wire.connect()
+    wire.decodes = False
+    [receipt] = wire.send(wire.client, session, b"bad")
+    wire.run()
+    wire.drop_all()
+    wire.client.acknowledge_now(session)  # nobody is there to be asked
+    wire.decodes = True
+    wire.decode_all()
+    assert wire.server.counters.rejected == 1 and receipt.error is None
+    wire.advance(1)
+    assert isinstance(receipt.error, DecodeError)
+
+
+def test_a_rejection_that_is_said_twice_is_told_once() -> None:
+    wire = Wire()
+    probe = probe_client(wire)
+    session = wire.client.session
+    assert session is not None
+    [receipt] = wire.send(wire.client, session, b"1")
+    probe.say(frames.encode_reject(1, "decode", "first"), frames.encode_reject(1, "decode", "second"))
+    assert "first" in str(receipt.error)
+    assert wire.kinds(wire.client).count(EventKind.ERROR) == 1
+
+
+def test_what_is_rejected_together_is_one_line_in_the_log() -> None:
+    """A peer that sends nothing but bad messages must not fill the log as fast as it can send."""
+    wire = Wire()
+    probe = probe_server(wire)
+    probe.say(frames.frame(frames.DATA, b"bad one"))
+    probe.say(frames.frame(frames.DATA, b"bad") * 3, frames.frame(frames.DATA, b"good"))
+    assert [
+        note.replace(str(next(iter(wire.server.sessions.values())).peer), "it") for note in wire.notes
+    ] == [
+        "a message from it was rejected: it says that it is bad",
+        "3 messages from it were rejected, the first: it says that it is bad",
+    ]
+    assert wire.kinds(wire.server).count(EventKind.ERROR) == 4
+    assert wire.server.counters.rejected == 4

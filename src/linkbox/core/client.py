@@ -411,10 +411,13 @@ class ClientHub(Hub):
 
     def _follow(self, old: Session, unsent: list[Delivery]) -> None:
         """The server stops, and what it has not accepted is in the store: a new session takes it over."""
-        left = len(unsent) + old.held
-        if self.stopping or not left:
+        if not unsent and not old.held:
+            self.close_session(old, None)
+            old.record.finish()  # There is nothing that another life would have to say.
+            return
+        if self.stopping:
             self.undelivered += len(unsent)
-            self.close_session(old, PeerLost(f"{old.peer} was stopped") if left else None)
+            self.close_session(old, PeerLost(f"{old.peer} was stopped"))
             return
         new = self.new_session(self.settings.entropy(16).hex(), old.peer)
         self._hand_over(old, new, [], unsent)

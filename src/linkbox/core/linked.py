@@ -59,6 +59,8 @@ class LinkedLink(Link):
         if self.state is State.CLOSING:
             self._drain(data)
             return []
+        if self.closed:
+            return []
         if not self.greeted:
             data = self._greet(data)
         small = self.decoder.small
@@ -338,10 +340,7 @@ class LinkedLink(Link):
         self._session().on_dropped(*frames.decode_dropped(payload))
 
     def _on_ping(self, payload: bytes, now: float) -> None:
-        if len(self.control) >= self.limits.control_frames:
-            raise ProtocolViolation(f"more than {self.limits.control_frames} unanswered PINGs")
-        self.control.append(frames.encode_number(frames.PONG, frames.decode_number(frames.PING, payload)))
-        self.hub.dirty.append(self)
+        self.send_control(frames.encode_number(frames.PONG, frames.decode_number(frames.PING, payload)))
 
     def _on_pong(self, payload: bytes, now: float) -> None:
         self.round_trip = max(0.0, now - frames.decode_number(frames.PONG, payload) / 1e6)
@@ -500,7 +499,7 @@ class LinkedLink(Link):
                 self.half_close = True
 
     def send_control(self, frame: bytes) -> None:
-        """Write a control frame soon."""
+        """Write a control frame soon. A peer that does not read may be owed so many, whatever they are."""
         limit = self.limits.control_frames
         if self.stalled_at is not None and len(self.control) >= limit:
             self.abort(
@@ -508,7 +507,9 @@ class LinkedLink(Link):
             )
             return
         self.control.append(frame)
-        self.hub.dirty.append(self)
+        dirty = self.hub.dirty
+        if not dirty or dirty[-1] is not self:  # one read may bring thousands of frames to be answered
+            dirty.append(self)
 
     # -- the heartbeat --------------------------------------------------------------------------------
 
