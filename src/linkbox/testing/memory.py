@@ -106,8 +106,8 @@ class MemoryLink:
 class MemoryNetwork:
     """One server, any number of clients, and what is on its way between them.
 
-    It does what a front end does (read, write, decode, dial, call timers) and nothing else. It also watches: a
-    timer that is due again the moment it was called is an error, and so is a network that never comes to rest.
+    It does what a front end does (read, write, decode, dial, call timers) and nothing else. It also watches:
+    a timer that is due again the moment it was called is an error, and so is a network that never rests.
     """
 
     server: ServerHub
