@@ -36,3 +36,13 @@ def test_a_second_endpoint_here_does_not_open_the_door_to_other_processes(tmp_pa
 def test_what_is_no_file_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a file"):
         ClientP2M("tcp://127.0.0.1:1", store=tmp_path).start()
+
+
+def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.db"
+    with monkeypatch.context() as patch:
+        patch.setattr("linkbox.store.sqlite.VERSION", "no number")  # fails when the tables are there already
+        with pytest.raises(StoreError):
+            ClientP2M("tcp://127.0.0.1:1", store=path).start()
+    with ClientP2M("tcp://127.0.0.1:1", store=path):
+        pass
