@@ -53,7 +53,7 @@ def check_reconnect(reconnect: Backoff | None) -> None:
 
 
 def open_store(path: Path, label: dict[str, str], notes: dict[str, str]) -> Store:
-    """The store, nobody else's. `StoreError` says why not. ``notes`` are written into it, for whoever reads."""
+    """The store, nobody else's. `StoreError` says why not. ``notes`` are written into it."""
     from linkbox.store.sqlite import Store
 
     store = Store(path, label)

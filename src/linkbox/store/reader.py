@@ -2,8 +2,8 @@
 
 How to think about it. The file is opened read-only, without the store's lock; SQLite shows the last commit.
 Each page of rows is a transaction of its own, so that a slow reader does not make the file grow. Where SQLite
-cannot read on, the next row that it can read is searched, first in growing steps, then by halving the last one:
-row ids that lie in a damaged page fail, and those behind it do not.
+cannot read on, the next row that it can read is searched, first in growing steps, then by halving the last
+one: row ids that lie in a damaged page fail, and those behind it do not.
 """
 
 from __future__ import annotations
