@@ -14,9 +14,19 @@ RESERVE = 1024 * 1024
 
 
 def create(path: Path) -> None:
-    """An empty file that nobody else may read, unless it is there. The folder knows of it afterwards."""
+    """An empty file that nobody else may read, unless it is there. The folder knows of it afterwards.
+
+    One that is there is not even opened: closing it would take away the locks that this process has on it
+    (POSIX), those of the endpoint that is using the store.
+    """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            if not path.is_file():
+                raise StoreError(f"the store {path} cannot be opened: that is not a file") from None
+            if not os.access(path, os.R_OK | os.W_OK):
+                raise StoreError(f"the store {path} cannot be opened: no permission to write it") from None
         if os.name == "posix":
             folder = os.open(path.parent, os.O_RDONLY)
             try:

@@ -37,8 +37,9 @@ from linkbox.store.files import Lock, Reserve, create
 VERSION = 1
 """Of the tables. A store of another version is refused."""
 APPLICATION = 0x6C6B6278  # "lkbx"
-_NUMBERS = 40
-_MASK = (1 << _NUMBERS) - 1
+NUMBERS = 40
+"""Bits of a row id that are the message's number; those above are its session's key."""
+MASK = (1 << NUMBERS) - 1
 
 _TABLES = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -53,11 +54,11 @@ CREATE TABLE doubt (
 """
 
 _encode_row = msgspec.json.Encoder().encode
-_decode_row = msgspec.json.Decoder(Row).decode
+decode_row = msgspec.json.Decoder(Row).decode
 
 
 @contextmanager
-def _told(path: Path, what: str) -> Iterator[None]:
+def told(path: Path, what: str) -> Iterator[None]:
     """SQLite's errors as ours: which store, what it was doing, what to do."""
     try:
         yield
@@ -71,7 +72,7 @@ def _told(path: Path, what: str) -> Iterator[None]:
 
 
 def _first(key: int) -> int:
-    return key << _NUMBERS
+    return key << NUMBERS
 
 
 class Store:
@@ -83,7 +84,7 @@ class Store:
         self._lock = Lock(path.with_name(path.name + "-lock"))
         self._reserve = Reserve(path.with_name(path.name + "-reserve"))
         try:
-            with _told(path, "opened"):
+            with told(path, "opened"):
                 self._connection = self._connect()
                 try:
                     self._check(label)
@@ -138,16 +139,18 @@ class Store:
             "incarnation": "",
             "knows_since": repr(time.time()),
         }
-        self._connection.executescript(
-            f"BEGIN; {_TABLES} PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION}; COMMIT;"
-        )
-        self._connection.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+        with self._transaction():  # all of it, or a file that is empty still
+            for statement in _TABLES.split(";"):
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA application_id={APPLICATION}")
+            self._connection.execute(f"PRAGMA user_version={VERSION}")
+            self._connection.executemany("INSERT INTO about VALUES (?, ?)", about.items())
 
     # -- opening --------------------------------------------------------------------------------------
 
     def load(self, incarnation: str) -> Left:
         """What an earlier life has left; a new life begins with this. ``incarnation`` names the first."""
-        with _told(self.path, "read"), self._transaction():
+        with told(self.path, "read"), self._transaction():
             execute = self._connection.execute
             about = dict(execute("SELECT name, value FROM about"))
             life = int(about["life"]) + 1
@@ -161,6 +164,11 @@ class Store:
                 list(self._unread()),
             )
 
+    def note(self, notes: dict[str, str]) -> None:
+        """Keep these beside the label, for whoever reads the store: where its client connects to."""
+        with told(self.path, "written"), self._transaction():
+            self._connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", notes.items())
+
     def _about(self, **values: str) -> None:
         self._connection.executemany(
             "UPDATE about SET value=? WHERE name=?", [(value, name) for name, value in values.items()]
@@ -168,10 +176,10 @@ class Store:
 
     def _row(self, key: int, text: str, crc: int) -> tuple[Row, int, int]:
         self._verify(text.encode(), crc, f"session {key}")
-        row = _decode_row(text)
+        row = decode_row(text)
         count, nbytes, last = self._connection.execute(
             "SELECT count(*), coalesce(sum(length(payload)), 0), max(id) FROM spool WHERE id BETWEEN ? AND ?",
-            (_first(key), _first(key) + _MASK),
+            (_first(key), _first(key) + MASK),
         ).fetchone()
         if count and last != _first(key) + row.next:
             raise StoreError(
@@ -183,13 +191,13 @@ class Store:
         starts = {row[0]: row[1] for row in self._connection.execute("SELECT key, row FROM session")}
         begun = {}
         for key, text in starts.items():
-            row = _decode_row(text)
+            row = decode_row(text)
             if row.start:
                 begun[_first(key) + row.given + 1] = row.start
         found = self._connection.execute("SELECT id, at, crc, payload FROM inbox ORDER BY turn, id")
         for id, at, crc, payload in found:
-            self._verify(payload, crc, f"message {id & _MASK} of session {id >> _NUMBERS} in the inbox")
-            yield Unread(id >> _NUMBERS, id & _MASK, at, begun.get(id, 0), payload)
+            self._verify(payload, crc, f"message {id & MASK} of session {id >> NUMBERS} in the inbox")
+            yield Unread(id >> NUMBERS, id & MASK, at, begun.get(id, 0), payload)
 
     def _verify(self, payload: bytes, crc: int, what: str) -> None:
         if crc32(payload) != crc:
@@ -215,7 +223,7 @@ class Store:
     def apply(self, batch: Batch) -> None:
         """Write a batch. It is on the disk when this returns; raises `StoreError`, and then nothing is."""
         self._turn += 1
-        with _told(self.path, "written"), self._transaction():
+        with told(self.path, "written"), self._transaction():
             for entry in batch.entries:
                 self._WRITERS.get(type(entry), _nothing)(self, entry)
             self._save([row for _, row in batch.rows])
@@ -250,14 +258,14 @@ class Store:
             first = _first(row.key)
             execute(
                 "DELETE FROM spool WHERE id BETWEEN ? AND ?",
-                (first, first + (_MASK if row.over else row.acked)),
+                (first, first + (MASK if row.over else row.acked)),
             )
             self._delete_taken(row)
             if row.over:
                 execute(
                     "DELETE FROM session WHERE key=? AND NOT EXISTS "
                     "(SELECT 1 FROM inbox WHERE id BETWEEN ? AND ?)",
-                    (row.key, first, first + _MASK),
+                    (row.key, first, first + MASK),
                 )
 
     def _delete_taken(self, row: Row) -> None:
@@ -273,7 +281,7 @@ class Store:
 
     def _restart(self, entry: Restart) -> None:
         key = entry.record.key
-        first, last = _first(key), _first(key) + _MASK
+        first, last = _first(key), _first(key) + MASK
         doubtful = (first, first + entry.until)
         execute = self._connection.execute
         execute(
@@ -289,7 +297,7 @@ class Store:
         ]
         execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", doubtful)
         text = execute("SELECT row FROM session WHERE key=?", (key,)).fetchone()[0]
-        row = _decode_row(text)
+        row = decode_row(text)
         rest = execute(
             "SELECT id, total, length(payload) FROM spool WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1",
             (first, last),
@@ -305,8 +313,15 @@ class Store:
         )
         self._save([row])
 
+<<<<<<< HEAD
     def _fetch(self, entry: Fetch) -> None:
         entry.rows = self._read(_first(entry.record.key) + entry.after + 1)
+=======
+    def _fetch(self, entry: Fetch | Online) -> None:
+        if entry.after is not None:
+            first = _first(entry.record.key)
+            entry.rows = self._read(first + entry.after + 1, first + MASK, FETCH_COUNT, FETCH_BYTES)
+>>>>>>> refs/heads/spool
 
     def _begin(self, entry: Online) -> None:
         if entry.is_needed:
@@ -321,8 +336,13 @@ class Store:
             (first, first | _MASK),
         )
         for id, total, crc, payload in found:
+<<<<<<< HEAD
             number = id & _MASK
             self._verify(payload, crc, f"message {number} of session {id >> _NUMBERS} in the spool")
+=======
+            self._verify(payload, crc, f"message {id & MASK} of session {id >> NUMBERS} in the spool")
+            number = id & MASK
+>>>>>>> refs/heads/spool
             if rows and rows[-1][0] != number - units_of(len(payload)):
                 raise StoreError(f"the store {self.path} is damaged: messages before {number} are gone")
             rows.append((number, total, payload))
