@@ -99,8 +99,8 @@ def _statements() -> list[str]:
 
 def _schema(connection: sqlite3.Connection) -> list[str]:
     """The same of a database that is there."""
-    found = connection.execute("SELECT sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*' ORDER BY rowid")
-    return [row[0] for row in found]
+    select = "SELECT sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*' ORDER BY rowid"
+    return [row[0] for row in connection.execute(select).fetchall()]
 
 
 class Store:
@@ -245,7 +245,9 @@ class Store:
         return row, count, nbytes
 
     def _unread(self) -> Iterator[Unread]:
-        starts = {row[0]: row[1] for row in self._connection.execute("SELECT key, row FROM session")}
+        starts = {
+            row[0]: row[1] for row in self._connection.execute("SELECT key, row FROM session").fetchall()
+        }
         begun = {}
         for key, text in starts.items():
             row = _decode_row(text)
