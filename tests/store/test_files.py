@@ -262,13 +262,13 @@ def contents(kind: str, path: Path) -> list[bytes] | None:
         store.close()
 
 
-def test_flipped_bit_anywhere_is_named_or_harmless(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_flipped_bit_anywhere_is_named_or_harmless(request: pytest.FixtureRequest, quick_path: Path) -> None:
     expected = [Json().encode(each) for each in MESSAGES]
     named = 0
     for kind in ("spool", "inbox"):
         original = request.getfixturevalue(kind)
         whole = original.read_bytes()
-        store = copy(original, tmp_path)
+        store = copy(original, quick_path)
         # All of the header, where each table begins, and a net over the rest.
         used = [at for at in range(len(whole)) if whole[at]]
         places = [*range(100), *used[::17]]
@@ -282,7 +282,9 @@ def test_flipped_bit_anywhere_is_named_or_harmless(request: pytest.FixtureReques
     assert named > 200
 
 
-def test_flipped_bit_in_a_payload_in_a_session_in_a_page_header_is_named(spool: Path, tmp_path: Path) -> None:
+def test_flipped_bit_in_a_payload_in_a_session_in_a_page_header_is_named(
+    spool: Path, quick_path: Path
+) -> None:
     whole = spool.read_bytes()
     places = {
         "payload": whole.index(b'"text":"xxxxxxxxxxxxxxxxxxxx') + 12,
@@ -291,7 +293,7 @@ def test_flipped_bit_in_a_payload_in_a_session_in_a_page_header_is_named(spool: 
         "middle": whole.index(b'{"n":20') + 5,
     }
     for what, at in places.items():
-        store = copy(spool, tmp_path)
+        store = copy(spool, quick_path)
         damaged = bytearray(whole)
         damaged[at] ^= 0x01
         store.write_bytes(damaged)
@@ -301,7 +303,7 @@ def test_flipped_bit_in_a_payload_in_a_session_in_a_page_header_is_named(spool: 
         assert store.read_bytes()[at] == damaged[at], "it was changed"
 
 
-def test_file_cut_to_any_length_is_named(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_file_cut_to_any_length_is_named(request: pytest.FixtureRequest, quick_path: Path) -> None:
     for kind in ("spool", "inbox"):
         original = request.getfixturevalue(kind)
         whole = original.read_bytes()
@@ -309,7 +311,7 @@ def test_file_cut_to_any_length_is_named(request: pytest.FixtureRequest, tmp_pat
         lengths = {0, 1, 15, 16, 24, 99, 100, 101, 511, 512, 513, len(whole) - 1}
         lengths |= {at + more for at in range(0, len(whole), 4096) for more in (-1, 0, 1, 2048)}
         for length in sorted(each for each in lengths if 0 <= each < len(whole)):
-            store = copy(original, tmp_path)
+            store = copy(original, quick_path)
             shutil.copyfile(original.with_name("store-reserve"), store.with_name("store-reserve"))
             store.write_bytes(whole[:length])
             found = contents(kind, store)
@@ -329,26 +331,26 @@ def test_empty_file_says_how_to_begin_anew(spool: Path, tmp_path: Path) -> None:
     assert read_spool(store) == [1]
 
 
-def test_damage_in_the_log_of_a_killed_process_is_named(tmp_path: Path) -> None:
+def test_damage_in_the_log_of_a_killed_process_is_named(quick_path: Path) -> None:
     """Unless it is in the last transaction: that cannot be told from a power cut (see test_power)."""
-    store = tmp_path / "store"
+    store = quick_path / "store"
     with Child("spool_one_by_one", store, 20) as child:
         assert child.line() == "accepted 20"
         child.kill(signal.SIGKILL)
-    (tmp_path / "copy").mkdir()
+    (quick_path / "copy").mkdir()
     whole = store.with_name("store-wal").read_bytes()
     count = (len(whole) - 32) // 4120
     for at in [
         *range(32),
         *(32 + 4120 * frame + more for frame in range(0, count - 12, 3) for more in (0, 9, 17, 4100)),
     ]:
-        target = copy(store, tmp_path / "copy")
+        target = copy(store, quick_path / "copy")
         damaged = bytearray(whole)
         damaged[at] ^= 0x10
         target.with_name("store-wal").write_bytes(damaged)
         for _ in range(2):  # it stays refused
             refused(target, "is damaged: the" if at < 32 else "of its log cannot be read")
-    assert read_spool(copy(store, tmp_path / "copy")) == list(range(20))
+    assert read_spool(copy(store, quick_path / "copy")) == list(range(20))
 
 
 def test_what_can_still_be_read_is_still_read(spool: Path, inbox: Path, tmp_path: Path) -> None:
