@@ -11,17 +11,18 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
-from zlib import crc32
 
 import msgspec
 
 from linkbox.core.record import Row, units_of
 from linkbox.errors import StoreError
+from linkbox.store.checks import seal
 from linkbox.store.sqlite import APPLICATION, MASK, NUMBERS, VERSION, decode_row, told
 
 PARTS = {"spool": "in the spool", "inbox": "in the inbox", "doubt": "in doubt"}
@@ -30,7 +31,10 @@ PAGE_COUNT = 256
 PAGE_BYTES = 4 * 1024 * 1024
 _LAST = (1 << 63) - 1
 
-_Found = tuple[int, int, bytes]
+SEALED = {"spool": "id, total, 0.0", "inbox": "id, turn, at", "doubt": "0, 0, at"}
+"""What the checksum of a row covers beside the payload (see `seal`)."""
+_Found = tuple[int, bool, bytes]
+"""Its id, whether it is as it was written, its payload."""
 
 
 class Kept(NamedTuple):
@@ -176,8 +180,8 @@ class Reader:
                 before = None
                 yield found
                 continue
-            id, crc, payload = found
-            if crc32(payload) != crc:
+            id, is_whole, payload = found
+            if not is_whole:
                 yield Kept(_name(part, id), b"", "is not what was written")
             else:
                 if part == "spool" and (gap := self._gap(before, found)) is not None:
@@ -228,12 +232,13 @@ class Reader:
         room = PAGE_BYTES
         try:
             found = self._connection.execute(
-                f"SELECT id, crc, payload FROM {part} WHERE id >= ? ORDER BY id LIMIT ?", (first, most)
+                f"SELECT id, crc, payload, {SEALED[part]} FROM {part} WHERE id >= ? ORDER BY id LIMIT ?",
+                (first, most),
             )
-            for id, crc, payload in found:
-                if not isinstance(payload, bytes) or not isinstance(crc, int):
-                    crc, payload = -1, b""  # what SQLite read is no row of ours
-                rows.append((id, crc, payload))
+            for id, crc, payload, place, mark, at in found:
+                if not isinstance(payload, bytes):
+                    payload = b""  # what SQLite read is no row of ours
+                rows.append((id, _is_sealed(payload, crc, place, mark, at), payload))
                 room -= len(payload)
                 if room <= 0:
                     break
@@ -259,6 +264,13 @@ class Reader:
                 high, tried = middle, there
         rows = tried[0]
         return rows[0][0] if rows else None
+
+
+def _is_sealed(payload: bytes, crc: Any, place: Any, mark: Any, at: Any) -> bool:
+    try:
+        return bool(seal(payload, place, mark, at) == crc)
+    except (struct.error, TypeError):
+        return False  # what SQLite read is no row of ours
 
 
 def _name(part: str, id: int) -> str:
