@@ -123,8 +123,7 @@ class AnyCrashes(RuleBasedStateMachine):
         if isinstance(mailbox, BytesMailbox) and piece and mailbox.has_count(piece):
             waiting = self.waiting(side)
             mailbox.take_count(piece)
-            left = self.waiting(side)
-            way.taken.update(waiting[: len(waiting) - len(left)])
+            way.taken.update(set(waiting) - set(self.waiting(side)))  # of the peer that has enough
         while count and mailbox.has():
             way.taken.add(self.waiting(side)[0])
             mailbox.take()
