@@ -13,7 +13,7 @@ import signal
 import struct
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,8 +82,10 @@ def take(address: str, folder: Path) -> None:
 class Child:
     """A process that is started again after each death."""
 
-    def __init__(self, work: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], None], notes: Path, record: struct.Struct) -> None:
         self._work = work
+        self._notes = notes
+        self._record = record
         self.pid = 0
         self.kills = 0
 
@@ -109,6 +111,9 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
             self.pid = 0
+            if self._notes.exists():  # the kernel may have been in the middle of a write
+                size = self._notes.stat().st_size
+                os.truncate(self._notes, size - size % self._record.size)
 
 
 def campaign(
@@ -120,9 +125,10 @@ def campaign(
     address, relay = server, None
     if proxy:
         address = f"unix://{folder}/proxy.sock"
-        relay = Child(lambda: _relay(address, server, folder))
+        relay = Child(lambda: _relay(address, server, folder), folder / "none", _got)
         relay.start()
-    pusher, taker = Child(lambda: push(address, folder, batch)), Child(lambda: take(server, folder))
+    pusher = Child(lambda: push(address, folder, batch), folder / "accepted", _accepted)
+    taker = Child(lambda: take(server, folder), folder / "got", _got)
     try:
         pusher.start()
         taker.start()
@@ -148,9 +154,15 @@ def _relay(listen: str, target: str, folder: Path) -> None:
 
 def _accepted_count(folder: Path) -> int:
     try:
-        return sum(count for _, count in _accepted.iter_unpack((folder / "accepted").read_bytes()))
+        return sum(count for _, count in _read(folder / "accepted", _accepted))
     except FileNotFoundError:
         return 0
+
+
+def _read(path: Path, record: struct.Struct) -> Iterator[tuple[int, ...]]:
+    """A notebook, while somebody writes in it."""
+    data = path.read_bytes()
+    return record.iter_unpack(data[: len(data) - len(data) % record.size])
 
 
 def _drain(address: str, folder: Path) -> None:
@@ -168,13 +180,13 @@ def _drain(address: str, folder: Path) -> None:
 def _compare(folder: Path, pusher_kills: int, taker_kills: int, seconds: float) -> Outcome:
     accepted = [
         number
-        for first, count in _accepted.iter_unpack((folder / "accepted").read_bytes())
+        for first, count in _read(folder / "accepted", _accepted)
         for number in range(first, first + count)
     ]
     deadline = time.monotonic() + 60
     wanted, got = set(accepted), list(_got.iter_unpack(b""))
     while time.monotonic() < deadline:
-        got = list(_got.iter_unpack((folder / "got").read_bytes()))
+        got = list(_read(folder / "got", _got))
         if wanted <= {number for number, _ in got}:
             break
         time.sleep(0.1)
