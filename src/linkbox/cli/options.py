@@ -83,6 +83,13 @@ SecretOption = Annotated[
     ),
 ]
 
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store", metavar="PATH", help="Keep messages in this file until the other side of them is done."
+    ),
+]
+
 TlsCaOption = Annotated[
     Path | None,
     typer.Option(

@@ -52,11 +52,17 @@ def check_reconnect(reconnect: Backoff | None) -> None:
         raise ValueError("store= needs reconnect=Backoff() without a limit of attempts")
 
 
-def open_store(path: Path, label: dict[str, str]) -> Store:
-    """The store, nobody else's. `StoreError` says why not."""
+def open_store(path: Path, label: dict[str, str], notes: dict[str, str]) -> Store:
+    """The store, nobody else's. `StoreError` says why not. ``notes`` are written into it."""
     from linkbox.store.sqlite import Store
 
-    return Store(path, label)
+    store = Store(path, label)
+    try:
+        store.note(notes)
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 def read_left(store: Store, before: Journal | None, incarnation: str) -> Left:

@@ -14,17 +14,38 @@ RESERVE = 1024 * 1024
 
 
 def create(path: Path) -> None:
-    """An empty file that nobody else may read, unless it is there. The folder knows of it afterwards."""
+    """An empty file that nobody else may read, unless it is there. The folder knows of it afterwards.
+
+    One that is there is not opened: with any descriptor of a file that is closed, POSIX gives up all locks
+    that the process has on it, SQLite's included.
+    """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         if os.name == "posix":
             folder = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+    except FileExistsError:
+        pass
     except OSError as error:
-        raise StoreError(f"the store {path} cannot be opened: {error.strerror or error}") from error
+        raise not_opened(path, error) from error
+
+
+def check_access(path: Path) -> None:
+    """Only for who has the lock: may the file be read and written?"""
+    try:
+        with open(path, "r+b") as file:
+            if os.name == "posix" and not file.seek(0, os.SEEK_END):
+                os.fchmod(file.fileno(), 0o600)  # somebody else has made it
+    except OSError as error:
+        raise not_opened(path, error) from error
+
+
+def not_opened(path: Path, error: OSError) -> StoreError:
+    """Why there is no store."""
+    return StoreError(f"the store {path} cannot be opened: {error.strerror or error}")
 
 
 class Lock:
@@ -33,14 +54,20 @@ class Lock:
     def __init__(self, path: Path) -> None:
         # SQLite's own locks: they work on every system, and the kernel gives them back.
         create(path)
-        self._connection = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+        store = path.with_name(path.name.removesuffix("-lock"))
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise StoreError(f"the store {store} cannot be opened: {path}: {error}") from error
         try:
             self._connection.execute("PRAGMA journal_mode=MEMORY")
             self._connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
             self._connection.close()
+            if "locked" not in str(error):
+                raise StoreError(f"the store {store} cannot be opened: {path}: {error}") from error
             raise StoreError(
-                f"the store {path.with_name(path.name.removesuffix('-lock'))} is in use by another endpoint "
+                f"the store {store} is in use by another endpoint "
                 f"or process ({error}): each needs a store of its own"
             ) from error
 
@@ -70,6 +97,10 @@ class Reserve:
             self._is_there = True
         except OSError:
             self.give_up()
+
+    def was_kept(self) -> bool:
+        """Did a store stand here before?"""
+        return self._path.exists()
 
     def give_up(self) -> None:
         """Make room."""

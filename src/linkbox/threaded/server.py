@@ -87,7 +87,12 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
             if self._hub is not None:
                 return
             listener = self._bind()
-            self._open(self._make_hub()).listen(listener)
+            try:
+                transport = self._open(self._make_hub())
+            except BaseException:
+                listener.close()
+                raise
+            transport.listen(listener)
             self._on_start()
 
     def _on_start(self) -> None:

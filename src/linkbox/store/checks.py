@@ -1,0 +1,61 @@
+"""What tells a store that is as it was written from one that is not, where SQLite does not look."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from zlib import crc32
+
+_head = struct.Struct("<qqd").pack
+_WAL_HEADER, _FRAME_HEADER = 32, 24
+
+
+def seal(payload: bytes, id: int, mark: int = 0, at: float = 0.0) -> int:
+    """The CRC-32 of a row: of its payload, and of where it belongs."""
+    return crc32(payload, crc32(_head(id, mark, at)))
+
+
+def wal_of(path: Path) -> Path:
+    """Where SQLite keeps what is committed and not in the file yet."""
+    return path.with_name(path.name + "-wal")
+
+
+def log_damage(path: Path) -> str | None:
+    """What is wrong with the write-ahead log that a process which died has left; None if nothing.
+
+    To be asked before SQLite opens it. SQLite takes the first frame with a wrong checksum for the end: a
+    transaction that was being written when the power went. But each transaction is on the disk before the
+    next one is begun. So where two or more that were finished stand behind the end, it is none: there the log
+    was damaged, and they would be lost. (Damage in the last of all cannot be told from the power cut.)
+    """
+    try:
+        data = wal_of(path).read_bytes()
+    except FileNotFoundError:
+        return None
+    if len(data) <= _WAL_HEADER:
+        return None
+    magic, _, size, _, salt, salt2, *sums = struct.unpack_from(">8I", data)
+    order, step = "<>"[magic & 1], _FRAME_HEADER + size
+    total = _checksum(data[:24], order, (0, 0))
+    if magic not in (0x377F0682, 0x377F0683) or total != tuple(sums):
+        return "the head of its log is not what was written"
+    is_valid, lost = True, 0
+    for at in range(_WAL_HEADER, len(data) - step + 1, step):
+        _, pages, one, two, *sums = struct.unpack_from(">6I", data, at)
+        if is_valid:
+            total = _checksum(data[at : at + 8], order, total)
+            total = _checksum(data[at + _FRAME_HEADER : at + step], order, total)
+            is_valid = (one, two) == (salt, salt2) and total == tuple(sums)
+        if not is_valid:
+            lost += pages != 0 and (one, two) == (salt, salt2)
+    return f"{lost} transactions of its log cannot be read" if lost > 1 else None
+
+
+def _checksum(data: bytes, order: str, before: tuple[int, int]) -> tuple[int, int]:
+    """SQLite's own."""
+    first, second = before
+    words = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
+    for one, two in zip(words, words, strict=True):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + two + first) & 0xFFFFFFFF
+    return first, second

@@ -1,0 +1,168 @@
+"""Processes that use a store, and are killed: ``python -m tests.store.children ROLE STORE ARGUMENTS``."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+ROLES: dict[str, Callable[..., None]] = {}
+
+
+class Child:
+    """One such process. What it says is read line by line."""
+
+    def __init__(self, role: str, *args: Any, before: list[str] | None = None) -> None:
+        command = [*(before or []), sys.executable, "-m", "tests.store.children", role, *map(str, args)]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.pid = self._process.pid
+        self.lines: list[str] = []
+        """All it has said so far."""
+        self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            self._queue.put(self.lines[-1])
+        self._queue.put("")
+
+    def line(self, timeout: float = 20.0) -> str:
+        """The next thing it says; empty when it has ended."""
+        return self._queue.get(timeout=timeout)
+
+    def say(self, text: str) -> None:
+        """Tell it something."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text + "\n")
+        self._process.stdin.flush()
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End it, and wait until it has ended and all it said is read."""
+        self._process.send_signal(number)
+        self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        code = self._process.wait(20)
+        self._reader.join(5)
+        return code
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self.kill()
+        self._reader.join(5)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass
+
+
+def role(function: Callable[..., None]) -> Callable[..., None]:
+    ROLES[function.__name__] = function
+    return function
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def forever() -> None:
+    """Until it is killed, or its parent is gone."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+@role
+def open_store(store: str) -> None:
+    from linkbox import StoreError
+    from tests.store.disks import nowhere, pusher
+
+    try:
+        with pusher(nowhere(), Path(store)):
+            say("open")
+            forever()
+    except StoreError as error:
+        say(str(error))
+
+
+@role
+def spool(store: str, count: str) -> None:
+    from tests.store.disks import nowhere, pusher
+
+    with pusher(nowhere(), Path(store)) as client:
+        say(f"accepted {client.send_many(range(int(count)))}")
+        forever()
+
+
+@role
+def spool_one_by_one(store: str, count: str) -> None:
+    from tests.store.disks import nowhere, pusher
+
+    with pusher(nowhere(), Path(store)) as client:
+        for number in range(int(count)):
+            client.send(number)
+        say(f"accepted {count}")
+        forever()
+
+
+@role
+def fork(store: str) -> None:
+    """Sends, while a child is forked that comes to its end in order."""
+    from tests.store.disks import nowhere, pusher
+
+    with pusher(nowhere(), Path(store)) as client:
+        client.send_many(range(200))
+        say("accepted 200")
+        stop = threading.Event()
+        sent = threading.Event()
+
+        def send() -> None:
+            for number in range(200, 400):
+                client.send(number)
+                sent.set()
+            stop.set()
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        sent.wait()
+        codes = []
+        while not stop.is_set() and len(codes) < 10:
+            pid = os.fork()
+            if not pid:
+                sys.exit(0)
+            deadline = time.monotonic() + 10
+            while not (found := os.waitpid(pid, os.WNOHANG))[0]:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                    found = os.waitpid(pid, 0)
+                    break
+                time.sleep(0.002)
+            codes.append(found[1])
+        say(f"child {max(codes)}")
+        sender.join()
+        say("accepted 400")
+
+
+if __name__ == "__main__":
+    ROLES[sys.argv[1]](*sys.argv[2:])
