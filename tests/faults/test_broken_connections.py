@@ -68,17 +68,17 @@ def test_a_peer_process_is_killed_at_each_byte(place: Place) -> None:
 def test_a_reset(place: Place) -> None:
     """RST instead of FIN: in the handshake, between messages, in the middle of one."""
     with place.serving() as server:
-        ear = place.ear(server, EventKind.DISCONNECTED)
         for said in (b"", opening()[:20]):
             Bare(place, server.address).say(said).reset()
         for number, rest in enumerate((b"", data(b"half")[:6]), 1):
             bare = Bare(place, server.address)
-            bare.meet(session=number)
-            view = server.link(next(peer for peer in server.peers() if peer.id.endswith(str(number))))
+            bare.meet(session=number, name=f"bare {number}")
+            view = place.view(server, f"bare {number}")
+            ear = place.ear(server, EventKind.DISCONNECTED, name=f"bare {number}")
             bare.say(data(b"whole"), rest)
             assert view.data_get(5) == b"whole"
             bare.reset()
-            assert isinstance(ear.wait(number).error, PeerLost)
+            assert isinstance(ear.wait().error, PeerLost)
             assert view.data_empty()
 
 

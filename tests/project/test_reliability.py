@@ -20,7 +20,7 @@ def rows(page: str) -> int:
     return sum(line.startswith("| ") and not line.startswith("| fault |") for line in page.splitlines())
 
 
-def tests(folder: Path) -> list[str]:
+def written(folder: Path) -> list[str]:
     """The test functions in a folder."""
     return [
         node.name
@@ -33,7 +33,7 @@ def tests(folder: Path) -> list[str]:
 def test_each_fault_has_a_row_and_each_row_a_test(root: Path) -> None:
     page = (root / "docs/reliability.md").read_text(encoding="utf-8")
     assert len(named(page)) == rows(page), "a row that does not end with a test"
-    assert sorted(named(page)) == sorted(tests(root / "tests/faults"))
+    assert sorted(named(page)) == sorted(written(root / "tests/faults"))
 
 
 def test_each_limit_is_met_by_some_fault(root: Path) -> None:
@@ -43,6 +43,6 @@ def test_each_limit_is_met_by_some_fault(root: Path) -> None:
 
 def test_what_is_missing_is_seen(tmp_path: Path) -> None:
     (tmp_path / "test_x.py").write_text("def test_one(): ...\ndef other(): ...\n")
-    assert tests(tmp_path) == ["test_one"]
-    page = "| fault | what happens | what you see | test |\n|---|---|---|---|\n| x | y | z | `test_two` |\n| w |\n"
+    assert written(tmp_path) == ["test_one"]
+    page = "| fault | what happens | what you see | test |\n|---|---|\n| x | y | z | `test_two` |\n| w |\n"
     assert named(page) == ["test_two"] and rows(page) == 2
