@@ -185,6 +185,16 @@ def test_an_eager_source_hears_of_part_of_a_batch_taken_by_count() -> None:
 # --- Counts of messages -----------------------------------------------------------------------------
 
 
+def test_an_eager_source_hears_of_whole_messages_taken_as_bytes() -> None:
+    told: list[int] = []
+    box = BytesMailbox(Limits())
+    source = Source(new_source().peer, lambda: told.append(source.taken))
+    put(box, source, b"ab", b"cd", b"ef")
+    source.eager = True
+    assert box.take_count(4) == b"abcd"
+    assert told and told[-1] == 2
+
+
 def test_counts_of_messages_go_across_batches_and_peers() -> None:
     box, a, b = MailboxState(Limits()), new_source(), new_source()
     put(box, a, b"1", b"2")

@@ -76,7 +76,7 @@ class Hub:
         self.events: deque[Notice] = deque()
         self.events_box = Box()
         self.pending_events = 0
-        """DATA events nobody was called with yet: they count as waiting messages."""
+        """Events nobody was called with yet, of any kind: they count as waiting messages."""
         self.listening: set[EventKind] = set()
         self.notes: list[Note] = []
         self.undelivered = 0
@@ -210,7 +210,8 @@ class Hub:
     def reject(self, session: Session, number: int, error: LinkboxError) -> None:
         """A message is refused, by name; its sender is told, and the stream goes on."""
         self.counters.rejected += 1
-        self.note("warning", f"a message from {session.peer} was rejected: {error}")
+        if session.is_worth_a_line():
+            self.note("warning", f"a message from {session.peer} was rejected: {error}")
         self.emit(EventKind.ERROR, session.peer, error)
         self._send_reject(
             session, number, "too large" if isinstance(error, TooLarge) else "decode", str(error)
@@ -520,17 +521,17 @@ class Hub:
         """Something callbacks may want to know. Costs nothing when nobody listens."""
         if kind in self.listening:
             self.events.append((kind, peer, error, receipt, count, self.now + self.settings.wall))
-            if kind is EventKind.DATA:
-                self.pending_events += count
+            self.pending_events += count
             self.changed.append(self.events_box)
 
     def forget_data_events(self) -> None:
         """Nobody listens any more: what is waiting rings when somebody does again."""
+        gone = sum(each[4] for each in self.events if each[0] is EventKind.DATA)
         self.events = deque(each for each in self.events if each[0] is not EventKind.DATA)
-        self.data_events_done(self.pending_events)
+        self.events_done(gone)
 
-    def data_events_done(self, count: int) -> None:
-        """Callbacks have been called for so many DATA events."""
+    def events_done(self, count: int) -> None:
+        """Callbacks have been called for so many events."""
         was_full = self.pending_events >= self.limits.mailbox_messages
         self.pending_events = max(0, self.pending_events - count)
         if was_full and self.pending_events < self.limits.mailbox_messages:
