@@ -7,8 +7,9 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 	$$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 BIN    := $(VENV)/bin/python -m
 ARGS   ?=
+MINUTES ?= 5
 
-.PHONY: help demo test check bench bench-curves bench-guard format clean
+.PHONY: help demo test check fuzz bench bench-curves bench-guard format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,6 +34,9 @@ check: $(VENV)/.with-all ## format, lint, types, walls between the layers, docs 
 	$(BIN) ruff check .
 	$(BIN) mypy src $(wildcard tests/typing)
 	$(BIN) pytest tests/project
+
+fuzz: $(VENV)/.with-fuzz ## any bytes into every decoder, and attackers at whole endpoints (MINUTES=5, TARGET=name)
+	$(BIN) fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
 bench: $(VENV)/.with-bench ## linkbox and its peers side by side (ROW=name for one, ARGS=--quick: two minutes)
 	$(BIN) benchmarks $(ROW) $(if $(ROW),,--output docs/benchmarks/latest.json --plots docs/benchmarks) $(ARGS)
@@ -64,6 +68,12 @@ $(VENV)/.with-cli: $(VENV)/.made
 
 $(VENV)/.with-all: $(VENV)/.made
 	@$(BIN) pip install --quiet --quiet --disable-pip-version-check --editable '.[cli,test,check]'
+	@touch $@
+
+# Where atheris cannot be had (it is for Linux), inputs are made by chance.
+$(VENV)/.with-fuzz: $(VENV)/.with-all
+	@$(BIN) pip install --quiet --quiet --disable-pip-version-check 'atheris>=3.0' || \
+		echo "atheris cannot be installed here: inputs by chance" >&2
 	@touch $@
 
 $(VENV)/.with-bench: $(VENV)/.made

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import linkbox
+from linkbox import tls
 from linkbox.core.units import Delivery
 from linkbox.front.serving import SwitchedOff
 from linkbox.threaded.endpoint import Endpoint
@@ -37,7 +38,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
     "Every endpoint": ("What all six share.", [Endpoint, Receiving]),
     "Servers": ("", ["Server", "ServerP2P", "ServerP2M", "ServerAR", "LinkView"]),
     "Clients": ("", ["Client", "ClientP2P", "ClientP2M", "ClientAR"]),
-    "Messages, receipts, requests": ("", ["Message", "Receipt", "Stage", "Request", "Peer"]),
+    "Messages, receipts, requests": ("", ["Message", "Receipt", "Stage", "Request", "Peer", "PeerInfo"]),
     "Events": ("[Interrupts and polling](interrupts-and-polling.md) is the guide.", ["Event", "EventKind"]),
     "Statistics": ("", ["Statistics", "PeerStatistics"]),
     "Formats": (
@@ -64,8 +65,8 @@ HIDDEN = {
 }  # fmt: skip
 # Handed out, or the base of others: nobody calls these. The fields of Limits stand in its table.
 NOT_MADE = set(
-    """Message Request LinkView Peer Event Receipt Statistics PeerStatistics Format Framing Server Client
-    Limits""".split()
+    """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Format Framing
+    Server Client Limits""".split()
 )
 WIDTH = 100
 SHARED = (Endpoint, Receiving)
@@ -87,6 +88,9 @@ def page() -> str:
         for each in names:
             made = getattr(linkbox, each) if isinstance(each, str) else each
             parts += of_class(made)
+    parts.append("## TLS\n\nIn `linkbox.tls`; [security](security.md) is the guide.\n")
+    for name in tls.__all__:
+        parts += [f"### `tls.{name}{signature_of(getattr(tls, name))}`\n", text(getattr(tls, name).__doc__)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).rstrip() + "\n"
 
 

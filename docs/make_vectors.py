@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from linkbox.core import frames, handshake
+from linkbox.core import auth, frames, handshake
 from linkbox.core.frames import encode_ack, encode_number
 
 HERE = Path(__file__).parent
@@ -106,6 +106,27 @@ def numbers() -> list[dict[str, Any]]:
         one("END_ACK", 3),
         one("GOAWAY", 3),
     ]
+
+
+def proofs() -> list[dict[str, Any]]:
+    """One conversation, without TLS and with: all that the MACs cover, and the three frames."""
+
+    def one(name: str, certificate: bytes) -> dict[str, Any]:
+        secret, said = b"correct horse battery staple", handshake.encode(hello())[4:]
+        lookup = lambda name: [secret]  # noqa: E731
+        theirs, ours = b"\x33" * 32, b"\x44" * 32
+        server = auth.ServerSide(lookup, said, theirs, "server", certificate)
+        client = auth.ClientSide(lookup, said)
+        challenge = server.challenge()
+        proof = client.prove(challenge[4:], ours, certificate)
+        assert proof is not None
+        answer = server.check(proof[4:], "client")
+        assert answer is not None and client.check(answer[4:])
+        parts = {"secret": secret, "hello": said, "client_nonce": ours, "certificate": certificate}
+        written = {"challenge": challenge, "client_proof": proof, "server_proof": answer}
+        return {"name": name} | {key: value.hex() for key, value in (parts | written).items()}
+
+    return [one("secret", b""), one("secret-under-tls", b"\x55" * 32)]
 
 
 def violations() -> list[dict[str, str]]:
@@ -277,6 +298,7 @@ def vectors() -> dict[str, Any]:
         "version": frames.VERSION,
         "preface": PREFACE.hex(),
         "frames": [*greetings, *messages(), *asks(), *numbers()],
+        "proofs": proofs(),
         "bad": violations(),
         "conversations": [p2p(), resume(), p2m(), ar()],
     }
@@ -314,8 +336,10 @@ def markdown(made: dict[str, Any]) -> str:
         lines.append(f"```json\n{encoded[4:].decode()}\n```\n\n```text\n{wrapped(each['hex'])}\n```\n")
     lines += ["### All other frames\n", "| name | frame | fields | bytes |", "|---|---|---|---|"]
     lines += map(row, made["frames"][3:])
+    lines.append("\n### The secret\n")
+    lines += map(shown_proof, made["proofs"])
     lines += [
-        "\n### Violations\n",
+        "### Violations\n",
         "A decoder must refuse each of these.\n",
         "| name | bytes | why |",
         "|---|---|---|",
@@ -325,6 +349,14 @@ def markdown(made: dict[str, Any]) -> str:
         lines.append(f"\n### {conversation['title']}\n\nConversation `{conversation['name']}`.\n")
         lines += map(paragraph, conversation["steps"])
     return "\n".join(lines).rstrip() + "\n"
+
+
+def shown_proof(each: dict[str, Any]) -> str:
+    lines = [f"`{each['name']}`: the HELLO above, and these (texts as bytes, frames with their headers).\n"]
+    lines += ["| part | bytes |", "|---|---|"]
+    for key in ("secret", "client_nonce", "certificate", "challenge", "client_proof", "server_proof"):
+        lines.append(f"| {key.replace('_', ' ')} | {f'`{each[key]}`' if each[key] else 'none: no TLS'} |")
+    return "\n".join(lines) + "\n"
 
 
 def paragraph(step: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ General layout, for whoever opens the project first:
 
 - ``errors``, ``address``, ``formats``, ``events``, ``limits``: small, pure, public.
 - ``core``: every decision, sans-IO: bytes and a clock in; bytes, events and one timer out.
+- ``tls``: contexts for ``ssl=``; not loaded before it is asked for.
 - ``threaded``: the six endpoints below; they read, write, wait and dispatch, and decide nothing.
 - ``cli``: the ``linkbox`` command.
 """
@@ -35,7 +36,7 @@ from linkbox.errors import (
     StoreError,
     TooLarge,
 )
-from linkbox.events import Event, EventKind, Message, Peer, PeerStatistics, Stage, Statistics
+from linkbox.events import Event, EventKind, Message, Peer, PeerInfo, PeerStatistics, Stage, Statistics
 from linkbox.formats import Bytes, Format, Json, MsgPack, Typed
 from linkbox.limits import Limits
 from linkbox.threaded.client import Client, ClientAR, ClientP2M, ClientP2P
@@ -81,6 +82,7 @@ __all__ = [
     "Message",
     "MsgPack",
     "Peer",
+    "PeerInfo",
     "PeerLost",
     "PeerStatistics",
     "ProtocolViolation",

@@ -84,7 +84,8 @@ class Refused(LinkError):
 
     ``code`` says why: ``"busy"`` (all places taken), ``"limit"`` (a limit of the server),
     ``"pattern"`` (a P2P client called an AR server, say), ``"format"`` (the formats differ),
-    ``"version"``, ``"session"``. All but ``busy`` and ``limit`` are final: trying again cannot help.
+    ``"version"``, ``"session"``, ``"denied"`` (its ``accept=`` said no). All but ``busy`` and ``limit``
+    are final: trying again cannot help.
     """
 
     def __init__(self, message: str, code: str = "refused") -> None:

@@ -72,6 +72,18 @@ class Peer:
         return f"{self.name} ({self.address})"
 
 
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """Who asks to be let in: what ``accept=`` of a server decides on."""
+
+    address: str
+    """Where it comes from, as a URL."""
+    name: str
+    """What it calls itself. Over a plain framing, its address."""
+    identity: str | None = None
+    """Its authenticated name; None when nothing was authenticated. Only this is proven."""
+
+
 class Event(msgspec.Struct, frozen=True, eq=False):
     """What a callback is called with. It carries no data: that is in the mailbox."""
 

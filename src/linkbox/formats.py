@@ -115,7 +115,7 @@ class Json:
 
     Strict (RFC 8259): UTF-8 only, no NaN and no Infinity (not even hidden in ``1e999``), at most 100
     arrays and objects inside each other. Of two equal keys in an object the last one wins. Integers
-    keep every digit, up to 4,300 of them; programs in other languages may round those beyond 2**53.
+    keep every digit, up to 4,300 with the minus; programs in other languages may round those beyond 2**53.
 
     What comes back is not always what was sent. Sent as something similar: tuples and sets (list),
     bytes (base64 str), datetime, UUID and Decimal (str), Enum (its value), Struct and dataclass (dict),

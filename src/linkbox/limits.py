@@ -38,7 +38,7 @@ class Limits:
     mailbox_messages: int = 100_000
     """Waiting in the mailbox, from one peer."""
     mailbox_total: int = 256 * _MIB
-    """Waiting in the mailbox, from all peers together."""
+    """Waiting in the mailbox, from all peers together; as much again in asks that are not whole yet."""
     window_bytes: int = 16 * _MIB
     """Sent to one peer and not yet acknowledged. Beyond it ``send()`` waits."""
     window_messages: int = 100_000
@@ -51,6 +51,10 @@ class Limits:
     """How long a dropped session is kept for its peer to come back."""
     sessions: int = 10_000
     """Dropped sessions kept."""
+    stored_session: float = 7 * 86400.0
+    """How long a server with a store keeps a dropped session for its peer to come back."""
+    store_bytes: int = 1024 * _MIB
+    """Messages in a store that are not delivered yet. Beyond it ``send()`` raises `StoreError`."""
     close: float = 5.0
     """For the last bytes of an ordered close."""
 

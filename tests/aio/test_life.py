@@ -20,9 +20,9 @@ ANY = "tcp://127.0.0.1:0"
 
 
 def test_the_bases_are_abstract_and_inherited_as_promised() -> None:
-    settings: dict[str, Any] = dict.fromkeys(("framing", "limits", "overflow", "name", "secret"))
+    settings: dict[str, Any] = dict.fromkeys(("framing", "limits", "overflow", "name", "ssl", "secret"))
     with pytest.raises(TypeError, match="abstract"):
-        Server(ANY, Json, insecure=False, max_peers=1, **settings)
+        Server(ANY, Json, accept=None, insecure=False, max_peers=1, **settings)
     with pytest.raises(TypeError, match="abstract"):
         Client(ANY, Json, connect_timeout=1.0, reconnect=None, **settings)
     assert issubclass(ServerP2M, ServerP2P)

@@ -17,7 +17,7 @@ def test_version(run) -> None:
     assert run("--version") == (0, f"linkbox {linkbox.__version__}\n".encode(), "")
 
 
-@pytest.mark.parametrize("command", ["", "demo", "listen", "send", "ask", "chat"])
+@pytest.mark.parametrize("command", ["", "demo", "listen", "send", "ask", "chat", "cert"])
 def test_help(run, command: str) -> None:
     done = run(*([command] if command else []), "--help")
     assert done.status == 0
@@ -33,7 +33,14 @@ def test_help(run, command: str) -> None:
         ("send tcp://127.0.0.1:1 --chunks 2 --whole", "not both"),
         ("send tcp://127.0.0.1:1 --chunks 2 -f json", "lines"),
         ("send tcp://127.0.0.1:1 --framing raw -f json", "no message borders"),
-        ("send tls://127.0.0.1:1", "TLS is not available"),
+        ("send tcp://127.0.0.1:1 --tls-ca ca.pem", "are for tls://"),
+        ("send tls://127.0.0.1:1 --tls-ca no-such-file", "no-such-file: No such file"),
+        ("send tls://127.0.0.1:1 --tls-cert a.pem", "come together"),
+        ("listen p2m tls://127.0.0.1:0", "needs --tls-cert and --tls-key"),
+        ("chat --listen tls://127.0.0.1:0", "needs --tls-cert and --tls-key"),
+        ("cert issue pump", "linkbox cert init"),
+        ("cert issue ../pump", "letters"),
+        ("cert init --name ''", "letters"),
         ("send tcp://127.0.0.1:1 --format xml", "xml"),
         ("send tcp://127.0.0.1:1 --timeout soon", "--timeout"),
         ("send", "Missing argument"),

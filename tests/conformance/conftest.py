@@ -4,6 +4,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,20 @@ def client_front(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["tcp", "unix"])
-def world(request: pytest.FixtureRequest, server_front: str, client_front: str) -> Iterator[World]:
+@pytest.fixture(params=["tcp", "unix", "tls"])
+def world(
+    request: pytest.FixtureRequest, server_front: str, client_front: str, tls_authority: Any
+) -> Iterator[World]:
+    authority = tls_authority if request.param == "tls" else None
     with tempfile.TemporaryDirectory(prefix="lb") as folder:  # a socket's path has to be short
-        yield World(server_front, client_front, address_for(request.param, Path(folder)))
+        yield World(server_front, client_front, address_for(request.param, Path(folder)), authority)
+
+
+@pytest.fixture(scope="session")
+def tls_authority(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from tests.tls.certificates import Authority
+
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(autouse=True)

@@ -71,14 +71,20 @@ class Threaded:
 class World:
     """Where a scenario plays: which front end on which side, over what."""
 
-    def __init__(self, server: str, client: str, address: str) -> None:
+    def __init__(self, server: str, client: str, address: str, authority: Any = None) -> None:
+        self.authority = authority
+        """Who issues the certificates, over TLS."""
         self._fronts = {"server": server, "client": client}
         self.address = address
         """Where servers listen."""
 
     @property
     def is_tcp(self) -> bool:
-        return self.address.startswith("tcp:")
+        return self.address.startswith(("tcp:", "tls:"))
+
+    @property
+    def is_tls(self) -> bool:
+        return self.authority is not None
 
     @property
     def is_all_aio(self) -> bool:
@@ -91,10 +97,15 @@ class World:
 
     def server(self, pattern: str, *args: Any, **kwargs: Any) -> Any:
         """A server, not started."""
+        if self.authority is not None:
+            kwargs = {"ssl": self.authority.server()} | kwargs
         return self._make(self._fronts["server"], f"Server{pattern}", self.address, *args, **kwargs)
 
     def client(self, pattern: str, address: str, *args: Any, **kwargs: Any) -> Any:
         """A client, not started."""
+        if self.authority is not None:
+            address = address.replace("tcp://", "tls://")  # A relay does not know what it carries.
+            kwargs = {"ssl": self.authority.client()} | kwargs
         return self._make(self._fronts["client"], f"Client{pattern}", address, *args, **kwargs)
 
     def handler(self, answer: Callable[[Any], Any]) -> Any:
@@ -156,4 +167,4 @@ async def until(condition: Callable[[], Any]) -> Any:
 
 
 def address_for(kind: str, folder: Path) -> str:
-    return "tcp://127.0.0.1:0" if kind == "tcp" else f"unix://{folder}/x.sock"
+    return f"unix://{folder}/x.sock" if kind == "unix" else f"{kind}://127.0.0.1:0"

@@ -607,7 +607,7 @@ async def an_address_in_use_says_so(world: World) -> None:
     async with world.server("P2P") as server:
         if not world.is_tcp:
             return  # a unix address is taken over when nobody listens; here somebody does, see below
-        second = World("threaded", "threaded", server.address).server("P2P")
+        second = World("threaded", "threaded", server.address, world.authority).server("P2P")
         with pytest.raises(ListenFailed, match="in use"):
             await second.start()
 

@@ -1,4 +1,4 @@
-"""Every scenario, for every pair of front ends, over TCP and over unix sockets; and once more on uvloop."""
+"""Every scenario, for every pair of front ends, over TCP, unix sockets and TLS; and once more on uvloop."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ def test_scenario(scenario: Any, world: World) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed")
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
 @by_name
-def test_scenario_on_uvloop(scenario: Any, tmp_path: Path) -> None:
+def test_scenario_on_uvloop(scenario: Any, kind: str, tls_authority: Any, tmp_path: Path) -> None:
     import uvloop
 
-    play(scenario, World("aio", "aio", address_for("tcp", tmp_path)), loop_factory=uvloop.new_event_loop)
+    world = World("aio", "aio", address_for(kind, tmp_path), tls_authority if kind == "tls" else None)
+    play(scenario, world, loop_factory=uvloop.new_event_loop)

@@ -67,6 +67,13 @@ def test_what_is_left_out_has_a_default() -> None:
         {"session": "G" * 32},
         {"session": "0" * 32 + "\n"},
         {"epoch": 0},
+        {"epoch": 1 << 64},
+        {"born": -1},
+        {"born": 10**3000},
+        {"credit": (5, 1 << 64)},
+        {"message": 1 << 64},
+        {"received": 1 << 64},
+        {"incarnation": "x" * 101},
     ],
 )
 def test_a_hello_out_of_range(changes: dict[str, Any]) -> None:
@@ -75,7 +82,15 @@ def test_a_hello_out_of_range(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"name": "x" * 257}, {"message": 0}, {"credit": (0, -1)}, {"received": -1}]
+    "changes",
+    [
+        {"name": "x" * 257},
+        {"message": 0},
+        {"credit": (0, -1)},
+        {"received": -1},
+        {"born": 1 << 64},
+        {"incarnation": "x" * 101},
+    ],
 )
 def test_a_welcome_out_of_range(changes: dict[str, Any]) -> None:
     with pytest.raises(ProtocolViolation, match=r"WELCOME: .* out of range"):

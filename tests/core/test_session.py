@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from linkbox.core import frames
-from linkbox.core import session as module
+from linkbox.core import sending as module
 from linkbox.core.mailbox import ENDLESS, MailboxState
-from linkbox.core.session import BATCH_BODIES, EARLY_UNITS, Session
-from linkbox.core.units import Bundle, Delivery, Piece, add_range, count_of, size_of
+from linkbox.core.patterns import P2P
+from linkbox.core.sending import BATCH_BODIES, EARLY_UNITS
+from linkbox.core.session import Session
+from linkbox.core.units import Assembly, Bundle, Delivery, Piece, add_range, count_of, size_of
 from linkbox.errors import DecodeError, MailboxFull, ProtocolViolation, TooLarge
 from linkbox.events import Stage
 from linkbox.limits import Limits
@@ -22,6 +24,7 @@ class FakeHub:
 
     def __init__(self) -> None:
         self.pending_events = 0
+        self.pattern = P2P
         self.owed: list[int] = []
         self.failed: list[Delivery] = []
         self.due: list[float] = []
@@ -64,6 +67,7 @@ def arrive(session: Session, *bodies: bytes) -> None:
     for body in bodies:
         session.on_units(1, len(body), len(body))
         session.mailbox.put(session.source, (body,), session.arrived, len(body), 0.0)
+        session.processed_bytes = session.arrived_bytes
         session.owe_ack(1)
 
 
@@ -463,14 +467,15 @@ def test_a_session_is_looked_at_when_it_is_due_and_never_after_its_end() -> None
 def test_back_to_a_mark_forgets_half_of_what_was_received() -> None:
     session = make()
     session.on_units(1, 3, 3)
-    session.on_first_part(100, b"abc")
+    session.assembly = Assembly(100, 1000)
+    session.assembly.put(b"abc")
     mark = session.arrival_mark()
     session.on_units(1, 2, 2)
-    session.on_part(b"de")
+    session.assembly.put(b"de")
     session.back_to(mark)
-    assert (session.arrived, session.arrived_bytes, session.assembly) == (1, 3, [b"abc"])
+    assert (session.arrived, session.arrived_bytes, session.assembly.size) == (1, 3, 3)
     session.on_units(1, 97, 97)
-    assert session.assembled(bytes(97)) == b"abc" + bytes(97)
+    assert session.assembly.whole(bytes(97)) == b"abc" + bytes(97)
 
 
 class Interrupted(BaseException):

@@ -83,6 +83,8 @@ class End:
         self.reset = False
         """The next read or write fails."""
         self.gone = False
+        self.shakes = hub.settings.secure
+        """TLS still shakes hands: nothing is said."""
         self.unsent: list[bytes] = []
         self.is_full = False
         """The kernel takes nothing."""
@@ -91,7 +93,7 @@ class End:
     def flush(self, now: float) -> None:
         """Write all there is; then what ``half_close`` and ``closed`` say."""
         link = self.link
-        while not self.unsent and not link.closed and not link.shut:
+        while not self.shakes and not self.unsent and not link.closed and not link.shut:
             buffers = link.data_to_send(now)
             if not buffers:
                 break
@@ -157,7 +159,11 @@ class Wire:
         server_secrets: Lookup | None = None,
         client_secrets: Lookup | None = None,
         identifies: bool = False,
+        secure: bool = False,
+        asks_first: bool = False,
     ) -> None:
+        self.secure = secure
+        self.asks_first = asks_first
         self.now = 100.0
         self.server_secrets = server_secrets
         self.client_secrets = client_secrets
@@ -204,6 +210,8 @@ class Wire:
             wall=1000.0,
             secrets=self.server_secrets if name == "server" else self.client_secrets,
             identifies=self.identifies,
+            secure=self.secure,
+            asks_first=self.asks_first and name == "server",
         )
 
     def _register(self, hub: Hub) -> None:
@@ -338,6 +346,18 @@ class Wire:
             hub, arrival = self.undecoded.pop(0)
             hub.deliver(arrival, decode_all(decode, arrival), self.now)
         self.settle()
+
+    def shake(self, *ends: End, identity: str | None = None, certificate: bytes = b"") -> None:
+        """TLS shakes hands: at these ends, or at all that have not."""
+        for end in ends or [each for each in self.ends if each.shakes]:
+            end.shakes = False
+            end.link.secured(identity if end.hub is self.server else None, certificate, self.now)
+        self.run()
+
+    def decide(self, is_welcome: bool) -> None:
+        """The application decides on the newcomer that has waited longest."""
+        self.server.decide_on(self.server.newcomers.popleft(), is_welcome, self.now)
+        self.run()
 
     # -- moving --------------------------------------------------------------------------------------
 

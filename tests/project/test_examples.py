@@ -14,7 +14,11 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-NEEDS = {"aio_in_starlette.py": ("starlette", "httpx"), "aio_from_trio.py": ("trio", "anyio")}
+NEEDS = {
+    "aio_in_starlette.py": ("starlette", "httpx"),
+    "aio_from_trio.py": ("trio", "anyio"),
+    "tls_lab.py": ("typer", "cryptography"),
+}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "tls": SMALL,
     "core": SMALL | {"core"},
     "store": SMALL | {"core", "store"},
-    "front": SMALL | {"core", "front"},
+    "front": SMALL | {"tls", "core", "store", "front"},
     "threaded": SMALL | {"tls", "core", "store", "front", "threaded"},
     "aio": SMALL | {"tls", "core", "store", "front", "aio"},
     "linkbox": SMALL | {"tls", "core", "threaded"},
@@ -45,7 +45,7 @@ STANDARD = {
 }
 
 EVERYWHERE = {"msgspec"}
-ONLY_IN = {"typer": "cli", "rich": "cli", "psutil": "cli"}
+ONLY_IN = {"typer": "cli", "rich": "cli", "psutil": "cli", "cryptography": "cli"}
 FOR_TYPES_ONLY = {"typing_extensions"}
 
 LONGEST_FUNCTION = 60

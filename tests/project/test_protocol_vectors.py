@@ -6,6 +6,7 @@ with a real client.
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 import socket
@@ -18,7 +19,7 @@ import msgspec
 import pytest
 
 from linkbox import ClientAR, ClientP2M, Server, ServerAR, ServerP2M, ServerP2P
-from linkbox.core import frames, handshake
+from linkbox.core import auth, frames, handshake
 from linkbox.errors import ProtocolViolation
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -119,11 +120,36 @@ def test_bad_frame(vector: dict[str, Any]) -> None:
 
 
 def test_every_type_has_a_vector() -> None:
-    """CHALLENGE and PROOF are reserved: nothing sends them yet."""
+    """CHALLENGE and PROOF have theirs in a table of their own."""
     assert {vector["type"] for vector in VECTORS["frames"]} == {each.name for each in frames.Type} - {
         "CHALLENGE",
         "PROOF",
     }
+
+
+@pytest.mark.parametrize("vector", VECTORS["proofs"], ids=lambda vector: vector["name"])
+def test_proofs(vector: dict[str, Any]) -> None:
+    """Both sides of this library say what the vector says; and by hand, it is what the page says."""
+    part = {key: bytes.fromhex(value) for key, value in vector.items() if key != "name"}
+    nonce = bytes.fromhex(json.loads(part["challenge"][4:])["nonce"])
+
+    def lookup(name: str) -> list[bytes]:
+        return [part["secret"]]
+
+    server = auth.ServerSide(lookup, part["hello"], nonce, "server", part["certificate"])
+    client = auth.ClientSide(lookup, part["hello"])
+    assert server.challenge() == part["challenge"]
+    proof = client.prove(part["challenge"][4:], part["client_nonce"], part["certificate"])
+    assert proof == part["client_proof"]
+    assert server.check(part["client_proof"][4:], "client") == part["server_proof"]
+    assert client.check(part["server_proof"][4:])
+    for role in ("client", "server"):
+        text = f"linkbox 1 {role}".encode()
+        covered = [part["hello"], part["challenge"][4:], part["client_nonce"], part["certificate"]]
+        for each in filter(None, covered):
+            text += len(each).to_bytes(4, "big") + each
+        said = json.loads(part[f"{role}_proof"][4:])["mac"]
+        assert said == hmac.new(part["secret"], text, "sha256").hexdigest()
 
 
 def test_preface() -> None:
@@ -136,7 +162,11 @@ def test_the_page_shows_every_vector() -> None:
     squeezed = re.sub(r"\s", "", page)
     steps = [step for conversation in VECTORS["conversations"] for step in conversation["steps"]]
     every = [*VECTORS["frames"], *VECTORS["bad"], *steps, {"hex": VECTORS["preface"]}]
-    assert [each["hex"] for each in every if each["hex"] not in squeezed] == []
+    proofs = [
+        value for each in VECTORS["proofs"] for key, value in each.items() if key not in ("name", "hello")
+    ]
+    hexes = [each["hex"] for each in every] + proofs
+    assert [each for each in hexes if each not in squeezed] == []
     # The table of types and sizes, row by row: | 16 | DATA | … | 1048576 |
     table = {
         name: (int(number), int(most)) for number, name, most in re.findall(TYPE_ROW, page, re.MULTILINE)

@@ -14,7 +14,7 @@ PUBLIC = SIX | set(
     Bytes Json Typed MsgPack
     Linked Raw Lines Delimited LengthPrefixed FixedSize
     Address Format Framing LinkView
-    Event EventKind Message Peer PeerStatistics Receipt Request Stage Statistics
+    Event EventKind Message Peer PeerInfo PeerStatistics Receipt Request Stage Statistics
     Limits Backoff
     LinkboxError AddressError StateError FormatError TooLarge DecodeError
     LinkError ListenFailed ConnectFailed Refused AuthenticationFailed ProtocolViolation PeerLost SessionLost
@@ -39,6 +39,11 @@ def test_names_of_aio() -> None:
     assert set(aio.__all__) == SIX | {"Server", "Client", "LinkView", "Receipt"}
 
 
+def test_names_of_tls() -> None:
+    tls = importlib.import_module("linkbox.tls")
+    assert set(tls.__all__) == {"certificate_of", "client_context", "remember", "server_context"}
+
+
 def test_names_of_testing() -> None:
     testing = importlib.import_module("linkbox.testing")
     assert set(testing.__all__) == {"Faults", "FaultyProxy"}
@@ -47,4 +52,4 @@ def test_names_of_testing() -> None:
 def test_import_loads_nothing_heavy(environment: dict[str, str]) -> None:
     code = "import sys, linkbox; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True, timeout=30)
-    assert not {"asyncio", "sqlite3", "typer", "rich", "psutil"} & set(loaded.split())
+    assert not {"asyncio", "ssl", "cryptography", "sqlite3", "typer", "rich", "psutil"} & set(loaded.split())

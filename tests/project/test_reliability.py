@@ -44,5 +44,6 @@ def test_each_limit_is_met_by_some_fault(root: Path) -> None:
 def test_what_is_missing_is_seen(tmp_path: Path) -> None:
     (tmp_path / "test_x.py").write_text("def test_one(): ...\ndef other(): ...\n")
     assert written(tmp_path) == ["test_one"]
-    page = "| fault | what happens | what you see | test |\n|---|---|\n| x | y | z | `test_two` |\n| w |\n"
+    head = "| fault | what happens | what you see | test |\n|---|---|---|---|\n"
+    page = head + "| x | y | z | `test_two` |\n| w |\n"
     assert named(page) == ["test_two"] and rows(page) == 2

@@ -111,7 +111,7 @@ class Relay:
     """
 
     def __init__(self, target: str, cuts: Iterable[tuple[int | None, int | None]] = ()) -> None:
-        host, _, port = target.removeprefix("tcp://").rpartition(":")
+        host, _, port = target.partition("://")[2].rpartition(":")
         self._target = (host.strip("[]"), int(port))
         self._cuts = iter(cuts)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -248,7 +248,7 @@ def dial(address: str, timeout: float = 10.0) -> socket.socket:
         sock.settimeout(timeout)
         sock.connect(address.removeprefix("unix://"))
         return sock
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    host, _, port = address.partition("://")[2].rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout)
 
 

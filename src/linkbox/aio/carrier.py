@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from time import monotonic
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from linkbox.core.link import Link
 from linkbox.front.sockets import JOIN_SIZE, reset_on_close
+
+if TYPE_CHECKING:
+    from linkbox.front.secured import Secured
 
 HIGH, LOW = 64 * 1024, 48 * 1024
 """Bytes in asyncio's own buffer: above HIGH we write no more, until LOW are left."""
@@ -17,10 +20,12 @@ HIGH, LOW = 64 * 1024, 48 * 1024
 class Carrier(asyncio.Protocol):
     """The protocol of one connection."""
 
-    def __init__(self, driver: Any, link: Link, sock: socket.socket) -> None:
+    def __init__(self, driver: Any, link: Link, sock: socket.socket, tls: Secured | None) -> None:
         self._driver = driver
         self.link = link
         self.sock = sock
+        self.tls = tls
+        """What stands between the link and the socket."""
         self._transport: asyncio.Transport | None = None
         self._is_full = False
         self._is_paused = False
@@ -37,11 +42,11 @@ class Carrier(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self.link.closed:
-            self._driver.received(self.link, data)
+            self._driver.received(self, data)
 
     def eof_received(self) -> bool:
         if not self.link.closed:
-            self._driver.ended(self.link)
+            self._driver.ended(self)
         return True  # The other half stays open: we close it when everything is said.
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -79,13 +84,18 @@ class Carrier(asyncio.Protocol):
             return
         # A write that failed closes the transport; we hear of it only when the loop runs next.
         while not (self._is_full or link.shut or link.closed or transport.is_closing()):
-            buffers = link.data_to_send(monotonic())
+            now = monotonic()
+            buffers = link.data_to_send(now) if self.tls is None else self.tls.data_to_send(link, now)
             if buffers:
                 _write(transport, buffers)
             if not (buffers and link.more):
                 break
         if link.half_close and not (link.shut or link.closed or self._is_full):
-            transport.write_eof()
+            self._take_leave(transport)
+            try:
+                transport.write_eof()
+            except OSError:
+                pass  # The peer is gone already; we are told when the loop runs next.
             link.finish_writing()
         if link.closed:
             self.close()
@@ -103,9 +113,15 @@ class Carrier(asyncio.Protocol):
             reset_on_close(self.sock)
             transport.abort()
         else:
+            self._take_leave(transport)
             transport.close()
             if transport.get_write_buffer_size():
                 asyncio.get_running_loop().call_later(self.link.limits.close, transport.abort)
+
+    def _take_leave(self, transport: asyncio.Transport) -> None:
+        """Say what TLS says at the end."""
+        if self.tls is not None and (last := self.tls.farewell()) and not transport.is_closing():
+            transport.write(last)
 
     def abort(self) -> None:
         """Close it now, whatever is still unwritten."""

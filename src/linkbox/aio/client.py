@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from itertools import islice
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.mailbox import Receiving
@@ -19,10 +19,14 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost, StateError
 from linkbox.formats import Bytes, FormatLike, K_co, T
-from linkbox.front.base import Overflow
+from linkbox.front.base import Overflow, StorePath
 from linkbox.front.calling import CHUNK, Asking, Calling, Conversing, Pushing
 from linkbox.front.secrets import Secret
+from linkbox.front.storing import BULK
 from linkbox.limits import Limits
+
+if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
+    from ssl import SSLContext
 
 C = TypeVar("C", bound="Client")
 
@@ -42,19 +46,31 @@ class Client(Calling, Endpoint):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
         connect_timeout: float,
         reconnect: Backoff | None,
+        store: StorePath = None,
     ) -> None:
         if type(self) is Client:
             raise TypeError("Client is abstract: use ClientP2P, ClientP2M or ClientAR")
-        super().__init__(address, format, framing, limits, overflow, name, secret, connect_timeout, reconnect)
+        super().__init__(
+            address, format, framing, limits, overflow, name, ssl, secret, connect_timeout, reconnect, store
+        )
 
     async def start(self: C) -> C:
         """Get ready; a connection is made by the first send or ask. Returns self."""
         await self._wait_for_stop()
-        self._client_hub()
+        await self._started_hub()
         return self
+
+    async def _started_hub(self) -> ClientHub:
+        """The hub; starts what is not started, a store included."""
+        if self._hub is None and self._store_path is not None:
+            hub = self._make_hub()
+            if await self._open_with_store(hub) is not None:
+                self._on_start(hub)
+        return self._client_hub()
 
     def _client_hub(self) -> ClientHub:
         """The hub; starts what is not started."""
@@ -80,7 +96,9 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -91,7 +109,9 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
@@ -105,15 +125,17 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         """
         await super().start()
         if wait:
-            session = self._session(self._running())
+            hub = self._running()
+            deadline = NEVER if hub.journal is None else monotonic() + self._connect_timeout
             try:
-                await self.driver.wait(session.box, lambda: session.established or session.error is not None)
+                await self.driver.wait(hub.box, lambda: self._is_decided(self._session(hub)), deadline)
             except BaseException:  # cancelled: nobody will stop what did not start
                 await self.stop(0)
                 raise
-            if session.error is not None and not session.established:
+            error = self._why_down(self._session(hub))
+            if error is not None:
                 await self.stop()
-                raise session.error
+                raise error
         return self
 
     async def send(self, data: T, timeout: float | None = None) -> Receipt:
@@ -126,6 +148,8 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         payload = self._payload(data)
         hub = self._running()
         session = self._sending(hub)
+        if hub.journal is not None:
+            return (await self._spool(session, [payload]))[0]  # type: ignore[no-any-return]
         if not session.has_room():
             await wait_for_room(self, session, timeout)
             session = self._session(hub)
@@ -161,7 +185,9 @@ class ClientP2M(Pushing, Client, Generic[T]):
         linger: float = 0.0,
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
+        store: StorePath = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -173,7 +199,9 @@ class ClientP2M(Pushing, Client, Generic[T]):
             framing=framing,
             limits=limits,
             overflow="block",
+            store=store,
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
@@ -188,7 +216,9 @@ class ClientP2M(Pushing, Client, Generic[T]):
         (`MailboxFull`).
         """
         payload = self._payload(data)
-        hub = self._client_hub()
+        hub = await self._started_hub()
+        if hub.journal is not None:
+            return (await self._spool(hub.current(monotonic()), [payload]))[0]  # type: ignore[no-any-return]
         if not self._blocking:
             session = hub.current(monotonic())
             if not session.has_room():
@@ -233,6 +263,8 @@ class ClientP2M(Pushing, Client, Generic[T]):
         (`DeadlineExceeded`).
         """
         deadline = NEVER if timeout is None else monotonic() + timeout
+        if self._store_path is not None:
+            return await self._spool_many(iterable)
         count = 0
         session: Session | None = None
         try:
@@ -252,6 +284,14 @@ class ClientP2M(Pushing, Client, Generic[T]):
             if session is not None and self._blocking and not self._linger:
                 self._give_up(session)
             raise
+        return count
+
+    async def _spool_many(self, iterable: Iterable[T] | AsyncIterable[T]) -> int:
+        count = 0
+        async for values in _chunks(iterable, BULK):
+            session = (await self._started_hub()).current(monotonic())
+            await self._spool(session, self._payloads(values), with_receipts=False)
+            count += len(values)
         return count
 
     async def _sender_with_room(self, session: Session | None, deadline: float) -> Session:
@@ -297,6 +337,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -310,6 +351,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
             limits=limits,
             overflow="block",
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,

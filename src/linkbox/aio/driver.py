@@ -14,7 +14,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linkbox.address import Address
 from linkbox.aio.carrier import Carrier
@@ -28,6 +28,9 @@ from linkbox.core.session import NEVER, Session
 from linkbox.front.base import log_notes
 from linkbox.front.listening import accept_some
 from linkbox.front.sockets import AF_UNIX, connect_error, prepare
+
+if TYPE_CHECKING:
+    from linkbox.front.secured import Secured
 
 GONE = 0.5
 """Seconds that a stopped endpoint gives to last bytes that the kernel has not taken yet."""
@@ -54,6 +57,8 @@ class Driver:
     def __init__(self, hub: Hub, decode: Callable[[bytes], Any] | None) -> None:
         self.hub = hub
         self.is_closed = False
+        self.tls: Callable[[], Secured] | None = None
+        """Makes the TLS of a connection, if there is to be one."""
         self._decode = decode
         self._loop = asyncio.get_running_loop()
         self._arrivals: deque[Arrival] = deque()
@@ -115,16 +120,22 @@ class Driver:
         if carrier.is_waiting or carrier.link.paused:
             self.writable(carrier.link)
 
-    def received(self, link: Link, data: bytes) -> None:
+    def received(self, carrier: Carrier, data: bytes) -> None:
         """Bytes came."""
         now = monotonic()
-        self.hub.receive(link, data, now, self._arrivals)
+        if carrier.tls is None:
+            self.hub.receive(carrier.link, data, now, self._arrivals)
+        else:
+            carrier.tls.receive(carrier.link, data, now, self._arrivals)
         self._deliver(now)
 
-    def ended(self, link: Link) -> None:
+    def ended(self, carrier: Carrier) -> None:
         """The peer closed its half."""
         now = monotonic()
-        self.hub.receive_eof(link, now, self._arrivals)
+        if carrier.tls is None:
+            self.hub.receive_eof(carrier.link, now, self._arrivals)
+        else:
+            carrier.tls.receive_eof(carrier.link, now, self._arrivals)
         self._deliver(now)
 
     def lost(self, carrier: Carrier, error: Exception | None) -> None:
@@ -242,7 +253,7 @@ class Driver:
             self._loop.add_reader(self._listener.fileno(), self._accept)
 
     async def _carry(self, sock: socket.socket, link: Link) -> None:
-        link.carrier = carrier = Carrier(self, link, sock)
+        link.carrier = carrier = Carrier(self, link, sock, None if self.tls is None else self.tls())
         try:
             await self._loop.connect_accepted_socket(lambda: carrier, sock)
         except OSError as error:

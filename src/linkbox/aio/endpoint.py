@@ -12,13 +12,15 @@ from typing import Any, TypeVar
 from linkbox.aio.callbacks import Dispatcher
 from linkbox.aio.driver import Driver
 from linkbox.aio.receipts import Receipt
+from linkbox.aio.writer import Writer
 from linkbox.core.hub import Hub
 from linkbox.core.mailbox import Box
-from linkbox.core.session import NEVER
+from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, EndOfData, StateError
 from linkbox.events import Stage
 from linkbox.front.base import Base
 from linkbox.front.life import started
+from linkbox.front.storing import DISK_WAIT, accepted, open_store, read_left
 
 E = TypeVar("E", bound="Endpoint")
 
@@ -36,6 +38,8 @@ class Endpoint(Base):
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = self._stopped = asyncio.Event()
         self._was_clean = True
+        self._starting = asyncio.Lock()
+        self._writer: Writer | None = None
 
     # -- life cycle -----------------------------------------------------------------------------------
 
@@ -49,13 +53,41 @@ class Endpoint(Base):
     def _update(self) -> None:
         self.driver.settle()
 
+    async def _open_with_store(self, hub: Hub) -> Driver | None:
+        """Begin a life, where there is a store with what is in it. None: another task was quicker."""
+        if self._store_path is None:
+            return self._open(hub)
+        async with self._starting:
+            if self._hub is not None:
+                return None
+            writer = Writer()
+            store = await writer.run(open_store, self._store_path, self._store_label())
+            try:
+                left = await writer.run(read_left, store, self._journal, hub.incarnation)
+                self._take_up(left, hub, writer.wake)
+                driver = self._open(hub)
+            except BaseException:
+                store.close()
+                raise
+            assert self._journal is not None
+            writer.start(store, self._journal, driver.settle)
+            self._writer = writer
+            return driver
+
+    async def _spool(self, session: Session, payloads: list[bytes], with_receipts: bool = True) -> list[Any]:
+        """Write messages to the store; returns their receipts when they are on disk."""
+        entry = self._running().spool(session, payloads, with_receipts)
+        await self._await(lambda: entry.is_settled, NEVER, entry.box)
+        return accepted(entry)
+
     def _open(self, hub: Hub) -> Driver:
-        """Begin a life."""
+        """Begin a life without a store."""
         if self._is_fork:
             raise self._not_running()
         hub.owner = self
         hub.listening = self._callbacks.kinds()
         driver = Driver(hub, self._decode())
+        driver.tls = self._tls
         self._mailbox.over = None
         self._is_stopping = False
         self._closed, self._stopped = asyncio.Event(), asyncio.Event()
@@ -110,9 +142,11 @@ class Endpoint(Base):
     async def _close(self, hub: Hub, driver: Driver, deadline: float) -> None:
         self._declare_over(hub)
         driver.settle()
-        if self._dispatcher is not None:
-            self._dispatcher.close()
         try:
+            if self._writer is not None:  # Before whoever waits for the disk is sent away.
+                await self._writer.close(max(DISK_WAIT, deadline - monotonic()))
+            if self._dispatcher is not None:
+                self._dispatcher.close()
             await driver.close()
             self._closed.set()
             await self._join(deadline)

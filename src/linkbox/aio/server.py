@@ -7,7 +7,7 @@ import inspect
 import socket
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.mailbox import Receiving
@@ -19,10 +19,13 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session
 from linkbox.events import Peer
 from linkbox.formats import Bytes, FormatLike, K_co, T
-from linkbox.front.base import Overflow
+from linkbox.front.base import Overflow, StorePath
 from linkbox.front.secrets import Secret
-from linkbox.front.serving import Answering, Serving, SwitchedOff
+from linkbox.front.serving import Accept, AcceptLater, Answering, Serving, SwitchedOff
 from linkbox.limits import Limits
+
+if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
+    from ssl import SSLContext
 
 S = TypeVar("S", bound="Server[Any, Any]")
 
@@ -42,13 +45,18 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
+        accept: Accept | AcceptLater | None,
         insecure: bool,
         max_peers: int,
+        store: StorePath = None,
     ) -> None:
         if type(self) is Server:
             raise TypeError("Server is abstract: use ServerP2P, ServerP2M or ServerAR")
-        super().__init__(address, format, framing, limits, overflow, name, secret, insecure, max_peers)
+        super().__init__(
+            address, format, framing, limits, overflow, name, ssl, secret, accept, insecure, max_peers, store
+        )
 
     async def start(self: S) -> S:
         """Bind and listen; connections are accepted in the background from then on. Returns self.
@@ -63,12 +71,38 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
             if self._hub is not None:  # another task was quicker
                 listener.close()
                 return self
-            self._open(self._make_hub()).listen(listener)
+            try:
+                driver = await self._open_with_store(self._make_hub())
+            except BaseException:
+                listener.close()
+                raise
+            if driver is None:
+                listener.close()
+                return self
+            driver.listen(listener)
             self._on_start()
         return self
 
     def _on_start(self) -> None:
         """Start tasks of one's own."""
+        if self._accept is not None:
+            self._tasks.append(asyncio.get_running_loop().create_task(self._accept_loop()))
+
+    async def _accept_loop(self) -> None:
+        """Ask ``accept=``: user code, so in a task that only newcomers wait for."""
+        driver, hub = self.driver, self._server_hub()
+        assert self._accept is not None
+        while await driver.wait(hub.newcomers_box, lambda: hub.newcomers):
+            newcomer = hub.newcomers.popleft()
+            if newcomer.link.closed:
+                continue
+            try:
+                answer = self._accept(newcomer.info)
+                is_welcome = bool(await answer if inspect.isawaitable(answer) else answer)
+            except Exception as error:
+                is_welcome = self._accept_failed(newcomer.info, error)
+            hub.decide_on(newcomer, is_welcome, monotonic())
+            driver.settle()
 
 
 class LinkView(Receiving[T, K_co]):
@@ -124,8 +158,11 @@ class ServerP2P(Server[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1,
     ) -> None:
@@ -135,8 +172,11 @@ class ServerP2P(Server[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
+            ssl=ssl,
             secret=secret,
+            accept=accept,
             insecure=insecure,
             max_peers=max_peers,
         )
@@ -151,6 +191,8 @@ class ServerP2P(Server[T, K_co]):
         payload = self._payload(data)
         hub = self._server_hub()
         session = self._target(hub, to)
+        if hub.journal is not None:
+            return (await self._spool(session, [payload]))[0]  # type: ignore[no-any-return]
         if not session.has_room():
             await wait_for_room(self, session, timeout)
         receipt: Any = hub.send(session, payload)
@@ -163,7 +205,10 @@ class ServerP2P(Server[T, K_co]):
         For a peer whose send window is full the receipt has failed with `MailboxFull`.
         """
         payload = self._payload(data)
-        receipts = self._send_to_all(self._server_hub(), payload)
+        hub = self._server_hub()
+        if hub.journal is not None:
+            return {each.peer: (await self._spool(each, [payload]))[0] for each in self._listeners(hub)}
+        receipts = self._send_to_all(hub, payload)
         self._update()
         return receipts
 
@@ -198,8 +243,11 @@ class ServerP2M(ServerP2P[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
     ) -> None:
@@ -209,8 +257,11 @@ class ServerP2M(ServerP2P[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
+            ssl=ssl,
             secret=secret,
+            accept=accept,
             insecure=insecure,
             max_peers=max_peers,
         )
@@ -237,7 +288,9 @@ class ServerAR(Answering, Server[Request[T], str], Generic[T]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
     ) -> None:
@@ -248,13 +301,16 @@ class ServerAR(Answering, Server[Request[T], str], Generic[T]):
             limits=limits,
             overflow="block",
             name=name,
+            ssl=ssl,
             secret=secret,
+            accept=accept,
             insecure=insecure,
             max_peers=max_peers,
         )
         self._set_handler(handler, workers)
 
     def _on_start(self) -> None:
+        super()._on_start()
         if self._handler is not None:
             self._tasks += [
                 asyncio.get_running_loop().create_task(self._work()) for _ in range(self._workers)

@@ -8,6 +8,7 @@ import typer
 
 import linkbox
 from linkbox.cli.ask import ask
+from linkbox.cli.cert import cert
 from linkbox.cli.chat import chat
 from linkbox.cli.demo.command import demo
 from linkbox.cli.listen import listen
@@ -41,3 +42,4 @@ def _options(
 
 for command in (demo, listen, send, ask, chat, proxy):
     app.command()(command)
+app.add_typer(cert, name="cert")

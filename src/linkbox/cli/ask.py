@@ -16,6 +16,10 @@ from linkbox.cli.options import (
     NoNewlineOption,
     QuietOption,
     SecretOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    context_of,
     format_of,
     framing_of,
     secret_of,
@@ -44,12 +48,16 @@ def ask(
     ] = 30.0,
     no_newline: NoNewlineOption = False,
     secret_file: SecretOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Ask an ar server, and write its answer to stdout."""
     with exit_status(quiet):
         wire = framing_of(framing)
         secret = secret_of(secret_file, wire)
+        ssl = context_of(address, tls_ca, tls_cert, tls_key)
         output = Output(format, wire, no_newline)
         client = ClientAR[Any](
             address,
@@ -57,6 +65,7 @@ def ask(
             framing=wire,
             keep_alive=lines,
             connect_timeout=timeout,
+            ssl=ssl,
             secret=secret,
         )
         is_text = what != "-" and (text or not _is_file(what))

@@ -18,7 +18,11 @@ from linkbox.cli.options import (
     InsecureOption,
     QuietOption,
     SecretOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     check_fits,
+    context_of,
     format_of,
     framing_of,
     secret_of,
@@ -40,6 +44,9 @@ def chat(
     ] = 10.0,
     insecure: InsecureOption = False,
     secret_file: SecretOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Talk with a p2p server: lines of stdin go out, what comes in goes to stdout.
@@ -49,12 +56,13 @@ def chat(
     with exit_status(quiet):
         wire = framing_of(framing)
         secret = secret_of(secret_file, wire)
+        ssl = context_of(address, tls_ca, tls_cert, tls_key, listen)
         check_fits(wire, format)
         output = Output(format, wire)
         if listen:
-            where = check_address(address, insecure)
+            where = check_address(address, insecure, ssl, secret)
             server = ServerP2P[Any, Any](
-                where, format_of(format), framing=wire, secret=secret, insecure=insecure
+                where, format_of(format), framing=wire, ssl=ssl, secret=secret, insecure=insecure
             )
             with server:
                 say(f"listening at {server.address}", quiet)
@@ -65,7 +73,7 @@ def chat(
                 Talker(view, format, wire, stay).run(output)
         else:
             client = ClientP2P[Any, Any](
-                address, format_of(format), framing=wire, secret=secret, connect_timeout=timeout
+                address, format_of(format), framing=wire, ssl=ssl, secret=secret, connect_timeout=timeout
             )
             with client:
                 say(f"connected to {client.peers()[0] if client.peers() else address}", quiet)

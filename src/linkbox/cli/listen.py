@@ -29,13 +29,18 @@ from linkbox.cli.options import (
     NoNewlineOption,
     QuietOption,
     SecretOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     check_fits,
+    context_of,
     format_of,
     framing_of,
     secret_of,
 )
 from linkbox.cli.status import FINE, LINK_FAILED, WrongUse, exit_status, say
 from linkbox.cli.text import Output
+from linkbox.front.listening import demands_certificates
 
 
 class PatternName(enum.StrEnum):
@@ -80,6 +85,9 @@ def listen(
     no_newline: NoNewlineOption = False,
     insecure: InsecureOption = False,
     secret_file: SecretOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Be a server: what arrives goes to stdout. Ctrl-C ends it in order.
@@ -89,6 +97,7 @@ def listen(
     with exit_status(quiet, interrupted=FINE):
         wire = framing_of(framing)
         secret = secret_of(secret_file, wire)
+        ssl = context_of(address, tls_ca, tls_cert, tls_key, is_server=True)
         is_ar = pattern is PatternName.ar
         if not is_ar:
             check_fits(wire, format)
@@ -97,9 +106,10 @@ def listen(
         answers = answering_with(is_ar, echo, command, format, wire)
         peers = {} if max_peers is None else {"max_peers": max_peers}
         server = _SERVERS[pattern](
-            check_address(address, insecure),
+            check_address(address, insecure, ssl, secret),
             format_of(format),
             framing=wire,
+            ssl=ssl,
             secret=secret,
             insecure=insecure,
             **peers,
@@ -107,12 +117,14 @@ def listen(
         Listener(server, Output(format, wire, no_newline), answers, timeout, quiet).run(count, once)
 
 
-def check_address(text: str, insecure: bool) -> str:
+def check_address(text: str, insecure: bool, ssl: Any, secret: Any) -> str:
     """`WrongUse` for an address that is open to other machines, unless that is wanted."""
-    if not insecure and not Address.parse(text, server=True).is_local:
+    is_protected = ssl is not None and (secret is not None or demands_certificates(ssl))
+    if not insecure and not is_protected and not Address.parse(text, server=True).is_local:
         raise WrongUse(
-            f"{text} can be reached from other machines, and nothing protects it: listen at 127.0.0.1, "
-            "or say --insecure if everyone who can reach it may use it"
+            f"{text} can be reached from other machines, and too little protects it: use tls:// with "
+            "--tls-cert, --tls-key and --secret-file (or --tls-ca, for clients with certificates), listen at "
+            "127.0.0.1, or say --insecure if everyone who can reach it may use it"
         )
     return text
 

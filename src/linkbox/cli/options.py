@@ -6,13 +6,28 @@ import enum
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linkbox import Bytes, Delimited, FixedSize, Framing, Json, LengthPrefixed, Lines, Linked, MsgPack, Raw
+from linkbox import (
+    Address,
+    Bytes,
+    Delimited,
+    FixedSize,
+    Framing,
+    Json,
+    LengthPrefixed,
+    Lines,
+    Linked,
+    MsgPack,
+    Raw,
+)
 from linkbox.cli.status import WrongUse
 from linkbox.front.secrets import lookup_of
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 FRAMINGS = "linked | raw | lines | delimited:TEXT | length-prefixed[:SIZE[:little]] | fixed-size:N"
 
@@ -26,7 +41,10 @@ class FormatName(enum.StrEnum):
 
 
 AddressArgument = Annotated[
-    str, typer.Argument(metavar="ADDRESS", help="tcp://HOST:PORT or unix:///PATH.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="ADDRESS", help="tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH.", show_default=False
+    ),
 ]
 FormatOption = Annotated[
     FormatName,
@@ -64,6 +82,44 @@ SecretOption = Annotated[
         help="A file with the secret that both sides must know; else LINKBOX_SECRET, if that is set.",
     ),
 ]
+
+TlsCaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca",
+        metavar="FILE",
+        help="tls://: whom to trust, else whom this machine does. A server: whose certificates clients need.",
+    ),
+]
+TlsCertOption = Annotated[
+    Path | None,
+    typer.Option("--tls-cert", metavar="FILE", help="tls://: the own certificate. A server needs one."),
+]
+TlsKeyOption = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="FILE", help="tls://: the key of --tls-cert.")
+]
+
+
+def context_of(
+    address: str, ca: Path | None, cert: Path | None, key: Path | None, is_server: bool = False
+) -> SSLContext | None:
+    """What ``ssl=`` is to be, as the command line says it; None where there is no TLS."""
+    if Address.parse(address, server=is_server).scheme != "tls":
+        if ca or cert or key:
+            raise WrongUse(f"--tls-ca, --tls-cert and --tls-key are for tls://, not for {address}")
+        return None
+    if (cert is None) is not (key is None):
+        raise WrongUse("--tls-cert and --tls-key come together")
+    from linkbox import tls
+
+    try:
+        if not is_server:
+            return tls.client_context(ca, cert, key)
+        if cert is None or key is None:
+            raise WrongUse(f"{address} needs --tls-cert and --tls-key; linkbox cert makes them")
+        return tls.server_context(cert, key, ca)
+    except ValueError as error:
+        raise WrongUse(str(error)) from error
 
 
 def secret_of(file: Path | None, framing: Framing) -> Path | str | None:

@@ -21,7 +21,11 @@ from linkbox.cli.options import (
     FramingOption,
     QuietOption,
     SecretOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     check_fits,
+    context_of,
     format_of,
     framing_of,
     secret_of,
@@ -46,6 +50,9 @@ def send(
         float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
     ] = 10.0,
     secret_file: SecretOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Send each line as a message to a p2m server, and wait until it has them all.
@@ -55,6 +62,7 @@ def send(
     with exit_status(quiet):
         wire = framing_of(framing)
         secret = secret_of(secret_file, wire)
+        ssl = context_of(address, tls_ca, tls_cert, tls_key)
         check_fits(wire, format)
         cut = _cut(format, wire, chunks, whole)
         with open_input(file) as source:
@@ -66,6 +74,7 @@ def send(
                 address,
                 format_of(format),
                 framing=wire,
+                ssl=ssl,
                 secret=secret,
                 connect_timeout=timeout,
                 blocking=sender.is_file,

@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from linkbox.core import frames
+from linkbox.core.frames import Pile
 from linkbox.core.link import Arrival
 from linkbox.core.mailbox import Box
 from linkbox.core.session import NEVER, Session
-from linkbox.core.units import Delivery
+from linkbox.core.units import Delivery, too_large
 from linkbox.errors import (
     AnswerError,
     DeadlineExceeded,
@@ -29,6 +30,8 @@ from linkbox.events import Peer
 T = TypeVar("T")
 SWEEP = 0.25
 """Seconds between two looks for forgotten requests."""
+_OVERHEAD = 100
+"""What a piece counts besides its bytes: empty ones cost memory too."""
 
 
 class Ask:
@@ -56,7 +59,7 @@ class Ask:
         """How many frames it was sent as."""
         self.receipt: Delivery | None = None
         self.box = Box()
-        self.parts: list[bytes] = []
+        self.parts: Pile | None = None
         self.size = 0
         self.is_done = False
         self.value: Any = None
@@ -66,15 +69,30 @@ class Ask:
 class Incoming:
     """An ask of a peer that has not been answered."""
 
-    __slots__ = ("deadline", "id", "is_cancelled", "is_finished", "messages", "parts", "session", "size")
+    __slots__ = (
+        "deadline",
+        "held",
+        "id",
+        "is_cancelled",
+        "is_finished",
+        "is_whole",
+        "messages",
+        "parts",
+        "session",
+        "size",
+    )
 
     def __init__(self, session: Session, id: int, deadline: float | None) -> None:
         self.session = session
         self.id = id
         self.deadline = deadline
         self.messages: list[Any] = []
-        self.parts: list[bytes] = []
+        self.parts: Pile | None = None
         self.size = 0
+        self.held = 0
+        """Bytes of it that were kept before it was whole."""
+        self.is_whole = False
+        """Has all of it arrived?"""
         self.is_cancelled = False
         self.is_finished = False
         """Answered, failed or cancelled: nothing more to say."""
@@ -166,6 +184,8 @@ class AskTable:
         self.open: dict[tuple[str, int], Incoming] = {}
         self.open_counts: dict[str, int] = {}
         self.newest: dict[str, int] = {}
+        self.gathered = 0
+        """Bytes of all asks that are not whole yet, or not begun: no credit holds these back."""
         self.last_id = 0
 
     # -- the client's side --------------------------------------------------------------------------
@@ -224,7 +244,7 @@ class AskTable:
         if self.waiting.pop(ask.id, None) is None:
             return
         ask.value, ask.error, ask.is_done = value, error, True
-        ask.parts = []
+        ask.parts = None
         self.hub.on_answered(ask)
 
     def is_busy(self, session: Session) -> bool:
@@ -256,6 +276,7 @@ class AskTable:
         known = self.open.pop((incoming.session.id, incoming.id), None) is not None
         if known:
             self.open_counts[incoming.session.id] -= 1
+        self._release(incoming)
         incoming.is_finished = True
         return known and not incoming.is_cancelled
 
@@ -270,6 +291,7 @@ class AskTable:
             for key in [key for key in self.open if key[0] == session.id]:
                 incoming = self.open.pop(key)
                 incoming.is_cancelled = incoming.is_finished = True
+                self._release(incoming)
 
     # -- from the wire --------------------------------------------------------------------------------
 
@@ -318,14 +340,37 @@ class AskTable:
             incoming = self._open(session, id, None if left is None else now + left / 1000)
             if incoming is None:
                 return None
+        if incoming.is_whole:
+            return None  # It has been asked; there is nothing to add.
+        is_last = not flags & (frames.MORE_OF_MESSAGE | frames.MORE_OF_ASK)
+        incoming.is_whole = is_last or bool(flags & frames.NO_MESSAGE)
         if flags & frames.NO_MESSAGE:
+            self._release(incoming)
             return Arrival(session, [], session.arrived, incoming)
+        if not incoming.is_whole and not self._hold(incoming, len(body)):
+            return None
         whole = _gather(incoming, body, flags, session.limits.message)
         if whole is None:
             return None
         arrival = Arrival(session, [whole], session.arrived, incoming)
         arrival.is_final = not flags & frames.MORE_OF_ASK
+        if incoming.is_whole:
+            self._release(incoming)  # from now on the mailbox counts it
         return arrival
+
+    def _hold(self, incoming: Incoming, size: int) -> bool:
+        """Keep a piece of an ask that is not whole. False if that is too much: the ask has failed."""
+        incoming.held += size + _OVERHEAD
+        self.gathered += size + _OVERHEAD
+        limit = incoming.session.limits.mailbox_total
+        if self.gathered <= limit:
+            return True
+        self.fail(incoming, "linkbox.TooLarge", f"asks that are not whole yet have more than {limit} bytes")
+        return False
+
+    def _release(self, incoming: Incoming) -> None:
+        self.gathered -= incoming.held
+        incoming.held = 0
 
     def _open(self, session: Session, id: int, deadline: float | None) -> Incoming | None:
         incoming = Incoming(session, id, deadline)
@@ -352,19 +397,17 @@ class AskTable:
     def on_plain(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
         """Whole messages over a plain framing. Over Raw there are none: FIN makes it whole."""
         if self.hub.settings.framing.name == "raw":
-            session.assembly += payloads
-            session.assembly_total += sum(map(len, payloads))
-            if session.assembly_total > session.limits.message:
-                session.assembly = [_too_large(session.assembly_total, session.limits.message)]
+            for payload in payloads:
+                _keep(session.raw, payload, session.arrived_bytes, session.limits.message)
             return []
-        return [each for payload in payloads if (each := self._plain_message(session, payload)) is not None]
+        found = (self._plain_message(session, payload) for payload in payloads if session.error is None)
+        return [each for each in found if each is not None]
 
     def on_plain_eof(self, session: Session) -> list[Arrival]:
         """The other side has closed its half: over Raw its message is whole."""
-        parts, session.assembly = session.assembly, []
-        if not parts:
+        if self.hub.settings.framing.name != "raw" or not session.arrived_bytes:
             return []
-        whole = parts[0] if parts and isinstance(parts[0], TooLarge) else b"".join(parts)
+        whole = _whole(session.raw, session.arrived_bytes, session.limits.message)
         arrival = self._plain_message(session, whole)
         return [] if arrival is None else [arrival]
 
@@ -373,7 +416,12 @@ class AskTable:
             ask = next((each for each in self.waiting.values() if each.session is session), None)
             return None if ask is None else Arrival(session, [payload], session.arrived, ask)
         incoming = self._open(session, self.newest.get(session.id, 0) + 1, None)
-        return None if incoming is None else Arrival(session, [payload], session.arrived, incoming)
+        if incoming is None:
+            return None
+        size = 0 if isinstance(payload, TooLarge) else len(payload)
+        if self.open_counts[session.id] > 1 and not self._hold(incoming, size):
+            return None
+        return Arrival(session, [payload], session.arrived, incoming)
 
     def may_start(self, incoming: Incoming) -> bool:
         """May a whole ask be worked on now? Over a plain framing only when it is the oldest."""
@@ -384,7 +432,10 @@ class AskTable:
     def next_plain(self, session: Session) -> Incoming | None:
         """The next ask to work on, if it is whole."""
         incoming = next(iter(self._open_of(session)), None)
-        return incoming if incoming is not None and incoming.messages else None
+        if incoming is None or not incoming.messages:
+            return None
+        self._release(incoming)
+        return incoming
 
     def _open_of(self, session: Session) -> list[Incoming]:
         return [each for each in self.open.values() if each.session is session]
@@ -409,22 +460,27 @@ class AskTable:
 def _gather(holder: Ask | Incoming, body: bytes, flags: int, limit: int) -> bytes | TooLarge | None:
     """Put the pieces of a message together: the whole of it, or None while pieces are missing."""
     more = flags & frames.MORE_OF_MESSAGE
-    if not more and not holder.size:
-        return body if len(body) <= limit else _too_large(len(body), limit)
+    if not more and holder.parts is None:
+        return body if len(body) <= limit else too_large(len(body), limit)
+    parts = holder.parts = holder.parts or Pile()
     holder.size += len(body)
-    if holder.size <= limit:
-        holder.parts.append(body)
-    else:
-        holder.parts.clear()
+    _keep(parts, body, holder.size, limit)
     if more:
         return None
-    size, parts = holder.size, holder.parts
-    holder.size, holder.parts = 0, []
-    return b"".join(parts) if size <= limit else _too_large(size, limit)
+    size, holder.size, holder.parts = holder.size, 0, None
+    return _whole(parts, size, limit)
 
 
-def _too_large(size: int, limit: int) -> TooLarge:
-    return TooLarge(f"a message of {size} bytes; this end takes at most {limit}")
+def _keep(parts: Pile, body: bytes, size: int, limit: int) -> None:
+    """Add a piece; nothing is kept of a message that is too large. ``size``: of the message so far."""
+    if size <= limit:
+        parts.add(body)
+    elif parts.size:
+        parts.take()
+
+
+def _whole(parts: Pile, size: int, limit: int) -> bytes | TooLarge:
+    return parts.take() if size <= limit else too_large(size, limit)
 
 
 _FAILURES: dict[str, type[Exception]] = {

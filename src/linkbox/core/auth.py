@@ -6,7 +6,8 @@ said so far, with a label that says who speaks. Only then does the server prove 
 One algorithm, nothing to negotiate. A proof cannot be used again, for nonces are fresh; nor sent back to its
 maker, for labels differ; nor for another conversation, for HELLO with its session id is part of it.
 
-It says who is there; it does not protect the bytes that follow. That is what TLS is for.
+It says who is there; it does not protect the bytes that follow. That is what TLS is for. Under TLS the
+MAC covers the server's certificate as well: whoever sits between the two has another one, and so another MAC.
 """
 
 from __future__ import annotations
@@ -51,10 +52,15 @@ _challenge = msgspec.json.Decoder(Challenge)
 _proof = msgspec.json.Decoder(Proof)
 
 
-def mac(secret: bytes, role: str, hello: bytes, challenge: bytes, nonce: bytes) -> bytes:
-    """What ``role`` ("client" or "server") has to say after a HELLO and a CHALLENGE with these payloads."""
+def mac(
+    secret: bytes, role: str, hello: bytes, challenge: bytes, nonce: bytes, certificate: bytes = b""
+) -> bytes:
+    """What ``role`` ("client" or "server") has to say after a HELLO and a CHALLENGE with these payloads.
+
+    ``certificate``: under TLS, the SHA-256 of the server's.
+    """
     digest = hmac.new(secret, f"linkbox {frames.VERSION} {role}".encode(), "sha256")
-    for part in (hello, challenge, nonce):
+    for part in (hello, challenge, nonce, *([certificate] if certificate else [])):
         digest.update(len(part).to_bytes(4, "big"))
         digest.update(part)
     return digest.digest()
@@ -63,8 +69,11 @@ def mac(secret: bytes, role: str, hello: bytes, challenge: bytes, nonce: bytes) 
 class ServerSide:
     """The server's half of one conversation."""
 
-    def __init__(self, lookup: Lookup, hello: bytes, nonce: bytes, name: str) -> None:
+    def __init__(
+        self, lookup: Lookup, hello: bytes, nonce: bytes, name: str, certificate: bytes = b""
+    ) -> None:
         self._lookup = lookup
+        self._certificate = certificate
         self._hello = hello
         self._challenge = _encoder.encode(Challenge(nonce.hex(), name))
 
@@ -79,12 +88,12 @@ class ServerSide:
         right: bytes | None = None
         # A name that is not known takes as long as a secret that is wrong.
         for secret in self._lookup(name) or (_NOBODY,):
-            said = mac(secret, "client", self._hello, self._challenge, nonce)
+            said = mac(secret, "client", self._hello, self._challenge, nonce, self._certificate)
             if hmac.compare_digest(said, claimed) and secret is not _NOBODY:
                 right = secret
         if right is None:
             return None
-        ours = mac(right, "server", self._hello, self._challenge, nonce)
+        ours = mac(right, "server", self._hello, self._challenge, nonce, self._certificate)
         return frames.frame(frames.PROOF, _encoder.encode(Proof(ours.hex())))
 
 
@@ -98,7 +107,7 @@ class ClientSide:
         self.is_proven = False
         """Has the server shown that it knows the secret?"""
 
-    def prove(self, challenge: bytes, nonce: bytes) -> bytes | None:
+    def prove(self, challenge: bytes, nonce: bytes, certificate: bytes = b"") -> bytes | None:
         """The frame that answers a CHALLENGE; None if we have no secret for a server of that name."""
         server = _decode(_challenge, challenge)
         if len(_bytes(server.nonce)) != NONCE or self._expected:
@@ -106,8 +115,8 @@ class ClientSide:
         secrets = self._lookup(server.name)
         if not secrets:
             return None
-        said = mac(secrets[0], "client", self._hello, challenge, nonce)
-        self._expected = mac(secrets[0], "server", self._hello, challenge, nonce)
+        said = mac(secrets[0], "client", self._hello, challenge, nonce, certificate)
+        self._expected = mac(secrets[0], "server", self._hello, challenge, nonce, certificate)
         return frames.frame(frames.PROOF, _encoder.encode(Proof(said.hex(), nonce.hex())))
 
     def check(self, payload: bytes) -> bool:

@@ -16,18 +16,29 @@ from linkbox.core.asks import Ask
 from linkbox.core.auth import ClientSide
 from linkbox.core.backoff import Backoff
 from linkbox.core.hub import Hub
-from linkbox.core.link import Link
+from linkbox.core.journal import in_doubt
+from linkbox.core.link import Link, State
 from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import MailboxState, Source
+from linkbox.core.record import Row
 from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Settings
 from linkbox.core.units import Delivery
-from linkbox.errors import ConnectFailed, EndOfData, LinkboxError, PeerLost, Refused, SessionLost
+from linkbox.errors import (
+    AuthenticationFailed,
+    ConnectFailed,
+    EndOfData,
+    LinkboxError,
+    LinkError,
+    PeerLost,
+    Refused,
+    SessionLost,
+)
 from linkbox.events import EventKind, Peer
 
 _LAST_TRY = 0.05
 """Seconds before the end of ``connect_timeout`` in which the last try is made."""
-_TRY_AGAIN = ("busy", "limit")
+TRY_AGAIN = ("busy", "limit")
 """Refusals that may be different a moment later."""
 
 
@@ -77,13 +88,29 @@ class ClientHub(Hub):
         self.now = now
         id = self.settings.entropy(16).hex()
         session = self.make_session(id, Peer(self.address, self.address, id, now + self.settings.wall))
-        session.connect_by = now + self.connect_timeout
+        self._set_out(session, now)
+        return session
+
+    def _set_out(self, session: Session, now: float) -> None:
+        """Dial it; what a store keeps is dialled for ever."""
+        session.connect_by = now + self.connect_timeout if session.record is None else NEVER
         session.resumes = self.resumes
-        session.began_at = now
+        session.began_at = session.began_at or now
         self.dials.append(session)
         session.due_at = session.connect_by
         self.schedule(session, session.due_at)
-        return session
+
+    def restore(self, session: Session, row: Row, now: float) -> None:
+        """A session that an earlier life of this client has left in the store."""
+        session.established = bool(row.incarnation)
+        if not session.record.waiting and not session.established:
+            self.close_session(session, None)
+            session.record.finish()
+            return
+        session.ending = row.ending or (not session.record.waiting and not self.pattern.server_sends)
+        if not session.ending:
+            self.session = session
+        self._set_out(session, now)
 
     def current(self, now: float) -> Session:
         """The conversation under way, or a new one."""
@@ -115,19 +142,48 @@ class ClientHub(Hub):
         link = self.make_link(address, now, session)
         session.link = link
         if isinstance(link, LinkedLink):
-            # Has something been written, and nobody ever answered? Then the server must be able to tell
-            # whether it was this one that had it: the age is told when its preface is there (`Hello.age`).
-            link.hello_waits = link.sent_before > 0 and not session.established
+            # Has something been written, and nobody ever acknowledged any of it? Then the server must be able
+            # to tell whether it was this one that had it: the age is told when its preface is there
+            # (`Hello.age`).
+            link.hello_waits = self._is_unheard(session, link)
             if not link.hello_waits:
                 link.control.append(self._introduce(link, session, 0.0))
         else:
             link.session = session
-            session.established = session.is_up = True
-            session.due_at = NEVER
-            self.changed += (self.box, session.box)
-            self.emit(EventKind.CONNECTED, session.peer)
+            if not self.settings.secure:
+                self._plain_is_up(session)
         self.dirty.append(link)
         return link
+
+    def _is_unheard(self, session: Session, link: LinkedLink) -> bool:
+        """May the server never have had anything of this session? A server with a store would know."""
+        is_fresh = not session.acked and not session.arrived
+        return is_fresh and (link.sent_before > 0 or session.established)
+
+    def _plain_is_up(self, session: Session) -> None:
+        session.established = session.is_up = True
+        session.due_at = NEVER
+        self.changed += (self.box, session.box)
+        self.emit(EventKind.CONNECTED, session.peer)
+
+    def on_secured(self, link: Link, now: float) -> None:
+        """TLS has shaken hands: the link may speak."""
+        self.now = now
+        if not self.settings.framing.linked and link.session is not None:
+            link.state = State.OPEN
+            self._plain_is_up(link.session)
+        self.dirty.append(link)
+
+    def on_insecure(self, link: Link, error: LinkError, now: float) -> None:
+        """TLS has failed to. Whom we do not trust, or who does not trust us, is not asked again."""
+        self.now = now
+        session = link.session
+        if isinstance(error, AuthenticationFailed):
+            self._refused(link, error, False, now)
+        elif session is not None and session.is_plain and session.link is link:
+            session.link = None
+            self._dial_again(session, error, now)
+        link.abort(error)
 
     def on_greeted(self, link: LinkedLink, now: float) -> None:
         """The server's preface is there."""
@@ -222,13 +278,13 @@ class ClientHub(Hub):
         if expected and not welcome.resumed and self.is_finished(session):
             self.close_session(session, None)  # It only came back to confirm; the server knew already.
             return
-        if expected and welcome.is_new and not session.established:
-            session.rewind(0)  # Nothing of what was written has ever arrived.
+        if expected and welcome.is_new and not session.acked and not session.arrived:
+            self._go_on(session, 0)  # Nothing of what was written has ever arrived.
             expected = False
         elif expected and not welcome.resumed:
             session = self._start_over(link, session, welcome)
-        elif welcome.resumed:
-            session.rewind(welcome.received)
+        elif welcome.resumed or session.record is not None:
+            self._go_on(session, welcome.received)
         session.incarnation, session.born = welcome.incarnation, welcome.born
         session.due_at = NEVER
         session.peer_bytes = max(session.peer_bytes if welcome.resumed else 0, welcome.credit[0])
@@ -246,12 +302,23 @@ class ClientHub(Hub):
         self.changed += (self.box, session.box)
         self.emit(kind, session.peer)
 
+    def _go_on(self, session: Session, received: int) -> None:
+        """The server has so many units of it."""
+        if session.record is None:
+            session.rewind(received)
+        else:
+            session.record.resume(received)
+
     def _start_over(self, link: LinkedLink, old: Session, welcome: handshake.Welcome) -> Session:
         """The server has forgotten us: what was never sent moves over, the rest is in doubt."""
         old.link = None
         doubt, unsent = old.abandon()
-        text = f"{old.peer} has forgotten the session (it was restarted); {len(doubt)} messages are in doubt"
-        error = SessionLost(text, tuple(doubt))
+        if old.record is not None:
+            new = self.new_session(old.id, old.peer)
+            self._hand_over(old, new, doubt, unsent)
+            new.link, link.session = link, new
+            return new
+        error = in_doubt(old, doubt)
         for delivery in doubt:
             self.fail_delivery(old, delivery, error)
         carries_on = self.session is old
@@ -265,6 +332,17 @@ class ClientHub(Hub):
         new.link, link.session = link, new
         return new
 
+    def _hand_over(self, old: Session, new: Session, doubt: list[Delivery], unsent: list[Delivery]) -> None:
+        """The same where there is a store: it finds out what is in doubt, and carries on with the rest."""
+        assert self.journal is not None
+        new.epoch, new.ending, new.resumes = old.epoch, old.ending, old.resumes
+        self.journal.restart(old, new, doubt, unsent)
+        old.successor = new
+        if self.session is old:
+            self.session = new
+        self.close_session(old, None)
+        self.sessions[new.id] = new
+
     def _move(self, old: Session, unsent: list[Delivery], new: Session) -> None:
         old.successor = new
         for delivery in unsent:
@@ -276,14 +354,19 @@ class ClientHub(Hub):
 
     def on_refuse(self, link: LinkedLink, refuse: handshake.Refuse, now: float) -> None:
         """The server does not take us."""
+        self._refused(link, handshake.refusal(refuse, link.address), refuse.code in TRY_AGAIN, now)
+
+    def _refused(self, link: Link, error: LinkError, may_pass: bool, now: float) -> None:
         session = link.session
         assert session is not None
         self.counters.refused += 1
         session.link = None
-        error = handshake.refusal(refuse, link.address)
-        if not session.established:
+        if isinstance(link, LinkedLink) and not session.established and session.record is None:
             session.rewind(link.sent_before)  # Nothing that stood behind this HELLO was looked at.
-        if refuse.code in _TRY_AGAIN:
+        if session.record is not None:
+            self.emit(EventKind.ERROR, session.peer, error)
+            self.changed.append(self.box)
+        if may_pass or session.record is not None:
             self._dial_again(session, error, now)
         else:
             self.close_session(session, error)
@@ -294,7 +377,14 @@ class ClientHub(Hub):
             session.on_ack(accepted, session.taken, 0, 0)  # raises
         self.on_acked(session, session.forget(accepted))
         session.rewind(accepted)
+        session.most_sent = accepted
         _, unsent = session.abandon()
+        if session.record is not None:
+            session.link = None
+            self._follow(session, unsent)
+            link.close_soon(self.now)
+            self.dirty.append(link)
+            return
         error = PeerLost(f"{session.peer} was stopped")
         session.link = None
         ending = session.ending
@@ -319,6 +409,18 @@ class ClientHub(Hub):
         link.close_soon(self.now)
         self.dirty.append(link)
 
+    def _follow(self, old: Session, unsent: list[Delivery]) -> None:
+        """The server stops, and what it has not accepted is in the store: a new session takes it over."""
+        left = len(unsent) + old.held
+        if self.stopping or not left:
+            self.undelivered += len(unsent)
+            self.close_session(old, PeerLost(f"{old.peer} was stopped") if left else None)
+            return
+        new = self.new_session(self.settings.entropy(16).hex(), old.peer)
+        self._hand_over(old, new, [], unsent)
+        new.epoch = 0
+        self._set_out(new, self.now)
+
     def on_acked(self, session: Session, done: list[Any]) -> None:
         super().on_acked(session, done)
         if self.linger is not None and not session.held and not session.ending:
@@ -340,7 +442,7 @@ class ClientHub(Hub):
     def on_dropped(self, session: Session, error: Exception) -> None:
         """The connection broke: come back, if that makes sense."""
         self.announce_down(session, error)
-        if session.established and not self.resumes:
+        if (session.established and not self.resumes) or (self.stopping and session.record is not None):
             self.close_session(session, _lost(error))
         elif not session.established and not session.sent:
             self._dial_again(session, error, self.now)
@@ -390,8 +492,10 @@ class ClientHub(Hub):
         self.now = now
         self.stopping = True
         for session in list(self.sessions.values()):
+            if session.link is None and session.record is not None:
+                self.close_session(session, PeerLost(f"{session.peer} was not there when this end stopped"))
             # Nothing was said yet: then a server that does not answer is not waited for either.
-            if not session.held and (session.link is None or not session.established):
+            elif not session.held and (session.link is None or not session.established):
                 self.close_session(session, None)
             else:
                 self.end(session)

@@ -75,13 +75,22 @@ _encoder = msgspec.json.Encoder()
 _decoders: dict[int, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(type) for kind, type in _TYPES.items()
 }
+_U64_MAX = (1 << 64) - 1
+# What is said back to a peer must fit a frame, even where JSON takes six bytes for each character.
 _NAME_CHARACTERS = 256
+_INCARNATION_CHARACTERS = 100
+_REASON_CHARACTERS = 600
 _SESSION = re.compile("[0-9a-f]{32}")
 
 
 def encode(message: Hello | Welcome | Refuse) -> bytes:
     """The whole frame."""
     return frames.frame(_KINDS[type(message)], _encoder.encode(message))
+
+
+def refuse(code: str, reason: str) -> bytes:
+    """The frame of a refusal. A long reason is cut."""
+    return encode(Refuse(code, reason[:_REASON_CHARACTERS]))
 
 
 def decode(kind: int, payload: bytes) -> Hello | Welcome | Refuse:
@@ -96,15 +105,20 @@ def decode(kind: int, payload: bytes) -> Hello | Welcome | Refuse:
 
 
 def _check(message: Hello | Welcome, which: str) -> None:
+    numbers = (*message.credit, message.message, message.received, message.born)
     bad = (
         len(message.name) > _NAME_CHARACTERS
+        or len(message.incarnation) > _INCARNATION_CHARACTERS
         or message.message < 1
-        or min(*message.credit, message.received) < 0
+        or min(numbers) < 0
+        or max(numbers) > _U64_MAX
     )
     if isinstance(message, Hello):
-        bad = bad or not _SESSION.fullmatch(message.session) or message.epoch < 1
+        bad = bad or not _SESSION.fullmatch(message.session) or not 0 < message.epoch <= _U64_MAX
     if bad:
-        raise ProtocolViolation(f"{which}: name, session, epoch, credit, message or received is out of range")
+        raise ProtocolViolation(
+            f"{which}: name, session, epoch, born, incarnation, credit, message or received is out of range"
+        )
 
 
 def refusal(message: Refuse, address: str) -> LinkError:

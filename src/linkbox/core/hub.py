@@ -23,73 +23,39 @@ from typing import Any
 from linkbox.core import frames
 from linkbox.core.asks import SWEEP, Ask, AskTable, Incoming, Request, Sweeper
 from linkbox.core.decoding import is_error
+from linkbox.core.delivering import Delivering
 from linkbox.core.framings import PlainFraming
+from linkbox.core.journal import Spool
 from linkbox.core.link import Arrival, Link, State
 from linkbox.core.linked import LinkedLink
-from linkbox.core.mailbox import Box, MailboxState, Source
+from linkbox.core.mailbox import MailboxState
 from linkbox.core.plain import PlainLink
 from linkbox.core.session import NEVER, Session
-from linkbox.core.settings import Note, Notice, Settings
-from linkbox.core.timers import Timed, Timers
-from linkbox.core.units import Delivery, add_range, deliveries_of
+from linkbox.core.settings import Settings
+from linkbox.core.units import Delivery, deliveries_of
 from linkbox.errors import (
     EndOfData,
     LinkboxError,
-    MailboxFull,
     PeerLost,
     StateError,
     TooLarge,
 )
 from linkbox.events import EventKind, Peer
 
-ACK_DELAY = 0.005
-"""Seconds an acknowledgement may wait for a write to ride on."""
-SLOW_ACK_DELAY = 0.5
-"""The same where nobody waits for it: an ask is acknowledged by its answer."""
 
-
-class Hub:
+class Hub(Delivering):
     """What servers and clients share."""
 
     is_client = False
 
     def __init__(self, settings: Settings, mailbox: MailboxState) -> None:
-        self.settings = settings
-        self.pattern = settings.pattern
-        self.limits = settings.limits
-        self.counters = settings.counters
-        self.mailbox = mailbox
+        super().__init__(settings, mailbox)
         self.asks = AskTable(self)
         self.forgotten: deque[Incoming] = deque()
         """Asks whose `Request` was dropped unanswered; any thread may append."""
         self.sweeper = Sweeper(self)
         self.owner: Any = None
         """Whom a `Request` talks to: the front end."""
-        self.links: set[Link] = set()
-        self.sessions: dict[str, Session] = {}
-        self.dirty: list[Link] = []
-        self.unread: list[Link] = []
-        """Links that hold bytes which may be understood now: call `receive` with ``b""`` for each."""
-        self.changed: list[Box] = []
-        self.box = Box()
-        """Changes when sessions or links come and go."""
-        self.events: deque[Notice] = deque()
-        self.events_box = Box()
-        self.pending_events = 0
-        """Events nobody was called with yet, of any kind: they count as waiting messages."""
-        self.listening: set[EventKind] = set()
-        self.notes: list[Note] = []
-        self.undelivered = 0
-        """Messages whose fate is not known to be good, although they were accepted for sending."""
-        self.stopping = False
-        self.timers = Timers()
-        self.paused: list[Session] = []
-        """Over plain framings: those whose links are not read, because the mailbox is full."""
-        self.owing: dict[Session, None] = {}
-        self.ack_due = NEVER
-        self.ack_delay = SLOW_ACK_DELAY if self.pattern.slow_ack else ACK_DELAY
-        self.now = 0.0
-        self.incarnation = settings.entropy(16).hex()
 
     # -- for front ends: what arrives -----------------------------------------------------------------
 
@@ -138,91 +104,6 @@ class Hub:
         self.now = now
         link.abort(PeerLost(f"{link.address}: the connection broke ({error})"))
 
-    def deliver(self, arrival: Arrival, values: Sequence[Any], now: float) -> None:
-        """Store decoded messages. What could not be decoded stands in ``values`` as an error."""
-        self.now = now
-        session = arrival.session
-        if session.error is not None and not session.is_plain:
-            return  # never acknowledged: its sender knows
-        if arrival.payloads and arrival.last <= session.source.processed and not self.pattern.asks:
-            return  # delivered already, when something struck
-        if self.pattern.asks:
-            self._deliver_ask(arrival, values, now)
-            return
-        at = now + self.settings.wall
-        if not arrival.payloads:
-            session.source.processed = arrival.last
-        elif self.mailbox.overflow == "block" and not arrival.has_errors:
-            self._store(session, values, arrival.last, sum(map(len, arrival.payloads)), at)
-        else:
-            first = arrival.last - len(values) + 1
-            for number, value in enumerate(values, first):
-                self._deliver_one(session, value, number, arrival.payloads[number - first], at)
-        if not session.is_plain:
-            session.owe_ack(1)
-        elif self.mailbox.is_full(session.source):
-            self._pause(session)
-        if session.peer_end is not None:
-            self.check_end(session)
-
-    def _store(self, session: Session, values: Sequence[Any], last: int, nbytes: int, at: float) -> None:
-        count = len(values)
-        session.messages_received += count
-        session.bytes_received += nbytes
-        self.mailbox.put(session.source, values, last, nbytes, at)
-        if self.mailbox.box.waiters:
-            self.changed.append(self.mailbox.box)
-        if EventKind.DATA in self.listening:
-            self.emit(EventKind.DATA, session.peer, count=count)
-
-    def _deliver_one(self, session: Session, value: Any, number: int, payload: Any, at: float) -> None:
-        """One message that may be bad, or may find no room."""
-        source = session.source
-        if is_error(value):
-            source.processed = number
-            self.reject(session, number, value)
-            return
-        nbytes = len(payload)
-        if self.mailbox.overflow == "block":
-            self._store(session, (value,), number, nbytes, at)
-            return
-        stored, gone = self.mailbox.put_bounded(source, value, number, nbytes, at)
-        for victim, victim_number in gone:
-            self._tell_dropped(victim, victim_number)
-            self.emit(EventKind.OVERFLOW, victim.peer)
-        if stored:
-            session.messages_received += 1
-            session.bytes_received += nbytes
-            self.changed.append(self.mailbox.box)
-            self.emit(EventKind.DATA, session.peer)
-        else:
-            error = MailboxFull(f"the mailbox is full (overflow={self.mailbox.overflow!r})")
-            self.emit(EventKind.OVERFLOW, session.peer, error)
-            self._send_reject(session, number, "full", str(error))
-
-    def _tell_dropped(self, source: Source, number: int) -> None:
-        session = self.sessions.get(source.peer.id)
-        if session is not None and session.source is source and not session.is_plain:
-            add_range(session.drops, number, number)
-            add_range(session.untold, number, number)
-            self.flush_soon(session)
-
-    def reject(self, session: Session, number: int, error: LinkboxError) -> None:
-        """A message is refused, by name; its sender is told, and the stream goes on."""
-        self.counters.rejected += 1
-        if session.is_worth_a_line():
-            self.note("warning", f"a message from {session.peer} was rejected: {error}")
-        self.emit(EventKind.ERROR, session.peer, error)
-        self._send_reject(
-            session, number, "too large" if isinstance(error, TooLarge) else "decode", str(error)
-        )
-
-    def _send_reject(self, session: Session, number: int, code: str, reason: str) -> None:
-        if not session.is_plain:
-            session.refusals.append(frames.encode_reject(number, code, reason))
-            if session.link is not None:
-                session.link.send_control(session.refusals[-1])
-
     def plain_arrivals(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
         """What whole messages over a plain framing are: messages, asks or answers."""
         if self.pattern.asks:
@@ -237,8 +118,7 @@ class Hub:
 
     def send(self, session: Session, payload: bytes) -> Delivery:
         """Queue a message. `StateError` after the end; the window is the caller's to check."""
-        if session.ending or session.error is not None:
-            raise StateError(f"the conversation with {session.peer} has ended; nothing more can be sent")
+        self._check_open(session)
         if len(payload) > session.peer_message:
             raise TooLarge(
                 f"{session.peer} takes messages of at most {session.peer_message} bytes, not {len(payload)}; "
@@ -249,6 +129,18 @@ class Hub:
         if link is not None:
             self.dirty.append(link)
         return delivery
+
+    def spool(self, session: Session, payloads: list[bytes], with_receipts: bool) -> Spool:
+        """The same for an endpoint with a store: accepted once the entry is settled. Also `StoreError`."""
+        self._check_open(session)
+        assert self.journal is not None
+        receipts = self.settings.receipts
+        deliveries = [receipts(session, payload) for payload in payloads] if with_receipts else None
+        return self.journal.spool(session.record, payloads, deliveries)
+
+    def _check_open(self, session: Session) -> None:
+        if session.ending or session.error is not None:
+            raise StateError(f"the conversation with {session.peer} has ended; nothing more can be sent")
 
     def end(self, session: Session) -> None:
         """Nothing more will be sent to this peer."""
@@ -266,34 +158,6 @@ class Hub:
             self.mailbox.wanted = count
             for session in self.sessions.values():
                 session.owe_ack(2)
-
-    def flush_soon(self, session: Session) -> None:
-        """The session has something to write."""
-        if session.link is not None:
-            self.dirty.append(session.link)
-
-    # -- acknowledging ------------------------------------------------------------------------------------
-
-    def on_ack_owed(self, session: Session) -> None:
-        """A session owes its peer an acknowledgement."""
-        if session.ack_owed == 2:
-            self.flush_soon(session)
-        elif session not in self.owing:
-            if not self.owing:
-                self.ack_due = self.now + self.ack_delay
-            self.owing[session] = None
-
-    def on_ack_told(self, session: Session) -> None:
-        """It was written along with something else: nothing is due any more."""
-        self.owing.pop(session, None)
-        if not self.owing:
-            self.ack_due = NEVER
-
-    def flush_acks(self) -> None:
-        """Write all acknowledgements that are owed: nobody was woken, so nobody will write soon."""
-        self.dirty += (each.link for each in self.owing if each.ack_owed and each.link is not None)
-        self.owing.clear()
-        self.ack_due = NEVER
 
     def _pause(self, session: Session) -> None:
         link = session.link
@@ -315,6 +179,8 @@ class Hub:
 
     def on_acked(self, session: Session, done: list[Any]) -> None:
         """The peer has acknowledged these, and may have granted more credit."""
+        if session.record is not None:
+            session.record.on_acked()
         if session.queue:
             self.flush_soon(session)
         if session.box.waiters:
@@ -399,6 +265,8 @@ class Hub:
             return
         session.link = None
         session.ack_owed = 0
+        if session.record is not None:
+            session.record.offline()
         if self.is_finished(session) and link.eof and not session.is_plain:
             self.on_acked(session, session.forget(session.sent))
             self.close_session(session, None, is_known=True)
@@ -420,21 +288,37 @@ class Hub:
             return
         self.sessions.pop(session.id, None)
         self.timers.forget_one()
+        is_kept = self._keeps(session)
         session.error = error or EndOfData(f"the conversation with {session.peer} is over")
         if session.source.ended is None:
             session.source.ended = session.error
         self.counters.add(session)
         self.asks.drop_session(session)
-        for delivery in (each for group in session.abandon() for each in group):
-            self.fail_delivery(
-                session, delivery, error or PeerLost(f"{session.peer} closed before it was acknowledged")
-            )
+        if is_kept:
+            self.undelivered += session.held
+            session.record.suspend()
+        else:
+            self._fail_all(session, error or PeerLost(f"{session.peer} closed before it was acknowledged"))
         self.asks.fail_all(session, error or PeerLost(f"{session.peer} closed without an answer"))
         link, session.link = session.link, None
         if link is not None:
             link.abort(error)
         self.changed += (session.box, self.mailbox.end_box, self.box)
         self.announce_down(session, error)
+
+    def _keeps(self, session: Session) -> bool:
+        """Does the store keep the session for the next life of this end?"""
+        is_left = self.is_client or self.stopping
+        return session.record is not None and is_left and not self.is_finished(session)
+
+    def _fail_all(self, session: Session, error: Exception) -> None:
+        """What was not acknowledged has failed."""
+        deliveries = [each for group in session.abandon() for each in group]
+        if session.record is not None:
+            deliveries += session.record.absent.values()
+            session.record.finish()
+        for delivery in deliveries:
+            self.fail_delivery(session, delivery, error)
 
     def announce_down(self, session: Session, error: Exception | None) -> None:
         """Tell that a peer's link is gone, once."""
@@ -508,56 +392,6 @@ class Hub:
         self.asks.fail(incoming, type, text)
         self.on_ask_closed(incoming.session)
 
-    # -- events, timers, the log ---------------------------------------------------------------------------
-
-    def emit(
-        self,
-        kind: EventKind,
-        peer: Peer | None,
-        error: Exception | None = None,
-        receipt: Any = None,
-        count: int = 1,
-    ) -> None:
-        """Something callbacks may want to know. Costs nothing when nobody listens."""
-        if kind in self.listening:
-            self.events.append((kind, peer, error, receipt, count, self.now + self.settings.wall))
-            self.pending_events += count
-            self.changed.append(self.events_box)
-
-    def forget_data_events(self) -> None:
-        """Nobody listens any more: what is waiting rings when somebody does again."""
-        gone = sum(each[4] for each in self.events if each[0] is EventKind.DATA)
-        self.events = deque(each for each in self.events if each[0] is not EventKind.DATA)
-        self.events_done(gone)
-
-    def events_done(self, count: int) -> None:
-        """Callbacks have been called for so many events."""
-        was_full = self.pending_events >= self.limits.mailbox_messages
-        self.pending_events = max(0, self.pending_events - count)
-        if was_full and self.pending_events < self.limits.mailbox_messages:
-            for session in self.sessions.values():
-                session.owe_ack(2)
-
-    def note(self, level: str, text: str) -> None:
-        """A line for the log."""
-        self.notes.append(Note(level, text))
-
-    def schedule(self, target: Timed, when: float) -> None:
-        """See to it that ``target.handle_timer(now)`` is called then, or earlier."""
-        self.timers.schedule(target, when)
-
-    def next_timer(self) -> float:
-        """When `handle_timers` should be called next; infinity: nothing is due ever."""
-        soonest = self.timers.next()
-        return soonest if soonest < self.ack_due else self.ack_due
-
-    def handle_timers(self, now: float) -> None:
-        """Do all that is due."""
-        self.now = now
-        if now >= self.ack_due:
-            self.flush_acks()
-        self.timers.handle(now)
-
     # -- the end ----------------------------------------------------------------------------------
 
     def shutdown(self, now: float) -> None:
@@ -566,6 +400,7 @@ class Hub:
 
     def abort(self) -> None:
         """Close everything now; what is not acknowledged fails."""
+        self.stopping = True
         for session in list(self.sessions.values()):
             self.close_session(session, PeerLost(f"stopped before {session.peer} had everything"))
         for link in list(self.links):
@@ -588,6 +423,13 @@ class Hub:
 
     def make_session(self, id: str, peer: Peer) -> Session:
         """A new conversation."""
+        session = self.new_session(id, peer)
+        if self.journal is not None:
+            self.journal.open(session)
+        return session
+
+    def new_session(self, id: str, peer: Peer) -> Session:
+        """The same, for what the store knows already."""
         session = Session(id, peer, self.mailbox, self.limits, self.settings.receipts)
         session.hub = self
         session.is_plain = not self.settings.framing.linked

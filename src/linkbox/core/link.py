@@ -24,7 +24,7 @@ import enum
 from typing import Any
 
 from linkbox.core.session import NEVER, Session
-from linkbox.errors import PeerLost, TooLarge
+from linkbox.errors import LinkError, PeerLost, TooLarge
 from linkbox.limits import Limits
 
 Buffer = bytes | memoryview
@@ -45,15 +45,17 @@ class Arrival:
     """Consecutive messages of one session, whole but not decoded. ``last`` numbers the last of them.
 
     ``ask`` is what the one message belongs to (see asks.py), or None; ``is_final``: the ask is whole with it.
+    ``mark`` is how many bytes had arrived with it.
     Where ``has_errors``, a payload may be a `TooLarge` instead: that message is to be rejected.
     """
 
-    __slots__ = ("ask", "has_errors", "is_final", "last", "payloads", "session")
+    __slots__ = ("ask", "has_errors", "is_final", "last", "mark", "payloads", "session")
 
     def __init__(self, session: Session, payloads: list[Any], last: int, ask: Any = None) -> None:
         self.session = session
         self.payloads = payloads
         self.last = last
+        self.mark = session.arrived_bytes
         self.ask = ask
         self.is_final = True
         self.has_errors = len(payloads) == 1 and payloads[0].__class__ is TooLarge
@@ -89,10 +91,24 @@ class Link:
         self.pinged_at: float | None = None
         self.closing_at = NEVER
         self.round_trip: float | None = None
+        self.identity: str | None = None
+        """Under TLS: the name in the peer's certificate, which was verified."""
+        self.certificate = b""
+        """Under TLS: the SHA-256 of the server's certificate, on both sides."""
         self.carrier: Any = None
         """The front end's own: whatever carries the bytes."""
         self.timer_at = NEVER
         """When the hub will call `handle_timer` (kept by the hub)."""
+
+    def secured(self, identity: str | None, certificate: bytes, now: float) -> None:
+        """TLS has shaken hands: only now is there anything to say. See ``identity`` and ``certificate``."""
+        self.identity = identity
+        self.certificate = certificate
+        self.hub.on_secured(self, now)
+
+    def insecure(self, error: LinkError, now: float) -> None:
+        """TLS has failed to."""
+        self.hub.on_insecure(self, error, now)
 
     def write_stalled(self, now: float) -> None:
         """The kernel did not take everything. Call `write_moved` when it takes something again."""

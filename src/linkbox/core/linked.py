@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from linkbox.core import auth, frames, handshake
 from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
-from linkbox.core.session import BATCH_BODIES, EARLY_BYTES, Session
-from linkbox.core.units import Bundle, Delivery, Piece
+from linkbox.core.sending import BATCH_BODIES, EARLY_BYTES
+from linkbox.core.session import Session
+from linkbox.core.units import Assembly, Bundle, Delivery, Piece, too_large
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 
@@ -37,6 +38,8 @@ class LinkedLink(Link):
         self.end_told = False
         """Has END_ACK been written?"""
         self.draining = 0
+        self.late: list[tuple[int, bytes]] = []
+        """What was said of messages that are still on disk only."""
         self.auth: Any = None
         """Our half of the proof that both know the secret, where there is one (see auth.py)."""
         self.hello: Any = None
@@ -44,7 +47,8 @@ class LinkedLink(Link):
         if session is not None:
             self.session = session
             # Later, the server may know the session from the first. And who must prove itself waits.
-            self.early = session.epoch == 1 and hub.settings.secrets is None
+            # And where there is a store, it has to know first that something is being sent.
+            self.early = session.epoch == 1 and hub.settings.secrets is None and session.record is None
 
     # -- receiving ----------------------------------------------------------------------------------
 
@@ -60,7 +64,8 @@ class LinkedLink(Link):
         small = self.decoder.small
         try:
             moved = self._handle(self.decoder.receive(data), now)
-            if small and not self.decoder.small:  # What came right behind the handshake was held back.
+            # What came right behind a part of the handshake was held back.
+            if small and (not self.decoder.small or self.hello is not None):
                 moved = self._handle(self.decoder.receive(b""), now) or moved
             if self.decoder.error is not None:
                 raise self.decoder.error
@@ -108,6 +113,8 @@ class LinkedLink(Link):
         return data[8:]
 
     def _violated(self, error: ProtocolViolation, now: float) -> None:
+        if self.state is State.CLOSING:
+            return  # All is said: what comes is read so that a refusal arrives, and for nothing else.
         error = ProtocolViolation(f"{self.address} broke the protocol: {error}")
         if self.state is State.GREETING and not self.is_client:
             self.refuse("protocol", str(error), now)
@@ -146,13 +153,14 @@ class LinkedLink(Link):
 
     def _on_hello(self, payload: bytes, now: float) -> None:
         message = handshake.decode(frames.HELLO, payload)
-        if self.is_client or self.session is not None:
+        if self.is_client or self.session is not None or self.auth is not None:
             raise ProtocolViolation("a HELLO that is out of place")
         settings = self.hub.settings
         if settings.secrets is None:
             self.hub.on_hello(self, message, now)
             return
-        self.auth = auth.ServerSide(settings.secrets, payload, settings.entropy(auth.NONCE), settings.name)
+        nonce = settings.entropy(auth.NONCE)
+        self.auth = auth.ServerSide(settings.secrets, payload, nonce, settings.name, self.certificate)
         self.hello = message
         self.send_control(self.auth.challenge())
         self.decoder.proceed()
@@ -160,8 +168,8 @@ class LinkedLink(Link):
     def _on_challenge(self, payload: bytes, now: float) -> None:
         if not self.is_client or self.state is not State.GREETING:
             raise ProtocolViolation("a CHALLENGE that is out of place")
-        settings = self.hub.settings
-        proof = None if self.auth is None else self.auth.prove(payload, settings.entropy(auth.NONCE))
+        nonce = self.hub.settings.entropy(auth.NONCE)
+        proof = None if self.auth is None else self.auth.prove(payload, nonce, self.certificate)
         if proof is None:
             self._distrust(auth.NO_SECRET, now)
         else:
@@ -222,7 +230,7 @@ class LinkedLink(Link):
 
     def refuse(self, code: str, reason: str, now: float) -> None:
         """Say no, and close."""
-        self.control.append(handshake.encode(handshake.Refuse(code, reason[:1000])))
+        self.control.append(handshake.refuse(code, reason))
         self.error = ProtocolViolation(reason)
         self.close_soon(now)
         self.hub.dirty.append(self)
@@ -232,11 +240,11 @@ class LinkedLink(Link):
         size = len(payload)
         session.on_units(1, size, size)
         if session.assembly:
-            self._arrive(session, [session.assembled(payload)])
+            whole, session.assembly = session.assembly.whole(payload), None
+            self._arrive(session, [whole])
             self.arrivals[-1].has_errors = True
         elif size > session.limits.message:
-            text = f"a message of {size} bytes; this end takes at most {session.limits.message}"
-            self._arrive(session, [TooLarge(text)])
+            self._arrive(session, [too_large(size, session.limits.message)])
             self.arrivals[-1].has_errors = True
         else:
             self._arrive(session, [payload])
@@ -252,7 +260,7 @@ class LinkedLink(Link):
         arrivals = self.arrivals
         if arrivals and arrivals[-1].ask is None and arrivals[-1].last + len(payloads) == session.arrived:
             arrivals[-1].payloads += payloads
-            arrivals[-1].last = session.arrived
+            arrivals[-1].last, arrivals[-1].mark = session.arrived, session.arrived_bytes
         else:
             arrivals.append(Arrival(session, payloads, session.arrived))
 
@@ -265,8 +273,7 @@ class LinkedLink(Link):
         session.on_units(count, len(payload) - 4 - 4 * count, len(payloads[-1]))
         limit = session.limits.message
         if limit < BATCH_BODIES * 2:
-            text = f"a message over the {limit} bytes that this end takes"
-            payloads = [each if len(each) <= limit else TooLarge(text) for each in payloads]
+            payloads = [each if len(each) <= limit else too_large(len(each), limit) for each in payloads]
             self._arrive(session, payloads)
             self.arrivals[-1].has_errors = True
         else:
@@ -276,14 +283,36 @@ class LinkedLink(Link):
         session = self._opened()
         if session.assembly:
             session.on_units(1, len(payload), len(payload))
-            session.on_part(payload)
+            session.assembly.put(payload)
         else:
             total, body = frames.decode_first_part(payload)
             session.on_units(1, len(body), len(body))
-            session.on_first_part(total, body)
+            session.assembly = Assembly(total, session.limits.message)
+            session.assembly.put(body)
         session.owe_ack(1)
 
+    def _is_early(self, kind: int, payload: bytes) -> bool:
+        """Is it about messages that are still on disk only? Then it is heeded when they are here."""
+        if not self._session().is_loading:
+            return False
+        if len(self.late) >= self.limits.control_frames:
+            raise ProtocolViolation(
+                f"more than {self.limits.control_frames} frames ahead of the first message"
+            )
+        self.late.append((kind, payload))
+        return True
+
+    def heed_late(self) -> None:
+        """The messages are here: heed what the peer has said of them."""
+        late, self.late = self.late, []
+        try:
+            self._handle(late, self.heard_at)
+        except ProtocolViolation as error:
+            self._violated(error, self.heard_at)
+
     def _on_ack(self, payload: bytes, now: float) -> None:
+        if self._is_early(frames.ACK, payload):
+            return
         session = self._session()
         self.hub.on_acked(session, session.on_ack(*frames.decode_ack(payload)))
 
@@ -296,6 +325,8 @@ class LinkedLink(Link):
         self._session().on_ack_now()
 
     def _on_reject(self, payload: bytes, now: float) -> None:
+        if self._is_early(frames.REJECT, payload):
+            return
         session = self._session()
         number, code, reason = frames.decode_reject(payload)
         error = REJECTIONS.get(code, DecodeError)(f"{session.peer} rejected the message: {reason}")
@@ -333,6 +364,8 @@ class LinkedLink(Link):
 
     def _on_goaway(self, payload: bytes, now: float) -> None:
         session = self._session()
+        if not self.is_client:
+            raise ProtocolViolation("a GOAWAY that is out of place")
         self.hub.on_goaway(self, session, frames.decode_number(frames.GOAWAY, payload))
 
     def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:
@@ -459,7 +492,7 @@ class LinkedLink(Link):
             out.append(frames.encode_number(frames.END, session.sent))
         if self.end_told and session.end_sent:
             # FIN says: I know that you have everything. Who never comes back needs not to know.
-            if session.end_acked:
+            if session.end_acked and (session.record is None or session.record.is_settled()):
                 self.close_soon(now)
             elif not session.resumes:
                 self.half_close = True

@@ -66,6 +66,7 @@ class Batch:
         return (
             self.last == number
             and self.nbytes < _BATCH_BYTES
+            and not self.redelivered
             and at - self.received_at < _BATCH_SECONDS
             and self.receipt is None
         )
@@ -75,13 +76,16 @@ class Source:
     """One peer's side of the mailbox."""
 
     __slots__ = (
+        "base",
         "batches",
         "eager",
         "ended",
         "held",
+        "known_taken",
         "on_taken",
         "peer",
         "processed",
+        "record",
         "waiting",
         "waiting_bytes",
     )
@@ -99,18 +103,35 @@ class Source:
         self.ended: Exception | None = None
         """Set when nothing more will come: why."""
         self.eager = False
-        """The peer waits to hear of each message taken."""
+        """Somebody wants to hear of each message taken."""
+        self.record: Any = None
+        """With a store: who writes down what was taken (see record.py)."""
+        self.base = 0
+        """With a store: what a message's number on disk is more than its number here."""
+        self.known_taken = 0
+        """With a store: what is on disk of `taken`."""
+
+    @property
+    def given(self) -> int:
+        """All messages up to this number have been handed out."""
+        if self.batches:
+            batch = self.batches[0]
+            return batch.last - len(batch.items)
+        return self.processed
 
     @property
     def taken(self) -> int:
         """All messages up to this number have been taken."""
-        taken = self.processed
-        if self.batches:
-            batch = self.batches[0]
-            taken = batch.last - len(batch.items)
-        if self.held:
-            taken = min(taken, min(self.held) - 1)
-        return taken
+        return min(self.given, min(self.held) - 1) if self.held else self.given
+
+    @property
+    def cut(self) -> int:
+        """Bytes taken of the message after `given`."""
+        first = self.batches[0].items[0] if self.batches and self.batches[0].items else b""
+        if not isinstance(first, memoryview):
+            return 0
+        whole: Any = first.obj
+        return len(whole) - len(first)
 
 
 class MailboxState:
@@ -208,6 +229,13 @@ class MailboxState:
     def _oldest(self, source: Source) -> Batch | None:
         """What to drop: the source's own oldest first, so that a loud peer hurts only itself."""
         return self._head(source) or self._head(None)
+
+    def clear(self) -> None:
+        """Forget everything: a store has it."""
+        self.settle_hand()
+        self.order.clear()
+        self.sources.clear()
+        self.count = self.nbytes = 0
 
     def recount(self) -> None:
         """Make counts and queues agree again, after an exception in the middle of a step (Ctrl-C)."""
@@ -360,6 +388,8 @@ class MailboxState:
     def unhold(self, source: Source, number: int) -> None:
         """A message taken with ``hold`` is done with."""
         source.held.discard(number)
+        if source.record is not None:
+            source.record.on_unheld(source, number)
         source.on_taken()
 
     def take_all(self, source: Source | None = None) -> list[Any]:

@@ -25,18 +25,27 @@ class PlainLink(Link):
         super().__init__(hub, address, limits, now)
         self.framing = framing
         self.decoder = framing.decoder(limits.message)
-        self.state = State.OPEN
+        settings = hub.settings
+        self.state = State.GREETING if settings.secure or settings.asks_first else State.OPEN
+        self.held = b""
+        """What came while the application still thought about this peer (``accept=``)."""
 
     def receive_data(self, data: bytes, now: float) -> list[Arrival]:
         """Bytes from the peer. Decode what is returned, then call ``hub.deliver`` for each."""
         self.heard_at = now
-        if self.state is not State.OPEN or self.session is None:
+        if self.state is State.GREETING:
+            self.held += data
             return []
+        if self.state is State.CLOSING or self.session is None:
+            return []
+        data, self.held = self.held + data, b""
         payloads = self.decoder.receive(data)
         arrivals = self._arrived(payloads)
         if self.decoder.error is not None:
             self._violated(self.decoder.error)
         self._fed(self.decoder.pending, bool(payloads), now)
+        if self.eof and not self.closed:  # that came early, too
+            arrivals += self.receive_eof(now)
         return arrivals
 
     def _violated(self, error: LinkboxError) -> None:
@@ -59,6 +68,8 @@ class PlainLink(Link):
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more: its END. A last message may have ended with it."""
         self.eof = True
+        if self.state is State.GREETING:
+            return []  # in its turn
         if self.state is State.CLOSING or self.session is None:
             self.abort(None)
             return []

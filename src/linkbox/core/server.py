@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import deque
+from typing import Any, NamedTuple
 
 from linkbox.core import frames, handshake
 from linkbox.core.hub import Hub
 from linkbox.core.link import Link, State
 from linkbox.core.linked import LinkedLink
-from linkbox.core.mailbox import MailboxState
+from linkbox.core.mailbox import Box, MailboxState
+from linkbox.core.record import Row
 from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Settings
-from linkbox.core.units import Delivery, parts_size
-from linkbox.errors import LinkboxError, PeerLost
-from linkbox.events import EventKind, Peer
+from linkbox.core.units import Delivery
+from linkbox.errors import LinkboxError, LinkError, PeerLost
+from linkbox.events import EventKind, Peer, PeerInfo
 
 CONFIRM = 60.0
 """Seconds that an ended session is kept, when its last confirmation may have been lost."""
@@ -45,6 +47,15 @@ class Applicant:
             self.hub.decide(self, now)
 
 
+class Newcomer(NamedTuple):
+    """Somebody on whom the application is to decide (``accept=``)."""
+
+    link: Link
+    hello: handshake.Hello | None
+    """What it said of itself; None over a plain framing."""
+    info: PeerInfo
+
+
 class ServerHub(Hub):
     """The brain of a server."""
 
@@ -56,6 +67,9 @@ class ServerHub(Hub):
         self.strangers: dict[Link, str | None] = {}
         """Links without a welcome, and the IP address they count for (None: exempt)."""
         self.applicants: list[Applicant] = []
+        self.newcomers: deque[Newcomer] = deque()
+        """Those the front end is to ask ``accept=`` about, and then to call `decide_on` for."""
+        self.newcomers_box = Box()
         self.knows_since = now
         """Since then no session was forgotten whose peer may not know that it is over."""
 
@@ -76,25 +90,97 @@ class ServerHub(Hub):
         if full or crowd >= limits.unwelcomed_per_ip:
             self.counters.refused += 1
             return None
-        if not self.settings.framing.linked:
-            return self._accept_plain(address, now)
-        link = self.make_link(address, now)
-        self.strangers[link] = ip
-        return link
-
-    def _accept_plain(self, address: str, now: float) -> Link | None:
-        if len(self.sessions) >= self.max_peers:
-            self.counters.refused += 1
-            self.note("warning", f"{address} was turned away: all {self.max_peers} places are taken")
+        is_plain = not self.settings.framing.linked
+        if is_plain and self._is_full_for(address):
             return None
         link = self.make_link(address, now)
+        self.strangers[link] = ip
+        if is_plain and not self.settings.secure:
+            self._meet_plain(link, now)
+        return link
+
+    def _is_full_for(self, address: str) -> bool:
+        """Is there no place for one more over a plain framing? Then say so in the log."""
+        is_full = len(self.sessions) >= self.max_peers
+        if is_full:
+            self._turn_away(address, f"all {self.max_peers} places are taken")
+        return is_full
+
+    def _turn_away(self, address: str, reason: str) -> None:
+        self.counters.refused += 1
+        self.note("warning", f"{address} was turned away: {reason}")
+
+    def _meet_plain(self, link: Link, now: float) -> None:
+        """All is known of a plain peer that ever will be."""
+        if self.settings.asks_first:
+            link.paused = True
+            self._ask_first(link, None)
+        else:
+            self._admit_plain(link, now)
+
+    def _admit_plain(self, link: Link, now: float) -> None:
+        self.strangers.pop(link, None)
         id = self.settings.entropy(16).hex()
-        session = self.make_session(id, Peer(address, address, id, now + self.settings.wall))
-        link.session, session.link = session, link
+        peer = Peer(link.address, link.address, id, now + self.settings.wall, link.identity)
+        session = self.make_session(id, peer)
+        link.session, session.link, link.state = session, link, State.OPEN
         self._announce(session, EventKind.CONNECTED)
         if self.mailbox.is_crowded():
             self._pause(session)
-        return link
+
+    # -- TLS ------------------------------------------------------------------------------------------
+
+    def on_secured(self, link: Link, now: float) -> None:
+        """TLS has shaken hands: the link may speak."""
+        self.now = now
+        if self.settings.framing.linked:
+            pass  # It introduces itself.
+        elif self._is_full_for(link.address):
+            link.abort(None)
+        else:
+            self._meet_plain(link, now)
+        self.dirty.append(link)
+
+    def on_insecure(self, link: Link, error: LinkError, now: float) -> None:
+        """TLS has failed to: let the last of it be written, as after any refusal."""
+        self.now = now
+        link.error = error
+        self._turn_away(link.address, str(error))
+        link.close_soon(now)
+        self.dirty.append(link)
+
+    # -- accept= --------------------------------------------------------------------------------------
+
+    def _ask_first(self, link: Link, hello: handshake.Hello | None) -> None:
+        """Let the application decide; its answer comes back through `decide_on`."""
+        name = link.address if hello is None else hello.name
+        info = PeerInfo(link.address, name, link.identity if hello is None else self._identity(link, hello))
+        self.newcomers.append(Newcomer(link, hello, info))
+        self.changed.append(self.newcomers_box)
+        self.dirty.append(link)
+
+    def decide_on(self, newcomer: Newcomer, is_welcome: bool, now: float) -> None:
+        """What the application has said."""
+        self.now = now
+        link, hello = newcomer.link, newcomer.hello
+        if link.state is not State.GREETING:
+            return  # It has gone, or waited too long.
+        if isinstance(link, LinkedLink) and hello is not None:
+            no = self._objection(hello) if is_welcome else ("denied", "this server does not let you in")
+            if no is not None:
+                self._refuse(link, *no, now)
+            else:
+                self._enter(link, hello, now)
+        elif not is_welcome:
+            self._turn_away(link.address, "accept= said no")
+            link.abort(None)
+        elif self._is_full_for(link.address):
+            link.abort(None)
+        else:
+            link.paused = False
+            self._admit_plain(link, now)
+        self.dirty.append(link)
+        self.unread.append(link)
 
     def _announce(self, session: Session, kind: EventKind) -> None:
         session.established = session.is_up = True
@@ -106,7 +192,13 @@ class ServerHub(Hub):
         no = self._objection(hello)
         if no is not None:
             self._refuse(link, *no, now)
-            return
+        elif self.settings.asks_first:
+            self._ask_first(link, hello)
+        else:
+            self._enter(link, hello, now)
+
+    def _enter(self, link: LinkedLink, hello: handshake.Hello, now: float) -> None:
+        """Nothing speaks against this client but, perhaps, the want of a place."""
         known = self.sessions.get(hello.session)
         if known is not None:
             self._resume(link, known, hello, now)
@@ -150,16 +242,16 @@ class ServerHub(Hub):
         return False
 
     def _admit(self, link: LinkedLink, hello: handshake.Hello, now: float) -> None:
-        identity = self._identity(hello)
+        identity = self._identity(link, hello)
         peer = Peer(hello.name, link.address, hello.session, now + self.settings.wall, identity)
         session = self.make_session(hello.session, peer)
         session.born = hello.epoch
         self._welcome(link, session, hello, False, now)
         self._announce(session, EventKind.CONNECTED)
 
-    def _identity(self, hello: handshake.Hello) -> str | None:
-        """Its name, where that was proven."""
-        return hello.name if self.settings.identifies else None
+    def _identity(self, link: Link, hello: handshake.Hello) -> str | None:
+        """Its name, where that was proven: by its certificate, or else by a secret that is its alone."""
+        return link.identity or (hello.name if self.settings.identifies else None)
 
     def _welcome(
         self, link: LinkedLink, session: Session, hello: handshake.Hello, resumed: bool, now: float
@@ -188,7 +280,7 @@ class ServerHub(Hub):
         self.dirty.append(link)
 
     def _resume(self, link: LinkedLink, session: Session, hello: handshake.Hello, now: float) -> None:
-        if session.peer.identity != self._identity(hello):
+        if session.peer.identity != self._identity(link, hello):
             self._refuse(link, "session", "this session is another client's", now)
             return
         if hello.epoch <= session.epoch:
@@ -196,7 +288,11 @@ class ServerHub(Hub):
             return
         # A session that the server had to begin anew, without the client knowing, holds nothing of it.
         is_same = hello.born == session.born
-        session.rewind(hello.received if is_same else 0)
+        received = hello.received if is_same else 0
+        if session.record is None:
+            session.rewind(received)
+        else:
+            session.record.resume(received)
         old, session.link = session.link, None
         if old is not None:
             old.abort(PeerLost(f"{session.peer} came back on another connection"))
@@ -269,14 +365,29 @@ class ServerHub(Hub):
         is_too_much = len(dropped) > self.limits.sessions or (
             # Half a message is kept too; and whoever leaves many of them behind may never come back.
             bool(session.assembly)
-            and sum(parts_size(each.assembly) for each in dropped if each is not session)
+            and sum(each.assembly.size for each in dropped if each is not session and each.assembly)
             > self.limits.mailbox_total
         )
         if self.stopping or not session.resumes or is_too_much:
             self.close_session(session, None if self.is_finished(session) else error)
             return
+        if session.record is not None:
+            self._await_return(session)
+            return
         session.due_at = self.now + (min(CONFIRM, self.limits.session) if has_ended else self.limits.session)
         self.schedule(session, session.due_at)
+
+    def _await_return(self, session: Session) -> None:
+        """Keep what is in the store for long."""
+        session.due_at = self.now + self.limits.stored_session
+        self.schedule(session, session.due_at)
+
+    def restore(self, session: Session, row: Row, now: float) -> None:
+        """A session that an earlier life of this server has left in the store."""
+        session.established = True
+        session.ending = row.ending
+        self.now = now
+        self._await_return(session)
 
     def on_session_due(self, session: Session, now: float) -> None:
         """Its peer did not come back in time."""
@@ -302,6 +413,9 @@ class ServerHub(Hub):
                 lost = bool(session.held)
                 error = PeerLost(f"{session.peer} was disconnected when this end stopped") if lost else None
                 self.close_session(session, error)
+            elif session.record is not None and session.peer_end is None and not session.ending:
+                session.link.send_control(frames.encode_ack(*session.marks()))
+                self._part(session, None)  # It comes back to the next life of this server.
             elif self.pattern.stop_ends or session.is_plain or session.peer_end is not None:
                 self.end(session)
             else:
@@ -348,7 +462,7 @@ class ServerHub(Hub):
         self.now = now
         link = session.link
         if link is not None and not session.is_plain:
-            link.send_control(handshake.encode(handshake.Refuse("disconnected", reason)))
+            link.send_control(handshake.refuse("disconnected", reason))
         self._part(session, PeerLost(f"{session.peer} was disconnected from here: {reason}"))
 
 

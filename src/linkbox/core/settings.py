@@ -56,6 +56,10 @@ class Settings:
     """The secrets of peers, by their names; None: nobody has to know one."""
     identifies: bool = False
     """Is a secret one peer's alone? Then who knows it is who it says it is."""
+    secure: bool = False
+    """Is there TLS beneath? Then each link waits for `Link.secured`."""
+    asks_first: bool = False
+    """Does the application decide on each newcomer (``accept=``)?"""
     join: Callable[[list[Any]], Any] = lambda messages: messages[0]
     """How several messages of an ask become one value."""
     counters: Counters = field(default_factory=Counters)

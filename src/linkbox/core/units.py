@@ -18,11 +18,11 @@ import msgspec
 
 from linkbox.core import frames
 from linkbox.core.mailbox import ENDLESS
-from linkbox.errors import MailboxFull
+from linkbox.errors import MailboxFull, ProtocolViolation, TooLarge
 from linkbox.events import Stage
 
 
-class Delivery(msgspec.Struct, eq=False):
+class Delivery(msgspec.Struct, eq=False, weakref=True):
     """A message on its way out. The front ends' receipts are subclasses that can be waited for."""
 
     session: Any
@@ -35,7 +35,7 @@ class Delivery(msgspec.Struct, eq=False):
     error: Exception | None = None
     """Why it failed, or None."""
     id: int = 0
-    """Of the ask it belongs to."""
+    """Of the ask it belongs to; of a message in a store: its number there."""
     flags: int = 0
     deadline: float | None = None
 
@@ -69,6 +69,53 @@ class Piece:
     @property
     def is_last(self) -> bool:
         return self.stop == len(self.delivery.payload)
+
+
+class Assembly(frames.Pile):
+    """The pieces of a message that arrives in several. Of one that is too large only the size is kept."""
+
+    __slots__ = ("arrived", "limit", "pieces", "total")
+
+    def __init__(self, total: int, limit: int) -> None:
+        super().__init__()
+        self.total = total
+        self.limit = limit
+        self.arrived = 0
+        self.pieces = 0
+
+    def put(self, body: bytes) -> None:
+        """A further piece. `ProtocolViolation` if there is more than was announced."""
+        self.pieces += 1
+        self.arrived += len(body)
+        if self.arrived > self.total:
+            raise self._violation()
+        if self.total <= self.limit:
+            self.add(body)
+
+    def whole(self, body: bytes) -> bytes | TooLarge:
+        """The last piece: the whole message, or why it is refused."""
+        self.put(body)
+        if self.total > self.limit:
+            return too_large(self.total, self.limit)
+        if self.arrived != self.total:
+            raise self._violation()
+        return self.take()
+
+    def cut(self, size: int) -> None:
+        """Forget what came after the first ``size`` bytes."""
+        self.arrived = size
+        if self.size > size:
+            self.add(self.take()[:size])
+
+    def _violation(self) -> ProtocolViolation:
+        return ProtocolViolation(
+            f"a message of {self.total} bytes was announced, and {self.arrived} were sent"
+        )
+
+
+def too_large(size: int, limit: int) -> TooLarge:
+    """Why a message is refused."""
+    return TooLarge(f"a message of {size} bytes; this end takes at most {limit}")
 
 
 class Bundle:
@@ -127,11 +174,6 @@ def batch_size(unit: Any) -> int:
     if unit.__class__ is Piece or unit.__class__ is Bundle or unit.kind != frames.DATA:
         return ENDLESS
     return len(unit.payload)
-
-
-def parts_size(parts: list[Any]) -> int:
-    """Bytes kept of a message that is not whole yet; of one that is too large only sizes are."""
-    return sum(len(part) for part in parts if part.__class__ is bytes)
 
 
 def add_range(ranges: list[tuple[int, int]], first: int, last: int) -> None:

@@ -8,13 +8,15 @@ import socket
 import time
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from linkbox.core.auth import Lookup
 from linkbox.core.framings import Framing, PlainFraming, as_framing
 from linkbox.core.hub import Hub
+from linkbox.core.journal import Journal
 from linkbox.core.mailbox import BytesMailbox, MailboxState
 from linkbox.core.patterns import Pattern
+from linkbox.core.restoring import Left
 from linkbox.core.session import Session
 from linkbox.core.settings import Counters, Settings
 from linkbox.core.snapshot import statistics
@@ -24,11 +26,18 @@ from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
 from linkbox.formats import Bytes, as_format
 from linkbox.front.callbacks import Callbacks
 from linkbox.front.secrets import Secret, lookup_of
+from linkbox.front.storing import store_path, take_up
 from linkbox.limits import Limits
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from linkbox.front.secured import Secured
 
 log = logging.getLogger("linkbox")
 
 F = TypeVar("F", bound=Callback)
+StorePath = str | os.PathLike[str] | None
 Overflow = Literal["block", "drop_oldest", "drop_newest", "error"]
 
 
@@ -36,6 +45,7 @@ class Base:
     """Base of all endpoints. Not generic: nothing here depends on the type of the messages."""
 
     _pattern: Pattern
+    _side: str
     _receipts: type[Delivery]
     _is_fork = False
     lock: Any
@@ -49,7 +59,9 @@ class Base:
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
+        store: StorePath = None,
     ) -> None:
         self._format = as_format(format)
         self._framing: Framing = as_framing(framing)
@@ -64,6 +76,15 @@ class Base:
         self._identifies = False
         if secret is not None:
             self._lookup, self._identifies = lookup_of(secret)
+        self._tls: Callable[[], Secured] | None = None
+        """Makes the TLS of a connection."""
+        if address.scheme == "tls":
+            from linkbox.front.secured import securing
+
+            self._tls = securing(address, ssl, self._side == "server", secret is not None)
+        self._store_path = store_path(store, self._pattern, self._plain is not None, overflow)
+        self._journal: Journal | None = None
+        """What the last life with a store wanted on disk."""
         self._is_bytes = isinstance(self._format, Bytes)
         self._as_it_is = self._is_bytes and self._plain is None
         self._encode_value = self._format.encode
@@ -91,7 +112,16 @@ class Base:
             counters=self._counters,
             secrets=self._lookup,
             identifies=self._identifies,
+            secure=self._tls is not None,
         )
+
+    def _take_up(self, left: Left, hub: Any, wake: Callable[[], None]) -> None:
+        """Begin a life with what was in the store."""
+        self._journal = take_up(left, hub, self._mailbox, self._decode(), wake)
+
+    def _store_label(self) -> dict[str, str]:
+        """What the store is for: that of another kind of endpoint is refused."""
+        return {"side": self._side, "pattern": self._pattern.name, "format": self._format.name}
 
     def _decode(self) -> Callable[[bytes], Any] | None:
         """How messages become values; None: they are the bytes themselves."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linkbox.address import Address
 from linkbox.core.asks import Ask
 from linkbox.core.backoff import Backoff
-from linkbox.core.client import Answer, ClientHub
+from linkbox.core.client import TRY_AGAIN, Answer, ClientHub
 from linkbox.core.hub import Hub
 from linkbox.core.session import Session
-from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost, StateError
-from linkbox.front.base import Base
-from linkbox.front.listening import check_scheme
+from linkbox.errors import ConnectFailed, DeadlineExceeded, MailboxFull, PeerLost, Refused, StateError
+from linkbox.front.base import Base, StorePath
+from linkbox.front.listening import check_scheme, with_ssl
 from linkbox.front.secrets import Secret
+from linkbox.front.storing import STORE_LINGER, check_reconnect
 from linkbox.limits import Limits
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 CHUNK = 512
 """Messages that ``send_many`` hands to the core at a time."""
@@ -26,6 +30,7 @@ CHUNK = 512
 class Calling(Base):
     """Base of the clients of both front ends."""
 
+    _side = "client"
     _resumes = True
 
     def __init__(
@@ -36,15 +41,19 @@ class Calling(Base):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
         connect_timeout: float,
         reconnect: Backoff | None,
+        store: StorePath = None,
     ) -> None:
         if not connect_timeout > 0:
             raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
-        parsed = Address.parse(address)
+        parsed = with_ssl(Address.parse(address), address, ssl)
         check_scheme(parsed)
-        super().__init__(parsed, format, framing, limits, overflow, name, secret)
+        super().__init__(parsed, format, framing, limits, overflow, name, ssl, secret, store)
+        if self._store_path is not None:
+            check_reconnect(reconnect)
         self._connect_timeout = connect_timeout
         self._reconnect = reconnect
 
@@ -72,7 +81,7 @@ class Conversing(Calling):
     """A client of P2P: one conversation, from the start to the end."""
 
     def _on_start(self, hub: ClientHub) -> None:
-        hub.session = hub.begin(monotonic())
+        hub.session = hub.session or hub.begin(monotonic())
         self._update()
 
     def _session(self, hub: Hub) -> Session:
@@ -82,9 +91,29 @@ class Conversing(Calling):
     def _sending(self, hub: Hub) -> Session:
         """The session to send on."""
         session = self._session(hub)
-        if not session.established and session.error is None:
+        if not session.established and session.error is None and session.record is None:
             raise StateError(f"{self} is not connected yet; call wait_connected() first")
         return session
+
+    def _is_decided(self, session: Session) -> bool:
+        """Is it clear whether the link comes up? With a store it is tried for ever, but not waited for."""
+        return self._is_linked(session) or session.error is not None or self._refusal(session) is not None
+
+    def _is_linked(self, session: Session) -> bool:
+        """Is the link up, or was it? What a store has kept from an earlier life does not count."""
+        return session.established if session.record is None else session.is_up
+
+    def _refusal(self, session: Session) -> Refused | None:
+        """The server's no, if trying again will hardly help."""
+        failure = session.last_failure
+        return failure if isinstance(failure, Refused) and failure.code not in TRY_AGAIN else None
+
+    def _why_down(self, session: Session) -> Exception | None:
+        """Why the link did not come up, if so."""
+        if self._is_linked(session):
+            return None
+        late = ConnectFailed(f"no welcome from {self.address} within {self._connect_timeout:g} s")
+        return session.error or session.last_failure or late
 
     def _wait_is_vain(self, hub: Hub) -> bool:
         return hub.stopping or self._session(hub).error is not None
@@ -109,7 +138,9 @@ class Pushing(Calling):
         self._linger = linger
 
     def _on_start(self, hub: ClientHub) -> None:
-        if not self._blocking or self._linger:
+        if hub.journal is not None:
+            hub.linger = self._linger or STORE_LINGER
+        elif not self._blocking or self._linger:
             hub.linger = self._linger
 
     def _begin(self, hub: ClientHub) -> Session:

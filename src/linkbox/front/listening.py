@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import stat
+from dataclasses import replace
 from typing import Any
 
 from linkbox.address import Address
@@ -27,22 +28,47 @@ CROWD_PAUSE = 0.01
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
 
-def check_server_address(address: Any, insecure: bool) -> Address:
+def check_server_address(address: Any, insecure: bool, ssl: Any = None, has_secret: bool = False) -> Address:
     """The address of a server, refused if it would be open to the network without protection."""
     found = _of_socket(address) if isinstance(address, socket.socket) else Address.parse(address, server=True)
+    found = with_ssl(found, address, ssl)
     check_scheme(found)
-    if not found.is_local and not insecure:
+    if found.scheme == "tls" and ssl is None:
         raise AddressError(
-            f"{found} can be reached from other machines, and nothing protects it: listen at 127.0.0.1 or at "
-            "a unix:// address, or say insecure=True if everyone who can reach it may use it"
+            f'{found} needs a certificate: ssl=linkbox.tls.server_context("cert.pem", "key.pem"); '
+            "`linkbox cert` makes some"
+        )
+    if not found.is_local and not insecure and not (ssl and (has_secret or demands_certificates(ssl))):
+        lacks = "anyone who can reach it may use it" if ssl else "nothing protects it"
+        raise AddressError(
+            f"{found} can be reached from other machines, and {lacks}: use a tls:// address with ssl= and a "
+            "secret= (or client certificates: linkbox.tls.server_context(…, client_ca=…)), listen at "
+            "127.0.0.1 or at a unix:// address, or say insecure=True"
         )
     return found
 
 
+def with_ssl(address: Address, given: Any, ssl: Any) -> Address:
+    """The address as ``ssl=`` makes it: what had no scheme of its own, a pair or a socket, becomes tls."""
+    if ssl is None:
+        return address
+    if address.scheme == "unix":
+        raise AddressError(f"{address} never leaves this machine, and takes no ssl=: leave it out")
+    if address.scheme == "tcp" and isinstance(given, str | Address):
+        tls = replace(address, scheme="tls")
+        raise AddressError(
+            f"{address} is not encrypted, but there is an ssl=: write {tls}, or leave ssl= out"
+        )
+    return replace(address, scheme="tls")
+
+
+def demands_certificates(ssl: Any) -> bool:
+    """Does this server's context let in only clients with a certificate?"""
+    return getattr(ssl, "verify_mode", None) == 2  # ssl.CERT_REQUIRED, without loading the module
+
+
 def check_scheme(address: Address) -> None:
     """Refuse what cannot be spoken."""
-    if address.scheme == "tls":
-        raise AddressError(f"{address}: TLS is not available in this version; use tcp:// or unix://")
     if address.scheme == "unix" and _AF_UNIX is None:
         raise AddressError(f"{address}: there are no unix sockets on this platform; use tcp://127.0.0.1:…")
 
@@ -65,7 +91,8 @@ def bind(address: Address, given: socket.socket | None) -> tuple[socket.socket, 
     except OSError as error:
         raise ListenFailed(f"cannot listen at {address}: {_hint(error)}") from error
     listener.setblocking(False)
-    return listener, _of_socket(listener)
+    found = _of_socket(listener)
+    return listener, replace(found, scheme="tls") if address.scheme == "tls" else found
 
 
 def _listen(address: Address) -> socket.socket:
@@ -178,7 +205,7 @@ def accept_some(
                 return accepted, ACCEPT_PAUSE
             continue  # That one connection went away before it was accepted.
         prepare(sock)
-        url, ip = describe(sock.family, address)
+        url, ip = describe(sock.family, address, hub.settings.secure)
         link = hub.accept(url, ip, now)
         if link is None:
             sock.close()

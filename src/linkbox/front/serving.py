@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from linkbox.core.asks import Incoming, Request
 from linkbox.core.mailbox import Source
@@ -14,19 +14,28 @@ from linkbox.core.server import ServerHub
 from linkbox.core.session import Session
 from linkbox.core.settings import Settings
 from linkbox.errors import MailboxFull, StateError
-from linkbox.events import Peer
-from linkbox.front.base import Base
+from linkbox.events import Peer, PeerInfo
+from linkbox.front.base import Base, StorePath
 from linkbox.front.listening import bind, check_server_address, descriptor_bound, release, socket_file
 from linkbox.front.secrets import Secret
 from linkbox.limits import Limits
 
 log = logging.getLogger("linkbox")
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+Accept = Callable[[PeerInfo], bool]
+"""Shall this peer be let in?"""
+AcceptLater = Callable[[PeerInfo], Awaitable[bool]]
+"""The same as a coroutine function, for aio."""
 H = TypeVar("H", bound=Callable[[Request[Any]], Any])
 
 
 class Serving(Base):
     """Base of the servers of both front ends."""
+
+    _side = "server"
 
     def __init__(
         self,
@@ -36,15 +45,21 @@ class Serving(Base):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
+        accept: Accept | AcceptLater | None,
         insecure: bool,
         max_peers: int,
+        store: StorePath = None,
     ) -> None:
         if not isinstance(max_peers, int) or max_peers < 1:
             raise ValueError(f"max_peers={max_peers!r}: a whole number from 1 is needed")
-        self._bound = check_server_address(address, insecure)
+        if accept is not None and not callable(accept):
+            raise TypeError(f"accept= takes callable(PeerInfo) -> bool, not {type(accept).__name__}")
+        self._bound = check_server_address(address, insecure, ssl, secret is not None)
         self._given = address if isinstance(address, socket.socket) else None
-        super().__init__(self._bound, format, framing, limits, overflow, name, secret)
+        super().__init__(self._bound, format, framing, limits, overflow, name, ssl, secret, store)
+        self._accept = accept
         self._file: tuple[int, int] | None = None
         self._max_peers = max_peers
 
@@ -59,6 +74,16 @@ class Serving(Base):
         hub = ServerHub(self._settings(), self._mailbox, self._max_peers, monotonic())
         hub.max_links = descriptor_bound(self._limits.connections)
         return hub
+
+    def _settings(self) -> Settings:
+        settings = super()._settings()
+        settings.asks_first = self._accept is not None
+        return settings
+
+    def _accept_failed(self, info: PeerInfo, error: BaseException) -> bool:
+        """``accept=`` has raised. Whoever connects decides what it is asked: no harm may come of it."""
+        log.error("linkbox: accept= of %s failed for %s, which is turned away", self, info, exc_info=error)
+        return False
 
     def _on_stopped(self) -> None:
         """Give back what is left. Under the lock."""
@@ -91,15 +116,17 @@ class Serving(Base):
     def _send_to_all(self, hub: ServerHub, payload: bytes) -> dict[Peer, Any]:
         """A receipt for each peer; where the send window is full, one that has failed."""
         receipts: dict[Peer, Any] = {}
-        for session in list(hub.sessions.values()):
-            if session.ending or session.error is not None:
-                continue
+        for session in self._listeners(hub):
             if session.has_room():
                 receipts[session.peer] = hub.send(session, payload)
             else:
                 full = MailboxFull(f"{session.peer} does not keep up")
                 receipts[session.peer] = self._receipts(session, error=full)
         return receipts
+
+    def _listeners(self, hub: ServerHub) -> list[Session]:
+        """Who can be sent to."""
+        return [each for each in hub.sessions.values() if not each.ending and each.error is None]
 
     def _source_of(self, peer: Peer) -> Source:
         """A peer's part of the mailbox; also when it has gone, as long as something of it waits."""

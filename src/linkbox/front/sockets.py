@@ -68,14 +68,14 @@ def reset_on_close(sock: socket.socket) -> None:
         pass  # It is broken already.
 
 
-def describe(family: int, address: Any) -> tuple[str, str | None]:
+def describe(family: int, address: Any, secure: bool = False) -> tuple[str, str | None]:
     """A peer's URL, and the IP address it counts for (None: local, exempt)."""
     if family == AF_UNIX:
         return "unix:", None
     host, port = address[:2]
     local = host == "::1" or host.startswith(("127.", "::ffff:127."))
     shown = f"[{host}]" if ":" in host else host
-    return f"tcp://{shown}:{port}", None if local else host
+    return f"{'tls' if secure else 'tcp'}://{shown}:{port}", None if local else host
 
 
 def resolve(address: Address) -> list[Any]:

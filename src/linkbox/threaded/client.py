@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.core.asks import Ask
 from linkbox.core.backoff import Backoff
@@ -15,14 +15,18 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost, StateError
 from linkbox.formats import Bytes, FormatLike, K_co, T
-from linkbox.front.base import Overflow
+from linkbox.front.base import Overflow, StorePath
 from linkbox.front.calling import CHUNK, Asking, Calling, Conversing, Pushing
 from linkbox.front.secrets import Secret
+from linkbox.front.storing import BULK
 from linkbox.limits import Limits
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.server import wait_for_room
+
+if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
+    from ssl import SSLContext
 
 C = TypeVar("C", bound="Client")
 
@@ -42,13 +46,17 @@ class Client(Calling, Endpoint):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
         connect_timeout: float,
         reconnect: Backoff | None,
+        store: StorePath = None,
     ) -> None:
         if type(self) is Client:
             raise TypeError("Client is abstract: use ClientP2P, ClientP2M or ClientAR")
-        super().__init__(address, format, framing, limits, overflow, name, secret, connect_timeout, reconnect)
+        super().__init__(
+            address, format, framing, limits, overflow, name, ssl, secret, connect_timeout, reconnect, store
+        )
 
     def start(self: C) -> C:
         """Get ready; a connection is made by the first send or ask. Returns self."""
@@ -94,7 +102,9 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -105,7 +115,9 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
@@ -121,11 +133,10 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         if wait:
             with self.lock:
                 hub = self._running()
-                session = self._session(hub)
-                transport = self.transport
-                transport.engine.wait(session.box, lambda: session.established or session.error is not None)
-                error = session.error
-            if error is not None and not session.established:
+                deadline = NEVER if hub.journal is None else monotonic() + self._connect_timeout
+                self.transport.engine.wait(hub.box, lambda: self._is_decided(self._session(hub)), deadline)
+                error = self._why_down(self._session(hub))
+            if error is not None:
                 self.stop()
                 raise error
         return self
@@ -144,6 +155,8 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         with self.lock:
             hub = self._running()
             session = self._sending(hub)
+            if hub.journal is not None:
+                return self._spool(session, [payload])[0]  # type: ignore[no-any-return]
             if not session.has_room():
                 wait_for_room(self, session, timeout)
                 session = self._session(hub)
@@ -180,7 +193,9 @@ class ClientP2M(Pushing, Client, Generic[T]):
         linger: float = 0.0,
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
+        store: StorePath = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -192,7 +207,9 @@ class ClientP2M(Pushing, Client, Generic[T]):
             framing=framing,
             limits=limits,
             overflow="block",
+            store=store,
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,
@@ -207,6 +224,9 @@ class ClientP2M(Pushing, Client, Generic[T]):
         (`MailboxFull`).
         """
         payload = self._payload(data)
+        if self._store_path is not None:
+            with self.lock:
+                return self._spool(self._client_hub().current(monotonic()), [payload])[0]  # type: ignore[no-any-return]
         if not self._blocking:
             return self._queue(payload, timeout)
         deadline = NEVER if timeout is None else monotonic() + timeout
@@ -258,6 +278,8 @@ class ClientP2M(Pushing, Client, Generic[T]):
         """
         deadline = NEVER if timeout is None else monotonic() + timeout
         values = iter(iterable)
+        if self._store_path is not None:
+            return self._spool_many(values)
         count = 0
         session: Session | None = None
         try:
@@ -278,6 +300,14 @@ class ClientP2M(Pushing, Client, Generic[T]):
             if session is not None and self._blocking and not self._linger:
                 self._give_up(session)
             raise
+        return count
+
+    def _spool_many(self, values: Iterator[T]) -> int:
+        count = 0
+        while payloads := self._payloads(list(islice(values, BULK))):
+            with self.lock:
+                self._spool(self._client_hub().current(monotonic()), payloads, with_receipts=False)
+            count += len(payloads)
         return count
 
     def _sender_with_room(self, session: Session | None, deadline: float) -> Session:
@@ -327,6 +357,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
@@ -340,6 +371,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
             limits=limits,
             overflow="block",
             name=name,
+            ssl=ssl,
             secret=secret,
             connect_timeout=connect_timeout,
             reconnect=reconnect,

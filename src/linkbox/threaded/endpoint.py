@@ -10,15 +10,17 @@ from typing import Any, TypeVar
 
 from linkbox.core.hub import Hub
 from linkbox.core.mailbox import Box
-from linkbox.core.session import NEVER
+from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, EndOfData, StateError
 from linkbox.events import Stage
 from linkbox.formats import Bytes, Json, MsgPack, Typed
 from linkbox.front.base import Base
 from linkbox.front.life import started
+from linkbox.front.storing import DISK_WAIT, accepted, open_store, read_left
 from linkbox.threaded.callbacks import Dispatcher
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.transport import Transport
+from linkbox.threaded.writer import Writer
 
 E = TypeVar("E", bound="Endpoint")
 
@@ -36,6 +38,7 @@ class Endpoint(Base):
         self.lock: threading.RLock = threading.RLock()
         self._transport: Transport | None = None
         self._dispatcher: Dispatcher | None = None
+        self._writer: Writer | None = None
         self._threads: list[threading.Thread] = []
         self._stopped = threading.Event()
         self._stopped.set()
@@ -59,7 +62,18 @@ class Endpoint(Base):
         """Begin a life: hub, engine, threads. Under the lock."""
         hub.owner = self
         hub.listening = self._callbacks.kinds()
+        writer = store = None
+        if self._store_path is not None:
+            writer = Writer(self.lock, self._name)
+            store = open_store(self._store_path, self._store_label())
+            try:
+                left = read_left(store, self._journal, hub.incarnation)
+                self._take_up(left, hub, writer.wake)
+            except BaseException:
+                store.close()
+                raise
         transport = Transport(hub, self.lock, self._decode(), self._name)
+        transport.tls = self._tls
         transport.decode_later = not isinstance(self._format, _INLINE)
         self._mailbox.over = None
         self._is_stopping = False
@@ -74,6 +88,9 @@ class Endpoint(Base):
             self._start_thread(self._decode_loop, "decode")
         transport.engine.start()
         transport.update()
+        if writer is not None and store is not None and hub.journal is not None:
+            writer.start(store, hub.journal, transport.update)
+        self._writer = writer
         started.add(self)
         return transport
 
@@ -119,8 +136,7 @@ class Endpoint(Base):
                 done = self._end_all(hub, transport, deadline)
                 self._was_clean = done and not hub.undelivered
         finally:  # also when Ctrl-C strikes: nobody may be left waiting
-            with self.lock:
-                self._close_all(hub, transport)
+            self._close_all(hub, transport, deadline)
             self._closed.set()
             self._join(transport, deadline)
             with self.lock:
@@ -140,14 +156,20 @@ class Endpoint(Base):
         transport.update()
         return transport.engine.wait(hub.box, lambda: not hub.sessions and not hub.links, deadline)
 
-    def _close_all(self, hub: Hub, transport: Transport) -> None:
-        """The end, ordered or not: whoever waits is told. Under the lock."""
-        self._declare_over(hub)
-        transport.settle()
-        if self._dispatcher is not None:
-            self._dispatcher.close()
-        transport.close()
-        started.discard(self)
+    def _close_all(self, hub: Hub, transport: Transport, deadline: float) -> None:
+        """The end, ordered or not: whoever waits is told."""
+        with self.lock:
+            self._declare_over(hub)
+            transport.settle()
+        try:
+            if self._writer is not None:  # Before whoever waits for the disk is sent away.
+                self._writer.close(max(DISK_WAIT, deadline - monotonic()))
+        finally:
+            with self.lock:
+                if self._dispatcher is not None:
+                    self._dispatcher.close()
+                transport.close()
+                started.discard(self)
 
     def _join(self, transport: Transport, deadline: float) -> None:
         """Let our threads end, as long as there is time; user code in them may take longer."""
@@ -229,6 +251,12 @@ class Endpoint(Base):
         if not holds and transport is not self._transport:
             raise EndOfData(f"{self} was stopped")  # and perhaps started again, meanwhile
         return holds
+
+    def _spool(self, session: Session, payloads: list[bytes], with_receipts: bool = True) -> list[Any]:
+        """Write messages to the store; returns their receipts when they are on disk. Under the lock."""
+        entry = self._running().spool(session, payloads, with_receipts)
+        self._await(lambda: entry.is_settled, NEVER, entry.box)
+        return accepted(entry)
 
     def _grow(self, count: int) -> None:
         if self._hub is not None:

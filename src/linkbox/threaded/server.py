@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.core.asks import Request
 from linkbox.core.framings import Framing, Linked
@@ -14,13 +14,16 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session
 from linkbox.events import Peer
 from linkbox.formats import Bytes, FormatLike, K_co, T
-from linkbox.front.base import Overflow
+from linkbox.front.base import Overflow, StorePath
 from linkbox.front.secrets import Secret
-from linkbox.front.serving import Answering, Serving, SwitchedOff
+from linkbox.front.serving import Accept, Answering, Serving, SwitchedOff
 from linkbox.limits import Limits
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
+
+if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
+    from ssl import SSLContext
 
 S = TypeVar("S", bound="Server[Any, Any]")
 
@@ -40,13 +43,29 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
         limits: Limits | None,
         overflow: str,
         name: str | None,
+        ssl: SSLContext | None,
         secret: Secret | None,
+        accept: Accept | None,
         insecure: bool,
         max_peers: int,
+        store: StorePath = None,
     ) -> None:
         if type(self) is Server:
             raise TypeError("Server is abstract: use ServerP2P, ServerP2M or ServerAR")
-        super().__init__(address, format, framing, limits, overflow, name, secret, insecure, max_peers)
+        super().__init__(
+            address,
+            format,
+            framing,
+            limits,
+            overflow,
+            name,
+            ssl,
+            secret,
+            accept,
+            insecure,
+            max_peers,
+            store,
+        )
 
     def start(self: S) -> S:
         """Bind and listen; connections are accepted in the background from then on. Returns self.
@@ -73,6 +92,27 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
 
     def _on_start(self) -> None:
         """Start threads of one's own."""
+        if self._accept is not None:
+            self._start_thread(self._accept_loop, "accept")
+
+    def _accept_loop(self) -> None:
+        """Ask ``accept=``: user code, so on a thread that only newcomers wait for."""
+        transport, hub = self.transport, self._server_hub()
+        assert self._accept is not None
+        while True:
+            with self.lock:
+                if not transport.engine.wait(hub.newcomers_box, lambda: hub.newcomers, is_service=True):
+                    return
+                newcomer = hub.newcomers.popleft()
+            if newcomer.link.closed:
+                continue
+            try:
+                is_welcome = bool(self._accept(newcomer.info))
+            except BaseException as error:  # SystemExit too: this thread is ours, and goes on
+                is_welcome = self._accept_failed(newcomer.info, error)
+            with self.lock:
+                hub.decide_on(newcomer, is_welcome, monotonic())
+                transport.update()
 
 
 class LinkView(Receiving[T, K_co]):
@@ -129,8 +169,11 @@ class ServerP2P(Server[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1,
     ) -> None:
@@ -140,8 +183,11 @@ class ServerP2P(Server[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
+            ssl=ssl,
             secret=secret,
+            accept=accept,
             insecure=insecure,
             max_peers=max_peers,
         )
@@ -157,6 +203,8 @@ class ServerP2P(Server[T, K_co]):
         with self.lock:
             hub = self._server_hub()
             session = self._target(hub, to)
+            if hub.journal is not None:
+                return self._spool(session, [payload])[0]  # type: ignore[no-any-return]
             if not session.has_room():
                 self._wait_for_room(session, timeout)
             receipt: Any = hub.send(session, payload)
@@ -173,7 +221,10 @@ class ServerP2P(Server[T, K_co]):
         """
         payload = self._payload(data)
         with self.lock:
-            receipts = self._send_to_all(self._server_hub(), payload)
+            hub = self._server_hub()
+            if hub.journal is not None:
+                return {each.peer: self._spool(each, [payload])[0] for each in self._listeners(hub)}
+            receipts = self._send_to_all(hub, payload)
             self.transport.update()
         return receipts
 
@@ -210,8 +261,11 @@ class ServerP2M(ServerP2P[T, K_co]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         overflow: Overflow = "block",
+        store: StorePath = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
     ) -> None:
@@ -221,8 +275,11 @@ class ServerP2M(ServerP2P[T, K_co]):
             framing=framing,
             limits=limits,
             overflow=overflow,
+            store=store,
             name=name,
+            ssl=ssl,
             secret=secret,
+            accept=accept,
             insecure=insecure,
             max_peers=max_peers,
         )
@@ -249,7 +306,9 @@ class ServerAR(Answering, Server[Request[T], str], Generic[T]):
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
+        ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
     ) -> None:
@@ -260,13 +319,16 @@ class ServerAR(Answering, Server[Request[T], str], Generic[T]):
             limits=limits,
             overflow="block",
             name=name,
+            ssl=ssl,
             secret=secret,
+            accept=accept,
             insecure=insecure,
             max_peers=max_peers,
         )
         self._set_handler(handler, workers)
 
     def _on_start(self) -> None:
+        super()._on_start()
         if self._handler is not None:
             for number in range(self._workers):
                 self._start_thread(self._work, f"worker {number + 1}")

@@ -10,8 +10,9 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linkbox.core.client import ClientHub
 from linkbox.core.decoding import decode_all
@@ -27,6 +28,9 @@ from linkbox.threaded.dialer import Dialer
 from linkbox.threaded.engine import Engine
 from linkbox.threaded.poller import BROKEN, READ, WRITE
 
+if TYPE_CHECKING:
+    from linkbox.front.secured import Secured
+
 READ_SIZE = 64 * 1024
 LARGE_READ = 256 * 1024
 """Bytes read from one link in one turn, at most: a flood holds nobody up."""
@@ -35,10 +39,12 @@ LARGE_READ = 256 * 1024
 class Channel:
     """One socket and its link."""
 
-    __slots__ = ("again", "fd", "is_writing", "link", "mask", "read_size", "sock", "unsent")
+    __slots__ = ("again", "fd", "is_writing", "link", "mask", "read_size", "sock", "tls", "unsent")
 
-    def __init__(self, sock: socket.socket, link: Link) -> None:
+    def __init__(self, sock: socket.socket, link: Link, tls: Secured | None) -> None:
         self.sock = sock
+        self.tls = tls
+        """What stands between the two; only under the lock."""
         self.fd = sock.fileno()
         self.link = link
         self.again = False
@@ -85,6 +91,8 @@ class Transport:
         """Is it user code? Then a thread of its own decodes (see `undecoded`)."""
         self.undecoded: deque[Arrival] = deque()
         self.undecoded_box = Box()
+        self.tls: Callable[[], Secured] | None = None
+        """Makes the TLS of a connection, if there is to be one."""
         self._channels: dict[int, Channel] = {}
         self._listener: socket.socket | None = None
         self._lazy: list[Session] = []
@@ -183,10 +191,16 @@ class Transport:
         link = channel.link
         if link.closed:
             return
-        if data.__class__ is bytes and data:
-            self.hub.receive(link, data, now, self._arrivals)
-        elif isinstance(data, OSError):
+        tls = channel.tls
+        if isinstance(data, OSError):
             self.hub.broken(link, data, now)
+        elif tls is not None:
+            if data:
+                tls.receive(link, data, now, self._arrivals)
+            else:
+                tls.receive_eof(link, now, self._arrivals)
+        elif data:
+            self.hub.receive(link, data, now, self._arrivals)
         else:
             self.hub.receive_eof(link, now, self._arrivals)
 
@@ -279,13 +293,14 @@ class Transport:
 
     def _write_all(self, channel: Channel) -> None:
         """Write until there is nothing more, or the kernel is full. The lock is open while it writes."""
-        link = channel.link
+        link, tls = channel.link, channel.tls
+        say = link.data_to_send if tls is None else partial(tls.data_to_send, link)
         buffers, channel.unsent = channel.unsent, []
         channel.is_writing = True
         try:
             while True:
                 channel.again = False
-                buffers = buffers or link.data_to_send(monotonic())
+                buffers = buffers or say(monotonic())
                 if not buffers:
                     return
                 rest = self._write(channel, buffers)
@@ -326,6 +341,10 @@ class Transport:
 
     def _shut(self, channel: Channel) -> None:
         try:
+            if channel.tls is not None and (last := channel.tls.farewell()):
+                channel.unsent = write_buffers(channel.sock, [last])
+                if channel.unsent:
+                    return
             channel.sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # The peer is gone already; reading will tell.
@@ -349,9 +368,14 @@ class Transport:
             return
         self.engine.poller.forget(channel.fd)
         channel.link.carrier = None
-        channel.unsent = []
         if channel.link.is_abortive:
             reset_on_close(channel.sock)
+        elif channel.tls is not None and not (channel.unsent or channel.is_writing):
+            try:
+                write_buffers(channel.sock, [channel.tls.farewell()])
+            except OSError:
+                pass  # The peer is gone already.
+        channel.unsent = []
         channel.sock.close()
 
     # -- connections ---------------------------------------------------------------------------------------
@@ -373,7 +397,7 @@ class Transport:
 
     def open_channel(self, sock: socket.socket, link: Link) -> None:
         """Carry a link's bytes over this socket from now on."""
-        channel = Channel(sock, link)
+        channel = Channel(sock, link, None if self.tls is None else self.tls())
         link.carrier = channel
         self._channels[channel.fd] = channel
         self.engine.poller.watch(channel.fd, READ, False)

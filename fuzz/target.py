@@ -1,0 +1,72 @@
+"""What a target is, and how one takes its decisions out of the bytes it is given."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+Run = Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One decoder under attack. ``run`` returns if all is well with an input, and raises if not."""
+
+    name: str
+    run: Run
+    seeds: tuple[bytes, ...] = (b"",)
+    """Where to begin, besides what lies in the corpus."""
+
+
+class Choices:
+    """Bytes as decisions: any input means something, and a small change of it a small change of that."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._data)
+
+    def byte(self) -> int:
+        """The next byte; 0 when there is none."""
+        at = self._at
+        self._at = at + 1
+        return self._data[at] if at < len(self._data) else 0
+
+    def bytes(self, count: int) -> bytes:
+        """That many of the next bytes, or what is there."""
+        at = self._at
+        self._at = at + count
+        return self._data[at : at + count]
+
+    def rest(self) -> bytes:
+        """All that is left."""
+        return self.bytes(len(self._data))
+
+    def number(self, *near: int) -> int:
+        """A number of at most 64 bits: small, close to one of ``near``, or around a power of two."""
+        choice, offset = divmod(self.byte(), 16)
+        if choice < len(near):
+            return max(0, near[choice] + offset - 8)
+        if choice < 12:
+            return offset
+        return min((1 << 64) - 1, max(0, (1 << 4 * self.byte() % 65) + offset - 8))
+
+
+def cuts(data: bytes, seed: int) -> Iterator[bytes]:
+    """The data as TCP may cut it; 0: whole."""
+    if not seed:
+        if data:
+            yield data
+        return
+    chance = random.Random(seed)
+    most = max(chance.choice((1, 2, 5, 20, 300, 5000)), len(data) // 200)
+    start = 0
+    while start < len(data):
+        stop = start + chance.randint(1, most)
+        yield data[start:stop]
+        start = stop

@@ -1,0 +1,219 @@
+"""``linkbox cert``: a private authority and its certificates, for a lab. The only place for cryptography."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from linkbox.cli.options import QuietOption
+from linkbox.cli.status import WrongUse, exit_status, say
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+CA, CA_KEY = "ca.pem", "ca.key"
+CA_DAYS = 3650
+DAYS = 397
+"""What public authorities may give, too; a device in a lab may need more: see ``--days``."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}")
+
+cert = typer.Typer(
+    help="A private authority and its certificates, for a lab: `init` once, then `issue` for each machine. "
+    "Everybody gets ca.pem; ca.key stays where it is.",
+    no_args_is_help=True,
+)
+FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the authority is.")]
+
+
+@cert.command()
+def init(
+    folder: FolderOption = Path(),
+    name: Annotated[str, typer.Option(help="What the authority calls itself.")] = "linkbox lab",
+    days: Annotated[int, typer.Option(min=1, help="How long it is good for.")] = CA_DAYS,
+    quiet: QuietOption = False,
+) -> None:
+    """Make an authority: ca.pem, which all trust, and ca.key, which nobody else may have."""
+    with exit_status(quiet):
+        if not _NAME.fullmatch(name):
+            raise WrongUse(f"--name {name!r}: up to 64 letters, digits, spaces and . _ : -")
+        x509, ec = _library()
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_common_name(name), key, _common_name(name), key, days)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = builder.add_extension(_usage(is_ca=True), critical=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / CA_KEY, _pem_of_key(key), secret=True)
+        _write(folder / CA, _pem(_signed(builder, key)))
+        say(f"{folder / CA} is for everybody; keep {folder / CA_KEY} here", quiet)
+
+
+@cert.command()
+def issue(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A host name, an IP address, or what a client is called: this is its identity.",
+            show_default=False,
+        ),
+    ],
+    san: Annotated[
+        list[str] | None,
+        typer.Option("--san", metavar="HOST", help="One more host name or IP address; as often as needed."),
+    ] = None,
+    folder: FolderOption = Path(),
+    days: Annotated[int, typer.Option(min=1, help="How long it is good for.")] = DAYS,
+    quiet: QuietOption = False,
+) -> None:
+    """Issue a certificate, good for servers and clients: NAME.pem, and NAME.key, which nobody else may read.
+
+    A server's clients must call it by NAME, or by one of the --san.
+    """
+    with exit_status(quiet):
+        if not _NAME.fullmatch(name):
+            raise WrongUse(f"NAME {name!r}: up to 64 letters, digits, spaces and . _ : -")
+        hosts = [_host(each) for each in san or []]
+        if " " not in name:
+            hosts.insert(0, _host(name))
+        x509, ec = _library()
+        from cryptography.x509.oid import ExtendedKeyUsageOID
+
+        ca, ca_key = _authority(folder)
+        if days > (left := (ca.not_valid_after_utc - datetime.now(UTC)).days):
+            raise WrongUse(f"{folder / CA} itself is good for {left} days only: say --days {max(left, 1)}")
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_common_name(name), key, ca.subject, ca_key, days)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(_usage(is_ca=False), critical=True)
+        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False)
+        if hosts:
+            builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+        stem = folder / name.replace(":", "-").replace(" ", "-")
+        certificate, secret = stem.with_name(f"{stem.name}.pem"), stem.with_name(f"{stem.name}.key")
+        _write(secret, _pem_of_key(key), secret=True)
+        _write(certificate, _pem(_signed(builder, ca_key)))
+        say(f"{certificate} and {secret}, good for {days} days", quiet)
+
+
+def _library() -> tuple[Any, Any]:
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives.asymmetric import ec
+    except ModuleNotFoundError as error:
+        raise WrongUse("`linkbox cert` needs cryptography: pip install 'linkbox[cli,tls]'") from error
+    return x509, ec
+
+
+def _host(text: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(text.encode("idna").decode("ascii"))
+    except UnicodeError as error:
+        raise WrongUse(f"{text!r} is no host name: {error}") from error
+
+
+def _common_name(name: str) -> x509.Name:
+    from cryptography import x509
+
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+
+
+def _usage(is_ca: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    no = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False
+    )
+    return x509.KeyUsage(
+        digital_signature=not is_ca,
+        key_cert_sign=is_ca,
+        crl_sign=is_ca,
+        encipher_only=False,
+        decipher_only=False,
+        **no,
+    )
+
+
+def _builder(
+    subject: x509.Name,
+    key: EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    issuer_key: EllipticCurvePrivateKey,
+    days: int,
+) -> x509.CertificateBuilder:
+    """What every certificate has."""
+    from cryptography import x509
+
+    now = datetime.now(UTC)
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    theirs = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    return (
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))  # the clocks of a lab are not all right
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(own, critical=False)
+        .add_extension(theirs, critical=False)
+    )
+
+
+def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> x509.Certificate:
+    from cryptography.hazmat.primitives import hashes
+
+    return builder.sign(key, hashes.SHA256())
+
+
+def _authority(folder: Path) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
+    """The authority in that folder."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        certificate = x509.load_pem_x509_certificate((folder / CA).read_bytes())
+        key = serialization.load_pem_private_key((folder / CA_KEY).read_bytes(), None)
+    except FileNotFoundError as error:
+        raise WrongUse(
+            f"there is no {error.filename}: make an authority first, with linkbox cert init"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise WrongUse(f"{folder / CA} or {folder / CA_KEY} is damaged, or encrypted: {error}") from error
+    if certificate.public_key() != key.public_key():
+        raise WrongUse(f"{folder / CA_KEY} is not the key of {folder / CA}")
+    return certificate, key  # type: ignore[return-value]  # init makes no other
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _pem_of_key(key: EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(file: Path, data: bytes, secret: bool = False) -> None:
+    """A new file; what is there already is never overwritten."""
+    try:
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
+    except FileExistsError as error:
+        raise WrongUse(
+            f"{file} is there already: move it away first, if it is not needed any more"
+        ) from error
+    with open(fd, "wb") as opened:
+        opened.write(data)

@@ -1,0 +1,87 @@
+"""``store=``: what it may be given to, opening it, and what an accepted message is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from linkbox.core.backoff import Backoff
+from linkbox.core.journal import Journal, Spool
+from linkbox.core.mailbox import MailboxState
+from linkbox.core.patterns import Pattern
+from linkbox.core.restoring import Left, restore
+from linkbox.errors import StateError
+
+if TYPE_CHECKING:  # SQLite is loaded only where there is a store
+    from linkbox.store.sqlite import Store
+
+DISK_WAIT = 5.0
+"""Seconds that even a stop out of time gives to the disk."""
+BULK = 10_000
+"""Messages that ``send_many`` hands to the store at a time: they share a commit."""
+STORE_LINGER = 1.0
+"""Seconds a pusher with a store keeps an idle connection: a new one costs commits."""
+
+
+def store_path(
+    store: str | os.PathLike[str] | None, pattern: Pattern, is_plain: bool, overflow: str
+) -> Path | None:
+    """Where the store is; ValueError where there can be none."""
+    if store is None:
+        return None
+    if not isinstance(store, str | os.PathLike) or not os.fspath(store):
+        raise TypeError(f"store={store!r}: the path of a file is needed")
+    if pattern.asks:
+        raise ValueError(
+            "store= is for P2P and P2M: an ask is never executed twice, and its asker waits for the answer; "
+            "one that was half done when the power went could only be done again, or be lost"
+        )
+    if is_plain:
+        raise ValueError("store= needs framing=Linked(): a plain framing has no acknowledgements")
+    if overflow != "block":
+        raise ValueError(f'store= keeps every message: overflow="block" is needed, not {overflow!r}')
+    return Path(os.path.abspath(store))
+
+
+def check_reconnect(reconnect: Backoff | None) -> None:
+    """What is in a store goes out however long that takes."""
+    if reconnect is None or reconnect.attempts is not None:
+        raise ValueError("store= needs reconnect=Backoff() without a limit of attempts")
+
+
+def open_store(path: Path, label: dict[str, str]) -> Store:
+    """The store, nobody else's. `StoreError` says why not."""
+    from linkbox.store.sqlite import Store
+
+    return Store(path, label)
+
+
+def read_left(store: Store, before: Journal | None, incarnation: str) -> Left:
+    """What is in the store. ``before``: what this object's last life still had to say."""
+    if before is not None and not before.is_idle():
+        store.apply(before.take())
+    return store.load(incarnation)
+
+
+def take_up(
+    left: Left,
+    hub: Any,
+    mailbox: MailboxState,
+    decode: Callable[[bytes], Any] | None,
+    wake: Callable[[], None],
+) -> Journal:
+    """Begin a life with that."""
+    mailbox.clear()
+    return restore(hub, left, decode, wake, monotonic())
+
+
+def accepted(entry: Spool) -> list[Any]:
+    """The receipts of messages that are on disk now; raises why they are not."""
+    if entry.error is not None:
+        raise entry.error
+    if not entry.is_settled:
+        raise StateError("stopped while the message was being written: it may be in the store, or not")
+    return entry.deliveries or []

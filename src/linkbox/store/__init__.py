@@ -1,0 +1,1 @@
+"""The durable half of an endpoint: its spool (outgoing) and its inbox (incoming), in one SQLite file."""

@@ -1,0 +1,53 @@
+"""accept= on the aio servers: a function or a coroutine function; only newcomers wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from linkbox import Json, PeerInfo, Refused
+from linkbox.aio import ClientP2P, ServerP2P
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_by_name(is_coroutine: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def decide(info: PeerInfo) -> bool:
+        return {"pump": True, "valve": False}[info.name]
+
+    async def decide_later(info: PeerInfo) -> bool:
+        await asyncio.sleep(0)
+        return decide(info)
+
+    async def main() -> None:
+        accept: Any = decide_later if is_coroutine else decide
+        async with ServerP2P("tcp://127.0.0.1:0", Json, accept=accept) as server:
+            async with ClientP2P(server.address, Json, name="pump") as client:
+                await client.send(1)
+                assert await server.data_get(5) == 1
+            for name in ("valve", "raises"):
+                with pytest.raises(Refused, match="does not let you in") as caught:
+                    await ClientP2P(server.address, Json, name=name).start()
+                assert caught.value.code == "denied"
+
+    asyncio.run(main())
+    assert "KeyError: 'raises'" in caplog.text
+
+
+def test_stop_while_it_waits() -> None:
+    async def main() -> None:
+        began = asyncio.Event()
+
+        async def accept(info: PeerInfo) -> bool:
+            began.set()
+            await asyncio.sleep(3600)
+            return True
+
+        server = await ServerP2P("tcp://127.0.0.1:0", accept=accept).start()
+        client = await ClientP2P(server.address, reconnect=None).start(wait=False)
+        await asyncio.wait_for(began.wait(), 5)
+        await asyncio.wait_for(server.stop(timeout=0.5), 5)
+        await client.stop(timeout=0.5)
+
+    asyncio.run(main())

@@ -1,0 +1,262 @@
+"""What fuzzing has found: peers whose frames made errors escape, or memory grow. Each was one once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from linkbox.core import frames, handshake
+from linkbox.core.framings import LengthPrefixed, Raw
+from linkbox.core.link import State
+from linkbox.core.patterns import AR
+from linkbox.core.units import Assembly
+from linkbox.errors import ProtocolViolation, TooLarge
+from linkbox.limits import Limits
+from tests.core.wire import Probe, Wire, greeting, probe_client, probe_server
+
+
+def frame_of(kind: int, probe: Probe) -> list[bytes]:
+    """The payloads of that kind which were heard since the last look."""
+    return [payload for each, payload in probe.heard() if each == kind]
+
+
+def violation(probe: Probe) -> str:
+    assert probe.is_closed
+    assert isinstance(probe.link.error, ProtocolViolation)
+    return str(probe.link.error)
+
+
+# --- the handshake --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["pattern", "format", "name"])
+@pytest.mark.parametrize("character", ["x", "\1", '"', "\u20ac", "\U0001f600"])
+def test_a_refusal_fits_its_frame_whatever_was_asked_for(field: str, character: str) -> None:
+    wire = Wire()
+    probe = probe_server(wire, greets=False)
+    size = 250 if field == "name" else 3700 // (len(msgspec.json.encode(character)) - 2)
+    probe.say(greeting(wire, **({"pattern": "?"} | {field: character * size})))
+    [no] = frame_of(frames.REFUSE, probe)
+    assert isinstance(handshake.decode(frames.REFUSE, no), handshake.Refuse)
+
+
+def test_a_welcome_and_the_next_hello_fit_their_frames() -> None:
+    most = (1 << 64) - 1
+    wire = Wire()
+    probe = probe_server(wire, name="\1" * 256, epoch=most, credit=(most, most), message=most)
+    assert probe.kinds() == ["WELCOME"]
+    wire = Wire()
+    probe = probe_client(wire, name="\1" * 256, incarnation="\1" * 100, born=most, credit=(most, most))
+    session = wire.client.session
+    assert session is not None and session.is_up
+    wire.client.broken(probe.link, OSError("cut"), wire.now)
+    wire.is_reachable = False
+    session.due_at = wire.now
+    wire.client.on_session_due(session, wire.now)
+    probe = probe_client(wire, session, greets=False)
+    probe.say(frames.preface())  # nothing of the session was acknowledged: HELLO waits for this
+    assert probe.kinds() == ["HELLO"]
+
+
+def test_a_long_reason_for_disconnecting_is_cut() -> None:
+    wire = Wire()
+    session = wire.connect()
+    wire.server.disconnect(wire.other(session), "\1" * 5000, wire.now)
+    wire.run()
+    assert "disconnected this end" in str(session.error)
+
+
+def test_a_second_hello_while_the_proof_is_due() -> None:
+    wire = Wire(server_secrets=lambda name: [b"secret"])
+    probe = probe_server(wire)
+    assert probe.kinds() == ["CHALLENGE"]
+    probe.say(greeting(wire)[8:])
+    assert "a HELLO that is out of place" in str(probe.link.error)
+    assert probe.kinds() == ["REFUSE"]
+
+
+def test_what_follows_a_refused_hello_does_not_destroy_the_refusal() -> None:
+    wire = Wire()
+    probe = probe_server(wire, greets=False)
+    probe.say(greeting(wire, pattern="?") + bytes(frames.MAX_EARLY + 100))
+    assert probe.link.state is State.CLOSING  # it drains
+    assert probe.kinds() == ["REFUSE"]
+
+
+def test_only_a_server_goes_away() -> None:
+    probe = probe_server(Wire())
+    probe.say(frames.encode_number(frames.GOAWAY, 0))
+    assert "a GOAWAY that is out of place" in violation(probe)
+
+
+# --- messages in pieces ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [100, 10])
+def test_more_of_a_message_than_was_announced(limit: int) -> None:
+    probe = probe_server(Wire(limits=Limits(message=limit)))
+    probe.say(frames.encode_first_part(20, b"x" * 20), frames.frame(frames.PART, b"y"))
+    assert "a message of 20 bytes was announced, and 21 were sent" in violation(probe)
+
+
+def test_less_of_a_message_than_was_announced() -> None:
+    probe = probe_server(Wire())
+    probe.say(frames.encode_first_part(20, b"x"), frames.frame(frames.DATA, b"y"))
+    assert "a message of 20 bytes was announced, and 2 were sent" in violation(probe)
+
+
+def test_tiny_pieces_cost_little_more_than_their_bytes() -> None:
+    wire = Wire()
+    probe = probe_server(wire)
+    probe.say(frames.encode_first_part(1000, b""), frames.frame(frames.PART) * 500)
+    for _ in range(999):
+        probe.say(frames.frame(frames.PART, b"x"))
+    [session] = wire.server.sessions.values()
+    assert session.assembly is not None
+    assert len(session.assembly._pieces) == 1
+    probe.say(frames.frame(frames.DATA, b"x"))
+    assert wire.server.mailbox.take_all() == [b"x" * 1000]
+
+
+def test_going_back_within_a_message_keeps_the_rest() -> None:
+    assembly = Assembly(9, 100)
+    assembly.put(b"abc")
+    assembly.cut(3)
+    assembly.put(b"de")
+    assembly.cut(4)
+    assert assembly.whole(b"xxxxx") == b"abcdxxxxx"
+    too_large = Assembly(101, 100)
+    too_large.put(b"abc")
+    too_large.cut(1)
+    assert (too_large.arrived, too_large.size) == (1, 0)
+
+
+@pytest.mark.parametrize("overflow", ["block", "drop_newest"])
+@pytest.mark.parametrize("is_parted", [False, True])
+def test_what_waits_to_be_decoded_gets_no_credit(overflow: str, is_parted: bool) -> None:
+    wire = Wire(limits=Limits(mailbox_bytes=100_000, mailbox_messages=5000), overflow=overflow)
+    wire.decodes = False  # a format of the application's, and slow
+    probe = probe_server(wire)
+    message = frames.frame(frames.DATA, bytes(1000))
+    if is_parted:
+        message = frames.encode_first_part(1000, bytes(500)) + frames.frame(frames.DATA, bytes(500))
+    for _ in range(102):
+        probe.say(message, frames.frame(frames.ACK_NOW))
+    assert "beyond its credit" in violation(probe)
+    assert sum(len(arrival.payloads) for _, arrival in wire.undecoded) <= 101
+
+
+def test_what_was_decoded_gives_its_credit_back() -> None:
+    wire = Wire(limits=Limits(mailbox_bytes=100_000, mailbox_messages=10))
+    probe = probe_server(wire)
+    for _ in range(50):
+        wire.decodes = False
+        probe.say(frames.frame(frames.DATA, bytes(10_000)) * 9, frames.encode_first_part(9, b""))
+        [session] = wire.server.sessions.values()
+        wire.decodes = True
+        wire.decode_all()
+        probe.say(frames.frame(frames.DATA, bytes(9)))
+        assert len(wire.server.mailbox.take_all()) == 10
+        wire.acks()
+        assert session.granted_messages == session.arrived + 10
+        assert session.granted_bytes == session.arrived_bytes + 100_000
+
+
+# --- asks -------------------------------------------------------------------------------------------
+
+
+def piece(id: int, body: bytes, flags: int = 0) -> bytes:
+    return frames.encode_ask(id, flags, None, body)
+
+
+@pytest.mark.parametrize("flags", [0, frames.NO_MESSAGE, frames.NO_MESSAGE | frames.MORE_OF_ASK])
+def test_an_ask_that_is_whole_is_asked_once(flags: int) -> None:
+    wire = Wire(AR)
+    probe = probe_server(wire)
+    probe.say(piece(1, b"x", flags), piece(1, b"y"), piece(1, b"", frames.NO_MESSAGE))
+    [request] = wire.requests()
+    request.answer(b"z")
+    assert "ANSWER" in probe.kinds() and not probe.is_closed
+
+
+@pytest.mark.parametrize("flag", [frames.MORE_OF_ASK, frames.MORE_OF_MESSAGE])
+@pytest.mark.parametrize("body", [b"", b"x" * 400])
+def test_an_ask_that_never_ends_fails_and_leaves_nothing(flag: int, body: bytes) -> None:
+    wire = Wire(AR, limits=Limits(mailbox_total=5000))
+    probe = probe_server(wire)
+    probe.say(piece(1, body, flag) * 60)
+    [failure] = frame_of(frames.FAIL, probe)
+    assert frames.decode_fail(failure)[:2] == (1, "linkbox.TooLarge")
+    assert wire.server.asks.gathered == 0 and not wire.server.asks.open
+    probe.say(piece(2, b"x"))
+    assert len(wire.requests()) == 1  # others are served
+
+
+def test_what_is_kept_of_asks_is_given_back() -> None:
+    wire = Wire(AR)
+    asks = wire.server.asks
+    probe = probe_server(wire)
+    probe.say(*(piece(id, b"x" * 50, frames.MORE_OF_MESSAGE) for id in (1, 2, 3, 4)))
+    assert asks.gathered == 4 * 150
+    probe.say(frames.encode_cancel(1, "enough"))
+    assert asks.gathered == 3 * 150
+    probe.say(piece(2, b"y"))
+    assert asks.gathered == 2 * 150
+    probe.say(piece(3, b"", frames.NO_MESSAGE))
+    assert asks.gathered == 150
+    wire.server.abort()
+    assert asks.gathered == 0
+
+
+def test_who_does_not_take_answers_asks_no_more() -> None:
+    wire = Wire(AR, limits=Limits(window_messages=5, asks=1))
+    probe = probe_server(wire, credit=(0, 0))
+    [session] = wire.server.sessions.values()
+    probe.say(*(piece(id, b"x") for id in range(1, 11)))
+    wire.acks()
+    granted = session.granted_messages
+    probe.say(*(piece(id, b"x") for id in range(11, 21)))
+    wire.acks()
+    assert session.granted_messages == granted
+    most = 1 << 62
+    probe.say(frames.encode_ack(0, 0, most, most))
+    assert len(frame_of(frames.FAIL, probe)) == 19
+    probe.say(frames.encode_ack(19, 0, most, most))
+    wire.acks()
+    assert session.granted_messages > granted
+
+
+def test_too_many_asks_at_once_over_a_plain_framing_leave_nothing() -> None:
+    wire = Wire(AR, framing=LengthPrefixed(1), limits=Limits(asks=3))
+    probe = probe_server(wire, greets=False)
+    probe.say(b"\1x" * 10)
+    assert probe.is_closed
+    asks = wire.server.asks
+    assert not (asks.open or asks.open_counts or asks.newest or asks.gathered or wire.server.sessions)
+
+
+def test_asks_that_wait_for_their_turn_over_a_plain_framing_are_bounded() -> None:
+    wire = Wire(AR, framing=LengthPrefixed(1), limits=Limits(mailbox_total=1000))
+    probe = probe_server(wire, greets=False)
+    probe.say(b"\1x" * 3)
+    assert wire.server.asks.gathered == 2 * 101
+    [request] = wire.requests()
+    request.answer(b"y")
+    assert wire.server.asks.gathered == 101
+    probe.say(b"\1x" * 10)
+    assert probe.is_closed and wire.server.asks.gathered == 0
+
+
+@pytest.mark.parametrize("size", [90, 300])
+def test_over_raw_an_ask_that_dribbles_costs_no_more_than_its_bytes(size: int) -> None:
+    wire = Wire(AR, framing=Raw(), limits=Limits(message=200))
+    probe = probe_server(wire, greets=False)
+    for _ in range(size):
+        probe.say(b"x")
+    [session] = wire.server.sessions.values()
+    assert session.raw.size <= 200 and len(session.raw._pieces) <= 1
+    arrivals: Any = probe.link.receive_eof(wire.now)
+    whole = arrivals[0].payloads[0]
+    assert whole == b"x" * 90 if size == 90 else isinstance(whole, TooLarge)
