@@ -109,7 +109,7 @@ class Inflow(Entry):
 class Online(Entry):
     """The session has a connection. Until that is on disk nothing is written to it.
 
-    For a stub, what is spooled is read along with it, into ``rows``: all up to the number ``until``, and more.
+    For a stub, what is spooled is read along with it, into ``rows``: all up to ``until``, and some more.
     """
 
     def __init__(self, record: Record, until: int) -> None:

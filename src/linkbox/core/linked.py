@@ -366,6 +366,8 @@ class LinkedLink(Link):
         session = self._session()
         if not self.is_client:
             raise ProtocolViolation("a GOAWAY that is out of place")
+        if self._is_early(frames.GOAWAY, payload):
+            return
         self.hub.on_goaway(self, session, frames.decode_number(frames.GOAWAY, payload))
 
     def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:

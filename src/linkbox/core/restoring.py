@@ -84,6 +84,7 @@ def _restore_session(
     journal.records.add(record)
     session.born, session.incarnation = row.born, row.incarnation
     session.epoch = journal.life << 20 if hub.is_client else row.epoch
+    session.sent = session.acked = row.acked - row.base
     session.arrived = row.received - row.in_base
     session.arrived_bytes = session.processed_bytes = row.received_bytes
     session.began_at = row.began - hub.settings.wall

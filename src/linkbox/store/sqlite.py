@@ -313,7 +313,7 @@ class Store:
             entry.rows = self._read(_first(entry.record.key), entry.until)
 
     def _read(self, first: int, until: int = 0) -> list[Stored]:
-        """Messages of one session's spool from that id on: those up to the number ``until``, and some more."""
+        """Messages of one session's spool from that id on: those up to ``until``, and some more."""
         rows: list[Stored] = []
         left = FETCH_BYTES
         found = self._connection.execute(
