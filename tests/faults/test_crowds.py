@@ -6,15 +6,16 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from linkbox import EventKind, Limits, PeerLost
+from linkbox import EventKind, Limits, PeerLost, StoreError
 from tests.faults.bare import Bare, data
 from tests.faults.netns import namespace
 from tests.faults.place import PATIENCE, Place, growing_less_than
-from tests.threaded.helpers import descriptors, wait_until
+from tests.threaded.helpers import descriptors, for_ever, wait_until
 
 pytestmark = pytest.mark.timeout(50)
 
@@ -232,3 +233,34 @@ def test_a_session_whose_time_is_over(place: Place) -> None:
         receipt = server.send(b"come back", to=peer)
         with pytest.raises(PeerLost, match="did not come back"):
             receipt.wait(timeout=PATIENCE)
+
+
+def test_a_stored_session_whose_time_is_over(place: Place, tmp_path: Path) -> None:
+    """The limit stored_session: the same for a server with a store, which keeps sessions for days."""
+    limits = Limits(stored_session=0.2)
+    with (
+        place.serving(limits=limits, store=tmp_path / "store") as server,
+        Bare(place, server.address) as bare,
+    ):
+        lost = place.ear(server, EventKind.DISCONNECTED)
+        bare.meet()
+        peer = place.peer(server)
+        receipt = server.send(b"come back", to=peer)
+        bare.reset()
+        lost.wait()
+        with pytest.raises(PeerLost, match="did not come back"):
+            receipt.wait(timeout=PATIENCE)
+
+
+def test_a_store_that_is_full(place: Place, tmp_path: Path) -> None:
+    """The limit store_bytes: what is never acknowledged stays in the store; send() says when it is full."""
+    limits = Limits(store_bytes=100_000)
+    with (
+        place.serving(limits=limits, store=tmp_path / "store") as server,
+        Bare(place, server.address) as bare,
+    ):
+        bare.meet()
+        peer = place.peer(server)
+        with pytest.raises(StoreError):
+            for_ever(lambda: server.send(bytes(10_000), to=peer, timeout=5))
+        assert len(server.peers()) == 2
