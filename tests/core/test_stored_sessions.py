@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from linkbox.core import frames
 from linkbox.core.patterns import P2M, P2P, Pattern
 from linkbox.core.session import NEVER, Session
 from linkbox.core.units import Delivery
 from linkbox.errors import DecodeError, EndOfData, PeerLost, Refused, SessionLost
 from linkbox.events import EventKind, Stage
+from linkbox.limits import Limits
 from tests.core.stored import StoredWire
-from tests.core.wire import Wire
+from tests.core.wire import Probe, Wire, probe_client
 
 NOTHING = {"session": 0, "spool": 0, "inbox": 0, "doubt": 0}
 
@@ -180,6 +182,73 @@ def test_a_stopping_server_that_has_everything_leaves_nothing() -> None:
         assert isinstance(session.error, EndOfData)
         wire.settle()
         assert wire.stores["client"].counts() == NOTHING, "each stop of a server would leave a row behind"
+
+
+# --- What is said of messages that are still on disk ----------------------------------------------------
+
+
+def taken_up(wire: StoredWire) -> Probe:
+    """A client of which the server has one message; it was started again, and its disk is slow."""
+    begin(wire)
+    wire.decodes = False
+    spool(wire, b"1:")
+    wire.run()
+    wire.is_reachable = False
+    wire.drop_all()
+    wire.crash("client")
+    wire.writes = False
+    [session] = wire.client.sessions.values()
+    wire.now = session.due_at
+    wire.client.handle_timers(wire.now)  # it tries again
+    return probe_client(wire, session, resumed=True, received=1)
+
+
+def on_disk(wire: StoredWire) -> None:
+    wire.writes = True
+    wire.settle()
+
+
+def test_a_rejection_waits_for_its_message() -> None:
+    with stored(P2P, "client") as wire:
+        probe = taken_up(wire)
+        probe.say(frames.encode_reject(1, "decode", "no good"), frames.encode_ack(1, 1, 99, 99))
+        assert wire.kinds(wire.client) == [EventKind.RESUMED]
+        on_disk(wire)
+        [error] = wire.events(wire.client, EventKind.ERROR)
+        assert "no good" in str(error[2]) and error[3].payload is None
+        [session] = wire.client.sessions.values()
+        assert session.acked == 1 and wire.stores["client"].counts()["spool"] == 0
+
+
+def test_a_server_that_stops_meanwhile_is_heeded_then() -> None:
+    with stored(P2M, "client") as wire:
+        probe = taken_up(wire)
+        [session] = wire.client.sessions.values()
+        probe.say(frames.encode_number(frames.GOAWAY, 1))
+        assert session.error is None
+        on_disk(wire)
+        assert isinstance(session.error, EndOfData)
+        assert wire.stores["client"].counts() == NOTHING
+
+
+def test_what_cannot_be_said_of_a_message_is_a_violation_then() -> None:
+    with stored(P2P, "client") as wire:
+        probe = taken_up(wire)
+        probe.say(frames.encode_ack(2, 0, 99, 99))
+        assert not probe.is_closed
+        on_disk(wire)
+        assert probe.is_closed and "acknowledged 2" in str(probe.link.error)
+
+
+def test_what_is_said_meanwhile_is_bounded_and_forgotten_with_the_link() -> None:
+    with stored(P2P, "client", limits=Limits(control_frames=3)) as wire:
+        probe = taken_up(wire)
+        ack = frames.encode_ack(1, 0, 99, 99)
+        probe.say(ack * 3)
+        assert not probe.is_closed
+        probe.say(ack)
+        assert probe.is_closed and "more than 3 frames" in str(probe.link.error)
+        assert probe.link.late == []  # type: ignore[attr-defined]
 
 
 # --- Stopping -----------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ PATIENCE = 15.0
 """Seconds a test waits for what takes milliseconds when all is well."""
 PAUSE = 1.0
 """Seconds that the well-behaved client may have to wait for anything, whatever happens to others."""
+BUSY = 3.0
+"""The same where a flood shares this process, and the machine's processors, with it."""
 FRONTS = ("threaded", "aio")
 AT_ONCE = Backoff(initial=0.01, maximum=0.05)
 

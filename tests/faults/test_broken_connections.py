@@ -16,7 +16,7 @@ import pytest
 from linkbox import EventKind, Limits, PeerLost
 from linkbox.core import frames
 from linkbox.testing import FaultyProxy
-from tests.faults.bare import SESSION, Bare, data, opening
+from tests.faults.bare import Bare, data, opening
 from tests.faults.place import AT_ONCE, PATIENCE, Place
 from tests.threaded.helpers import Process, wait_until
 
@@ -68,17 +68,17 @@ def test_a_peer_process_is_killed_at_each_byte(place: Place) -> None:
 def test_a_reset(place: Place) -> None:
     """RST instead of FIN: in the handshake, between messages, in the middle of one."""
     with place.serving() as server:
-        ear = place.ear(server, EventKind.DISCONNECTED)
         for said in (b"", opening()[:20]):
             Bare(place, server.address).say(said).reset()
         for number, rest in enumerate((b"", data(b"half")[:6]), 1):
             bare = Bare(place, server.address)
-            bare.meet(session=number)
-            view = server.link(next(peer for peer in server.peers() if peer.id == SESSION.format(number)))
+            bare.meet(session=number, name=f"bare {number}")
+            view = place.view(server, f"bare {number}")
+            ear = place.ear(server, EventKind.DISCONNECTED, name=f"bare {number}")
             bare.say(data(b"whole"), rest)
             assert view.data_get(5) == b"whole"
             bare.reset()
-            assert isinstance(ear.wait(number).error, PeerLost)
+            assert isinstance(ear.wait().error, PeerLost)
             assert view.data_empty()
 
 
@@ -197,7 +197,7 @@ def test_a_lost_acknowledgement(place: Place) -> None:
         place.client("P2P", proxy.address, name="bare", reconnect=AT_ONCE) as client,
     ):
         view = place.view(server)
-        for number in range(20):
+        for number in range(8):
             proxy.change("down", eat_acks=True)
             client.send(b"%d" % number)
             assert view.data_get(5) == b"%d" % number

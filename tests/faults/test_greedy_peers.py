@@ -22,13 +22,10 @@ from linkbox import (
 from linkbox.core import frames
 from linkbox.testing import FaultyProxy
 from tests.faults.bare import Bare, data, header, opening, reason_of
-from tests.faults.place import AT_ONCE, PATIENCE, Place, growing_less_than
+from tests.faults.place import AT_ONCE, BUSY, PATIENCE, Place, growing_less_than
 from tests.threaded.helpers import Threads, for_ever, wait_until
 
 pytestmark = pytest.mark.timeout(50)
-
-BUSY = 5.0
-"""Seconds that others may have to wait while a flood keeps this process, and its machine, busy."""
 
 
 # --- Slow ones ----------------------------------------------------------------------------------------
@@ -66,13 +63,13 @@ def test_slowloris_in_a_message(place: Place) -> None:
 
 def test_a_slow_line_is_no_slowloris(place: Place) -> None:
     """A message in parts takes much longer than progress, and each part a little: it arrives."""
-    limits = Limits(progress=1.0)
+    limits = Limits(progress=0.4)
     with place.serving(limits=limits) as server, Bare(place, server.address) as bare:
         bare.meet()
         view = place.view(server)
         bare.say(frames.encode_first_part(8, b"0"))
         for digit in b"123456":
-            time.sleep(0.2)  # A slow line.
+            time.sleep(0.1)  # A slow line.
             bare.say(frames.frame(frames.PART, bytes([digit])))
         bare.say(data(b"7"))
         assert view.data_get(5) == b"01234567"
@@ -146,14 +143,14 @@ def test_a_ping_flood(place: Place) -> None:
 
 
 def test_a_flood_of_control_frames(place: Place) -> None:
-    """A million frames that are no messages, from a peer that reads nothing: they cost time, its own."""
+    """400,000 frames that are no messages, from a peer that reads nothing: they cost time, its own."""
     nothing = frames.encode_ack(0, 0, 1 << 40, 1 << 40) + frames.frame(frames.ACK_NOW)
     some = nothing + frames.encode_number(frames.PONG, 1) + header(0x90, 0)
     with place.serving(pause=BUSY) as server, Bare(place, server.address) as bare:
         bare.meet()
         view = place.view(server)
         with growing_less_than(8):
-            bare.flood(some * 1000, 250)
+            bare.flood(some * 1000, 100)
             bare.say(data(b"done"))
             assert view.data_get(PATIENCE) == b"done"
 
@@ -181,6 +178,21 @@ def test_a_flood_of_bad_messages(place: Place) -> None:
             bare.flood(data(bytes(11)) * 1000, 300)
             bare.reset()
             ear.wait()
+
+
+def test_a_flood_of_bad_messages_while_a_callback_blocks(place: Place) -> None:
+    """Each rings ERROR, and nobody hears it: what waits for the callback is bounded by the peer's credit."""
+    released = threading.Event()
+    limits = Limits(mailbox_messages=5000, message=10)
+    server = place.server("P2P", limits=limits)
+    # The well-behaved client talks to another server: this one's bell is not free for its messages either.
+    with place.serving(), server, Bare(place, server.address) as bare, Threads() as threads:
+        server.add_callback(place.waiting_for(released), EventKind.ERROR)
+        bare.meet()
+        threads.start(bare.ended)  # it reads everything
+        with growing_less_than(24):
+            assert bare.flood(data(bytes(11)) * 1000, 300) < 300, "it was thrown out"
+        released.set()
 
 
 def test_fourteen_claims_of_a_hundred_megabytes(place: Place) -> None:

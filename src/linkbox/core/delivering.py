@@ -53,7 +53,6 @@ class Delivering(Board):
             first = arrival.last - len(values) + 1
             for number, value in enumerate(values, first):
                 self._deliver_one(session, value, number, payloads[number - first], at)
-            self._note_rejected(session, [value for value in values if is_error(value)])
         if not session.is_plain:
             session.owe_ack(1)
         elif self.mailbox.is_full(session.source):
@@ -106,21 +105,13 @@ class Delivering(Board):
     def reject(self, session: Session, number: int, error: LinkboxError) -> None:
         """A message is refused, by name; its sender is told, and the stream goes on."""
         self.counters.rejected += 1
+        if session.is_worth_a_line():
+            self.note("warning", f"a message from {session.peer} was rejected: {error}")
         self.emit(EventKind.ERROR, session.peer, error)
         if session.record is None:
             self._send_reject(session, refusal_of(number, error))
         elif session.link is not None:
             session.link.send_control(refusal_of(number, error))  # the record has kept it already
-
-    def _note_rejected(self, session: Session, errors: list[Any]) -> None:
-        """One line for what came together: no peer can fill the log as fast as it can send."""
-        if len(errors) == 1:
-            self.note("warning", f"a message from {session.peer} was rejected: {errors[0]}")
-        elif errors:
-            count = len(errors)
-            self.note(
-                "warning", f"{count} messages from {session.peer} were rejected, the first: {errors[0]}"
-            )
 
     def _send_reject(self, session: Session, frame: bytes) -> None:
         if not session.is_plain:

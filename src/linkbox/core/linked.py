@@ -130,7 +130,7 @@ class LinkedLink(Link):
             self.abort(None)
 
     def _forget_input(self) -> None:
-        self.decoder, self.greeting = frames.Decoder(small=True), b""
+        self.decoder, self.greeting, self.late = frames.Decoder(small=True), b"", []
 
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more. Returns what its last bytes brought: here, nothing."""

@@ -190,7 +190,7 @@ class MemoryNetwork:
         events = list(hub.events)
         hub.events.clear()
         self.notices[hub] += events
-        hub.data_events_done(sum(event[4] for event in events if event[0] is EventKind.DATA))
+        hub.events_done(sum(event[4] for event in events))
 
     def _dial(self, hub: ClientHub, session: Session) -> None:
         self.dialled.append(self.now)
