@@ -210,16 +210,23 @@ class Reader:
         after = -1
         while True:
             rows, is_damaged = self._page(part, after + 1)
+            last: list[_Found] = []
             yield from rows
             if rows:
                 after = rows[-1][0]
+            if is_damaged:
+                # The module sqlite3 is one row ahead: the last one before the damage has to be read alone.
+                last, is_damaged = self._page(part, after + 1, 1)
+                yield from last
+                if last:
+                    after = last[0][0]
             if is_damaged:
                 beyond = self._beyond(part, after)
                 yield _unreadable(part, after, beyond)
                 if beyond is None:
                     return
                 after = beyond - 1
-            elif not rows:
+            elif not rows and not last:
                 return
 
     def _page(self, part: str, first: int, most: int = PAGE_COUNT) -> tuple[list[_Found], bool]:
@@ -231,6 +238,9 @@ class Reader:
                 f"SELECT id, crc, payload FROM {part} WHERE id >= ? ORDER BY id LIMIT ?", (first, most)
             )
             for id, crc, payload in found:
+                if id < first:
+                    return rows, True  # a damaged page may say anything: never read in circles
+                first = id + 1
                 if not isinstance(payload, bytes) or not isinstance(crc, int):
                     crc, payload = -1, b""  # what SQLite read is no row of ours
                 rows.append((id, crc, payload))
