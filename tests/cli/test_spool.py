@@ -283,6 +283,10 @@ def test_a_damaged_message_is_named_and_the_others_are_saved(run, keep, tmp_path
     done = run("spool", "export", "out.db")
     assert done[:2] == (1, b"one\nthree\n")
     assert "what stood before message 3 of session 1 in the spool is gone" in done.err
+    change(tmp_path / "out.db", "DELETE FROM spool WHERE id % 256 = 3")
+    done = run("spool", "export", "out.db")
+    assert done[:2] == (1, b"one\n")
+    assert "what stood after message 1 of session 1 in the spool is gone" in done.err
 
 
 @pytest.mark.parametrize("count", [1, 3])
