@@ -121,7 +121,7 @@ def flush(
     path: PathArgument,
     address: Annotated[
         str | None,
-        typer.Argument(metavar="[ADDRESS]", help="Where to; else where it went last.", show_default=False),
+        typer.Argument(metavar="ADDRESS", help="Where to; else where it went last.", show_default=False),
     ] = None,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
