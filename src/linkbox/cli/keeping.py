@@ -100,7 +100,7 @@ class Delivery:
         self._refusal: Exception | None = None
         self._rejection: Exception | None = None
         self._rejected = 0
-        self._was_there = False
+        self._was_there = self._has_waited = False
         client.add_callback(self._note, EventKind.ERROR, EventKind.CONNECTED, EventKind.RESUMED)
 
     def _note(self, event: Event) -> None:
@@ -119,6 +119,7 @@ class Delivery:
             if self._client.peers():
                 there = monotonic()
             elif monotonic() - there >= self._timeout or self._is_final():
+                self._has_waited = True
                 return
 
     def _flush(self, timeout: float) -> bool:
@@ -143,7 +144,9 @@ class Delivery:
         address = self._client.address
         if self._was_there:
             return f"{address} has not acknowledged them"
-        return f"nobody answered at {address} within {self._timeout:g} s"
+        if self._has_waited:
+            return f"nobody answered at {address} within {self._timeout:g} s"
+        return f"{address} has not answered yet"
 
     def report(self) -> bool:
         """Say what did not get there, and what to do; after the stop. Returns whether all is well."""

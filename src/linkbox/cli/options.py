@@ -83,10 +83,14 @@ SecretOption = Annotated[
     ),
 ]
 
-StoreOption = Annotated[
+SpoolOption = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="PATH", help="Keep messages in this file until the server has them."),
+]
+InboxOption = Annotated[
     Path | None,
     typer.Option(
-        "--store", metavar="PATH", help="Keep messages in this file until the other side of them is done."
+        "--store", metavar="PATH", help="p2p, p2m: keep messages in this file until they are on stdout."
     ),
 ]
 

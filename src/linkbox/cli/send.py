@@ -22,7 +22,7 @@ from linkbox.cli.options import (
     FramingOption,
     QuietOption,
     SecretOption,
-    StoreOption,
+    SpoolOption,
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
@@ -53,7 +53,7 @@ def send(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
     ] = 10.0,
-    store: StoreOption = None,
+    store: SpoolOption = None,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,

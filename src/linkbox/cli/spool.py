@@ -121,7 +121,7 @@ def flush(
     path: PathArgument,
     address: Annotated[
         str | None,
-        typer.Argument(metavar="[ADDRESS]", help="Where to; else where it went last.", show_default=False),
+        typer.Argument(metavar="ADDRESS", help="Where to; else where it went last.", show_default=False),
     ] = None,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
@@ -167,20 +167,15 @@ def flush(
 
 def _deliver(client: Any, path: Path, timeout: float) -> bool:
     delivery = Delivery(client, path, timeout)
-    _start(client)
+    client.start(**({"wait": False} if isinstance(client, ClientP2P) else {}))
     try:
-        with client:
+        try:
             delivery.wait()
+        finally:
+            client.stop()
     finally:
         is_well = delivery.report()
     return is_well
-
-
-def _start(client: Any) -> None:
-    if isinstance(client, ClientP2P):
-        client.start(wait=False)
-    else:
-        client.start()
 
 
 _CLIENTS: dict[str, Any] = {"p2p": ClientP2P, "p2m": ClientP2M}

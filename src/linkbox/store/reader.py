@@ -71,13 +71,17 @@ class Reader:
         self.path = path
         if not path.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        with told(path, "read"):
+        try:
             self._connection = self._connect()
             try:
                 self._check()
             except BaseException:
                 self._connection.close()
                 raise
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"the store {path} cannot be read: {error}; `.recover` of the tool sqlite3 may find something"
+            ) from error
         self.about: dict[str, str] = {}
         """Side, pattern, format and so on; empty where that cannot be read."""
         try:
@@ -136,14 +140,18 @@ class Reader:
         with told(self.path, "read"):
             return int(self._connection.execute(f"SELECT count(*) FROM {part}").fetchone()[0])
 
-    def _sessions(self) -> list[Row]:
-        texts = self._connection.execute("SELECT key, row FROM session").fetchall()
-        try:
-            return [decode_row(text) for _, text in texts]
-        except msgspec.MsgspecError as error:
-            raise StoreError(
-                f"the store {self.path} is damaged: a session cannot be read: {error}"
-            ) from error
+    def _sessions(self, are_needed: bool = True) -> list[Row]:
+        """The sessions; a damaged one is a `StoreError`, or left out."""
+        rows = []
+        for key, text, crc in self._connection.execute("SELECT key, row, crc FROM session"):
+            try:
+                if crc32(text.encode()) != crc:
+                    raise ValueError("it is not what was written")
+                rows.append(decode_row(text))
+            except (msgspec.MsgspecError, ValueError, AttributeError) as error:
+                if are_needed:
+                    raise StoreError(f"the store {self.path} is damaged: session {key}: {error}") from error
+        return rows
 
     def _amount(self, part: str) -> Amount:
         query = f"SELECT count(*), coalesce(sum(length(payload)), 0), min(at) FROM {part}"
@@ -188,12 +196,14 @@ class Reader:
                     yield gap
                 yield Kept(_name(part, id), payload[begun.get(id, 0) :], None)
             before = found
+        if part == "spool":
+            yield from self._missing_ends()
 
     def _begun(self) -> dict[int, int]:
         """How many bytes were taken already of a message in the inbox."""
         try:
-            rows = self._sessions()
-        except (sqlite3.DatabaseError, StoreError):
+            rows = self._sessions(are_needed=False)
+        except sqlite3.DatabaseError:
             return {}
         return {(row.key << NUMBERS) + row.given + 1: row.start for row in rows if row.start}
 
@@ -202,28 +212,56 @@ class Reader:
         key, end = found[0] >> NUMBERS, (found[0] & MASK) - units_of(len(found[2]))
         if before is None or before[0] >> NUMBERS != key or end <= before[0] & MASK:
             return None
-        try:  # What was acknowledged, meanwhile, is not missing.
-            text = self._connection.execute("SELECT row FROM session WHERE key=?", (key,)).fetchone()
-            if text is None or decode_row(text[0]).over or decode_row(text[0]).acked >= end:
-                return None
-        except (sqlite3.DatabaseError, msgspec.MsgspecError):
-            pass
+        try:
+            sessions = [row for row in self._sessions(are_needed=False) if row.key == key]
+        except sqlite3.DatabaseError:
+            sessions = []
+        if not sessions or any(row.over or row.acked >= end for row in sessions):
+            return None  # It was acknowledged meanwhile.
         return Kept(f"what stood before {_name('spool', found[0])}", b"", "is gone")
+
+    def _missing_ends(self) -> list[Kept]:
+        """Sessions whose last messages are gone, as far as that can be seen."""
+        self._connection.execute("BEGIN")
+        try:
+            rows = self._sessions(are_needed=False)
+            return [gone for row in rows if (gone := self._missing_end(row)) is not None]
+        except sqlite3.DatabaseError:
+            return []
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def _missing_end(self, row: Row) -> Kept | None:
+        first = row.key << NUMBERS
+        last = self._connection.execute(
+            "SELECT max(id) FROM spool WHERE id BETWEEN ? AND ?", (first, first + MASK)
+        ).fetchone()[0]
+        there = row.acked if last is None else last & MASK
+        if row.over or there >= row.next:
+            return None
+        return Kept(f"what stood after {_name('spool', first + there)}", b"", "is gone")
 
     def _rows(self, part: str) -> Iterator[_Found | Kept]:
         after = -1
         while True:
             rows, is_damaged = self._page(part, after + 1)
+            last: list[_Found] = []
             yield from rows
             if rows:
                 after = rows[-1][0]
+            if is_damaged:
+                # The module sqlite3 is one row ahead: the last one before the damage has to be read alone.
+                last, is_damaged = self._page(part, after + 1, 1)
+                yield from last
+                if last:
+                    after = last[0][0]
             if is_damaged:
                 beyond = self._beyond(part, after)
                 yield _unreadable(part, after, beyond)
                 if beyond is None:
                     return
                 after = beyond - 1
-            elif not rows:
+            elif not rows and not last:
                 return
 
     def _page(self, part: str, first: int, most: int = PAGE_COUNT) -> tuple[list[_Found], bool]:
@@ -236,6 +274,9 @@ class Reader:
                 (first, most),
             )
             for id, crc, payload, place, mark, at in found:
+                if id < first:
+                    return rows, True  # a damaged page may say anything: never read in circles
+                first = id + 1
                 if not isinstance(payload, bytes):
                     payload = b""  # what SQLite read is no row of ours
                 rows.append((id, _is_sealed(payload, crc, place, mark, at), payload))
