@@ -420,3 +420,28 @@ def test_a_message_in_pieces_goes_on_where_it_was(wires: list[StoredWire]) -> No
     assert wire.server.mailbox.take_all() == [message]
     wire.acks()
     assert wire.stores["client"].counts()["spool"] == 0
+
+
+def test_a_server_whose_store_is_younger_than_the_spool_knows_what_it_never_had(
+    wires: list[StoredWire],
+) -> None:
+    """The session is older than the server's store, but its first connection is not."""
+    wire = StoredWire(P2M, stores={"client", "server"})
+    wires.append(wire)
+    wire.is_reachable = False
+    session = wire.client.current(wire.now)
+    spool(wire, session, b"1:")
+    wire.advance(5.0)
+    wire.stores["server"]._about(knows_since=repr(wire.now + 1000.0))
+    wire.crash("server")
+    wire.is_reachable, wire.writes = True, False
+    wire.advance(0.1)
+    while not session.sent:
+        wire.write("client")
+        wire.run()
+    assert wire.server.mailbox.count == 0  # there, and not on disk
+    wire.crash("server")
+    wire.writes = True
+    wire.advance(1.0)
+    assert wire.server.mailbox.take_all() == [b"1:"]
+    assert wire.stores["client"].counts()["doubt"] == 0

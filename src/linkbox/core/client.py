@@ -95,7 +95,6 @@ class ClientHub(Hub):
         """Dial it; what a store keeps is dialled for ever."""
         session.connect_by = now + self.connect_timeout if session.record is None else NEVER
         session.resumes = self.resumes
-        session.began_at = session.began_at or now
         self.dials.append(session)
         session.due_at = session.connect_by
         self.schedule(session, session.due_at)
@@ -139,6 +138,7 @@ class ClientHub(Hub):
         if session.error is not None or (session.link is not None and not session.link.closed):
             return None
         session.epoch += 1
+        session.began_at = session.began_at or now
         link = self.make_link(address, now, session)
         session.link = link
         if isinstance(link, LinkedLink):

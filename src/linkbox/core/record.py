@@ -77,7 +77,7 @@ class Row(msgspec.Struct):
     """Bytes taken of the message after that."""
     kept: tuple[int, ...] = ()
     began: float = 0.0
-    """Seconds since the epoch."""
+    """Client: when its first connection was there, in seconds since the epoch; 0: there was none."""
     refusals: tuple[bytes, ...] = ()
     """REJECT frames that the peer may not have seen."""
     freed: tuple[int, ...] = ()
@@ -163,7 +163,7 @@ class Record:
         if session is not None:
             row.epoch, row.born, row.incarnation = session.epoch, session.born, session.incarnation
             row.ending = session.ending
-            row.began = session.began_at + session.hub.settings.wall
+            row.began = session.began_at and session.began_at + session.hub.settings.wall
             row.refusals = tuple(session.refusals)[-REFUSALS:]
         row.over, row.sent_most = self.is_over, self.sent_most
         row.base, row.base_total, row.next, row.total = self.base, self.base_total, self.next, self.total

@@ -87,7 +87,7 @@ def _restore_session(
     session.sent = session.acked = row.acked - row.base
     session.arrived = row.received - row.in_base
     session.arrived_bytes = session.processed_bytes = row.received_bytes
-    session.began_at = row.began - hub.settings.wall
+    session.began_at = row.began and row.began - hub.settings.wall
     session.refusals += row.refusals
     session.source.known_taken = max(0, row.given - row.in_base)
     hub.restore(session, row, now)

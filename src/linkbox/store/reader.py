@@ -145,10 +145,10 @@ class Reader:
         rows = []
         for key, text, crc in self._connection.execute("SELECT key, row, crc FROM session"):
             try:
-                if crc32(text.encode()) != crc:
+                if seal(text.encode(), key) != crc:
                     raise ValueError("it is not what was written")
                 rows.append(decode_row(text))
-            except (msgspec.MsgspecError, ValueError, AttributeError) as error:
+            except (msgspec.MsgspecError, ValueError, AttributeError, struct.error) as error:
                 if are_needed:
                     raise StoreError(f"the store {self.path} is damaged: session {key}: {error}") from error
         return rows
@@ -175,7 +175,7 @@ class Reader:
     def _began(self, row: Row) -> float:
         """A server cannot have spooled anything before its peer was there."""
         is_client = self.about.get("side") == "client"
-        return min(row.began, row.connected_at) if is_client else row.connected_at
+        return min(row.began or row.connected_at, row.connected_at) if is_client else row.connected_at
 
     # -- the messages -----------------------------------------------------------------------------------
 
