@@ -164,5 +164,41 @@ def fork(store: str) -> None:
         say("accepted 400")
 
 
+@role
+def spool_whatever_happens(store: str, count: str) -> None:
+    """Sends one by one, and says of each whether it was accepted."""
+    from linkbox import StoreError
+    from tests.store.disks import nowhere, pusher
+
+    client = pusher(nowhere(), Path(store))
+    while True:
+        try:
+            client.start()
+            break
+        except StoreError:
+            pass
+    for number in range(int(count)):
+        try:
+            client.send(number)
+            say(f"accepted {number}")
+        except StoreError as error:
+            say(f"refused {number} {error}")
+    say("done")
+    forever()
+
+
+@role
+def serve(store: str, address: str) -> None:
+    """A P2M server that takes everything, and says what."""
+    from linkbox import ServerP2M
+    from linkbox.formats import Json
+
+    with ServerP2M(address, Json, store=store) as server:
+        say(server.address)
+        while True:
+            message = server.message_get()
+            say(f"{message.data} {message.redelivered}")
+
+
 if __name__ == "__main__":
     ROLES[sys.argv[1]](*sys.argv[2:])

@@ -27,7 +27,7 @@ FRAME = 24 + 4096
 @pytest.fixture(autouse=True)
 def no_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no part in this, and writing it for each copy takes its time."""
-    monkeypatch.setattr(Reserve, "keep", lambda self: None)
+    monkeypatch.setattr(Reserve, "keep", lambda self, size=0: None)
 
 
 class Camera:
@@ -47,7 +47,7 @@ class Camera:
 
     def cuts(self, dice: random.Random) -> Any:
         """What may be on the disk between each two pictures: file, log, what must and what may be in it."""
-        for (file, log, must), (later_file, later_log, may) in zip(
+        for (file, log, must), (later_file, later_log, _) in zip(
             self.pictures, self.pictures[1:], strict=False
         ):
             yield file, log, must, must

@@ -87,6 +87,8 @@ class Inflow(Entry):
         self.values = values
         self.at = at
         self.base = record.in_base
+        self.before = record.received, record.received_bytes
+        """What had been received before that."""
         record.received = arrival.last + self.base
         record.received_bytes = arrival.mark
         if arrival.has_errors:
@@ -211,6 +213,8 @@ class Batch:
         self.rows = rows
         self.knows_since = knows_since
         """Seconds since the epoch; see `ServerHub.knows_since`."""
+        self.is_all = True
+        """Is nothing left out that waits?"""
 
 
 class Journal:
@@ -231,6 +235,8 @@ class Journal:
         """Those that may have something in the spool."""
         self.error: StoreError | None = None
         """Why the disk refused the last batch, or None."""
+        self.is_sparing = False
+        """What has arrived is left out of the next batch: marks alone may be what makes room for it."""
         self.in_flight: Batch | None = None
 
     # -- for the hub ------------------------------------------------------------------------------------
@@ -309,18 +315,32 @@ class Journal:
         """Everything that is to be written now. Then call `committed` or `failed`."""
         touched = self.touched
         touched.update((entry.record, None) for entry in self.entries)
+        entries, rest = self.entries, self._spared()
+        if rest:
+            entries = [each for each in entries if not isinstance(each, Inflow)]
         rows = [(record, record.row()) for record in touched]
+        before = {each.record: each.before for each in reversed(rest)}
+        for record, row in rows:
+            row.received, row.received_bytes = before.get(record, (row.received, row.received_bytes))
         hub = self.hub
-        batch = Batch(self.entries, rows, hub.knows_since + hub.settings.wall)
-        self.entries, self.touched, self.due = [], {}, NEVER
+        batch = Batch(entries, rows, hub.knows_since + hub.settings.wall)
+        batch.is_all = not rest
+        self.entries, self.touched, self.due = list(rest), {}, NEVER
         self.in_flight = batch
         return batch
+
+    def _spared(self) -> list[Inflow]:
+        """What has arrived, and is left out this time."""
+        is_sparing, self.is_sparing = self.is_sparing, False
+        if not is_sparing or any(isinstance(each, Restart) for each in self.entries):
+            return []
+        return [each for each in self.entries if isinstance(each, Inflow)]
 
     def committed(self, batch: Batch, now: float) -> None:
         """It is on disk. The front end must settle now."""
         hub, self.in_flight = self.hub, None
         hub.now = now
-        if self.error is not None:
+        if self.error is not None and batch.is_all:
             self.error = None
             hub.note("info", "the store works again")
         for record, row in batch.rows:
@@ -331,7 +351,10 @@ class Journal:
             entry.done(hub)
         for record, _ in batch.rows:
             self.fetch_if_wanted(record)
-        if self.entries or self.touched:
+        if self.error is not None:
+            self.due = now + RETRY
+            self.wake()
+        elif self.entries or self.touched:
             self._hurry(0.0 if self.entries else now + MARKS_WAIT)
 
     def failed(self, batch: Batch, error: StoreError, now: float) -> None:
@@ -349,8 +372,9 @@ class Journal:
             record.on_failed(row)
         for each in spools:
             each.refuse(hub, error)
-        # At once without what was to be sent: that may be all the disk has no room for.
-        self.due = now if spools else now + RETRY
+        # At once without what needs room: that may be all the disk refuses.
+        self.is_sparing = batch.is_all and any(isinstance(each, Inflow) for each in self.entries)
+        self.due = now if spools or self.is_sparing else now + RETRY
         self.wake()
 
     def is_idle(self) -> bool:
