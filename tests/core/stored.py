@@ -38,8 +38,11 @@ class MemoryStore(Store):
 
 
 class NoReserve:
-    def keep(self) -> None:
+    def keep(self, size: int) -> None:
         """There is always room."""
+
+    def try_to_keep(self) -> None:
+        """The same."""
 
 
 class StoredWire(Wire):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +26,7 @@ class Child:
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self._is_traced = before is not None
         self.pid = self._process.pid
         self.lines: list[str] = []
         """All it has said so far."""
@@ -52,7 +53,11 @@ class Child:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End it, and wait until it has ended and all it said is read."""
-        self._process.send_signal(number)
+        if self._is_traced:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        else:
+            self._process.send_signal(number)
         self.wait()
 
     def wait(self) -> int:
@@ -84,12 +89,18 @@ def role(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    os.write(1, f"{text}\n".encode())  # in one piece, whatever other threads say
 
 
 def forever() -> None:
     """Until it is killed, or its parent is gone."""
-    sys.stdin.read()
+    threading.Event().wait()
+
+
+def watch() -> None:
+    """Whoever started it is gone, or wants it to be: strace does not pass a SIGKILL on."""
+    for _ in sys.stdin:
+        ENOUGH.set()
     os._exit(1)
 
 
@@ -164,5 +175,107 @@ def fork(store: str) -> None:
         say("accepted 400")
 
 
+@role
+def spool_whatever_happens(store: str, count: str) -> None:
+    """Sends one by one, and says of each whether it was accepted."""
+    from linkbox import StoreError
+    from tests.store.disks import nowhere, pusher
+
+    client = pusher(nowhere(), Path(store))
+    while True:
+        try:
+            client.start()
+            break
+        except StoreError:
+            pass
+    for number in range(int(count)):
+        try:
+            client.send(number)
+            say(f"accepted {number}")
+        except StoreError as error:
+            say(f"refused {number} {error}")
+    say("done")
+    forever()
+
+
+@role
+def serve(store: str, address: str) -> None:
+    """A P2M server that takes everything, and says what."""
+    from linkbox import ServerP2M
+    from linkbox.formats import Json
+
+    with ServerP2M(address, Json, store=store) as server:
+        say(server.address)
+        while True:
+            message = server.message_get()
+            say(f"{message.data} {message.redelivered}")
+
+
+def numbers(folder: Path) -> Iterator[int]:
+    """Numbers that no earlier life has used: each is written down before it is used."""
+    file = folder.with_name(folder.name + "-number")
+    while True:
+        number = int(file.read_text()) + 1 if file.exists() and file.read_text() else 1
+        new = file.with_suffix(".new")
+        new.write_text(str(number))
+        new.replace(file)
+        yield number
+
+
+def send_on(client: Any, store: Path) -> None:
+    """Send, until told that it is enough; say what was accepted, and which was the last."""
+    number = 0
+    for number in numbers(store):
+        client.send(number)
+        say(f"accepted {number}")
+        if ENOUGH.is_set():
+            break
+    say(f"done {number}")
+
+
+@role
+def push_on(store: str, address: str) -> None:
+    from tests.store.disks import pusher
+
+    with pusher(address, Path(store)) as client:
+        send_on(client, Path(store))
+        forever()
+
+
+def take_all(endpoint: Any) -> None:
+    while True:
+        message = endpoint.message_get()
+        say(f"took {message.data} {message.redelivered}")
+
+
+@role
+def take_on(store: str, address: str) -> None:
+    from linkbox import ServerP2M
+    from linkbox.formats import Json
+
+    with ServerP2M(address, Json, store=store) as server:
+        take_all(server)
+
+
+@role
+def talk_on(store: str, address: str, side: str) -> None:
+    """One end of a conversation: it takes, and it sends as soon as somebody is there."""
+    from linkbox import ServerP2P
+    from linkbox.formats import Json
+    from tests.store.disks import talker
+
+    path = Path(store)
+    end: Any = ServerP2P(address, Json, store=store) if side == "server" else talker(address, path)
+    end.start() if side == "server" else end.start(wait=False)
+    threading.Thread(target=take_all, args=(end,), daemon=True).start()
+    if side == "server":
+        end.wait_connected()
+    send_on(end, path)
+    forever()
+
+
+ENOUGH = threading.Event()
+
 if __name__ == "__main__":
+    threading.Thread(target=watch, daemon=True).start()
     ROLES[sys.argv[1]](*sys.argv[2:])

@@ -27,7 +27,7 @@ FRAME = 24 + 4096
 @pytest.fixture(autouse=True)
 def no_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no part in this, and writing it for each copy takes its time."""
-    monkeypatch.setattr(Reserve, "keep", lambda self: None)
+    monkeypatch.setattr(Reserve, "keep", lambda self, size=0: None)
 
 
 class Camera:

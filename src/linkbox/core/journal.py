@@ -11,12 +11,13 @@ again. So while one batch is being written the next one gathers: many messages, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from linkbox.core import frames
 from linkbox.core.decoding import is_error
 from linkbox.core.link import Arrival
-from linkbox.core.mailbox import Box
+from linkbox.core.mailbox import ENDLESS, Box
 from linkbox.core.record import Record, Row, Stored
 from linkbox.core.session import NEVER, Session
 from linkbox.errors import LinkboxError, SessionLost, StoreError, TooLarge
@@ -29,6 +30,8 @@ MARKS_WAIT = 0.005
 """Seconds that marks may wait for company; messages do not wait."""
 RETRY = 1.0
 """Seconds until a disk that refused is tried again."""
+SMALL = 64 * 1024
+"""Bytes of what has arrived that are tried even on a disk that has no room for more."""
 FETCH_BYTES = 4 * 1024 * 1024
 FETCH_COUNT = 10_000
 """Most that is read from the spool at a time."""
@@ -86,6 +89,9 @@ class Inflow(Entry):
         self.values = values
         self.at = at
         self.base = record.in_base
+        self.before = record.received, record.received_bytes
+        """What had been received before that."""
+        self.nbytes = sum(map(len, arrival.payloads))
         record.received = arrival.last + self.base
         record.received_bytes = arrival.mark
         if arrival.has_errors:
@@ -205,6 +211,8 @@ class Batch:
         self.rows = rows
         self.knows_since = knows_since
         """Seconds since the epoch; see `ServerHub.knows_since`."""
+        self.is_all = True
+        """Is nothing left out that waits?"""
 
 
 class Journal:
@@ -225,6 +233,10 @@ class Journal:
         """Those that may have something in the spool."""
         self.error: StoreError | None = None
         """Why the disk refused the last batch, or None."""
+        self.is_sparing = False
+        """What has arrived is left out of the next batch: marks alone may be what makes room for it."""
+        self.most = ENDLESS
+        """Bytes of what has arrived that go into a batch: less, where all of it found no room."""
         self.in_flight: Batch | None = None
 
     # -- for the hub ------------------------------------------------------------------------------------
@@ -303,19 +315,37 @@ class Journal:
         """Everything that is to be written now. Then call `committed` or `failed`."""
         touched = self.touched
         touched.update((entry.record, None) for entry in self.entries)
+        entries, rest = self.entries, self._spared()
+        if rest:
+            entries = [each for each in entries if each not in rest]
         rows = [(record, record.row()) for record in touched]
+        before = {each.record: each.before for each in reversed(rest)}
+        for record, row in rows:
+            row.received, row.received_bytes = before.get(record, (row.received, row.received_bytes))
         hub = self.hub
-        batch = Batch(self.entries, rows, hub.knows_since + hub.settings.wall)
-        self.entries, self.touched, self.due = [], {}, NEVER
+        batch = Batch(entries, rows, hub.knows_since + hub.settings.wall)
+        batch.is_all = not rest
+        self.entries, self.touched, self.due = list(rest), {}, NEVER
         self.in_flight = batch
         return batch
+
+    def _spared(self) -> list[Inflow]:
+        """What has arrived, and is left out this time."""
+        is_sparing, self.is_sparing = self.is_sparing, False
+        most = 0 if is_sparing else self.most
+        if most == ENDLESS or any(isinstance(each, Restart) for each in self.entries):
+            return []
+        inflows = [each for each in self.entries if isinstance(each, Inflow)]
+        count = 0 if is_sparing else 1
+        sizes = accumulate(each.nbytes for each in inflows)
+        return inflows[max(count, sum(size <= most for size in sizes)) :]
 
     def committed(self, batch: Batch, now: float) -> None:
         """It is on disk. The front end must settle now."""
         hub, self.in_flight = self.hub, None
         hub.now = now
-        if self.error is not None:
-            self.error = None
+        if self.error is not None and batch.is_all:
+            self.error, self.most = None, ENDLESS
             hub.note("info", "the store works again")
         for record, row in batch.rows:
             record.on_written(row)
@@ -325,7 +355,11 @@ class Journal:
             entry.done(hub)
         for record, _ in batch.rows:
             self.fetch_if_wanted(record)
-        if self.entries or self.touched:
+        if self.error is not None:
+            has_more = self.most > SMALL or any(isinstance(each, Inflow) for each in batch.entries)
+            self.due = now if has_more else now + RETRY
+            self.wake()
+        elif self.entries or self.touched:
             self._hurry(0.0 if self.entries else now + MARKS_WAIT)
 
     def failed(self, batch: Batch, error: StoreError, now: float) -> None:
@@ -343,8 +377,11 @@ class Journal:
             record.on_failed(row)
         for each in spools:
             each.refuse(hub, error)
-        # At once without what was to be sent: that may be all the disk has no room for.
-        self.due = now if spools else now + RETRY
+        # At once without what needs room: that may be all the disk refuses.
+        arrived = sum(each.nbytes for each in batch.entries if isinstance(each, Inflow))
+        if arrived:
+            self.is_sparing, self.most = True, max(SMALL, arrived // 2)
+        self.due = now if spools or self.is_sparing else now + RETRY
         self.wake()
 
     def is_idle(self) -> bool:

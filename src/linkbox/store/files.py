@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from io import FileIO
 from pathlib import Path
 
 from linkbox.errors import StoreError
@@ -77,26 +78,37 @@ class Lock:
 
 
 class Reserve:
-    """A file that is there to be given up when the disk is full."""
+    """A file that is there to be given up when the disk is full.
+
+    What is committed stands in SQLite's log first, and needs as much room again in the file itself: so the
+    reserve must be as large as the log, or a full disk could never be emptied.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._is_there = False
+        self._size = 0
 
-    def keep(self) -> None:
-        """Have it, if there is room for it."""
-        if self._is_there:
+    def keep(self, size: int = RESERVE) -> None:
+        """Have that much, or more. OSError when there is no room for it."""
+        if size <= self._size:
             return
-        try:
-            with open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-                missing = RESERVE - file.seek(0, os.SEEK_END)
-                if missing > 0:
-                    file.write(bytes(missing))  # not a hole: it is to take room
-                    file.flush()
-                    os.fsync(file.fileno())
-            self._is_there = True
-        except OSError:
-            self.give_up()
+        size = -(-size // RESERVE) * RESERVE
+        with open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
+            there = file.seek(0, os.SEEK_END)
+            try:
+                _allocate(file, there, size)
+            except OSError:
+                file.truncate(self._size)
+                raise
+        self._size = size
+
+    def try_to_keep(self) -> None:
+        """Have the least, if there is room for it."""
+        if not self._size:
+            try:
+                self.keep()
+            except OSError:
+                self.give_up()
 
     def was_kept(self) -> bool:
         """Did a store stand here before?"""
@@ -104,6 +116,17 @@ class Reserve:
 
     def give_up(self) -> None:
         """Make room."""
-        self._is_there = False
+        self._size = 0
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+
+def _allocate(file: FileIO, there: int, size: int) -> None:
+    """Let the file take that much room, no holes."""
+    if there > size:
+        file.truncate(size)
+    elif hasattr(os, "posix_fallocate") and there < size:
+        os.posix_fallocate(file.fileno(), there, size - there)
+    else:
+        for at in range(there, size, RESERVE):
+            file.write(bytes(min(RESERVE, size - at)))

@@ -34,12 +34,14 @@ from linkbox.core.journal import (
 from linkbox.core.record import Row, Stored, units_of
 from linkbox.core.restoring import Left, Unread
 from linkbox.errors import StoreError
-from linkbox.store.checks import log_damage, seal
-from linkbox.store.files import Lock, Reserve, check_access, create
+from linkbox.store.checks import log_damage, seal, wal_of
+from linkbox.store.files import RESERVE, Lock, Reserve, check_access, create
 
 VERSION = 1
 """Of the tables. A store of another version is refused."""
 APPLICATION = 0x6C6B6278  # "lkbx"
+_OVERHEAD = 100
+"""Bytes that a message takes on the disk besides its payload, roughly."""
 NUMBERS = 40
 """Bits of a row id that are the message's number; those above are its session's key."""
 MASK = (1 << NUMBERS) - 1
@@ -123,7 +125,7 @@ class Store:
         except BaseException:
             self._lock.release()
             raise
-        self._reserve.keep()
+        self._reserve.try_to_keep()
         self._turn = 0
 
     def _open(self, label: dict[str, str]) -> None:
@@ -144,6 +146,8 @@ class Store:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA cell_size_check=ON")
+            connection.execute("PRAGMA wal_autocheckpoint=256")
+            connection.execute(f"PRAGMA journal_size_limit={RESERVE}")
         except BaseException:
             connection.close()
             raise
@@ -287,20 +291,34 @@ class Store:
     def apply(self, batch: Batch) -> None:
         """Write a batch. It is on the disk when this returns; raises `StoreError`, and then nothing is."""
         self._turn += 1
-        with told(self.path, "written"), self._transaction():
-            for entry in batch.entries:
-                self._WRITERS.get(type(entry), _nothing)(self, entry)
-            self._save([row for _, row in batch.rows])
-            for entry in batch.entries:
-                self._READERS.get(type(entry), _nothing)(self, entry)
-            if batch.knows_since:
-                self._about(knows_since=repr(batch.knows_since))
-        self._reserve.keep()
+        with told(self.path, "written"):
+            self._see_to_room(batch)
+            with self._transaction():
+                for entry in batch.entries:
+                    self._WRITERS.get(type(entry), _nothing)(self, entry)
+                self._save([row for _, row in batch.rows])
+                for entry in batch.entries:
+                    self._READERS.get(type(entry), _nothing)(self, entry)
+                if batch.knows_since:
+                    self._about(knows_since=repr(batch.knows_since))
+        self._reserve.try_to_keep()
+
+    def _see_to_room(self, batch: Batch) -> None:
+        """Accept nothing that could not be written back from the log any more."""
+        more = 0
+        for entry in batch.entries:
+            if isinstance(entry, Spool):
+                more += sum(len(row[2]) + _OVERHEAD for row in entry.rows)
+            elif isinstance(entry, Inflow):
+                more += sum(len(row[1]) + _OVERHEAD for row in entry.rows())
+        if more:
+            log = wal_of(self.path)
+            self._reserve.keep(RESERVE + more + (log.stat().st_size if log.exists() else 0))
 
     def _spool(self, entry: Spool) -> None:
         first = _first(entry.record.key)
         self._connection.executemany(
-            "INSERT INTO spool VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO spool VALUES (?, ?, ?, ?)",
             [
                 (first + number, total, seal(payload, first + number, total), payload)
                 for number, total, payload in entry.rows
@@ -310,7 +328,7 @@ class Store:
     def _inflow(self, entry: Inflow) -> None:
         first, turn, at = _first(entry.record.key), self._turn, entry.at
         self._connection.executemany(
-            "INSERT INTO inbox VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)",
             [
                 (first + number, turn, at, seal(payload, first + number, turn, at), payload)
                 for number, payload in entry.rows()
@@ -330,6 +348,8 @@ class Store:
                 "DELETE FROM spool WHERE id BETWEEN ? AND ?",
                 (first, first + (MASK if row.over else row.acked)),
             )
+            # A commit that was reported as failed may have come to the disk after all: that was refused.
+            execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (first + row.next + 1, first + MASK))
             self._delete_taken(row)
             if row.over:
                 execute(
