@@ -36,7 +36,7 @@ def _drip(bare: Bare, piece: bytes) -> None:
     for byte in piece:
         try:
             bare.sock.send(bytes([byte]))
-        except ConnectionError:
+        except OSError:  # TLS has an error of its own for it
             return
         time.sleep(0.02)  # That is the fault.
 
