@@ -36,7 +36,7 @@ def _drip(bare: Bare, piece: bytes) -> None:
     for byte in piece:
         try:
             bare.sock.send(bytes([byte]))
-        except ConnectionError:
+        except OSError:  # TLS has an error of its own for it
             return
         time.sleep(0.02)  # That is the fault.
 
@@ -136,7 +136,7 @@ def test_a_ping_flood(place: Place) -> None:
     with place.serving(pause=BUSY) as server, Bare(place, server.address) as bare:
         ear = place.ear(server, EventKind.DISCONNECTED)
         bare.meet()
-        with growing_less_than(8):
+        with growing_less_than(16):  # what one read brings is answered at once, before anybody knows
             bare.flood(frames.encode_number(frames.PING, 1) * 1000, 2000)
             error = ear.wait().error
         assert isinstance(error, ProtocolViolation) and "does not read the 1000 control frames" in str(error)
