@@ -264,10 +264,10 @@ def test_export_of_json_and_msgpack(run, keep) -> None:
 
 def test_what_is_in_doubt_is_exported(run, keep, status, tmp_path: Path) -> None:
     keep("out.db", b"one\ntwo\n")
-    change(
-        tmp_path / "out.db",
-        "INSERT INTO doubt (at, crc, payload) SELECT 1.0, crc, payload FROM spool",
-    )
+    with closing(sqlite3.connect(tmp_path / "out.db", isolation_level=None)) as store:
+        for (payload,) in store.execute("SELECT payload FROM spool ORDER BY id").fetchall():
+            row = (1.0, seal(payload, 0, 0, 1.0), payload)
+            store.execute("INSERT INTO doubt (at, crc, payload) VALUES (?, ?, ?)", row)
     assert status("out.db")["doubt"] == {"messages": 2, "bytes": 6, "since": 1.0}
     assert b"may have arrived or not, the oldest since" in run("spool", "status", "out.db").out
     assert run("spool", "export", "out.db", "--doubt")[:2] == (0, b"one\ntwo\n")

@@ -91,7 +91,7 @@ class Inflow(Entry):
         self.base = record.in_base
         self.before = record.received, record.received_bytes
         """What had been received before that."""
-        self.nbytes = sum(map(len, arrival.payloads))
+        self.nbytes = sum(len(each) for each in arrival.payloads if each.__class__ is not TooLarge)
         record.received = arrival.last + self.base
         record.received_bytes = arrival.mark
         if arrival.has_errors:

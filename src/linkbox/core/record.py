@@ -343,8 +343,11 @@ class Record:
         """The application has taken something."""
         self.given = max(self.given, source.given + source.base)
         self.start = source.cut
-        self.kept.update(number + source.base for number in source.held)
         self.touch()
+
+    def on_held(self, source: Source, number: int) -> None:
+        """The application takes a message that it has not done with: it stays on disk."""
+        self.kept.add(number + source.base)
 
     def on_unheld(self, source: Source, number: int) -> None:
         """The application is done with a message it had kept."""

@@ -95,6 +95,11 @@ def _first(key: int) -> int:
     return key << NUMBERS
 
 
+def _text_of(row: Row) -> str:
+    """As it is written. What is kept is what is there; it may be much."""
+    return _encode_row(msgspec.structs.replace(row, kept=(), freed=())).decode()
+
+
 def _statements() -> list[str]:
     """How the tables are made."""
     return [each.strip() for each in _TABLES.split(";") if each.strip()]
@@ -159,8 +164,7 @@ class Store:
         version = execute("PRAGMA user_version").fetchone()[0]
         application = execute("PRAGMA application_id").fetchone()[0]
         is_empty = not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        size = self.path.stat().st_size
-        if is_empty and not version and (size or self._reserve.was_kept()):
+        if is_empty and not version and self._reserve.was_kept():
             raise _damaged(self.path, f"it is empty. To begin anew, remove it and {self.path}-reserve")
         if application != APPLICATION and not (is_empty and not version and not application):
             raise StoreError(f"{self.path} is a database of something else: give another path for the store")
@@ -336,7 +340,7 @@ class Store:
         )
 
     def _save(self, rows: list[Row]) -> None:
-        texts = [(row.key, _encode_row(row).decode()) for row in rows]
+        texts = [(row.key, _text_of(row)) for row in rows]
         execute, executemany = self._connection.execute, self._connection.executemany
         executemany(
             "INSERT OR REPLACE INTO session VALUES (?, ?, ?)",
@@ -360,10 +364,11 @@ class Store:
 
     def _delete_taken(self, row: Row) -> None:
         first = _first(row.key)
-        kept = [first + number for number in row.kept]
-        keep = f" AND id NOT IN ({','.join('?' * len(kept))})" if kept else ""
-        self._connection.execute(
-            f"DELETE FROM inbox WHERE id BETWEEN ? AND ?{keep}", (first, first + row.given, *kept)
+        kept = sorted(number for number in row.kept if number <= row.given)
+        starts, ends = (0, *(number + 1 for number in kept)), (*(number - 1 for number in kept), row.given)
+        self._connection.executemany(
+            "DELETE FROM inbox WHERE id BETWEEN ? AND ?",
+            [(first + start, first + end) for start, end in zip(starts, ends, strict=True) if start <= end],
         )
         self._connection.executemany(
             "DELETE FROM inbox WHERE id=?", [(first + number,) for number in row.freed]
