@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from linkbox import ClientP2M, ClientP2P
+from linkbox.store.checks import seal
 
 LOCAL = "tcp://127.0.0.1:0"
 
