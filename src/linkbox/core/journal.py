@@ -121,6 +121,7 @@ class Online(Entry):
     def __init__(self, record: Record, until: int) -> None:
         super().__init__(record)
         self.is_needed = record.is_stub
+        self.after = record.acked
         self.until = until
         self.rows: list[Stored] = []
         record.gates += 1
@@ -129,7 +130,7 @@ class Online(Entry):
     def done(self, hub: Hub) -> None:
         record, session = self.record, self.record.owner()
         record.gates -= 1
-        if record.is_stub:
+        if record.is_stub and not record.restarts:  # else that is what goes on
             record.begin(self.rows)
         session.is_gated = record.gates > 0
         hub.flush_soon(session)
@@ -166,6 +167,7 @@ class Restart(Entry):
         self.doubtful: list[Stored] = []
         self.base = self.base_total = 0
         record.gates += 1
+        record.restarts += 1
 
     def done(self, hub: Hub) -> None:
         record = self.record
@@ -174,8 +176,9 @@ class Restart(Entry):
         record.acked, record.acked_total = self.base, self.base_total
         record.sent_most = record.stub_most = self.base
         record.gates -= 1
+        record.restarts -= 1
         self._tell(hub)
-        if record.owner().error is None:
+        if record.owner().link is not None:
             record.resume(0)
 
     def _tell(self, hub: Hub) -> None:

@@ -104,6 +104,8 @@ class Record:
         self.sent_most = 0
         self.gates = 0
         """How many things the disk must know before more may be written to the peer."""
+        self.restarts = 0
+        """How many times the peer has forgotten the session, and the disk does not know yet."""
         self._begin_sending()
         self._begin_receiving()
 
@@ -286,6 +288,8 @@ class Record:
         A client's disk must know first that it is online; and a stub must read what is to be sent.
         """
         session = self.owner()
+        if self.restarts:
+            return  # What is to be sent is not settled yet: it goes on when that is.
         if session.hub.is_client:
             self.sent_most = UNKNOWN
         if not self.is_stub:
@@ -308,9 +312,10 @@ class Record:
         """The messages of a stub are there, as far as the peer has some of them, and more."""
         session = self.owner()
         self.is_stub = False
-        self.loaded = self.acked
+        # The peer may have acknowledged some units of the first message: they are told apart again.
+        self.loaded = self._before(rows[0]) if rows else self.acked
         total = rows[0][1] - len(rows[0][2]) if rows else self.written_total
-        session.sent = session.acked = self.acked - self.base
+        session.sent = session.acked = self.loaded - self.base
         session.sent_bytes = session.acked_bytes = total - self.base_total
         self.load(rows)
         while session.sent < self.resume_at:

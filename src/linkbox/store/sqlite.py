@@ -407,7 +407,7 @@ class Store:
 
     def _begin(self, entry: Online) -> None:
         if entry.is_needed:
-            entry.rows = self._some_of(entry, entry.record.acked, entry.until)
+            entry.rows = self._some_of(entry, entry.after, entry.until)
 
     def _some_of(self, entry: Entry, after: int, until: int) -> list[Stored]:
         """What is spooled behind that number: all up to ``until``, else not much more than `FETCH_BYTES`."""
