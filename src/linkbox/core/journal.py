@@ -130,7 +130,8 @@ class Online(Entry):
     def done(self, hub: Hub) -> None:
         record, session = self.record, self.record.owner()
         record.gates -= 1
-        if record.is_stub and not record.restarts:  # else that is what goes on
+        is_off = record.restarts or session.error is not None  # it begins anew, or has ended, meanwhile
+        if record.is_stub and not is_off:
             record.begin(self.rows)
         session.is_gated = record.gates > 0
         hub.flush_soon(session)
@@ -148,8 +149,9 @@ class Fetch(Entry):
     def done(self, hub: Hub) -> None:
         record = self.record
         record.is_fetching = False
-        record.load(self.rows)
-        hub.flush_soon(record.owner())
+        if not record.is_stub:  # else it begins anew, and these are read again
+            record.load(self.rows)
+            hub.flush_soon(record.owner())
 
 
 class Restart(Entry):

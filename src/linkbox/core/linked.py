@@ -13,6 +13,8 @@ from linkbox.core.units import Assembly, Bundle, Delivery, Piece, too_large
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 
+STEP = 16 * 1024
+"""Bytes of the handshake that are looked at together."""
 JOINED = 16 * 1024
 """A payload up to this size is copied behind its header; a longer one is written from where it is."""
 
@@ -63,12 +65,11 @@ class LinkedLink(Link):
             return []
         if not self.greeted:
             data = self._greet(data)
-        small = self.decoder.small
+        moved = False
         try:
-            moved = self._handle(self.decoder.receive(data), now)
-            # What came right behind a part of the handshake was held back.
-            if small and (not self.decoder.small or self.hello is not None):
-                moved = self._handle(self.decoder.receive(b""), now) or moved
+            if self.decoder.small:
+                data, moved = self._shake_hands(data, now)
+            moved = self._handle(self.decoder.receive(data), now) or moved
             if self.decoder.error is not None:
                 raise self.decoder.error
         except ProtocolViolation as error:
@@ -80,6 +81,20 @@ class LinkedLink(Link):
         if arrivals:
             self.arrivals = []
         return arrivals
+
+    def _shake_hands(self, data: bytes, now: float) -> tuple[bytes, bool]:
+        """Little by little: what comes in one read with the end of it is not early. Returns the rest."""
+        moved, view = False, memoryview(data)
+        while view and self.decoder.small and self.decoder.error is None and self._is_listening():
+            moved = self._handle(self.decoder.receive(bytes(view[:STEP])), now) or moved
+            view = view[STEP:]
+            # What came right behind a part of the handshake was held back.
+            if not self.decoder.small or self.hello is not None:
+                moved = self._handle(self.decoder.receive(b""), now) or moved
+        return (bytes(view) if self._is_listening() else b""), moved
+
+    def _is_listening(self) -> bool:
+        return self.state is not State.CLOSING and not self.closed
 
     def _handle(self, found: list[tuple[int, bytes]], now: float) -> bool:
         for kind, payload in found:
