@@ -60,7 +60,7 @@ def send_until_full(client: Any, size: int = 20 * KIB) -> list[bytes]:
 def test_what_was_accepted_before_the_disk_was_full_is_delivered(small_disk: Path, size: int) -> None:
     store = small_disk / "store"
     address = nowhere()
-    fill_up(small_disk).write_bytes(bytes(2560 * KIB))  # that much is left to be used up
+    fill_up(small_disk).write_bytes(bytes(3584 * KIB))  # that much is left to be used up
     ear = Ear()
     with pusher(address, store, format=Bytes) as client:
         client.add_callback(ear, EventKind.ERROR)
@@ -102,7 +102,7 @@ def test_what_has_arrived_on_a_full_disk_can_be_taken_and_makes_room(small_disk:
     limits = Limits(mailbox_bytes=64 * KIB * KIB)
     with ServerP2M("tcp://127.0.0.1:0", store=store, limits=limits) as server:
         with ClientP2M(server.address, blocking=False, linger=60, reconnect=NOW) as client:
-            fill_up(small_disk).write_bytes(bytes(2560 * KIB))
+            fill_up(small_disk).write_bytes(bytes(3584 * KIB))
             sent = [b"%d:" % number + bytes(size) for number in range(count)]
             for message in sent:
                 client.send(message)
@@ -189,7 +189,7 @@ def strace() -> list[str]:
     return [tool, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]
 
 
-@pytest.mark.parametrize("when", ["12", "13", "14..17", "20+3"])
+@pytest.mark.parametrize("when", ["2", "3..5", "4+3", "9"])
 def test_error_of_fsync_refuses_the_message_and_loses_none(tmp_path: Path, when: str) -> None:
     """A child that sends one by one says which were accepted: these and no others may be there."""
     store = tmp_path / "store"
@@ -208,7 +208,7 @@ def test_error_of_fsync_refuses_the_message_and_loses_none(tmp_path: Path, when:
     assert read_spool(store) == accepted
 
 
-@pytest.mark.parametrize("when", ["12", "13", "14..17", "20+3"])
+@pytest.mark.parametrize("when", ["2", "3..5", "4+3", "9"])
 def test_error_of_fsync_at_a_server_is_made_good(tmp_path: Path, when: str) -> None:
     """What arrives is not acknowledged until it is on the disk: it is tried again."""
     store = tmp_path / "store"

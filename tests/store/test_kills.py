@@ -15,8 +15,8 @@ from tests.store.children import Child
 from tests.store.disks import nowhere
 from tests.threaded.helpers import wait_until
 
-SECONDS = 6.0
-COUNT = 14
+SECONDS = 5.0
+COUNT = 12
 
 
 def said(lives: list[Child], word: str) -> list[str]:
