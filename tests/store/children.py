@@ -274,6 +274,17 @@ def talk_on(store: str, address: str, side: str) -> None:
     forever()
 
 
+@role
+def forget(address: str) -> None:
+    """A P2M server without a store, that takes everything."""
+    from linkbox import ServerP2M
+    from linkbox.formats import Json
+
+    with ServerP2M(address, Json) as server:
+        say("ready")
+        take_all(server)
+
+
 ENOUGH = threading.Event()
 
 if __name__ == "__main__":
