@@ -175,19 +175,24 @@ def fork(store: str) -> None:
         say("accepted 400")
 
 
+def started(endpoint: Any) -> Any:
+    """Start it, on a disk that fails."""
+    from linkbox import StoreError
+
+    while True:
+        try:
+            return endpoint.start()
+        except StoreError:
+            pass
+
+
 @role
 def spool_whatever_happens(store: str, count: str) -> None:
     """Sends one by one, and says of each whether it was accepted."""
     from linkbox import StoreError
     from tests.store.disks import nowhere, pusher
 
-    client = pusher(nowhere(), Path(store))
-    while True:
-        try:
-            client.start()
-            break
-        except StoreError:
-            pass
+    client = started(pusher(nowhere(), Path(store)))
     for number in range(int(count)):
         try:
             client.send(number)
@@ -204,11 +209,11 @@ def serve(store: str, address: str) -> None:
     from linkbox import ServerP2M
     from linkbox.formats import Json
 
-    with ServerP2M(address, Json, store=store) as server:
-        say(server.address)
-        while True:
-            message = server.message_get()
-            say(f"{message.data} {message.redelivered}")
+    server = started(ServerP2M(address, Json, store=store))
+    say(server.address)
+    while True:
+        message = server.message_get()
+        say(f"{message.data} {message.redelivered}")
 
 
 def numbers(folder: Path) -> Iterator[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +49,8 @@ class Place(World):
 
 
 @pytest.fixture(params=FRONTS)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    yield Place(str(request.param), tmp_path)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(str(request.param), tmp_path)
 
 
 async def messages(endpoint: Any, count: int) -> list[Any]:

@@ -165,15 +165,17 @@ def test_what_two_disks_hold_comes_together_again(quick_path: Path, monkeypatch:
     """A new life on both sides: each message comes once, but what was in hand."""
     ours, theirs = quick_path / "ours", quick_path / "theirs"
     camera = TwoCameras(monkeypatch, ours, theirs)
-    with ServerP2M("tcp://127.0.0.1:0", Json, store=theirs) as server:
-        with pusher(server.address, ours, linger=5) as client:
-            for number in range(40):
-                client.send(number)
-                camera.is_on, camera.accepted = True, number + 1
-                if number % 4 == 3:
-                    assert server.data_get_count(4, 10) == list(range(number - 3, number + 1))
-                    camera.taken = number + 1
-            camera.is_on = False
+    with (
+        ServerP2M("tcp://127.0.0.1:0", Json, store=theirs) as server,
+        pusher(server.address, ours, linger=5) as client,
+    ):
+        for number in range(40):
+            client.send(number)
+            camera.is_on, camera.accepted = True, number + 1
+            if number % 4 == 3:
+                assert server.data_get_count(4, 10) == list(range(number - 3, number + 1))
+                camera.taken = number + 1
+        camera.is_on = False
     for one, other, accepted, taken in camera.pictures[:: len(camera.pictures) // 10]:
         left, right = put(quick_path / "cut", *one), put(quick_path / "cut2", *other)
         with ServerP2M("tcp://127.0.0.1:0", Json, store=right) as server:
