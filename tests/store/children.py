@@ -247,6 +247,18 @@ def push_on(store: str, address: str) -> None:
         forever()
 
 
+@role
+def push_bare(folder: str, address: str) -> None:
+    """Without a store: accepted is what the server has acknowledged."""
+    from linkbox import ClientP2M
+    from linkbox.formats import Json
+    from tests.store.disks import NOW
+
+    with ClientP2M(address, Json, reconnect=NOW) as client:
+        send_on(client, Path(folder))
+        forever()
+
+
 def take_all(endpoint: Any) -> None:
     while True:
         message = endpoint.message_get()

@@ -25,12 +25,12 @@ FULL = re.compile(r"disk is full|No space left")
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 6 MiB."""
+    """A disk of 12 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
     mount = getattr(libc, "mount", None)
-    if mount is None or mount(b"tmpfs", os.fsencode(disk), b"tmpfs", 0, b"size=6m"):
+    if mount is None or mount(b"tmpfs", os.fsencode(disk), b"tmpfs", 0, b"size=12m"):
         pytest.skip(f"no small disk can be mounted here: {os.strerror(ctypes.get_errno())}")
     yield disk
     assert libc.umount2(os.fsencode(disk), 2) == 0
@@ -65,7 +65,7 @@ def send_until_full(client: Any, size: int = 20 * KIB) -> list[bytes]:
 def test_what_was_accepted_before_the_disk_was_full_is_delivered(small_disk: Path, size: int) -> None:
     store = small_disk / "store"
     address = nowhere()
-    fill_up(small_disk).write_bytes(bytes(3584 * KIB))  # that much is left to be used up
+    fill_up(small_disk).write_bytes(bytes(9728 * KIB))  # that much is left to be used up
     ear = Ear()
     with pusher(address, store, format=Bytes) as client:
         client.add_callback(ear, EventKind.ERROR)
@@ -109,7 +109,7 @@ def test_what_has_arrived_on_a_full_disk_can_be_taken_and_makes_room(small_disk:
         ServerP2M("tcp://127.0.0.1:0", store=store, limits=limits) as server,
         ClientP2M(server.address, blocking=False, linger=60, reconnect=NOW) as client,
     ):
-        fill_up(small_disk).write_bytes(bytes(2048 * KIB))
+        fill_up(small_disk).write_bytes(bytes(8192 * KIB))
         sent = [b"%d:" % number + bytes(size) for number in range(count)]
         for message in sent:
             client.send(message)
