@@ -159,7 +159,8 @@ class Store:
         application = execute("PRAGMA application_id").fetchone()[0]
         is_empty = not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         size = self.path.stat().st_size
-        if is_empty and not version and (size or self._reserve.was_kept()):
+        # Who is killed while it makes the tables has no reserve yet, and leaves a file with a whole head.
+        if is_empty and not version and (0 < size < 512 or self._reserve.was_kept()):
             raise _damaged(self.path, f"it is empty. To begin anew, remove it and {self.path}-reserve")
         if application != APPLICATION and not (is_empty and not version and not application):
             raise StoreError(f"{self.path} is a database of something else: give another path for the store")
