@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin/python -m
 ARGS   ?=
 MINUTES ?= 5
 
-.PHONY: help demo test check fuzz bench bench-curves bench-guard format clean
+.PHONY: help demo test check fuzz bench bench-curves bench-guard soak format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -46,6 +46,9 @@ bench-curves: $(VENV)/.with-bench ## how the cost grows with peers, sizes, depth
 
 bench-guard: $(VENV)/.with-cli ## fail where a ratio to the bare socket is twice the recorded one
 	$(BIN) benchmarks --quick --watch
+
+soak: $(VENV)/.with-all ## kill loops and simulations (ARGS=--quick: half a minute)
+	$(BIN) soak $(ARGS)
 
 format: $(VENV)/.with-all ## format the code and repair what the linter can
 	$(BIN) ruff check --fix-only --quiet .

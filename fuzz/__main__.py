@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="for all targets together")
     parser.add_argument("--target", choices=[*TARGETS], help="only this one")
     parser.add_argument("--seed", type=int, default=1, help="the same seed, the same chances")
+    parser.add_argument("--chance", action="store_true", help="more inputs, not guided by coverage")
     parser.add_argument("--input", type=Path, help="run this file once (with --target)")
     options = parser.parse_args()
     targets = [TARGETS[options.target]] if options.target else [*TARGETS.values()]
@@ -30,7 +31,7 @@ def main() -> int:
     seconds = options.minutes * 60 / len(targets)
     total = failed = 0
     for target in targets:
-        result = driver.run(target, seconds, options.seed, WORK)
+        result = driver.run(target, seconds, options.seed, WORK, options.chance)
         total += result.inputs
         print(
             f"{target.name:16} {result.inputs:>11,} inputs {result.inputs / result.seconds:>9,.0f}/s",

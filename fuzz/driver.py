@@ -94,7 +94,7 @@ def guided(target: Target, seconds: float, seed: int, work: Path) -> Result:
     return Result(count, took, next(iter(findings), None), text[-6000:])
 
 
-def run(target: Target, seconds: float, seed: int, work: Path) -> Result:
+def run(target: Target, seconds: float, seed: int, work: Path, is_chance: bool = False) -> Result:
     """One target, as well as can be here."""
     work.mkdir(parents=True, exist_ok=True)
-    return (guided if is_guided() else by_chance)(target, seconds, seed, work)
+    return (guided if is_guided() and not is_chance else by_chance)(target, seconds, seed, work)

@@ -66,15 +66,15 @@ class Peer:
     def flush(self) -> None:
         """Say what was gathered; what the endpoint does not read any more is lost."""
         data, self.gathered = bytes(self.gathered), bytearray()
+        probe = self.probe
         for chunk in cuts(data, self.seed):
-            if not self.is_heard():
-                break
-            assert self.probe is not None
-            self.probe.say(chunk)
+            if probe is None or probe is not self.probe or not self.is_heard():
+                break  # a client that has called again hears nothing of this
+            probe.say(chunk)
             self.bench.check()
-        if data and self.probe is not None and self.probe.link.state in (State.CLOSING, State.CLOSED):
+        if data and probe is not None and probe.link.state in (State.CLOSING, State.CLOSED):
             # A stranger is described by as much as there is of it; counts depend on what was said meanwhile.
-            text = str(self.probe.link.error).partition("does not speak")[0]
+            text = str(probe.link.error).partition("does not speak")[0]
             self.faults.append(re.sub(r"\d+", "#", text))
 
     def is_heard(self) -> bool:

@@ -34,7 +34,6 @@ def server_context(cert: File, key: File, client_ca: File | None = None) -> ssl.
     _load_own(context, cert, key)
     # A client that has its answer hangs up: tickets for a next time would meet nobody.
     context.num_tickets = 0
-    context.options |= ssl.OP_NO_RENEGOTIATION
     if client_ca is not None:
         _load_ca(context, client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
@@ -83,7 +82,7 @@ def certificate_of(context: ssl.SSLContext) -> bytes | None:
 def _new(protocol: int) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     return context
 
 

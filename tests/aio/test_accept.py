@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from linkbox import Json, PeerInfo, Refused
+from linkbox import Json, Limits, PeerInfo, Refused
 from linkbox.aio import ClientP2P, ServerP2P
 
 
@@ -33,6 +33,25 @@ def test_by_name(is_coroutine: bool, caplog: pytest.LogCaptureFixture) -> None:
 
     asyncio.run(main())
     assert "KeyError: 'raises'" in caplog.text
+
+
+def test_one_that_takes_for_ever_does_not_shut_the_door(caplog: pytest.LogCaptureFixture) -> None:
+    async def accept(info: PeerInfo) -> bool:
+        if info.name == "slow":
+            await asyncio.sleep(3600)
+        return True
+
+    async def main() -> None:
+        limits = Limits(handshake=0.3)
+        async with ServerP2P("tcp://127.0.0.1:0", Json, accept=accept, limits=limits) as server:
+            with pytest.raises(ConnectionError):
+                await ClientP2P(server.address, Json, name="slow", reconnect=None).start()
+            async with ClientP2P(server.address, Json, name="quick") as client:
+                await client.send(1)
+                assert await server.data_get(5) == 1
+
+    asyncio.run(main())
+    assert "accept= of" in caplog.text
 
 
 def test_stop_while_it_waits() -> None:

@@ -118,6 +118,17 @@ def test_ask_with_a_client_certificate(run, start, lab: Path) -> None:
     assert server.done().status == 0
 
 
+def test_chat_over_tls(start, lab: Path) -> None:
+    server = start("chat", "--listen", "tls://127.0.0.1:0", *own("127.0.0.1"), stdin=subprocess.PIPE)
+    client = start("chat", server.address, *TRUST, stdin=subprocess.PIPE)
+    client.type(b"hello\n")
+    assert server.read_line() == b"hello\n"
+    server.type(b"hello yourself\n")
+    assert client.read_line() == b"hello yourself\n"
+    assert client.done().status == 0
+    assert server.done().status == 0
+
+
 def test_whom_nobody_trusts(run, start, lab: Path) -> None:
     server = start("listen", "p2m", "tls://127.0.0.1:0", *own("127.0.0.1"))
     done = run("send", server.address, stdin=b"secret\n")

@@ -17,7 +17,7 @@ def test_version(run) -> None:
     assert run("--version") == (0, f"linkbox {linkbox.__version__}\n".encode(), "")
 
 
-@pytest.mark.parametrize("command", ["", "demo", "listen", "send", "ask", "chat", "cert"])
+@pytest.mark.parametrize("command", ["", "demo", "listen", "send", "ask", "chat", "spool", "cert"])
 def test_help(run, command: str) -> None:
     done = run(*([command] if command else []), "--help")
     assert done.status == 0

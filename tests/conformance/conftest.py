@@ -22,10 +22,9 @@ def client_front(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=["tcp", "unix", "tls"])
-def world(
-    request: pytest.FixtureRequest, server_front: str, client_front: str, tls_authority: Any
-) -> Iterator[World]:
-    authority = tls_authority if request.param == "tls" else None
+def world(request: pytest.FixtureRequest, server_front: str, client_front: str) -> Iterator[World]:
+    # Asked for only where it is needed: without cryptography the others still play.
+    authority = request.getfixturevalue("tls_authority") if request.param == "tls" else None
     with tempfile.TemporaryDirectory(prefix="lb") as folder:  # a socket's path has to be short
         yield World(server_front, client_front, address_for(request.param, Path(folder)), authority)
 

@@ -22,8 +22,9 @@ def test_scenario(scenario: Any, world: World) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed")
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 @by_name
-def test_scenario_on_uvloop(scenario: Any, kind: str, tls_authority: Any, tmp_path: Path) -> None:
+def test_scenario_on_uvloop(scenario: Any, kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     import uvloop
 
-    world = World("aio", "aio", address_for(kind, tmp_path), tls_authority if kind == "tls" else None)
+    authority = request.getfixturevalue("tls_authority") if kind == "tls" else None
+    world = World("aio", "aio", address_for(kind, tmp_path), authority)
     play(scenario, world, loop_factory=uvloop.new_event_loop)

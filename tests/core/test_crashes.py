@@ -37,6 +37,8 @@ class Way:
         self.lost: set[bytes] = set()
         """A process without a store died with it, or it was not known whether it was accepted."""
         self.receipts: list[tuple[bytes, Delivery]] = []
+        self.here: set[bytes] = set()
+        """Is in the mailbox now, not redelivered."""
         self.seen: list[bytes] = []
         """Was in a mailbox, in the order of its first time."""
         self.taken: set[bytes] = set()
@@ -121,8 +123,7 @@ class AnyCrashes(RuleBasedStateMachine):
         if isinstance(mailbox, BytesMailbox) and piece and mailbox.has_count(piece):
             waiting = self.waiting(side)
             mailbox.take_count(piece)
-            left = self.waiting(side)
-            way.taken.update(waiting[: len(waiting) - len(left)])
+            way.taken.update(set(waiting) - set(self.waiting(side)))  # of the peer that has enough
         while count and mailbox.has():
             way.taken.add(self.waiting(side)[0])
             mailbox.take()
@@ -182,6 +183,7 @@ class AnyCrashes(RuleBasedStateMachine):
             way.lost.update(way.sent)
             back.lost.update(back.sent)  # it may have been in that mailbox, or on its way to it
         way.receipts.clear()
+        back.here.clear()
         before = self.inbox(side)
         self.wire.crash(side, is_written)
         if is_stored:
@@ -191,6 +193,19 @@ class AnyCrashes(RuleBasedStateMachine):
         self.start_client()
         self.wire.settle()
         self.look()
+
+    @rule(side=SIDES, victim=SIDES, moves=st.integers(0, 4), is_slow=st.booleans(), is_written=st.booleans())
+    def crash_on_the_way(self, side: str, victim: str, moves: int, is_slow: bool, is_written: bool) -> None:
+        """A message is somewhere between the two when one of them dies."""
+        self.wire.run()
+        writes, self.wire.writes = self.wire.writes, self.wire.writes and not is_slow
+        self.send(side, [1], False, False)
+        for _ in range(moves):
+            for end in list(self.wire.ends):
+                self.wire.move(end)
+        self.crash(victim, is_written)
+        self.wire.writes = writes
+        self.wire.settle()
 
     def inbox(self, side: str) -> set[bytes]:
         """What is on that disk, not taken."""
@@ -239,7 +254,6 @@ class AnyCrashes(RuleBasedStateMachine):
                         way.seen.append(message)
                 elif message not in way.seen:
                     way.seen.append(message)
-                    way.here = getattr(way, "here", set()) | {message}
                 else:
                     assert message in way.here, "doubled"
         way.here = {
@@ -276,7 +290,9 @@ class AnyCrashes(RuleBasedStateMachine):
         for side, way in self.ways.items():
             good = {message for message in way.sent if not message.startswith(b"bad")}
             reported = way.doubt | self.reported(side)
-            missing = good - set(way.seen) - way.lost - reported
+            # Where the receiver has a store, what was there stays there until it is taken.
+            arrived = way.taken if OTHER[side] in self.wire.stores else set(way.seen)
+            missing = good - arrived - way.lost - reported
             assert not missing, f"{side} lost {missing}"
             if self.wire.stores.keys() == {"client", "server"}:
                 assert not way.doubt, "in doubt although both have stores"
@@ -316,8 +332,9 @@ class BothStored(AnyCrashes):
 FEW = settings(max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 for machine in (AnyCrashes, BothStored):
     machine.TestCase.settings = FEW
-TestAnyCrashes = pytest.mark.usefixtures("small_pieces")(AnyCrashes.TestCase)
-TestBothStored = pytest.mark.usefixtures("small_pieces")(BothStored.TestCase)
+# Each is one test of some ten seconds; with coverage, on a busy machine, a minute.
+TestAnyCrashes = pytest.mark.usefixtures("small_pieces")(pytest.mark.timeout(300)(AnyCrashes.TestCase))
+TestBothStored = pytest.mark.usefixtures("small_pieces")(pytest.mark.timeout(300)(BothStored.TestCase))
 
 
 def test_store_error_refuses_what_was_to_be_sent_and_nothing_else() -> None:

@@ -97,15 +97,35 @@ def test_peers_are_those_who_are_connected() -> None:
     assert session.error is None
 
 
+def test_events_of_any_kind_that_wait_count_against_the_mailbox() -> None:
+    """A callback blocks, and a peer goes on sending what rings no DATA bell: that must end somewhere."""
+    wire = Wire(limits=Limits(mailbox_messages=5000))
+    wire.calls_back = False
+    probe = probe_server(wire)
+    bad = frames.frame(frames.DATA, b"bad")
+    for _ in range(3):
+        probe.say(bad * 4000)
+    assert "beyond its credit" in str(probe.link.error)
+    assert len(wire.server.events) < 13_000
+
+
+def test_a_flood_of_rejections_does_not_fill_the_log() -> None:
+    wire = Wire()
+    probe = probe_server(wire)
+    probe.say(frames.frame(frames.DATA, b"bad") * 100)
+    assert wire.server.counters.rejected == 100
+    assert len([text for text in wire.notes if "was rejected" in text]) == 7  # 1, 2, 4, … 64
+
+
 def test_events_nobody_listens_to_any_more_are_forgotten() -> None:
     wire = Wire()
     wire.calls_back = False
     session = wire.connect()
     wire.send(wire.client, session, b"one", b"two")
     wire.run()
-    assert wire.server.pending_events == 2
+    assert wire.server.pending_events == 3
     wire.server.forget_data_events()
-    assert wire.server.pending_events == 0
+    assert wire.server.pending_events == 1
     assert EventKind.DATA not in {event[0] for event in wire.server.events}
     assert EventKind.CONNECTED in {event[0] for event in wire.server.events}
 
@@ -259,3 +279,40 @@ def test_the_time_for_one_address_is_a_share_of_what_is_left() -> None:
     assert wire.client.patience(session, 0, wire.now + 20.0) == 0.05
     session.established = True
     assert wire.client.patience(session, 0, wire.now + 20.0) == 9.0
+
+
+def test_nobody_listens() -> None:
+    wire = Wire(listening=set())
+    session = wire.connect()
+    wire.send(wire.client, session, b"bad", b"good")
+    wire.run()
+    wire.acks()
+    assert wire.server.mailbox.take_all() == [b"good"]
+    assert not wire.notices[wire.server] and not wire.notices[wire.client]
+    assert wire.server.pending_events == 0
+
+
+def test_what_is_rejected_after_a_drop_is_said_with_the_resume() -> None:
+    wire = Wire()
+    session = wire.connect()
+    wire.decodes = False
+    [receipt] = wire.send(wire.client, session, b"bad")
+    wire.run()
+    wire.drop_all()
+    wire.client.acknowledge_now(session)  # nobody is there to be asked
+    wire.decodes = True
+    wire.decode_all()
+    assert wire.server.counters.rejected == 1 and receipt.error is None
+    wire.advance(1)
+    assert isinstance(receipt.error, DecodeError)
+
+
+def test_a_rejection_that_is_said_twice_is_told_once() -> None:
+    wire = Wire()
+    probe = probe_client(wire)
+    session = wire.client.session
+    assert session is not None
+    [receipt] = wire.send(wire.client, session, b"1")
+    probe.say(frames.encode_reject(1, "decode", "first"), frames.encode_reject(1, "decode", "second"))
+    assert "first" in str(receipt.error)
+    assert wire.kinds(wire.client).count(EventKind.ERROR) == 1

@@ -173,6 +173,16 @@ def test_the_source_hears_of_an_empty_batch_and_of_each_message_when_eager(box: 
     assert tap.told == 3
 
 
+def test_a_source_knows_how_much_of_a_message_is_taken() -> None:
+    box, source = BytesMailbox(Limits()), new_source()
+    assert source.cut == 0
+    put(box, source, b"one", b"two")
+    assert box.take_count(5) == b"onetw"
+    assert (source.taken, source.cut) == (1, 2)
+    assert box.take_count(1) == b"o"
+    assert (source.taken, source.cut) == (2, 0)
+
+
 def test_an_eager_source_hears_of_part_of_a_batch_taken_by_count() -> None:
     box, tap = MailboxState(Limits()), Tap()
     source = tap.source()
@@ -183,6 +193,16 @@ def test_an_eager_source_hears_of_part_of_a_batch_taken_by_count() -> None:
 
 
 # --- Counts of messages -----------------------------------------------------------------------------
+
+
+def test_an_eager_source_hears_of_whole_messages_taken_as_bytes() -> None:
+    told: list[int] = []
+    box = BytesMailbox(Limits())
+    source = Source(new_source().peer, lambda: told.append(source.taken))
+    put(box, source, b"ab", b"cd", b"ef")
+    source.eager = True
+    assert box.take_count(4) == b"abcd"
+    assert told and told[-1] == 2
 
 
 def test_counts_of_messages_go_across_batches_and_peers() -> None:
@@ -342,6 +362,25 @@ def test_supply_says_for_how_many_waiters_there_is_something() -> None:
 
 
 # --- The hand -------------------------------------------------------------------------------------
+
+
+def test_a_mailbox_that_is_cleared_has_nothing_in_hand_either(box: MailboxState) -> None:
+    """A store has what was in it; who still knows the hand finds nothing there."""
+    source = new_source()
+    put(box, source, b"1", b"2", b"3")
+    box.open_hand()
+    hand = box.hand
+    box.clear()
+    assert not hand and not box.hand and not box.has()
+    assert (box.count, box.nbytes, len(box.order), len(box.sources)) == (0, 0, 0, 0)
+
+
+def test_who_asks_whether_there_is_something_closes_the_hand(box: MailboxState) -> None:
+    put(box, new_source(), b"1", b"2")
+    box.open_hand()
+    box.hand.popleft()
+    assert box.has() and not box.hand
+    assert box.take() == b"2"
 
 
 def test_a_hand_is_the_front_of_the_queue_and_no_more(box: MailboxState) -> None:

@@ -1,4 +1,4 @@
-"""The state machine of test_any_drops.py can fail: each of these mistakes in the core, it must find.
+"""The state machines can fail: each of these mistakes in the core, they must find.
 
 A mutant that survives says that the machine, or its invariants, have become too weak.
 """
@@ -14,13 +14,16 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from linkbox.core.client import ClientHub
 from linkbox.core.hub import Hub
+from linkbox.core.journal import Inflow, Restart, Spool
 from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import MailboxState, Source
+from linkbox.core.record import Record, Row
 from linkbox.core.server import ServerHub
 from linkbox.core.session import Session
 from linkbox.core.units import Delivery
 from linkbox.events import EventKind, Stage
 from tests.core.test_any_drops import AnyDrops, small_pieces
+from tests.core.test_crashes import AnyCrashes
 
 __all__ = ["small_pieces"]
 
@@ -34,10 +37,16 @@ SEARCH = settings(
     suppress_health_check=list(HealthCheck),
 )
 MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {}
+STORED_MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {}
 
 
 def mutant(function: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest.MonkeyPatch], None]:
     MUTANTS[function.__name__] = function
+    return function
+
+
+def stored_mutant(function: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest.MonkeyPatch], None]:
+    STORED_MUTANTS[function.__name__] = function
     return function
 
 
@@ -195,6 +204,111 @@ def stores_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MailboxState, "put", twice)
 
 
+# What only a death shows: these are put into the machine of test_crashes.py.
+
+
+@stored_mutant
+def acknowledges_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    init = Inflow.__init__
+
+    def early(self: Inflow, record: Any, arrival: Any, values: Any, at: float) -> None:
+        init(self, record, arrival, values, at)
+        arrival.session.source.processed = arrival.last
+        arrival.session.owe_ack(2)
+
+    patch.setattr(Inflow, "__init__", early)
+
+
+@stored_mutant
+def fills_the_mailbox_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    init = Inflow.__init__
+
+    def early(self: Inflow, record: Any, arrival: Any, values: Any, at: float) -> None:
+        init(self, record, arrival, values, at)
+        record.journal.hub.deliver_all(arrival, values, at)
+
+    patch.setattr(Inflow, "__init__", early)
+    patch.setattr(Inflow, "done", lambda self, hub: None)
+
+
+@stored_mutant
+def accepts_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    init = Spool.__init__
+
+    def early(self: Spool, *args: Any) -> None:
+        init(self, *args)
+        self.is_settled = True
+
+    patch.setattr(Spool, "__init__", early)
+
+
+@stored_mutant
+def says_taken_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    taken = Record.on_taken
+
+    def early(self: Record, source: Source) -> None:
+        taken(self, source)
+        self.journal.touched.pop(self, None)
+
+    patch.setattr(Record, "on_taken", early)
+
+
+@stored_mutant
+def deletes_what_was_sent_and_not_acknowledged(patch: pytest.MonkeyPatch) -> None:
+    row = Record.row
+
+    def hasty(self: Record) -> Row:
+        found = row(self)
+        found.acked = max(found.acked, self.owner().sent + self.base) if self.session else found.acked
+        return found
+
+    patch.setattr(Record, "row", hasty)
+
+
+@stored_mutant
+def forgets_where_the_peer_is(patch: pytest.MonkeyPatch) -> None:
+    """A client from disk sends everything again that the disk does not know to be acknowledged."""
+    resume = Record.resume
+
+    def forgetful(self: Record, received: int) -> None:
+        resume(self, self.acked - self.base if self.is_stub else received)
+
+    patch.setattr(Record, "resume", forgetful)
+
+
+@stored_mutant
+def sends_what_is_in_doubt_again(patch: pytest.MonkeyPatch) -> None:
+    init = Restart.__init__
+
+    def careless(self: Restart, record: Any, old: Any, until: int, known: Any) -> None:
+        init(self, record, old, record.acked, known)
+
+    patch.setattr(Restart, "__init__", careless)
+
+
+@stored_mutant
+def takes_up_a_session_after_a_volatile_restart(patch: pytest.MonkeyPatch) -> None:
+    """A server that has forgotten everything says that it knows the session."""
+    welcome = ServerHub._welcome
+
+    def boast(self: ServerHub, link: Any, session: Any, hello: Any, resumed: bool, now: float) -> None:
+        welcome(self, link, session, hello, True, now)
+
+    patch.setattr(ServerHub, "_welcome", boast)
+
+
+@stored_mutant
+def is_sure_that_it_never_had_the_session(patch: pytest.MonkeyPatch) -> None:
+    """A server that was restarted without a store says that nothing of the session ever arrived."""
+    init = ServerHub.__init__
+
+    def sure(self: ServerHub, *args: Any, **options: Any) -> None:
+        init(self, *args, **options)
+        self.knows_since = -1e9
+
+    patch.setattr(ServerHub, "__init__", sure)
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("name", MUTANTS)
@@ -204,6 +318,21 @@ def test_the_machine_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         run_state_machine_as_test(AnyDrops, settings=SEARCH)
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("name", STORED_MUTANTS)
+def test_the_machine_with_stores_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    STORED_MUTANTS[name](monkeypatch)
+    with pytest.raises(Exception):  # noqa: B017  (any: a mutant may also break the disk's own checks)
+        run_state_machine_as_test(AnyCrashes, settings=SEARCH)
+
+
 @pytest.mark.usefixtures("small_pieces")
 def test_the_machine_finds_nothing_where_nothing_is_wrong() -> None:
     run_state_machine_as_test(AnyDrops, settings=SEARCH)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("small_pieces")
+def test_the_machine_with_stores_finds_nothing_where_nothing_is_wrong() -> None:
+    run_state_machine_as_test(AnyCrashes, settings=settings(SEARCH, max_examples=150))

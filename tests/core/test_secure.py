@@ -325,6 +325,14 @@ def test_what_a_plain_peer_says_meanwhile_is_held(framing: Any, has_ended: bool)
     assert [kind for kind in wire.kinds(wire.server) if kind is EventKind.END] == ends
 
 
+def test_what_is_held_of_somebody_who_has_gone_is_forgotten() -> None:
+    wire = Wire(framing=Lines(), asks_first=True)
+    probe = probe_server(wire, greets=False)
+    probe.say(bytes(1000))
+    wire.server.broken(probe.link, ConnectionResetError("cut"), wire.now)
+    assert probe.link.held == b""  # type: ignore[attr-defined]
+
+
 def test_what_breaks_the_framing_while_it_is_held_breaks_it_then() -> None:
     wire = Wire(framing=Lines(), secure=True, asks_first=True)
     probe = probe_server(wire, greets=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from types import TracebackType
@@ -51,7 +52,10 @@ class Bare:
 
     def say(self, *pieces: bytes) -> Bare:
         """Write all of it, as far as anybody takes it."""
-        self.sock.sendall(b"".join(pieces))
+        try:
+            self.sock.sendall(b"".join(pieces))
+        except (ConnectionError, ssl.SSLError):
+            pass  # what comes back, or does not, will tell
         return self
 
     def flood(self, piece: bytes, times: int) -> int:
@@ -59,7 +63,7 @@ class Bare:
         for count in range(times):
             try:
                 self.sock.sendall(piece)
-            except (ConnectionError, TimeoutError):
+            except (ConnectionError, TimeoutError, ssl.SSLError):
                 return count
         return times
 

@@ -8,6 +8,7 @@ waits never keeps that loop from its work.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import socket
 import threading
 import time
@@ -27,6 +28,8 @@ PATIENCE = 15.0
 """Seconds a test waits for what takes milliseconds when all is well."""
 PAUSE = 1.0
 """Seconds that the well-behaved client may have to wait for anything, whatever happens to others."""
+BUSY = 3.0
+"""The same where a flood shares this process, and the machine's processors, with it."""
 FRONTS = ("threaded", "aio")
 AT_ONCE = Backoff(initial=0.01, maximum=0.05)
 
@@ -45,6 +48,10 @@ class Transport:
 
 
 TRANSPORTS = {"tcp": Transport("tcp")}
+if importlib.util.find_spec("cryptography"):
+    from tests.faults.secure import client, dial_tls, server
+
+    TRANSPORTS["tls"] = Transport("tls", "tls://127.0.0.1:0", {"ssl": server()}, {"ssl": client()}, dial_tls)
 
 
 class OnLoop:
@@ -118,11 +125,18 @@ class Place:
     def server(self, pattern: str, *args: Any, address: Any = None, **options: Any) -> Any:
         """A server, not started."""
         options = {**self.transport.server, **options}
-        return self._make(f"Server{pattern}", address or self.transport.listen, *args, **options)
+        address = self._at(address) if address else self.transport.listen
+        return self._make(f"Server{pattern}", address, *args, **options)
+
+    def _at(self, address: Any) -> Any:
+        """A proxy, say, does not know what it carries."""
+        is_url = isinstance(address, str)
+        return address.replace("tcp://", f"{self.transport.name}://") if is_url else address
 
     def client(self, pattern: str, address: str, *args: Any, **options: Any) -> Any:
         """A client, not started."""
-        return self._make(f"Client{pattern}", address, *args, **{**self.transport.client, **options})
+        options = {**self.transport.client, **options}
+        return self._make(f"Client{pattern}", self._at(address), *args, **options)
 
     def waiting_for(self, released: threading.Event, value: Any = None) -> Callable[[Any], Any]:
         """A callback, or handler, that blocks until released, as users of that front end do."""
@@ -167,7 +181,7 @@ class Place:
 
     def regular(self, address: str, *args: Any, **options: Any) -> Regular:
         """A well-behaved client; see there. For servers that do not run in this process."""
-        return Regular(address, *args, **self.transport.client, **options)
+        return Regular(self._at(address), *args, **self.transport.client, **options)
 
     def view(self, server: Any, name: str = "bare") -> Any:
         """The part of a server's mailbox that belongs to the peer of that name, once it is there."""

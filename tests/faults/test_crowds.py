@@ -6,15 +6,16 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from linkbox import EventKind, Limits, PeerLost
+from linkbox import EventKind, Limits, PeerLost, StoreError
 from tests.faults.bare import Bare, data
 from tests.faults.netns import namespace
-from tests.faults.place import PATIENCE, Place, growing_less_than
-from tests.threaded.helpers import descriptors, wait_until
+from tests.faults.place import BUSY, PATIENCE, Place, growing_less_than
+from tests.threaded.helpers import descriptors, for_ever, wait_until
 
 pytestmark = pytest.mark.timeout(50)
 
@@ -27,8 +28,8 @@ def _crowd(place: Place, address: str, count: int) -> Iterator[list[Bare]]:
 
 
 def test_a_port_scan(place: Place) -> None:
-    """10,000 connects that are closed at once: nothing of them stays, not even memory."""
-    with place.serving() as server:
+    """5,000 connects that are closed at once: nothing of them stays, not even memory."""
+    with place.serving(pause=BUSY) as server:
 
         def scan(count: int) -> None:
             for number in range(count):
@@ -39,12 +40,12 @@ def test_a_port_scan(place: Place) -> None:
         before = len(descriptors())
         scan(1000)  # What is made once is made now.
         with growing_less_than(1):
-            scan(9000)
+            scan(4000)
 
 
 def test_a_connection_flood(place: Place) -> None:
     """5,000 silent connections, 250 at a time; and a newcomer gets in when a wave has passed."""
-    with place.serving() as server:
+    with place.serving(pause=BUSY) as server:
         for _ in range(20):
             with _crowd(place, server.address, 250):
                 assert len(server.peers()) == 1
@@ -232,3 +233,36 @@ def test_a_session_whose_time_is_over(place: Place) -> None:
         receipt = server.send(b"come back", to=peer)
         with pytest.raises(PeerLost, match="did not come back"):
             receipt.wait(timeout=PATIENCE)
+
+
+def test_a_stored_session_whose_time_is_over(place: Place, tmp_path: Path) -> None:
+    """The limit stored_session: the same for a server with a store, which keeps sessions for days."""
+    limits = Limits(stored_session=0.2)
+    with (
+        place.serving(limits=limits, store=tmp_path / "store") as server,
+        Bare(place, server.address) as bare,
+    ):
+        lost = place.ear(server, EventKind.DISCONNECTED)
+        bare.meet()
+        peer = place.peer(server)
+        receipt = server.send(b"come back", to=peer)
+        bare.reset()
+        lost.wait()
+        with pytest.raises(PeerLost, match="did not come back"):
+            receipt.wait(timeout=PATIENCE)
+
+
+def test_a_store_that_is_full(place: Place, tmp_path: Path) -> None:
+    """The limit store_bytes: what is never acknowledged stays in the store; send() says when it is full.
+
+    The well-behaved client talks to another server: this one can send nothing more to anybody.
+    """
+    server = place.server("P2P", store=tmp_path / "store", limits=Limits(store_bytes=100_000))
+    with place.serving(), server, Bare(place, server.address) as bare:
+        bare.meet()
+        peer = place.peer(server)
+        with pytest.raises(StoreError):
+            for_ever(lambda: server.send(bytes(10_000), to=peer, timeout=5))
+        assert server.peers() == (peer,)
+        bare.reset()
+        server.stop(0.5)

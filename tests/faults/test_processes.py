@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from linkbox import EventKind, Json, Limits, LinkboxError, SessionLost
+from linkbox.testing import FaultyProxy
 from tests.faults.place import AT_ONCE, PATIENCE, Place
 from tests.threaded.helpers import Process, Threads, free_port, wait_until
 
@@ -191,7 +192,7 @@ async def main():
     print("started")
     sys.stdin.readline()
     for _ in range(5):
-        await client.send(bytes(3_000_000))
+        await client.send(b"x")
 
 asyncio.run(main())
 """
@@ -199,16 +200,22 @@ asyncio.run(main())
 
 def test_the_interpreter_exits_without_stop(place: Place) -> None:
     """It does not hang, and the log says how much was not delivered. The peer sees a lost peer, no END."""
-    with place.serving() as server, _script(place, EXITS, server.address) as process:
+    with (
+        place.serving() as server,
+        FaultyProxy(server.address) as proxy,
+        _script(place, EXITS, proxy.address) as process,
+    ):
         ear = place.ear(server, EventKind.DISCONNECTED, EventKind.END)
         assert process.line() == "started"
+        proxy.change(hold=True)
         began = time.monotonic()
         process.say("exit")
         assert process.wait() == 0
         assert time.monotonic() - began < 5
-        assert ear.wait().kind is EventKind.DISCONNECTED
-        assert "was not stopped" in process.stderr
+        assert "was not stopped; 5 messages" in process.stderr
         assert "Traceback" not in process.stderr and "Fatal" not in process.stderr
+        proxy.cut()
+        assert ear.wait().kind is EventKind.DISCONNECTED
 
 
 # --- Signals and clocks -------------------------------------------------------------------------------

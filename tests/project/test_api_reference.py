@@ -48,7 +48,7 @@ def test_limits_page_says_the_defaults() -> None:
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) > 3 and cells[1].startswith("`"):
             rows[cells[1].strip("`")] = cells[2].replace(",", "").removesuffix(" s")
-    scale = {"KiB": 1024, "MiB": 1024 * 1024}
+    scale = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "days": 86_400}
     values = {name: float(text.split()[0]) * scale.get(text.split()[-1], 1) for name, text in rows.items()}
     defaults = linkbox.Limits()
     assert values == {name: getattr(defaults, name) for name in linkbox.Limits.__dataclass_fields__}

@@ -165,10 +165,8 @@ def test_what_two_disks_hold_comes_together_again(quick_path: Path, monkeypatch:
     """A new life on both sides: each message comes once, but what was in hand."""
     ours, theirs = quick_path / "ours", quick_path / "theirs"
     camera = TwoCameras(monkeypatch, ours, theirs)
-    with (
-        ServerP2M("tcp://127.0.0.1:0", Json, store=theirs) as server,
-        pusher(server.address, ours, linger=5) as client,
-    ):
+    server = ServerP2M("tcp://127.0.0.1:0", Json, store=theirs).start()
+    with server, pusher(server.address, ours, linger=5) as client:
         for number in range(40):
             client.send(number)
             camera.is_on, camera.accepted = True, number + 1

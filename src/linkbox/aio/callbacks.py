@@ -7,7 +7,7 @@ import inspect
 from typing import Any
 
 from linkbox.aio.driver import Driver
-from linkbox.events import Event, EventKind
+from linkbox.events import Event
 from linkbox.front.callbacks import Callbacks, Watch
 
 
@@ -43,9 +43,8 @@ class Dispatcher:
             event = Event(kind, self._endpoint, peer, error, receipt, at)
             for _ in range(count):
                 await self._call_all(event)
-            if kind is EventKind.DATA:
-                hub.data_events_done(count)
-                driver.settle()
+            hub.events_done(count)
+            driver.settle()
             await asyncio.sleep(0)  # Callbacks that never wait must not keep the loop from the links.
 
     async def _call_all(self, event: Event) -> None:

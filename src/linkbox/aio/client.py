@@ -22,7 +22,7 @@ from linkbox.formats import Bytes, FormatLike, K_co, T
 from linkbox.front.base import Overflow, StorePath
 from linkbox.front.calling import CHUNK, Asking, Calling, Conversing, Pushing
 from linkbox.front.secrets import Secret
-from linkbox.front.storing import BULK
+from linkbox.front.storing import Bulk
 from linkbox.limits import Limits
 
 if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
@@ -287,12 +287,19 @@ class ClientP2M(Pushing, Client, Generic[T]):
         return count
 
     async def _spool_many(self, iterable: Iterable[T] | AsyncIterable[T]) -> int:
-        count = 0
-        async for values in _chunks(iterable, BULK):
+        count, bulk = 0, Bulk()
+        async for values in _chunks(iterable):
+            for value in values:
+                if bulk.add(self._payload(value)):
+                    count += await self._spool_bulk(bulk)
+                    bulk = Bulk()
+        return count + await self._spool_bulk(bulk)
+
+    async def _spool_bulk(self, bulk: Bulk) -> int:
+        if bulk.payloads:
             session = (await self._started_hub()).current(monotonic())
-            await self._spool(session, self._payloads(values), with_receipts=False)
-            count += len(values)
-        return count
+            await self._spool(session, bulk.payloads, with_receipts=False)
+        return len(bulk.payloads)
 
     async def _sender_with_room(self, session: Session | None, deadline: float) -> Session:
         hub = self._client_hub()

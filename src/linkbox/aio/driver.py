@@ -348,5 +348,5 @@ class Driver:
         """In a forked child: give back the descriptors, past the loop, which shares the parent's selector."""
         self.is_closed = True
         for sock in (self._listener, *(carrier.sock for carrier in self._carriers)):
-            if sock is not None:
+            if sock is not None and sock.fileno() >= 0:
                 os.close(sock.detach())

@@ -61,7 +61,8 @@ class Endpoint(Base):
             if self._hub is not None:
                 return None
             writer = Writer()
-            store = await writer.run(open_store, self._store_path, self._store_label())
+            label, notes = self._store_label(), self._store_notes()
+            store = await writer.run(open_store, self._store_path, label, notes)
             try:
                 left = await writer.run(read_left, store, self._journal, hub.incarnation)
                 self._take_up(left, hub, writer.wake)

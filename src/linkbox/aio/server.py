@@ -98,7 +98,10 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
                 continue
             try:
                 answer = self._accept(newcomer.info)
-                is_welcome = bool(await answer if inspect.isawaitable(answer) else answer)
+                if inspect.isawaitable(answer):
+                    async with asyncio.timeout(self._limits.handshake):  # the newcomer waits no longer
+                        answer = await answer
+                is_welcome = bool(answer)
             except Exception as error:
                 is_welcome = self._accept_failed(newcomer.info, error)
             hub.decide_on(newcomer, is_welcome, monotonic())

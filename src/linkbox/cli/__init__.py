@@ -2,6 +2,7 @@
 
 - ``app``: the commands, put together. ``options``: what several of them take.
 - ``listen``, ``send``, ``ask``, ``chat``: one command each.
+- ``spool``: what is in a store. ``keeping``: ``--store`` of the others.
 - ``text``: how messages look on stdin and stdout. ``status``: how a command ends.
 - ``demo``: all patterns at work between processes, and checked.
 

@@ -14,6 +14,7 @@ from linkbox.cli.demo.command import demo
 from linkbox.cli.listen import listen
 from linkbox.cli.proxy import proxy
 from linkbox.cli.send import send
+from linkbox.cli.spool import spool
 
 app = typer.Typer(
     help="Programs and devices talking over TCP. stdout is data, stderr is talk; "
@@ -42,4 +43,5 @@ def _options(
 
 for command in (demo, listen, send, ask, chat, proxy):
     app.command()(command)
+app.add_typer(spool, name="spool")
 app.add_typer(cert, name="cert")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any
 
 import typer
@@ -13,18 +16,22 @@ from linkbox import (
     EndOfData,
     Event,
     EventKind,
+    Framing,
     MailboxEmpty,
+    Message,
     PeerLost,
     ServerAR,
     ServerP2M,
     ServerP2P,
 )
 from linkbox.cli.answering import Answering, answering_with
+from linkbox.cli.keeping import check_store, count_in, plural
 from linkbox.cli.options import (
     AddressArgument,
     FormatName,
     FormatOption,
     FramingOption,
+    InboxOption,
     InsecureOption,
     NoNewlineOption,
     QuietOption,
@@ -84,6 +91,7 @@ def listen(
     ] = None,
     no_newline: NoNewlineOption = False,
     insecure: InsecureOption = False,
+    store: InboxOption = None,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
@@ -93,18 +101,18 @@ def listen(
     """Be a server: what arrives goes to stdout. Ctrl-C ends it in order.
 
     ar answers with a line of stdin for each ask, unless --echo or --exec says otherwise.
+
+    With --store, what has arrived is on disk, and stays there until it is written to stdout; the next listen
+    with that --store goes on with it, beginning with what may have been written when the last one was killed.
     """
     with exit_status(quiet, interrupted=FINE):
         wire = framing_of(framing)
         secret = secret_of(secret_file, wire)
         ssl = context_of(address, tls_ca, tls_cert, tls_key, is_server=True)
         is_ar = pattern is PatternName.ar
-        if not is_ar:
-            check_fits(wire, format)
-        if once and is_ar:
-            raise WrongUse("--once is for p2p and p2m: say --count 1 to end after one ask")
+        _check_use(is_ar, wire, format, once, store)
         answers = answering_with(is_ar, echo, command, format, wire)
-        peers = {} if max_peers is None else {"max_peers": max_peers}
+        options = {"max_peers": max_peers, "store": store}
         server = _SERVERS[pattern](
             check_address(address, insecure, ssl, secret),
             format_of(format),
@@ -112,9 +120,21 @@ def listen(
             ssl=ssl,
             secret=secret,
             insecure=insecure,
-            **peers,
+            **{name: value for name, value in options.items() if value is not None},
         )
-        Listener(server, Output(format, wire, no_newline), answers, timeout, quiet).run(count, once)
+        listener = Listener(server, Output(format, wire, no_newline), answers, timeout, quiet)
+        (listener if store is None else StoredListener(listener, store)).run(count, once)
+
+
+def _check_use(is_ar: bool, framing: Framing, format: FormatName, once: bool, store: Path | None) -> None:
+    """`WrongUse` for what does not go together."""
+    if not is_ar:
+        check_fits(framing, format)
+    check_store(store, framing)
+    if store is not None and is_ar:
+        raise WrongUse("--store is for p2p and p2m: whoever asks waits for the answer, and asks again")
+    if once and is_ar:
+        raise WrongUse("--once is for p2p and p2m: say --count 1 to end after one ask")
 
 
 def check_address(text: str, insecure: bool, ssl: Any, secret: Any) -> str:
@@ -131,6 +151,10 @@ def check_address(text: str, insecure: bool, ssl: Any, secret: Any) -> str:
 
 PATIENCE = 2.0
 """Seconds a peer has to hang up in when a listener ends that has nothing more to say to it."""
+PAUSE = 0.2
+"""Seconds between two looks at whether the peer has ended, where that must not end the server by itself."""
+UNACKED = 256
+"""Most messages that are written before stdout is flushed, with a store."""
 
 
 class Listener:
@@ -167,12 +191,15 @@ class Listener:
     def _items(self, count: int | None) -> Iterator[Any]:
         while count is None or self._written < count:
             try:
-                yield self._server.data_get(timeout=self._timeout)
+                yield self._get()
             except EndOfData:
                 return
             except MailboxEmpty:
                 say(f"nothing came for {self._timeout:g} s")
                 raise typer.Exit(LINK_FAILED) from None
+
+    def _get(self) -> Any:
+        return self._server.data_get(timeout=self._timeout)
 
     def _take(self, item: Any) -> None:
         if self._answers is None:
@@ -199,7 +226,7 @@ class Listener:
                 self._written += 1
         self._output.flush()
         what = "message" if self._answers is None else "ask"
-        say(f"{self._written} {what}{'' if self._written == 1 else 's'}", self._quiet)
+        say(plural(self._written, what), self._quiet)
 
     def _tell(self, event: Event) -> None:
         error = f": {event.error}" if event.error is not None else ""
@@ -216,3 +243,61 @@ class Listener:
             self._server.stop(PATIENCE)
         else:
             self._server.stop()
+
+
+class StoredListener(Listener):
+    """The same with a store: a message counts as taken when it has been written and flushed, not earlier."""
+
+    def __init__(self, plain: Listener, path: Path) -> None:
+        super().__init__(plain._server, plain._output, None, plain._timeout, plain._quiet)
+        self._path = path
+        self._unacked: list[Message[Any]] = []
+        self._waits_for_end = False
+        self._has_ended = False
+
+    def run(self, count: int | None, once: bool) -> None:
+        self._waits_for_end = once
+        super().run(count, once)
+
+    def _get(self) -> Any:
+        if not self._waits_for_end:
+            return self._server.message_get(self._timeout, ack=False)
+        deadline = math.inf if self._timeout is None else monotonic() + self._timeout
+        while True:
+            has_ended = self._has_ended  # before the look that finds nothing
+            try:
+                return self._server.message_get(min(PAUSE, max(0.0, deadline - monotonic())), ack=False)
+            except MailboxEmpty:
+                if has_ended:
+                    raise EndOfData("the peer has ended, and nothing of it is left") from None
+                if monotonic() >= deadline:
+                    raise
+
+    def _take(self, item: Any) -> None:
+        self._output.write(item.data)
+        self._written += 1
+        self._unacked.append(item)
+        if self._server.data_empty() or len(self._unacked) >= UNACKED:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._output.flush()
+        unacked, self._unacked = self._unacked, []
+        for message in unacked:
+            message.ack()
+
+    def _finish(self, count: int | None) -> None:
+        """What was not written stays in the store."""
+        try:
+            self._settle()
+        finally:
+            self._stop()
+        say(plural(self._written), self._quiet)
+        if left := count_in(self._path, "inbox"):
+            say(f"{plural(left, 'more message')} kept in {self._path} for the next start", self._quiet)
+
+    def _end(self, event: Event) -> None:
+        """What has arrived is still to be written, and acknowledged: before the stop."""
+        if event.kind is EventKind.DISCONNECTED:
+            self._lost = event.error
+        self._has_ended = True

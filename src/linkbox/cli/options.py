@@ -83,6 +83,17 @@ SecretOption = Annotated[
     ),
 ]
 
+SpoolOption = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="PATH", help="Keep messages in this file until the server has them."),
+]
+InboxOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store", metavar="PATH", help="p2p, p2m: keep messages in this file until they are on stdout."
+    ),
+]
+
 TlsCaOption = Annotated[
     Path | None,
     typer.Option(

@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from linkbox import ClientP2M, FixedSize, Framing, Raw, Receipt, Stage
+from linkbox import ClientP2M, FixedSize, Framing, Limits, Raw, Receipt, Stage
+from linkbox.cli.keeping import COMMIT_BYTES, Commits, Delivery, check_store, end_with, plural
 from linkbox.cli.options import (
     AddressArgument,
     FormatName,
@@ -21,6 +22,7 @@ from linkbox.cli.options import (
     FramingOption,
     QuietOption,
     SecretOption,
+    SpoolOption,
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
@@ -31,10 +33,12 @@ from linkbox.cli.options import (
     secret_of,
 )
 from linkbox.cli.status import WrongUse, exit_status, say
-from linkbox.cli.text import PIECE, lines_of, name_of, open_input, parse, pieces_of
+from linkbox.cli.text import PIECE, Readable, lines_of, name_of, open_input, parse, pieces_of
 
 FOR_EVER = 1e9
 """Seconds: the connection of a stream stays, however long its next line takes."""
+ENDLESS = 1 << 62
+"""Bytes: a command keeps what it is given; the disk is the limit."""
 
 
 def send(
@@ -49,6 +53,7 @@ def send(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
     ] = 10.0,
+    store: SpoolOption = None,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
@@ -58,12 +63,16 @@ def send(
     """Send each line as a message to a p2m server, and wait until it has them all.
 
     With --framing raw, what is sent is the file as it is; with fixed-size:N, pieces of N bytes.
+
+    With --store, everything is on disk first. What the server does not get within --timeout stays there:
+    `linkbox spool flush PATH` sends it, or the next `send` with that --store.
     """
     with exit_status(quiet):
         wire = framing_of(framing)
         secret = secret_of(secret_file, wire)
         ssl = context_of(address, tls_ca, tls_cert, tls_key)
         check_fits(wire, format)
+        check_store(store, wire)
         cut = _cut(format, wire, chunks, whole)
         with open_input(file) as source:
             if file == "-" and source.isatty():
@@ -79,16 +88,19 @@ def send(
                 connect_timeout=timeout,
                 blocking=sender.is_file,
                 linger=0.0 if sender.is_file else FOR_EVER,
+                store=store,
+                limits=None if store is None else Limits(store_bytes=ENDLESS),
             )
-            with client:
-                count = sender.run(client, quiet)
+            if store is not None:
+                count, is_well = sender.run_stored(client, Delivery(client, store, timeout))
+            else:
+                count, is_well = sender.run(client, quiet), True
         done = "acknowledged" if wire.linked else "handed to the network"
-        say(
-            f"{count} message{'' if count == 1 else 's'} {done} in {monotonic() - began:.2f} s",
-            quiet,
-        )
+        if is_well:
+            say(f"{plural(count)} {done} in {monotonic() - began:.2f} s", quiet)
         if sender.error is not None:
             raise sender.error
+        end_with(is_well)
 
 
 def _cut(format: FormatName, framing: Framing, chunks: int | None, whole: bool) -> int:
@@ -110,7 +122,8 @@ class Sender:
     """Sends what is in a file."""
 
     def __init__(self, source: BinaryIO, name: str, format: FormatName, framing: Framing, cut: int) -> None:
-        self._source = source
+        self._file = source
+        self._source: Readable = source
         self._name = name
         self._format = format
         self._framing = framing
@@ -124,6 +137,10 @@ class Sender:
 
     def run(self, client: ClientP2M[Any], quiet: bool) -> int:
         """Send it all; returns how many messages that were."""
+        with client:
+            return self._send(client, quiet)
+
+    def _send(self, client: ClientP2M[Any], quiet: bool) -> int:
         if not self.is_file:
             return self._send_stream(client)
         console = Console(stderr=True)
@@ -139,11 +156,25 @@ class Sender:
             task = progress.add_task(self._name, total=self._size)
             return client.send_many(self._watched(progress, task))
 
+    def run_stored(self, client: ClientP2M[Any], delivery: Delivery) -> tuple[int, bool]:
+        """Store it all, then see to it that it gets there. Returns how many, and whether all is well."""
+        client.start()
+        self._source = commits = Commits(client, self._file, COMMIT_BYTES if self.is_file else 0)
+        try:
+            with client:
+                for message in self._messages():
+                    commits.add(message)
+                commits.commit()
+                delivery.wait()
+        finally:
+            is_well = delivery.report()
+        return commits.count, is_well
+
     def _watched(self, progress: Progress, task: Any) -> Iterator[Any]:
         for number, message in enumerate(self._messages()):
             yield message
             if not number % 256:
-                progress.update(task, completed=self._source.tell())
+                progress.update(task, completed=self._file.tell())
 
     def _messages(self) -> Iterator[Any]:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
@@ -18,6 +18,14 @@ from linkbox.cli.status import WrongUse, say
 
 PIECE = 65536
 """Bytes that are read at a time."""
+
+
+class Readable(Protocol):
+    """Where messages are read from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As of a binary file."""
+        ...
 
 
 class Output:
@@ -60,7 +68,7 @@ def strip_newline(line: bytes, newline: bytes) -> bytes:
 
 
 def lines_of(
-    file: BinaryIO, format: FormatName, framing: Framing, where: str, is_patient: bool = False
+    file: Readable, format: FormatName, framing: Framing, where: str, is_patient: bool = False
 ) -> Iterator[Any]:
     """The messages in the lines of a file, as they come. Without bytes, blank lines mean nothing.
 
@@ -80,13 +88,13 @@ def lines_of(
             yield message
 
 
-def pieces_of(file: BinaryIO, size: int) -> Iterator[bytes]:
+def pieces_of(file: Readable, size: int) -> Iterator[bytes]:
     """The bytes of a file in pieces of ``size``, the last one perhaps shorter."""
     while piece := file.read(size):
         yield piece
 
 
-def unbuffered_lines(file: BinaryIO) -> Iterator[bytes]:
+def unbuffered_lines(file: Readable) -> Iterator[bytes]:
     """Lines of a file, a pipe or a terminal, each as soon as it is there."""
     held = bytearray()
     read = getattr(file, "read1", file.read)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 SWEEP = 0.25
 """Seconds between two looks for forgotten requests."""
 _OVERHEAD = 100
-"""What a piece counts besides its bytes: empty ones cost memory too."""
+"""What a message counts besides its bytes: empty ones cost memory too."""
 
 
 class Ask:
@@ -347,7 +347,8 @@ class AskTable:
         if flags & frames.NO_MESSAGE:
             self._release(incoming)
             return Arrival(session, [], session.arrived, incoming)
-        if not incoming.is_whole and not self._hold(incoming, len(body)):
+        overhead = 0 if flags & frames.MORE_OF_MESSAGE else _OVERHEAD
+        if not incoming.is_whole and not self._hold(incoming, len(body) + overhead):
             return None
         whole = _gather(incoming, body, flags, session.limits.message)
         if whole is None:
@@ -360,9 +361,10 @@ class AskTable:
 
     def _hold(self, incoming: Incoming, size: int) -> bool:
         """Keep a piece of an ask that is not whole. False if that is too much: the ask has failed."""
-        incoming.held += size + _OVERHEAD
-        self.gathered += size + _OVERHEAD
-        limit = incoming.session.limits.mailbox_total
+        incoming.held += size
+        self.gathered += size
+        limits = incoming.session.limits
+        limit = max(limits.mailbox_total, 2 * limits.message)
         if self.gathered <= limit:
             return True
         self.fail(incoming, "linkbox.TooLarge", f"asks that are not whole yet have more than {limit} bytes")
@@ -419,7 +421,7 @@ class AskTable:
         if incoming is None:
             return None
         size = 0 if isinstance(payload, TooLarge) else len(payload)
-        if self.open_counts[session.id] > 1 and not self._hold(incoming, size):
+        if self.open_counts[session.id] > 1 and not self._hold(incoming, size + _OVERHEAD):
             return None
         return Arrival(session, [payload], session.arrived, incoming)
 

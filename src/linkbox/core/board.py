@@ -41,7 +41,7 @@ class Board:
         self.events: deque[Notice] = deque()
         self.events_box = Box()
         self.pending_events = 0
-        """DATA events nobody was called with yet: they count as waiting messages."""
+        """Events nobody was called with yet, of any kind: they count as waiting messages."""
         self.listening: set[EventKind] = set()
         self.notes: list[Note] = []
         self.undelivered = 0
@@ -101,17 +101,17 @@ class Board:
         """Something callbacks may want to know. Costs nothing when nobody listens."""
         if kind in self.listening:
             self.events.append((kind, peer, error, receipt, count, self.now + self.settings.wall))
-            if kind is EventKind.DATA:
-                self.pending_events += count
+            self.pending_events += count
             self.changed.append(self.events_box)
 
     def forget_data_events(self) -> None:
         """Nobody listens any more: what is waiting rings when somebody does again."""
+        gone = sum(each[4] for each in self.events if each[0] is EventKind.DATA)
         self.events = deque(each for each in self.events if each[0] is not EventKind.DATA)
-        self.data_events_done(self.pending_events)
+        self.events_done(gone)
 
-    def data_events_done(self, count: int) -> None:
-        """Callbacks have been called for so many DATA events."""
+    def events_done(self, count: int) -> None:
+        """Callbacks have been called for so many events."""
         was_full = self.pending_events >= self.limits.mailbox_messages
         self.pending_events = max(0, self.pending_events - count)
         if was_full and self.pending_events < self.limits.mailbox_messages:

@@ -95,7 +95,6 @@ class ClientHub(Hub):
         """Dial it; what a store keeps is dialled for ever."""
         session.connect_by = now + self.connect_timeout if session.record is None else NEVER
         session.resumes = self.resumes
-        session.began_at = session.began_at or now
         self.dials.append(session)
         session.due_at = session.connect_by
         self.schedule(session, session.due_at)
@@ -139,6 +138,7 @@ class ClientHub(Hub):
         if session.error is not None or (session.link is not None and not session.link.closed):
             return None
         session.epoch += 1
+        session.began_at = session.began_at or now
         link = self.make_link(address, now, session)
         session.link = link
         if isinstance(link, LinkedLink):
@@ -411,8 +411,13 @@ class ClientHub(Hub):
 
     def _follow(self, old: Session, unsent: list[Delivery]) -> None:
         """The server stops, and what it has not accepted is in the store: a new session takes it over."""
-        if self.stopping or not (unsent or old.held):
-            self.close_session(old, PeerLost(f"{old.peer} was stopped") if old.held else None)
+        if not unsent and not old.held:
+            self.close_session(old, None)
+            old.record.finish()  # There is nothing that another life would have to say.
+            return
+        if self.stopping:
+            self.undelivered += len(unsent)
+            self.close_session(old, PeerLost(f"{old.peer} was stopped"))
             return
         new = self.new_session(self.settings.entropy(16).hex(), old.peer)
         self._hand_over(old, new, [], unsent)

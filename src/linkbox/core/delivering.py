@@ -105,7 +105,8 @@ class Delivering(Board):
     def reject(self, session: Session, number: int, error: LinkboxError) -> None:
         """A message is refused, by name; its sender is told, and the stream goes on."""
         self.counters.rejected += 1
-        self.note("warning", f"a message from {session.peer} was rejected: {error}")
+        if session.is_worth_a_line():
+            self.note("warning", f"a message from {session.peer} was rejected: {error}")
         self.emit(EventKind.ERROR, session.peer, error)
         if session.record is None:
             self._send_reject(session, refusal_of(number, error))

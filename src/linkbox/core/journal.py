@@ -61,13 +61,12 @@ class Spool(Entry):
     def done(self, hub: Hub) -> None:
         record = self.record
         record.queue(self.rows, self.deliveries)
-        session = record.session
-        if record.is_over and session is not None:
+        session = record.owner()
+        if record.is_over:  # there is nobody any more to send it to
+            assert session.error is not None
             for delivery in self.deliveries or ():
-                assert session.error is not None
                 hub.fail_delivery(session, delivery, session.error)
-        elif session is not None:
-            hub.flush_soon(session)
+        hub.flush_soon(session)
         self._settle(hub)
 
     def refuse(self, hub: Hub, error: StoreError) -> None:
@@ -92,7 +91,7 @@ class Inflow(Entry):
         self.base = record.in_base
         self.before = record.received, record.received_bytes
         """What had been received before that."""
-        self.nbytes = sum(map(len, arrival.payloads))
+        self.nbytes = sum(len(each) for each in arrival.payloads if each.__class__ is not TooLarge)
         record.received = arrival.last + self.base
         record.received_bytes = arrival.mark
         if arrival.has_errors:
@@ -116,26 +115,23 @@ class Inflow(Entry):
 class Online(Entry):
     """The session has a connection. Until that is on disk nothing is written to it.
 
-    For a stub, ``after``: what is spooled behind that number is read along with it, into ``rows``.
+    For a stub, what is spooled is read along with it, into ``rows``: all up to ``until``, and some more.
     """
 
-    def __init__(self, record: Record, after: int | None) -> None:
+    def __init__(self, record: Record, until: int) -> None:
         super().__init__(record)
-        self.after = after
+        self.is_needed = record.is_stub
+        self.after = record.acked
+        self.until = until
         self.rows: list[Stored] = []
-        self.skipped = 0
-        """How many messages are on disk up to that number."""
         record.gates += 1
-        assert record.session is not None
-        record.session.is_gated = True
+        record.owner().is_gated = True
 
     def done(self, hub: Hub) -> None:
-        record, session = self.record, self.record.session
+        record, session = self.record, self.record.owner()
         record.gates -= 1
-        if session is None:
-            return
-        if self.after is not None and record.is_stub:
-            record.begin(self.rows, self.after, self.skipped)
+        if record.is_stub and not record.restarts:  # else that is what goes on
+            record.begin(self.rows)
         session.is_gated = record.gates > 0
         hub.flush_soon(session)
 
@@ -150,11 +146,10 @@ class Fetch(Entry):
         record.is_fetching = True
 
     def done(self, hub: Hub) -> None:
-        record, session = self.record, self.record.session
+        record = self.record
         record.is_fetching = False
-        if session is not None:
-            record.load(self.rows)
-            hub.flush_soon(session)
+        record.load(self.rows)
+        hub.flush_soon(record.owner())
 
 
 class Restart(Entry):
@@ -172,16 +167,18 @@ class Restart(Entry):
         self.doubtful: list[Stored] = []
         self.base = self.base_total = 0
         record.gates += 1
+        record.restarts += 1
 
     def done(self, hub: Hub) -> None:
-        record, session = self.record, self.record.session
+        record = self.record
         record.base, record.base_total = self.base, self.base_total
         record.waiting -= len(self.doubtful)
         record.acked, record.acked_total = self.base, self.base_total
         record.sent_most = record.stub_most = self.base
         record.gates -= 1
+        record.restarts -= 1
         self._tell(hub)
-        if session is not None:
+        if record.owner().link is not None:
             record.resume(0)
 
     def _tell(self, hub: Hub) -> None:
@@ -289,9 +286,9 @@ class Journal:
             self.due = when
             self.wake()
 
-    def go_online(self, record: Record, after: int | None) -> None:
+    def go_online(self, record: Record, until: int) -> None:
         """Let nothing be written before this is on disk."""
-        self.add(Online(record, after))
+        self.add(Online(record, until))
 
     def fetch_if_wanted(self, record: Record) -> None:
         """Read on in the spool, if there is room for more of it."""

@@ -38,6 +38,8 @@ class LinkedLink(Link):
         self.end_told = False
         """Has END_ACK been written?"""
         self.draining = 0
+        self.late: list[tuple[int, bytes]] = []
+        """What was said of messages that are still on disk only."""
         self.auth: Any = None
         """Our half of the proof that both know the secret, where there is one (see auth.py)."""
         self.hello: Any = None
@@ -56,6 +58,8 @@ class LinkedLink(Link):
         self.pinged_at = None
         if self.state is State.CLOSING:
             self._drain(data)
+            return []
+        if self.closed:
             return []
         if not self.greeted:
             data = self._greet(data)
@@ -126,7 +130,7 @@ class LinkedLink(Link):
             self.abort(None)
 
     def _forget_input(self) -> None:
-        self.decoder, self.greeting = frames.Decoder(small=True), b""
+        self.decoder, self.greeting, self.late = frames.Decoder(small=True), b"", []
 
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more. Returns what its last bytes brought: here, nothing."""
@@ -289,7 +293,28 @@ class LinkedLink(Link):
             session.assembly.put(body)
         session.owe_ack(1)
 
+    def _is_early(self, kind: int, payload: bytes) -> bool:
+        """Is it about messages that are still on disk only? Then it is heeded when they are here."""
+        if not self._session().is_loading:
+            return False
+        if len(self.late) >= self.limits.control_frames:
+            raise ProtocolViolation(
+                f"more than {self.limits.control_frames} frames ahead of the first message"
+            )
+        self.late.append((kind, payload))
+        return True
+
+    def heed_late(self) -> None:
+        """The messages are here: heed what the peer has said of them."""
+        late, self.late = self.late, []
+        try:
+            self._handle(late, self.heard_at)
+        except ProtocolViolation as error:
+            self._violated(error, self.heard_at)
+
     def _on_ack(self, payload: bytes, now: float) -> None:
+        if self._is_early(frames.ACK, payload):
+            return
         session = self._session()
         self.hub.on_acked(session, session.on_ack(*frames.decode_ack(payload)))
 
@@ -302,6 +327,8 @@ class LinkedLink(Link):
         self._session().on_ack_now()
 
     def _on_reject(self, payload: bytes, now: float) -> None:
+        if self._is_early(frames.REJECT, payload):
+            return
         session = self._session()
         number, code, reason = frames.decode_reject(payload)
         error = REJECTIONS.get(code, DecodeError)(f"{session.peer} rejected the message: {reason}")
@@ -313,10 +340,7 @@ class LinkedLink(Link):
         self._session().on_dropped(*frames.decode_dropped(payload))
 
     def _on_ping(self, payload: bytes, now: float) -> None:
-        if len(self.control) >= self.limits.control_frames:
-            raise ProtocolViolation(f"more than {self.limits.control_frames} unanswered PINGs")
-        self.control.append(frames.encode_number(frames.PONG, frames.decode_number(frames.PING, payload)))
-        self.hub.dirty.append(self)
+        self.send_control(frames.encode_number(frames.PONG, frames.decode_number(frames.PING, payload)))
 
     def _on_pong(self, payload: bytes, now: float) -> None:
         self.round_trip = max(0.0, now - frames.decode_number(frames.PONG, payload) / 1e6)
@@ -341,6 +365,8 @@ class LinkedLink(Link):
         session = self._session()
         if not self.is_client:
             raise ProtocolViolation("a GOAWAY that is out of place")
+        if self._is_early(frames.GOAWAY, payload):
+            return
         self.hub.on_goaway(self, session, frames.decode_number(frames.GOAWAY, payload))
 
     def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:
@@ -473,7 +499,7 @@ class LinkedLink(Link):
                 self.half_close = True
 
     def send_control(self, frame: bytes) -> None:
-        """Write a control frame soon."""
+        """Write a control frame soon. A peer that does not read may be owed so many, whatever they are."""
         limit = self.limits.control_frames
         if self.stalled_at is not None and len(self.control) >= limit:
             self.abort(
@@ -481,7 +507,9 @@ class LinkedLink(Link):
             )
             return
         self.control.append(frame)
-        self.hub.dirty.append(self)
+        dirty = self.hub.dirty
+        if not dirty or dirty[-1] is not self:  # one read may bring thousands of frames to be answered
+            dirty.append(self)
 
     # -- the heartbeat --------------------------------------------------------------------------------
 

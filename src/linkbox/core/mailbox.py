@@ -383,6 +383,8 @@ class MailboxState:
         number = batch.last - len(batch.items) + 1
         if hold:
             batch.source.held.add(number)
+            if batch.source.record is not None:
+                batch.source.record.on_held(batch.source, number)
         return self._pop(batch), batch, number
 
     def unhold(self, source: Source, number: int) -> None:

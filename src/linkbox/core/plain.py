@@ -36,7 +36,7 @@ class PlainLink(Link):
         if self.state is State.GREETING:
             self.held += data
             return []
-        if self.state is State.CLOSING or self.session is None:
+        if self.state is not State.OPEN or self.session is None:
             return []
         data, self.held = self.held + data, b""
         payloads = self.decoder.receive(data)
@@ -63,14 +63,14 @@ class PlainLink(Link):
         return arrivals
 
     def _forget_input(self) -> None:
-        self.decoder = self.framing.decoder(self.limits.message)
+        self.decoder, self.held = self.framing.decoder(self.limits.message), b""
 
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more: its END. A last message may have ended with it."""
         self.eof = True
         if self.state is State.GREETING:
             return []  # in its turn
-        if self.state is State.CLOSING or self.session is None:
+        if self.state is not State.OPEN or self.session is None:
             self.abort(None)
             return []
         arrivals = self._arrived(self.decoder.eof())

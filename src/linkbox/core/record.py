@@ -77,7 +77,7 @@ class Row(msgspec.Struct):
     """Bytes taken of the message after that."""
     kept: tuple[int, ...] = ()
     began: float = 0.0
-    """Seconds since the epoch."""
+    """Client: when its first connection was there, in seconds since the epoch; 0: there was none."""
     refusals: tuple[bytes, ...] = ()
     """REJECT frames that the peer may not have seen."""
     freed: tuple[int, ...] = ()
@@ -98,11 +98,14 @@ class Record:
         self.id = id
         self.peer = peer
         self.session: Session | None = None
-        """Who has it now: another after the peer has forgotten the first; None once it is suspended."""
+        """Who has it now: another after the peer has forgotten the first. None: it was over when it came
+        from disk, and only messages of it are unread."""
         self.is_over = False
         self.sent_most = 0
         self.gates = 0
         """How many things the disk must know before more may be written to the peer."""
+        self.restarts = 0
+        """How many times the peer has forgotten the session, and the disk does not know yet."""
         self._begin_sending()
         self._begin_receiving()
 
@@ -117,6 +120,8 @@ class Record:
         self.absent: WeakValueDictionary[int, Delivery] = WeakValueDictionary()
         """Receipts of messages that are not in memory yet."""
         self.is_stub = False
+        self.resume_at = 0
+        """Of a stub: so many of its units the peer has (wire)."""
         self.stub_most = 0
         """Of a stub: nothing beyond this was sent by an earlier life."""
         self.is_fetching = False
@@ -135,8 +140,14 @@ class Record:
         self.session = session
         session.record = self
         session.is_gated = self.gates > 0
+        session.is_loading = self.is_stub
         source = session.source
         source.record, source.base, source.eager = self, self.in_base, True
+
+    def owner(self) -> Session:
+        """Whose spool it is."""
+        assert self.session is not None
+        return self.session
 
     def touch(self, is_urgent: bool = False) -> None:
         """Some mark has moved: the disk hears of it soon."""
@@ -154,7 +165,7 @@ class Record:
         if session is not None:
             row.epoch, row.born, row.incarnation = session.epoch, session.born, session.incarnation
             row.ending = session.ending
-            row.began = session.began_at + session.hub.settings.wall
+            row.began = session.began_at and session.began_at + session.hub.settings.wall
             row.refusals = tuple(session.refusals)[-REFUSALS:]
         row.over, row.sent_most = self.is_over, self.sent_most
         row.base, row.base_total, row.next, row.total = self.base, self.base_total, self.next, self.total
@@ -215,9 +226,9 @@ class Record:
 
     def queue(self, rows: list[Stored], deliveries: list[Any] | None) -> None:
         """They are on disk: into the send queue with them, as far as there is room."""
-        session = self.session
+        session = self.owner()
         is_next = not self.is_stub and self.loaded == self._before(rows[0])
-        if session is not None and is_next and session.has_room():
+        if is_next and session.has_room():
             if deliveries is None:
                 fits = session.send_all([row[2] for row in rows])
                 self.loaded = rows[fits - 1][0]
@@ -233,8 +244,7 @@ class Record:
 
     def load(self, rows: Iterable[Stored]) -> None:
         """Messages from disk: into the send queue with them."""
-        session = self.session
-        assert session is not None
+        session = self.owner()
         for number, _, payload in rows:
             if number <= self.loaded:
                 continue
@@ -259,8 +269,8 @@ class Record:
 
     def on_acked(self) -> None:
         """The peer has more of it: the disk need not keep that, and there may be room for more."""
-        session = self.session
-        if session is not None and not self.is_stub and session.acked + self.base > self.acked:
+        session = self.owner()
+        if session.acked + self.base > self.acked:
             self.acked = session.acked + self.base
             self.acked_total = session.acked_bytes + self.base_total
             self.touch(is_urgent=session.ending)
@@ -277,46 +287,47 @@ class Record:
 
         A client's disk must know first that it is online; and a stub must read what is to be sent.
         """
-        session = self.session
-        assert session is not None
-        after = None
-        if self.is_stub:
-            if not self.acked - self.base <= received <= self.next - self.base:
-                raise ProtocolViolation(
-                    f"{session.peer} resumes at unit {received}; "
-                    f"{self.acked - self.base} to {self.next - self.base} are possible"
-                )
-            session.sent = session.acked = received
-            after = received + self.base
-        else:
-            session.rewind(received)
+        session = self.owner()
+        if self.restarts:
+            return  # What is to be sent is not settled yet: it goes on when that is.
         if session.hub.is_client:
             self.sent_most = UNKNOWN
-        if session.hub.is_client or self.is_stub:
-            self.journal.go_online(self, after)
+        if not self.is_stub:
+            session.rewind(received)
+            if session.hub.is_client:
+                self.journal.go_online(self, 0)
+            return
+        if not self.acked - self.base <= received <= self.next - self.base:
+            raise ProtocolViolation(
+                f"{session.peer} resumes at unit {received}; "
+                f"{self.acked - self.base} to {self.next - self.base} are possible"
+            )
+        self.resume_at = received
+        if session.hub.is_client or self.waiting:
+            self.journal.go_online(self, received + self.base)
+        else:
+            self.begin([])
 
-    def begin(self, rows: list[Stored], after: int, skipped: int) -> None:
-        """The first messages of a stub are there: those after that number. The peer has the skipped ones."""
-        session = self.session
-        assert session is not None
+    def begin(self, rows: list[Stored]) -> None:
+        """The messages of a stub are there, as far as the peer has some of them, and more."""
+        session = self.owner()
         self.is_stub = False
-        self.loaded = after
-        self.waiting -= skipped
+        # The peer may have acknowledged some units of the first message: they are told apart again.
+        self.loaded = self._before(rows[0]) if rows else self.acked
         total = rows[0][1] - len(rows[0][2]) if rows else self.written_total
-        self.load(rows)
-        if rows:
-            # The peer may have some pieces of the first.
-            head = session.queue[0]
-            head.offset = (after - self._before(rows[0])) * frames.MAX_PIECE
-            session.held_bytes -= head.offset
-            total += head.offset
+        session.sent = session.acked = self.loaded - self.base
         session.sent_bytes = session.acked_bytes = total - self.base_total
-        self.on_acked()
+        self.load(rows)
+        while session.sent < self.resume_at:
+            session.pull_one()
+        session.is_loading = False
+        if session.link is not None:
+            session.link.heed_late()
 
     def offline(self) -> None:
         """The connection is gone: from now on it is known what may have been sent."""
-        session = self.session
-        if session is not None and session.hub.is_client and self.sent_most == UNKNOWN:
+        session = self.owner()
+        if session.hub.is_client and self.sent_most == UNKNOWN:
             most = max(session.sent, session.most_sent) + self.base
             self.sent_most = self.stub_most if self.is_stub else most
             self.touch()
@@ -337,8 +348,11 @@ class Record:
         """The application has taken something."""
         self.given = max(self.given, source.given + source.base)
         self.start = source.cut
-        self.kept.update(number + source.base for number in source.held)
         self.touch()
+
+    def on_held(self, source: Source, number: int) -> None:
+        """The application takes a message that it has not done with: it stays on disk."""
+        self.kept.add(number + source.base)
 
     def on_unheld(self, source: Source, number: int) -> None:
         """The application is done with a message it had kept."""

@@ -84,9 +84,10 @@ def _restore_session(
     journal.records.add(record)
     session.born, session.incarnation = row.born, row.incarnation
     session.epoch = journal.life << 20 if hub.is_client else row.epoch
+    session.sent = session.acked = row.acked - row.base
     session.arrived = row.received - row.in_base
     session.arrived_bytes = session.processed_bytes = row.received_bytes
-    session.began_at = row.began - hub.settings.wall
+    session.began_at = row.began and row.began - hub.settings.wall
     session.refusals += row.refusals
     session.source.known_taken = max(0, row.given - row.in_base)
     hub.restore(session, row, now)
@@ -118,13 +119,12 @@ def _restore_mailbox(
 
 
 def _value(message: Unread, decode: Callable[[bytes], Any] | None, mailbox: MailboxState) -> Any:
-    if decode is None:
-        begun = message.start and isinstance(mailbox, BytesMailbox)
-        return memoryview(message.payload)[message.start :] if begun else message.payload
     try:
-        return decode(message.payload)
+        value = message.payload if decode is None else decode(message.payload)
     except Exception as error:
         raise StoreError(
             f"message {message.number} in the store cannot be decoded any more: {error}; "
             "was it made with another format?"
         ) from error
+    begun = message.start and isinstance(mailbox, BytesMailbox)
+    return memoryview(value)[message.start :] if begun else value

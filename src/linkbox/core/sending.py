@@ -54,6 +54,8 @@ class Sending:
     """What the store knows of it, or None (see record.py)."""
     is_gated = False
     """Must the store know something before more may be written?"""
+    is_loading = False
+    """Is what was sent, or is to be sent, still on disk only? What the peer says of it has to wait."""
 
     def _begin_sending(self) -> None:
         self.queue: deque[Any] = deque()
@@ -215,6 +217,10 @@ class Sending:
         elif turns:
             queue.rotate(-1)
         return unit
+
+    def pull_one(self) -> None:
+        """The first unit in the queue was written by an earlier life."""
+        self._pull_one(self.queue[0])
 
     def _may_go_whole(self, bundle: Bundle, byte_budget: int) -> bool:
         nbytes = bundle.nbytes

@@ -91,6 +91,7 @@ class Session(Sending):
         self.peer_end: int | None = None
         self.refusals: deque[bytes] = deque(maxlen=1000)
         """REJECT frames, to be said again after a drop: they may not have got there."""
+        self.rejections = 0
         self.drops: list[tuple[int, int]] = []
         self.untold: list[tuple[int, int]] = []
         """Ranges of numbers that our full mailbox dropped after they were acknowledged; and those of
@@ -219,6 +220,12 @@ class Session(Sending):
         units = self.granted_messages - self.arrived + source.waiting
         nbytes = self.granted_bytes - self.arrived_bytes + source.waiting_bytes
         return units <= 0.75 * limits.mailbox_messages or nbytes <= 0.75 * limits.mailbox_bytes
+
+    def is_worth_a_line(self) -> bool:
+        """One more message was rejected: does the log say so? The 1st, 2nd, 4th, 8th, …: a flood must not
+        fill it, nor take the time of others with it."""
+        self.rejections += 1
+        return self.rejections & (self.rejections - 1) == 0
 
     def _on_taken(self) -> None:
         record = self.source.record

@@ -123,6 +123,10 @@ class Base:
         """What the store is for: that of another kind of endpoint is refused."""
         return {"side": self._side, "pattern": self._pattern.name, "format": self._format.name}
 
+    def _store_notes(self) -> dict[str, str]:
+        """What the store is to remember of who used it last."""
+        return {}
+
     def _decode(self) -> Callable[[bytes], Any] | None:
         """How messages become values; None: they are the bytes themselves."""
         return None if self._is_bytes else self._format.decode

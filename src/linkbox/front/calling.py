@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from time import monotonic
@@ -67,6 +68,12 @@ class Calling(Base):
             random_float,
             self._resumes and self._plain is None,
         )
+
+    def _store_notes(self) -> dict[str, str]:
+        address, path = self.address, self._address.path
+        if path and not path.startswith(("/", "@")):
+            address = f"unix://{os.path.abspath(path)}"  # whoever reads it is somewhere else
+        return {"address": address, "name": self._name}
 
     def _on_start(self, hub: ClientHub) -> None:
         """The rest of starting. Under the lock."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import weakref
 from typing import Any
 
 log = logging.getLogger("linkbox")
 
-started: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The endpoints of this process that are started and not stopped."""
+started: set[Any] = set()
+"""The endpoints of this process that are started and not stopped. Not weak: where an event loop was closed
+over them they would be gone before the end, and nobody would say what they had not delivered."""
 
 
 def _after_fork() -> None:

@@ -41,6 +41,8 @@ class Secured:
         self._is_server = host is None
         self._tls = context.wrap_bio(self._incoming, self._outgoing, host is None, host)
         self._certificate = certificate_of(context) or b""
+        self._unwrapped = memoryview(b"")
+        """What the link has said, and could not be made a record yet."""
         self._is_ready = False
         self._has_begun = False
         self._has_failed = False
@@ -71,7 +73,7 @@ class Secured:
             self._fail(link, self._explain(error, link.address), now)
         if self._is_ready and not link.closed:
             self._read(link, now, into)
-        if self._outgoing.pending:
+        if self._outgoing.pending or self._unwrapped:
             hub.dirty.append(link)
 
     def _shake_hands(self) -> bool:
@@ -129,16 +131,25 @@ class Secured:
     def data_to_send(self, link: Link, now: float) -> list[Any]:
         """What to write now, in order; call again once it is written. Empty: nothing for now."""
         if self._is_ready and not (self._has_failed or self._is_closing):
-            buffers = link.data_to_send(now)
-            if buffers:
-                data = memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
-                while data:
-                    data = data[self._tls.write(data) :]
+            if not self._unwrapped:
+                buffers = link.data_to_send(now)
+                self._unwrapped = memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
+            if self._unwrapped:
+                self._wrap(link, now)
         return [self._outgoing.read()] if self._outgoing.pending else []
+
+    def _wrap(self, link: Link, now: float) -> None:
+        try:
+            while self._unwrapped:
+                self._unwrapped = self._unwrapped[self._tls.write(self._unwrapped) :]
+        except ssl.SSLWantReadError:
+            pass  # An old server renegotiates, with a context that lets it: first it has to say something.
+        except ssl.SSLError as error:
+            link.hub.broken(link, error, now)
 
     def farewell(self) -> bytes:
         """Nothing more will be said: the last bytes to write, before FIN. Empty when called again."""
-        if self._is_ready and not (self._has_failed or self._is_closing):
+        if self._is_ready and not (self._has_failed or self._is_closing or self._unwrapped):
             self._is_closing = True
             try:
                 self._tls.unwrap()
@@ -150,7 +161,10 @@ class Secured:
 
     def _identity(self) -> str | None:
         """The name in a client's verified certificate: its common name, or else its first DNS name."""
-        found: Any = self._tls.getpeercert() if self._is_server else None
+        try:
+            found: Any = self._tls.getpeercert() if self._is_server else None
+        except ValueError:  # not Unicode: whose authority signs that names nobody
+            return None
         if not found:
             return None
         names = [value for part in found.get("subject", ()) for key, value in part if key == "commonName"]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # SQLite is loaded only where there is a store
 
 DISK_WAIT = 5.0
 """Seconds that even a stop out of time gives to the disk."""
-BULK = 10_000
-"""Messages that ``send_many`` hands to the store at a time: they share a commit."""
+BULK, BULK_BYTES = 10_000, 4 * 1024 * 1024
+"""Messages, and bytes, that ``send_many`` hands to the store at a time: they share a commit."""
 STORE_LINGER = 1.0
 """Seconds a pusher with a store keeps an idle connection: a new one costs commits."""
 
@@ -52,11 +52,17 @@ def check_reconnect(reconnect: Backoff | None) -> None:
         raise ValueError("store= needs reconnect=Backoff() without a limit of attempts")
 
 
-def open_store(path: Path, label: dict[str, str]) -> Store:
-    """The store, nobody else's. `StoreError` says why not."""
+def open_store(path: Path, label: dict[str, str], notes: dict[str, str]) -> Store:
+    """The store, nobody else's. `StoreError` says why not. ``notes`` are written into it."""
     from linkbox.store.sqlite import Store
 
-    return Store(path, label)
+    store = Store(path, label)
+    try:
+        store.note(notes)
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 def read_left(store: Store, before: Journal | None, incarnation: str) -> Left:
@@ -85,3 +91,17 @@ def accepted(entry: Spool) -> list[Any]:
     if not entry.is_settled:
         raise StateError("stopped while the message was being written: it may be in the store, or not")
     return entry.deliveries or []
+
+
+class Bulk:
+    """Gathers messages for one commit."""
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self._size = 0
+
+    def add(self, payload: bytes) -> bool:
+        """One more. Is that enough for now?"""
+        self.payloads.append(payload)
+        self._size += len(payload)
+        return len(self.payloads) >= BULK or self._size >= BULK_BYTES

@@ -42,8 +42,9 @@ VERSION = 1
 APPLICATION = 0x6C6B6278  # "lkbx"
 _OVERHEAD = 100
 """Bytes that a message takes on the disk besides its payload, roughly."""
-_NUMBERS = 40
-_MASK = (1 << _NUMBERS) - 1
+NUMBERS = 40
+"""Bits of a row id that are the message's number; those above are its session's key."""
+MASK = (1 << NUMBERS) - 1
 
 _TABLES = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
@@ -58,11 +59,11 @@ CREATE TABLE doubt (
 """
 
 _encode_row = msgspec.json.Encoder().encode
-_decode_row = msgspec.json.Decoder(Row).decode
+decode_row = msgspec.json.Decoder(Row).decode
 
 
 @contextmanager
-def _told(path: Path, what: str) -> Iterator[None]:
+def told(path: Path, what: str) -> Iterator[None]:
     """SQLite's errors as ours: which store, what it was doing, what to do."""
     try:
         yield
@@ -91,7 +92,12 @@ def _damaged(path: Path, why: str) -> StoreError:
 
 
 def _first(key: int) -> int:
-    return key << _NUMBERS
+    return key << NUMBERS
+
+
+def _text_of(row: Row) -> str:
+    """As it is written. What is kept is what is there; it may be much."""
+    return _encode_row(msgspec.structs.replace(row, kept=(), freed=())).decode()
 
 
 def _statements() -> list[str]:
@@ -119,7 +125,7 @@ class Store:
         try:
             create(path)
             check_access(path)
-            with _told(path, "opened"):
+            with told(path, "opened"):
                 self._open(label)
         except BaseException:
             self._lock.release()
@@ -158,9 +164,7 @@ class Store:
         version = execute("PRAGMA user_version").fetchone()[0]
         application = execute("PRAGMA application_id").fetchone()[0]
         is_empty = not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        size = self.path.stat().st_size
-        # Who is killed while it makes the tables has no reserve yet, and leaves a file with a whole head.
-        if is_empty and not version and (0 < size < 512 or self._reserve.was_kept()):
+        if is_empty and not version and self._reserve.was_kept():
             raise _damaged(self.path, f"it is empty. To begin anew, remove it and {self.path}-reserve")
         if application != APPLICATION and not (is_empty and not version and not application):
             raise StoreError(f"{self.path} is a database of something else: give another path for the store")
@@ -205,7 +209,7 @@ class Store:
 
     def load(self, incarnation: str) -> Left:
         """What an earlier life has left; a new life begins with this. ``incarnation`` names the first."""
-        with _told(self.path, "read"), self._transaction():
+        with told(self.path, "read"), self._transaction():
             execute = self._connection.execute
             about = self._read_about()
             life = int(about["life"]) + 1
@@ -221,6 +225,11 @@ class Store:
                 ],
                 list(self._unread()),
             )
+
+    def note(self, notes: dict[str, str]) -> None:
+        """Keep these beside the label, for whoever reads the store: where its client connects to."""
+        with told(self.path, "written"), self._transaction():
+            self._about(**notes)
 
     def _about(self, **values: str) -> None:
         self._connection.executemany(
@@ -238,10 +247,10 @@ class Store:
 
     def _row(self, key: int, text: str, crc: int) -> tuple[Row, int, int]:
         self._verify(text.encode(), crc, f"session {key}", key)
-        row = _decode_row(text)
+        row = decode_row(text)
         count, nbytes, last = 0, 0, None
         first = _first(key)
-        for number, _, payload in self._spooled(first, first + _MASK):
+        for number, _, payload in self._spooled(first, first + MASK):
             if last is None and number - units_of(len(payload)) > row.acked:
                 break  # the first are gone
             count, nbytes, last = count + 1, nbytes + len(payload), number
@@ -255,15 +264,15 @@ class Store:
         }
         begun = {}
         for key, text in starts.items():
-            row = _decode_row(text)
+            row = decode_row(text)
             if row.start:
                 begun[_first(key) + row.given + 1] = row.start
         found = self._connection.execute("SELECT id, turn, at, crc, payload FROM inbox ORDER BY turn, id")
         with closing(found):  # what is open keeps the file open
             for id, turn, at, crc, payload in found:
-                what = f"message {id & _MASK} of session {id >> _NUMBERS} in the inbox"
+                what = f"message {id & MASK} of session {id >> NUMBERS} in the inbox"
                 self._verify(payload, crc, what, id, turn, at)
-                yield Unread(id >> _NUMBERS, id & _MASK, at, begun.get(id, 0), payload)
+                yield Unread(id >> NUMBERS, id & MASK, at, begun.get(id, 0), payload)
 
     def _verify(self, payload: bytes, crc: int, what: str, id: int, mark: int = 0, at: float = 0.0) -> None:
         if not isinstance(payload, bytes) or seal(payload, id, mark, at) != crc:
@@ -286,7 +295,7 @@ class Store:
     def apply(self, batch: Batch) -> None:
         """Write a batch. It is on the disk when this returns; raises `StoreError`, and then nothing is."""
         self._turn += 1
-        with _told(self.path, "written"):
+        with told(self.path, "written"):
             self._see_to_room(batch)
             with self._transaction():
                 for entry in batch.entries:
@@ -331,7 +340,7 @@ class Store:
         )
 
     def _save(self, rows: list[Row]) -> None:
-        texts = [(row.key, _encode_row(row).decode()) for row in rows]
+        texts = [(row.key, _text_of(row)) for row in rows]
         execute, executemany = self._connection.execute, self._connection.executemany
         executemany(
             "INSERT OR REPLACE INTO session VALUES (?, ?, ?)",
@@ -341,24 +350,25 @@ class Store:
             first = _first(row.key)
             execute(
                 "DELETE FROM spool WHERE id BETWEEN ? AND ?",
-                (first, first + (_MASK if row.over else row.acked)),
+                (first, first + (MASK if row.over else row.acked)),
             )
             # A commit that was reported as failed may have come to the disk after all: that was refused.
-            execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (first + row.next + 1, first + _MASK))
+            execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (first + row.next + 1, first + MASK))
             self._delete_taken(row)
             if row.over:
                 execute(
                     "DELETE FROM session WHERE key=? AND NOT EXISTS "
                     "(SELECT 1 FROM inbox WHERE id BETWEEN ? AND ?)",
-                    (row.key, first, first + _MASK),
+                    (row.key, first, first + MASK),
                 )
 
     def _delete_taken(self, row: Row) -> None:
         first = _first(row.key)
-        kept = [first + number for number in row.kept]
-        keep = f" AND id NOT IN ({','.join('?' * len(kept))})" if kept else ""
-        self._connection.execute(
-            f"DELETE FROM inbox WHERE id BETWEEN ? AND ?{keep}", (first, first + row.given, *kept)
+        kept = sorted(number for number in row.kept if number <= row.given)
+        starts, ends = (0, *(number + 1 for number in kept)), (*(number - 1 for number in kept), row.given)
+        self._connection.executemany(
+            "DELETE FROM inbox WHERE id BETWEEN ? AND ?",
+            [(first + start, first + end) for start, end in zip(starts, ends, strict=True) if start <= end],
         )
         self._connection.executemany(
             "DELETE FROM inbox WHERE id=?", [(first + number,) for number in row.freed]
@@ -366,7 +376,7 @@ class Store:
 
     def _restart(self, entry: Restart) -> None:
         key = entry.record.key
-        first, last = _first(key), _first(key) + _MASK
+        first, last = _first(key), _first(key) + MASK
         doubtful = (first, first + entry.until)
         execute, at = self._connection.execute, time.time()
         entry.doubtful = list(self._spooled(*doubtful))
@@ -376,7 +386,7 @@ class Store:
         )
         execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", doubtful)
         text = execute("SELECT row FROM session WHERE key=?", (key,)).fetchone()[0]
-        row = _decode_row(text)
+        row = decode_row(text)
         rest = execute(
             "SELECT id, total, length(payload) FROM spool WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1",
             (first, last),
@@ -392,41 +402,37 @@ class Store:
         )
         self._save([row])
 
-    def _fetch(self, entry: Fetch | Online) -> None:
-        """Read some of what is spooled, and not much more than `FETCH_BYTES`."""
-        if entry.after is None:
-            return
-        entry.rows = []  # it may be tried again
-        first, nbytes = _first(entry.record.key), 0
-        found = self._spooled(first + entry.after + 1, first + _MASK, FETCH_COUNT)
-        for row in found:
-            if not entry.rows and row[0] - units_of(len(row[2])) > entry.after:
-                raise _damaged(self.path, f"messages before {row[0]} are gone")
-            entry.rows.append(row)
-            nbytes += len(row[2])
-            if nbytes >= FETCH_BYTES:
-                break
-        found.close()
+    def _fetch(self, entry: Fetch) -> None:
+        entry.rows = self._some_of(entry, entry.after, 0)
 
     def _begin(self, entry: Online) -> None:
-        if entry.after is not None:
-            first = _first(entry.record.key)
-            entry.skipped = self._connection.execute(
-                "SELECT count(*) FROM spool WHERE id BETWEEN ? AND ?", (first, first + entry.after)
-            ).fetchone()[0]
-            self._fetch(entry)
+        if entry.is_needed:
+            entry.rows = self._some_of(entry, entry.after, entry.until)
 
-    def _spooled(self, first: int, last: int, count: int = -1) -> Generator[Stored, None, None]:
-        """Messages of the spool, in order, so many at most."""
+    def _some_of(self, entry: Entry, after: int, until: int) -> list[Stored]:
+        """What is spooled behind that number: all up to ``until``, else not much more than `FETCH_BYTES`."""
+        rows: list[Stored] = []
+        first, nbytes = _first(entry.record.key), 0
+        with closing(self._spooled(first + after + 1, first + MASK)) as found:
+            for row in found:
+                if not rows and row[0] - units_of(len(row[2])) > after:
+                    raise _damaged(self.path, f"messages before {row[0]} are gone")
+                rows.append(row)
+                nbytes += len(row[2])
+                if row[0] >= until and (nbytes >= FETCH_BYTES or len(rows) >= FETCH_COUNT):
+                    break
+        return rows
+
+    def _spooled(self, first: int, last: int) -> Generator[Stored, None, None]:
+        """Messages of the spool, in order."""
         before = None
         found = self._connection.execute(
-            "SELECT id, total, crc, payload FROM spool WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
-            (first, last, count),
+            "SELECT id, total, crc, payload FROM spool WHERE id BETWEEN ? AND ? ORDER BY id", (first, last)
         )
         with closing(found):
             for id, total, crc, payload in found:
-                number = id & _MASK
-                what = f"message {number} of session {id >> _NUMBERS} in the spool"
+                number = id & MASK
+                what = f"message {number} of session {id >> NUMBERS} in the spool"
                 self._verify(payload, crc, what, id, total)
                 if before is not None and before != number - units_of(len(payload)):
                     raise _damaged(self.path, f"messages before {number} are gone")

@@ -54,10 +54,9 @@ class Dispatcher:
             event = Event(kind, self._endpoint, peer, error, receipt, at)
             for _ in range(count):
                 self._call_all(event)
-            if kind is EventKind.DATA:
-                with self._transport.lock:
-                    hub.data_events_done(count)
-                    self._transport.update()
+            with self._transport.lock:
+                hub.events_done(count)
+                self._transport.update()
 
     def _call_all(self, event: Event) -> None:
         for fn in self._callbacks.of(event.kind):

@@ -18,7 +18,7 @@ from linkbox.formats import Bytes, FormatLike, K_co, T
 from linkbox.front.base import Overflow, StorePath
 from linkbox.front.calling import CHUNK, Asking, Calling, Conversing, Pushing
 from linkbox.front.secrets import Secret
-from linkbox.front.storing import BULK
+from linkbox.front.storing import Bulk
 from linkbox.limits import Limits
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
@@ -142,7 +142,9 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         return self
 
     def _start(self) -> None:
-        self.start()
+        with self.lock:
+            is_started = self._hub is not None and not self._is_stopping
+        self.start(wait=not is_started)
 
     def send(self, data: T, timeout: float | None = None) -> Receipt:
         """Send one message; returns its `Receipt` at once, unless the send window is full.
@@ -303,12 +305,18 @@ class ClientP2M(Pushing, Client, Generic[T]):
         return count
 
     def _spool_many(self, values: Iterator[T]) -> int:
-        count = 0
-        while payloads := self._payloads(list(islice(values, BULK))):
+        count, bulk = 0, Bulk()
+        for value in values:
+            if bulk.add(self._payload(value)):
+                count += self._spool_bulk(bulk)
+                bulk = Bulk()
+        return count + self._spool_bulk(bulk)
+
+    def _spool_bulk(self, bulk: Bulk) -> int:
+        if bulk.payloads:
             with self.lock:
-                self._spool(self._client_hub().current(monotonic()), payloads, with_receipts=False)
-            count += len(payloads)
-        return count
+                self._spool(self._client_hub().current(monotonic()), bulk.payloads, with_receipts=False)
+        return len(bulk.payloads)
 
     def _sender_with_room(self, session: Session | None, deadline: float) -> Session:
         hub = self._client_hub()

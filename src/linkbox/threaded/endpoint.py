@@ -65,7 +65,7 @@ class Endpoint(Base):
         writer = store = None
         if self._store_path is not None:
             writer = Writer(self.lock, self._name)
-            store = open_store(self._store_path, self._store_label())
+            store = open_store(self._store_path, self._store_label(), self._store_notes())
             try:
                 left = read_left(store, self._journal, hub.incarnation)
                 self._take_up(left, hub, writer.wake)

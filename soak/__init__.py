@@ -1,0 +1,1 @@
+"""Long campaigns: kill loops with real processes, and simulations from seeds. ``make soak``."""

@@ -1,0 +1,316 @@
+"""``linkbox spool``: what is in a store, sending it, and saving it from a damaged one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from linkbox import ClientP2M, ClientP2P, DecodeError, FormatError, Framing, Linked
+from linkbox.cli.keeping import Delivery, end_with, plural
+from linkbox.cli.options import (
+    FormatName,
+    QuietOption,
+    SecretOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    context_of,
+    format_of,
+    framing_of,
+    secret_of,
+)
+from linkbox.cli.status import WrongUse, exit_status, say
+from linkbox.core.framings import PlainFraming
+from linkbox.store.reader import Amount, Kept, Reader, Summary
+
+spool = typer.Typer(
+    help="What endpoints with store= (or --store) keep on disk: look at it, send it, save what can be read.",
+    no_args_is_help=True,
+)
+PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="The store.", show_default=False)]
+
+
+# -- status ---------------------------------------------------------------------------------------------
+
+
+class Status(msgspec.Struct):
+    """What ``status --json`` says. Times are seconds since the epoch."""
+
+    pattern: str
+    format: str
+    side: str
+    address: str | None
+    name: str | None
+    sessions: int
+    spool: Amount
+    inbox: Amount
+    doubt: Amount
+
+
+@spool.command()
+def status(
+    path: PathArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="As one line of JSON, for programs.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say what is in a store; also while something uses it."""
+    with exit_status(quiet):
+        with Reader(path) as reader:
+            about, summary = reader.about, reader.summary()
+        if as_json:
+            sys.stdout.write(msgspec.json.encode(_status(about, summary)).decode() + "\n")
+        else:
+            for name, value in _lines(about, summary):
+                sys.stdout.write(f"{name:<9}{value}\n")
+
+
+def _status(about: dict[str, str], found: Summary) -> Status:
+    return Status(
+        about.get("pattern", ""),
+        about.get("format", ""),
+        about.get("side", ""),
+        about.get("address"),
+        about.get("name"),
+        found.sessions,
+        found.spool,
+        found.inbox,
+        found.doubt,
+    )
+
+
+def _lines(about: dict[str, str], found: Summary) -> list[tuple[str, str]]:
+    keys = ("pattern", "side", "format", "address", "name")
+    lines = [(key, about[key]) for key in keys if key in about]
+    return [
+        *lines,
+        ("sessions", str(found.sessions)),
+        ("spool", _amount(found.spool, "not acknowledged", "in a session that began {} ago")),
+        ("inbox", _amount(found.inbox, "not taken", "the oldest came {} ago")),
+        ("doubt", _amount(found.doubt, "may have arrived or not", "the oldest since {}")),
+    ]
+
+
+def _amount(amount: Amount, what: str, since: str) -> str:
+    size = f"{amount.bytes} byte{'' if amount.bytes == 1 else 's'}"
+    text = f"{plural(amount.messages)}, {size}"
+    if amount.messages:
+        text += f", {what}"
+        if amount.since is not None:
+            text += ", " + since.format(_duration(max(0.0, time.time() - amount.since)))
+    return text
+
+
+def _duration(seconds: float) -> str:
+    """``12 s``, ``5 min``, ``3 h``, ``4 d``."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+# -- flush ----------------------------------------------------------------------------------------------
+
+
+@spool.command()
+def flush(
+    path: PathArgument,
+    address: Annotated[
+        str | None,
+        typer.Argument(metavar="ADDRESS", help="Where to; else where it went last.", show_default=False),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
+    ] = 10.0,
+    secret_file: SecretOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Send what is in the store of a client, and wait until the server has it. Status 1 if something is left.
+
+    A p2p conversation ends with that, as when its own program stops; what the server still has to say goes
+    into the store.
+    """
+    with exit_status(quiet):
+        with Reader(path) as reader:
+            about, waiting = reader.about, reader.count("spool")
+        if about.get("side") != "client":
+            raise WrongUse(f"{path} is a server's: what is in it goes out when its peers come back to it")
+        where = address or about.get("address")
+        if where is None:
+            raise WrongUse(f"{path} does not say where its client connects to: give the ADDRESS")
+        secret = secret_of(secret_file, Linked())
+        ssl = context_of(where, tls_ca, tls_cert, tls_key)
+        if not waiting:
+            say(f"nothing is waiting in {path}", quiet)
+            return
+        client: Any = _CLIENTS[about["pattern"]](
+            where,
+            _format_of(path, about),
+            store=path,
+            name=about.get("name"),
+            ssl=ssl,
+            secret=secret,
+            connect_timeout=timeout,
+        )
+        is_well = _deliver(client, path, timeout)
+        if is_well:
+            say(f"{plural(waiting)} acknowledged by {where}", quiet)
+        end_with(is_well)
+
+
+def _deliver(client: Any, path: Path, timeout: float) -> bool:
+    delivery = Delivery(client, path, timeout)
+    client.start(**({"wait": False} if isinstance(client, ClientP2P) else {}))
+    try:
+        try:
+            delivery.wait()
+        finally:
+            client.stop()
+    finally:
+        is_well = delivery.report()
+    return is_well
+
+
+_CLIENTS: dict[str, Any] = {"p2p": ClientP2P, "p2m": ClientP2M}
+
+
+class _AsItIs:
+    """A format that we do not know: what is in the store is encoded already."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def encode(self, value: Any) -> bytes:
+        raise NotImplementedError
+
+    def decode(self, payload: bytes) -> Any:
+        raise NotImplementedError
+
+
+def _format_of(path: Path, about: dict[str, str]) -> Any:
+    name = about["format"]
+    if (known := _named(name)) is not None:
+        return format_of(known)
+    if about["pattern"] != "p2m":
+        raise WrongUse(
+            f"{path} has the format {name!r}, which is its own program's: what the server says cannot be "
+            "checked here; start that program"
+        )
+    return _AsItIs(name)
+
+
+def _named(name: str) -> FormatName | None:
+    try:
+        return FormatName(name)
+    except ValueError:
+        return None
+
+
+# -- export ---------------------------------------------------------------------------------------------
+
+
+@spool.command()
+def export(
+    path: PathArgument,
+    inbox: Annotated[bool, typer.Option("--inbox", help="What has arrived and was not taken.")] = False,
+    doubt: Annotated[
+        bool, typer.Option("--doubt", help="What may have arrived, at a server that was restarted since.")
+    ] = False,
+    framing: Annotated[
+        str | None,
+        typer.Option(
+            "--framing",
+            "-F",
+            metavar="FRAMING",
+            help="How messages of bytes are told apart, else a newline follows each: "
+            "raw | lines | delimited:TEXT | length-prefixed[:SIZE[:little]] | fixed-size:N. "
+            "One that a framing cannot hold is named, and left out.",
+        ),
+    ] = None,
+    format: Annotated[
+        FormatName | None,
+        typer.Option("--format", "-f", help="What a message is, if the store cannot say it any more."),
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the messages in a store to stdout, by default those that wait to be sent; json one a line.
+
+    The store stays as it is. What is damaged is named on stderr, with status 1 in the end; all that can be
+    read is written.
+    """
+    with exit_status(quiet):
+        if inbox and doubt:
+            raise WrongUse("--inbox or --doubt, not both")
+        part = "inbox" if inbox else "doubt" if doubt else "spool"
+        with Reader(path) as reader:
+            export = Export(format or _known_format(reader, quiet), _plain(framing))
+            for kept in reader.messages(part):
+                export.write(kept)
+        export.finish(quiet)
+        end_with(not export.damaged)
+
+
+def _known_format(reader: Reader, quiet: bool) -> FormatName:
+    name = reader.about.get("format")
+    if name and (known := _named(name)) is not None:
+        return known
+    why = f"the format {name!r} is not known here" if name else "the format cannot be read"
+    say(f"{reader.path}: {why}; messages are written as bytes, unless --format says otherwise", quiet)
+    return FormatName.bytes
+
+
+def _plain(text: str | None) -> Framing | None:
+    framing = None if text is None else framing_of(text)
+    if framing is not None and framing.linked:
+        raise WrongUse("--framing linked is for connections: length-prefixed tells messages in a file apart")
+    return framing
+
+
+class Export:
+    """Messages on their way to stdout."""
+
+    def __init__(self, format: FormatName, framing: Framing | None) -> None:
+        if framing is not None and format is not FormatName.bytes:
+            raise WrongUse(f"--framing is for messages of bytes; {format.value} goes one message a line")
+        self._format = format
+        self._framing = framing if isinstance(framing, PlainFraming) else None
+        self._decode = format_of(format).decode
+        self._file = sys.stdout.buffer
+        self._newlines = 0
+        self.written = 0
+        self.damaged = 0
+
+    def write(self, kept: Kept) -> None:
+        """Write a message, or say what is wrong with it."""
+        damage = kept.damage
+        if damage is None:
+            try:
+                self._file.write(self._encode(kept.payload))
+                self.written += 1
+            except (FormatError, DecodeError) as error:
+                damage = f"cannot be written: {error}"
+        if damage is not None:
+            self.damaged += 1
+            say(f"{kept.what} {damage}")
+
+    def _encode(self, payload: bytes) -> bytes:
+        if self._format is not FormatName.bytes:
+            return msgspec.json.encode(self._decode(payload)) + b"\n"
+        if self._framing is not None:
+            return self._framing.encode(payload)
+        self._newlines += b"\n" in payload
+        return payload + b"\n"
+
+    def finish(self, quiet: bool) -> None:
+        """Say how it went."""
+        self._file.flush()
+        say(plural(self.written), quiet)
+        if self._newlines:
+            say(f"{self._newlines} of them have newlines: --framing length-prefixed keeps them apart", quiet)
