@@ -357,3 +357,38 @@ def test_store_error_refuses_what_was_to_be_sent_and_nothing_else() -> None:
         "the store works again",
     ]
     wire.close()
+
+
+def test_what_has_arrived_and_finds_no_room_does_not_hold_up_the_marks_that_make_some() -> None:
+    wire = StoredWire(P2P, stores={"server"})
+    session = wire.client.session = wire.client.begin(wire.now)
+    wire.run()
+    for number in range(3):
+        wire.client.send(session, b"%d:" % number)
+        wire.run()
+    journal, store = wire.server.journal, wire.stores["server"]
+    assert journal is not None
+    wire.writes = False
+    for number in range(3, 6):  # each arrives by itself, and is large
+        wire.client.send(session, b"%d:" % number + bytes(50_000))
+        wire.run()
+    assert len(journal.entries) == 3
+    assert wire.server.mailbox.take() == b"0:"
+    wire.write("server", is_full=True)
+    assert journal.due == wire.now, "the marks are tried at once"
+    wire.write("server")
+    assert store.rows("SELECT count(*) FROM inbox") == [(2,)], "what was taken has made room"
+    assert wire.server.mailbox.count == 2
+    assert journal.error is not None
+    wire.write("server")  # as much of it as half of what was refused
+    assert store.rows("SELECT count(*) FROM inbox") == [(3,)]
+    assert wire.server.mailbox.count == 3
+    wire.write("server", is_full=True)
+    wire.write("server")
+    assert journal.due > wire.now, "less than that is not tried at once"
+    wire.crash("server")  # it has acknowledged what it has, and no more
+    wire.writes = True
+    wire.advance(5.0)
+    wire.acks()
+    assert [each[:2] for each in wire.server.mailbox.take_all()] == [b"%d:" % n for n in range(1, 6)]
+    wire.close()

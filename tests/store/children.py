@@ -175,19 +175,24 @@ def fork(store: str) -> None:
         say("accepted 400")
 
 
+def started(endpoint: Any) -> Any:
+    """Start it, on a disk that fails."""
+    from linkbox import StoreError
+
+    while True:
+        try:
+            return endpoint.start()
+        except StoreError:
+            pass
+
+
 @role
 def spool_whatever_happens(store: str, count: str) -> None:
     """Sends one by one, and says of each whether it was accepted."""
     from linkbox import StoreError
     from tests.store.disks import nowhere, pusher
 
-    client = pusher(nowhere(), Path(store))
-    while True:
-        try:
-            client.start()
-            break
-        except StoreError:
-            pass
+    client = started(pusher(nowhere(), Path(store)))
     for number in range(int(count)):
         try:
             client.send(number)
@@ -204,11 +209,11 @@ def serve(store: str, address: str) -> None:
     from linkbox import ServerP2M
     from linkbox.formats import Json
 
-    with ServerP2M(address, Json, store=store) as server:
-        say(server.address)
-        while True:
-            message = server.message_get()
-            say(f"{message.data} {message.redelivered}")
+    server = started(ServerP2M(address, Json, store=store))
+    say(server.address)
+    while True:
+        message = server.message_get()
+        say(f"{message.data} {message.redelivered}")
 
 
 def numbers(folder: Path) -> Iterator[int]:
@@ -242,6 +247,18 @@ def push_on(store: str, address: str) -> None:
         forever()
 
 
+@role
+def push_bare(folder: str, address: str) -> None:
+    """Without a store: accepted is what the server has acknowledged."""
+    from linkbox import ClientP2M
+    from linkbox.formats import Json
+    from tests.store.disks import NOW
+
+    with ClientP2M(address, Json, reconnect=NOW) as client:
+        send_on(client, Path(folder))
+        forever()
+
+
 def take_all(endpoint: Any) -> None:
     while True:
         message = endpoint.message_get()
@@ -272,6 +289,17 @@ def talk_on(store: str, address: str, side: str) -> None:
         end.wait_connected()
     send_on(end, path)
     forever()
+
+
+@role
+def forget(address: str) -> None:
+    """A P2M server without a store, that takes everything."""
+    from linkbox import ServerP2M
+    from linkbox.formats import Json
+
+    with ServerP2M(address, Json) as server:
+        say("ready")
+        take_all(server)
 
 
 ENOUGH = threading.Event()

@@ -331,6 +331,16 @@ def test_empty_file_says_how_to_begin_anew(spool: Path, tmp_path: Path) -> None:
     assert read_spool(store) == [1]
 
 
+def test_store_whose_maker_was_killed_before_it_had_tables_begins(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    connection = sqlite3.connect(store)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    assert store.stat().st_size == 4096
+    fill_spool(store, [1])
+    assert read_spool(store) == [1]
+
+
 def test_damage_in_the_log_of_a_killed_process_is_named(quick_path: Path) -> None:
     """Unless it is in the last transaction: that cannot be told from a power cut (see test_power)."""
     store = quick_path / "store"

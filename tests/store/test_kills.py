@@ -15,8 +15,8 @@ from tests.store.children import Child
 from tests.store.disks import nowhere
 from tests.threaded.helpers import wait_until
 
-SECONDS = 6.0
-COUNT = 14
+SECONDS = 5.0
+COUNT = 12
 
 
 def said(lives: list[Child], word: str) -> list[str]:
@@ -33,10 +33,12 @@ class Killing:
         self._dice = random.Random(seed)
         self.lives = {end: [Child(*role)] for end, role in roles.items()}
 
-    def run(self, seconds: float = SECONDS, count: int = COUNT, between: object = None) -> None:
+    def run(
+        self, seconds: float = SECONDS, count: int = COUNT, between: object = None, only: str | None = None
+    ) -> None:
         for _ in range(count):
             time.sleep(self._dice.uniform(0.05, 2 * seconds / count))  # it is the moment that is random
-            end = self._dice.choice(sorted(self.lives))
+            end = only or self._dice.choice(sorted(self.lives))
             self.lives[end][-1].kill()
             if callable(between):
                 between()
@@ -120,3 +122,15 @@ def test_kills_behind_a_network_that_cuts(tmp_path: Path) -> None:
             proxy.change(cut_after=None)
             killing.settle("pusher", "server")
             killing.check("pusher", "server")
+
+
+def test_clients_without_a_store_are_killed_and_the_server_keeps_what_it_acknowledged(tmp_path: Path) -> None:
+    address = nowhere()
+    roles = {
+        "pusher": ("push_bare", str(tmp_path / "ours"), address),
+        "server": ("take_on", str(tmp_path / "theirs"), address),
+    }
+    with Killing(roles, 5) as killing:
+        killing.run(seconds=2.5, count=6, only="pusher")
+        killing.settle("pusher", "server")
+        killing.check("pusher", "server")

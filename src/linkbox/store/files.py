@@ -13,6 +13,9 @@ from linkbox.errors import StoreError
 RESERVE = 1024 * 1024
 """Bytes kept back: SQLite needs room even to delete."""
 
+STEP = RESERVE // 4
+"""It grows by that much."""
+
 
 def create(path: Path) -> None:
     """An empty file that nobody else may read, unless it is there. The folder knows of it afterwards.
@@ -92,7 +95,7 @@ class Reserve:
         """Have that much, or more. OSError when there is no room for it."""
         if size <= self._size:
             return
-        size = -(-size // RESERVE) * RESERVE
+        size = -(-size // STEP) * STEP
         with open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
             there = file.seek(0, os.SEEK_END)
             try:
