@@ -279,7 +279,7 @@ class AnyCrashes(RuleBasedStateMachine):
     def heal(self) -> None:
         """From now on all is well: then what was accepted arrives."""
         self.wire.writes = True
-        for _ in range(300):
+        for _ in range(3000):  # a small mailbox takes two at a time
             self.wire.advance(0.5)
             self.take("client", 1000, 0)
             self.take("server", 1000, 0)

@@ -316,6 +316,7 @@ class ClientHub(Hub):
         if old.record is not None:
             new = self.new_session(old.id, old.peer)
             self._hand_over(old, new, doubt, unsent)
+            new.began_at = link.opened_at
             new.link, link.session = link, new
             return new
         error = in_doubt(old, doubt)
@@ -324,7 +325,7 @@ class ClientHub(Hub):
         carries_on = self.session is old
         self.close_session(old, error)
         new = self.make_session(old.id, old.peer)
-        new.epoch, new.ending = old.epoch, old.ending
+        new.epoch, new.ending, new.began_at = old.epoch, old.ending, link.opened_at
         # Asks have failed with the old session: a server that was restarted may have half of one.
         self._move(old, [each for each in unsent if each.kind == frames.DATA], new)
         if carries_on:

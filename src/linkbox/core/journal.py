@@ -220,6 +220,13 @@ class Batch:
         """Is nothing left out that waits?"""
 
 
+def _step_back(row: Row, received: int, nbytes: int) -> None:
+    """Only so much has been received, as far as the disk is concerned."""
+    row.received, row.received_bytes = received, nbytes
+    last = received - row.in_base
+    row.refusals = tuple(each for each in row.refusals if frames.decode_reject(each[4:])[0] <= last)
+
+
 class Journal:
     """What a hub wants on disk."""
 
@@ -326,7 +333,8 @@ class Journal:
         rows = [(record, record.row()) for record in touched]
         before = {each.record: each.before for each in reversed(rest)}
         for record, row in rows:
-            row.received, row.received_bytes = before.get(record, (row.received, row.received_bytes))
+            if record in before:
+                _step_back(row, *before[record])
         hub = self.hub
         batch = Batch(entries, rows, hub.knows_since + hub.settings.wall)
         batch.is_all = not rest
