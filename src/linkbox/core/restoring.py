@@ -87,6 +87,10 @@ def _restore_session(
     session.sent = session.acked = row.acked - row.base
     session.arrived = row.received - row.in_base
     session.arrived_bytes = session.processed_bytes = row.received_bytes
+    # It granted a window beyond what had arrived; and of that a window may not have been on disk yet.
+    limits = hub.limits
+    session.grace_bytes = 2 * limits.mailbox_bytes + limits.message
+    session.grace_messages = 2 * limits.mailbox_messages
     session.began_at = row.began and row.began - hub.settings.wall
     session.refusals += row.refusals
     session.source.known_taken = max(0, row.given - row.in_base)

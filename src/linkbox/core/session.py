@@ -83,6 +83,8 @@ class Session(Sending):
         self.arrived = 0
         self.arrived_bytes = self.processed_bytes = 0
         self.granted_bytes = self.granted_messages = 0
+        self.grace_bytes = self.grace_messages = 0
+        """How much more an earlier life of this end may have granted, that was not written down."""
         self.assembly: Assembly | None = None
         """The message that arrives in pieces now."""
         self.raw = frames.Pile()
@@ -135,17 +137,16 @@ class Session(Sending):
 
     def on_units(self, count: int, nbytes: int, last_size: int) -> None:
         """So many units have arrived together. ``last_size`` of the bytes belong to the last of them."""
-        self.arrived += count
-        self.arrived_bytes += nbytes
-        before = self.arrived_bytes - last_size
+        arrived, arrived_bytes = self.arrived + count, self.arrived_bytes + nbytes
         # What came behind HELLO was sent before the sender knew its credit.
-        if (self.arrived > self.granted_messages and self.arrived > EARLY_UNITS) or (
-            before > self.granted_bytes and before > EARLY_BYTES
+        if arrived > max(self.granted_messages + self.grace_messages, EARLY_UNITS) or (
+            arrived_bytes - last_size > max(self.granted_bytes + self.grace_bytes, EARLY_BYTES)
         ):
             raise ProtocolViolation(
-                f"{self.peer} sent {self.arrived} units and {self.arrived_bytes} bytes, beyond its credit of "
+                f"{self.peer} sent {arrived} units and {arrived_bytes} bytes, beyond its credit of "
                 f"{self.granted_messages} and {self.granted_bytes}"
             )
+        self.arrived, self.arrived_bytes = arrived, arrived_bytes
 
     def credit(self) -> tuple[int, int]:
         """The limits (bytes, units) to grant now; remembered as granted."""
