@@ -18,7 +18,10 @@ help: ## list the targets
 demo: $(VENV)/.with-cli ## see it work, live in the terminal
 	@$(BIN) linkbox.cli demo $(ARGS)
 
-test: $(VENV)/.with-all ## run all tests, with the coverage floors (ARGS="-k name" for some, without floors)
+test: $(VENV)/.with-all ## run all tests, with the coverage floors (ARGS="-k name" for some, COVERAGE=no: without floors)
+ifeq ($(COVERAGE),no)
+	$(BIN) pytest $(ARGS)
+else
 	@$(BIN) coverage erase
 	$(BIN) coverage run -m pytest $(ARGS)
 	@$(BIN) coverage combine --quiet
@@ -27,6 +30,7 @@ ifeq ($(strip $(ARGS)),)
 	@$(BIN) coverage report --include='*/linkbox/core/*' --fail-under=100
 	@echo "coverage of everything, floor 95 %:"
 	@$(BIN) coverage report --fail-under=95
+endif
 endif
 
 check: $(VENV)/.with-all ## format, lint, types, walls between the layers, docs and examples

@@ -34,7 +34,7 @@ def test_a_second_endpoint_here_does_not_open_the_door_to_other_processes(tmp_pa
 
 
 def test_what_is_no_file_is_no_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="not a file"):
+    with pytest.raises(StoreError, match="path of a file"):
         ClientP2M("tcp://127.0.0.1:1", store=tmp_path).start()
 
 
