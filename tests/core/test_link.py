@@ -10,6 +10,7 @@ import pytest
 from linkbox import Framing, Lines, Linked
 from linkbox.core import frames, handshake
 from linkbox.core.link import Link, State
+from linkbox.core.patterns import P2M
 from linkbox.errors import DecodeError, PeerLost, ProtocolViolation, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -532,3 +533,10 @@ def test_a_closed_link_wants_nothing_more() -> None:
     probe.link.handle_timer(1e9)  # nothing is due
     probe.link.close_soon(0.0)
     assert probe.link.closed
+
+
+def test_garbage_behind_the_last_word_harms_nobody() -> None:
+    wire = Wire(P2M)
+    probe = probe_client(wire)
+    probe.say(frames.encode_number(frames.GOAWAY, 0) + bytes([0x7F, 0, 0, 1]) + b"?")
+    assert probe.link.state is State.CLOSING and probe.link.error is None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from linkbox.core import frames
+from linkbox.core.journal import Fetch
 from linkbox.core.mailbox import BytesMailbox
 from linkbox.core.patterns import P2M, P2P
 from linkbox.core.restoring import restore
@@ -444,3 +445,36 @@ def test_a_server_whose_store_is_younger_than_the_spool_knows_what_it_never_had(
     wire.advance(1.0)
     assert wire.server.mailbox.take_all() == [b"1:"]
     assert wire.stores["client"].counts()["doubt"] == 0
+
+
+def test_a_session_that_is_forgotten_while_the_disk_is_slow(wires: list[StoredWire]) -> None:
+    """The server knows the new session before the disk knows of the end of the old one."""
+    wire, session = connected(wires, P2P, stores={"client"})
+    spool(wire, session, b"1:")
+    wire.acks()
+    wire.writes = False
+    wire.crash("server")
+    wire.advance(0.2)
+    assert wire.client.session is not session
+    wire.drop_all()
+    wire.advance(0.2)
+    wire.writes = True
+    wire.settle()
+    spool(wire, wire.client.current(wire.now), b"2:")
+    wire.advance(1.0)
+    assert wire.server.mailbox.take_all() == [b"2:"]
+    assert wire.stores["client"].counts()["doubt"] == 0
+
+
+def test_what_was_read_for_a_session_that_begins_anew_is_read_again(wires: list[StoredWire]) -> None:
+    wire, session = connected(wires, P2P, stores={"client"})
+    record = session.record
+    fetch = Fetch(record, 0)
+    fetch.rows = [(1, 2, b"1:")]
+    record.is_stub = True
+    fetch.done(wire.client)
+    assert not session.queue and not record.is_fetching
+    record.is_stub = False
+    record.loaded = 1
+    record.load(fetch.rows)
+    assert not session.queue  # it is there already
