@@ -1,4 +1,4 @@
-"""A pump that keeps its readings on disk while nobody listens, and a server that may be stopped at any time."""
+"""A pump keeps its readings on disk while nobody listens, and a server may be stopped at any time."""
 
 import tempfile
 from pathlib import Path
