@@ -301,7 +301,7 @@ class Driver:
         except BaseException:
             sock.close()
             raise
-        prepare(sock)
+        prepare(sock, self.hub.limits)
         return sock
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -204,7 +204,7 @@ def accept_some(
                 log.warning("linkbox: cannot accept connections for now: %s", error)
                 return accepted, ACCEPT_PAUSE
             continue  # That one connection went away before it was accepted.
-        prepare(sock)
+        prepare(sock, hub.limits)
         url, ip = describe(sock.family, address, hub.settings.secure)
         link = hub.accept(url, ip, now)
         if link is None:

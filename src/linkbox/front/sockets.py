@@ -9,12 +9,14 @@ from typing import Any
 
 from linkbox.address import Address
 from linkbox.errors import ConnectFailed
+from linkbox.limits import Limits
 
 AF_UNIX = getattr(socket, "AF_UNIX", -1)
 JOIN_SIZE = 32 * 1024
 """Up to so many bytes, joining buffers is cheaper than handing the kernel a list of them."""
 OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, getattr(errno, "WSAEMFILE", errno.EMFILE)}
 """A process, or the machine, has no descriptors or buffers left."""
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
 
 
@@ -44,11 +46,14 @@ def write_buffers(sock: socket.socket, buffers: list[Any]) -> list[Any]:
     return rest
 
 
-def prepare(sock: socket.socket) -> None:
-    """Non-blocking; small messages leave at once."""
+def prepare(sock: socket.socket, limits: Limits) -> None:
+    """Non-blocking; small messages leave at once; the kernel gives up when we would."""
     sock.setblocking(False)
     if sock.family != AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if _USER_TIMEOUT is not None:
+            patience = max(limits.heartbeat + limits.peer_timeout, limits.stalled_write)
+            sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, min(int(patience * 1000) + 1, 2**31 - 1))
 
 
 def is_connected(sock: socket.socket) -> bool:

@@ -156,7 +156,7 @@ class Dialer:
         hub, sock = self._hub, connecting.sock
         assert sock is not None
         connecting.sock, connecting.until = None, NEVER
-        prepare(sock)
+        prepare(sock, self._hub.limits)
         link = hub.on_connected(connecting.session, hub.address, now)
         if link is None:
             sock.close()
