@@ -7,6 +7,7 @@ again on the same stores. At the end the two notebooks are compared.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -55,7 +56,9 @@ def push(address: str, folder: Path, batch: int) -> None:
     number = int(os.pread(begun, 20, 0) or 0)
     client = ClientP2M(address, store=folder / "spool.db", reconnect=_QUICK, linger=60)
     with client:
-        while True:
+        for turn in itertools.count():
+            if turn % 20 == 0:  # a spool that only grows takes longer to open than a life lasts
+                client.flush()
             count = random.randint(1, batch)
             os.pwrite(begun, b"%020d" % (number + count), 0)  # what is in doubt when killed is used up
             client.send_many([b"%d" % each for each in range(number, number + count)])
