@@ -172,8 +172,12 @@ def _drain(address: str, folder: Path) -> None:
     """In a process of its own: threads and fork do not go together."""
     pid = os.fork()
     if pid == 0:
-        with ClientP2M(address, store=folder / "spool.db", reconnect=_QUICK) as client:
-            client.flush(120)
+        try:
+            with ClientP2M(address, store=folder / "spool.db", reconnect=_QUICK) as client:
+                client.flush(120)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     if status:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from soak.kills import campaign
 from soak.simulation import simulate_all
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_simulations() -> None:
@@ -17,10 +20,12 @@ def test_simulations() -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("proxy", [False, True], ids=["straight", "through cuts"])
-def test_kills(proxy: bool, tmp_path: Path) -> None:
-    outcome = campaign(tmp_path, 2_000, 8, seed=1, proxy=proxy)
-    assert outcome.is_good, outcome
-    assert outcome.messages >= 2_000 and min(outcome.pusher_kills, outcome.taker_kills) >= 8
-    if proxy:
-        assert outcome.connections > 2
+def test_kills() -> None:
+    """In a process of its own: it forks, and other tests have left threads in this one."""
+    command = [sys.executable, "-m", "soak", "--messages", "4000", "--kills", "12", "--seeds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    straight, through_cuts = done.stdout.splitlines()[1:]
+    for line in (straight, through_cuts):
+        assert "lost=0, doubled=0, reordered=0" in line
+    assert "connections=0" in straight and "connections=0" not in through_cuts
