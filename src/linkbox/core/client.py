@@ -138,10 +138,11 @@ class ClientHub(Hub):
         if session.error is not None or (session.link is not None and not session.link.closed):
             return None
         session.epoch += 1
-        session.began_at = session.began_at or now
         link = self.make_link(address, now, session)
         session.link = link
         if isinstance(link, LinkedLink):
+            if link.early:
+                session.began_at = session.began_at or now
             # Has something been written, and nobody ever acknowledged any of it? Then the server must be able
             # to tell whether it was this one that had it: the age is told when its preface is there
             # (`Hello.age`).
@@ -286,6 +287,7 @@ class ClientHub(Hub):
         elif welcome.resumed or session.record is not None:
             self._go_on(session, welcome.received)
         session.incarnation, session.born = welcome.incarnation, welcome.born
+        session.began_at = session.began_at or now  # nothing was written before, but what goes early
         session.due_at = NEVER
         session.peer_bytes = max(session.peer_bytes if welcome.resumed else 0, welcome.credit[0])
         session.peer_messages = welcome.credit[1]
@@ -316,7 +318,6 @@ class ClientHub(Hub):
         if old.record is not None:
             new = self.new_session(old.id, old.peer)
             self._hand_over(old, new, doubt, unsent)
-            new.began_at = link.opened_at
             new.link, link.session = link, new
             return new
         error = in_doubt(old, doubt)
@@ -325,7 +326,7 @@ class ClientHub(Hub):
         carries_on = self.session is old
         self.close_session(old, error)
         new = self.make_session(old.id, old.peer)
-        new.epoch, new.ending, new.began_at = old.epoch, old.ending, link.opened_at
+        new.epoch, new.ending = old.epoch, old.ending
         # Asks have failed with the old session: a server that was restarted may have half of one.
         self._move(old, [each for each in unsent if each.kind == frames.DATA], new)
         if carries_on:
