@@ -77,7 +77,7 @@ class Row(msgspec.Struct):
     """Bytes taken of the message after that."""
     kept: tuple[int, ...] = ()
     began: float = 0.0
-    """Client: when its first connection was there, in seconds since the epoch; 0: there was none."""
+    """Client: when something may first have been written, in seconds since the epoch; 0: never."""
     refusals: tuple[bytes, ...] = ()
     """REJECT frames that the peer may not have seen."""
     freed: tuple[int, ...] = ()
