@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from linkbox import EventKind, Json, Limits, LinkboxError, SessionLost
 from linkbox.testing import FaultyProxy
 from tests.faults.place import AT_ONCE, PATIENCE, Place
-from tests.threaded.helpers import Process, Threads, free_port, wait_until
+from tests.threaded.helpers import Process, Threads, free_port, restarting, wait_until
 
 pytestmark = pytest.mark.timeout(50)
 
@@ -37,7 +36,6 @@ def test_the_server_restarts_in_order_while_clients_push(place: Place) -> None:
     doubts: set[tuple[int, int]] = set()
     with place.serving() as other:
         server = place.server("P2M", Json, address=f"tcp://127.0.0.1:{free_port()}").start()
-        over = threading.Event()
 
         def push(who: int) -> None:
             with place.client("P2M", server.address, Json, reconnect=AT_ONCE) as client:
@@ -47,20 +45,9 @@ def test_the_server_restarts_in_order_while_clients_push(place: Place) -> None:
                     except SessionLost:
                         doubts.add((who, number))
 
-        def restart() -> None:
-            while not over.wait(0.02):  # at no particular moment
-                server.stop()
-                server.start()
-
-        with Threads() as restarter:
-            restarter.start(restart)
-            try:
-                with Threads() as threads:
-                    for who in range(3):
-                        threads.start(push, who)
-            finally:
-                over.set()
-        server.stop()
+        with restarting(server), Threads() as threads:
+            for who in range(3):
+                threads.start(push, who)
         found = [tuple(each) for each in server.data_get_all()]
         assert len(set(found)) == len(found), "nothing twice"
         assert {(who, number) for who in range(3) for number in range(60)} - set(found) <= doubts

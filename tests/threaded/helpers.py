@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -101,6 +102,25 @@ class Threads:
     ) -> None:
         if error is None:
             self.join()
+
+
+@contextmanager
+def restarting(server: Any, pause: float = 0.02) -> Iterator[None]:
+    """The server stops and starts again and again, at no particular moment; at the end it is stopped."""
+    over = threading.Event()
+
+    def restart() -> None:
+        while not over.wait(pause):
+            server.stop()
+            server.start()
+
+    with Threads() as restarter:
+        restarter.start(restart)
+        try:
+            yield
+        finally:
+            over.set()
+    server.stop()
 
 
 class Relay:

@@ -22,7 +22,7 @@ from linkbox import (
     Request,
     ServerAR,
 )
-from tests.threaded.helpers import Process, Relay, Threads, free_port, wait_until
+from tests.threaded.helpers import Process, Relay, Threads, free_port, restarting, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -121,7 +121,6 @@ def test_through_orderly_restarts_of_the_server() -> None:
     """What a stopping server has not begun is asked again of the next one; nothing is executed twice."""
     executed, answered, lock = Executed(), set(), threading.Lock()
     server = ServerAR(("127.0.0.1", free_port()), Json, handler=executed).start()
-    over = threading.Event()
     failures: Counter[str] = Counter()
 
     def ask(thread: int) -> None:
@@ -136,22 +135,9 @@ def test_through_orderly_restarts_of_the_server() -> None:
                 answered.add(number)
         client.stop()
 
-    def restart() -> None:
-        pause = threading.Event()
-        while not over.is_set():
-            pause.wait(0.03)  # Restarts come at no particular moment.
-            server.stop()
-            server.start()
-
-    with Threads() as restarter:
-        restarter.start(restart)
-        try:
-            with Threads() as threads:
-                for thread in range(4):
-                    threads.start(ask, thread)
-        finally:
-            over.set()
-    server.stop()
+    with restarting(server, 0.03), Threads() as threads:
+        for thread in range(4):
+            threads.start(ask, thread)
     executed.check(answered)
     assert len(answered) + failures.total() == 400
 

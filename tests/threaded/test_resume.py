@@ -29,7 +29,7 @@ from linkbox import (
     Stage,
     Typed,
 )
-from tests.threaded.helpers import Ear, Process, Relay, Threads, free_port, wait_until
+from tests.threaded.helpers import Ear, Process, Relay, Threads, free_port, restarting, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -238,27 +238,12 @@ def test_a_killed_server_process_leaves_doubt_that_is_named() -> None:
         assert client.stop() in (True, False)
 
 
-def _restart_until(over: threading.Event, server: ServerP2M) -> None:
-    pause = threading.Event()
-    while not over.is_set():
-        pause.wait(0.02)  # Restarts come at no particular moment.
-        server.stop()
-        server.start()
-
-
 def _through_restarts(push: Callable[[str, int], object], clients: int) -> list[list[int]]:
     """Let clients push while the server restarts in order; returns what arrived, by client."""
     server = ServerP2M(("127.0.0.1", free_port()), Json).start()
-    over = threading.Event()
-    with Threads() as restarter:
-        restarter.start(_restart_until, over, server)
-        try:
-            with Threads(30) as senders:
-                for client in range(clients):
-                    senders.start(push, server.address, client)
-        finally:
-            over.set()
-    server.stop()
+    with restarting(server), Threads(30) as senders:
+        for client in range(clients):
+            senders.start(push, server.address, client)
     got = server.data_get_all()
     return [[number for who, number in got if who == client] for client in range(clients)]
 
