@@ -20,11 +20,9 @@ from linkbox import (
 )
 from linkbox.cli.status import LINK_FAILED, WrongUse, say
 from linkbox.core.client import TRY_AGAIN
+from linkbox.front.storing import BULK
 from linkbox.store.reader import Reader
 
-COMMIT_BYTES = 4 * 1024 * 1024
-COMMIT_COUNT = 10_000
-"""Most that waits for one commit."""
 PAUSE = 0.2
 """Seconds between two looks at whether the server is there."""
 
@@ -80,7 +78,7 @@ class Commits:
     def add(self, message: Any) -> None:
         """One more message."""
         self._waiting.append(message)
-        if len(self._waiting) >= COMMIT_COUNT:
+        if len(self._waiting) >= BULK:
             self.commit()
 
     def commit(self) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from linkbox import ClientP2M, FixedSize, Framing, Limits, Raw, Receipt, Stage
-from linkbox.cli.keeping import COMMIT_BYTES, Commits, Delivery, check_store, end_with, plural
+from linkbox.cli.keeping import Commits, Delivery, check_store, end_with, plural
 from linkbox.cli.options import (
     AddressArgument,
     FormatName,
@@ -34,6 +34,7 @@ from linkbox.cli.options import (
 )
 from linkbox.cli.status import WrongUse, exit_status, say
 from linkbox.cli.text import PIECE, Readable, lines_of, name_of, open_input, parse, pieces_of
+from linkbox.front.storing import BULK_BYTES
 
 FOR_EVER = 1e9
 """Seconds: the connection of a stream stays, however long its next line takes."""
@@ -159,7 +160,7 @@ class Sender:
     def run_stored(self, client: ClientP2M[Any], delivery: Delivery) -> tuple[int, bool]:
         """Store it all, then see to it that it gets there. Returns how many, and whether all is well."""
         client.start()
-        self._source = commits = Commits(client, self._file, COMMIT_BYTES if self.is_file else 0)
+        self._source = commits = Commits(client, self._file, BULK_BYTES if self.is_file else 0)
         try:
             with client:
                 for message in self._messages():

@@ -329,7 +329,8 @@ class Journal:
         touched.update((entry.record, None) for entry in self.entries)
         entries, rest = self.entries, self._spared()
         if rest:
-            entries = [each for each in entries if each not in rest]
+            spared = set(rest)
+            entries = [each for each in entries if each not in spared]
         rows = [(record, record.row()) for record in touched]
         before = {each.record: each.before for each in reversed(rest)}
         for record, row in rows:

@@ -335,7 +335,7 @@ class Record:
     def suspend(self) -> None:
         """The session ends with this life of the endpoint; the next takes it up."""
         self.offline()
-        self.journal.touch(self, is_urgent=True)
+        self.touch(is_urgent=True)
 
     def finish(self) -> None:
         """The conversation is over for good."""
