@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from linkbox import ClientP2M, ClientP2P, MsgPack, ServerP2M, ServerP2P, StoreError
+from linkbox.core.journal import Batch
 from linkbox.formats import Json
 from linkbox.store.sqlite import Store
 from tests.store.children import Child
@@ -366,3 +367,22 @@ def test_damage_in_the_log_of_a_killed_process_is_named(quick_path: Path) -> Non
 def test_what_can_still_be_read_is_still_read(spool: Path, inbox: Path, tmp_path: Path) -> None:
     assert read_spool(copy(spool, tmp_path)) == MESSAGES
     assert read_inbox(copy(inbox, tmp_path)) == MESSAGES
+
+
+def test_a_store_that_became_something_else_is_named_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes must live through that: what is waiting is tried again."""
+    store = Store(tmp_path / "store", {"side": "client", "pattern": "p2m", "format": "json"})
+    try:
+        store.load("one")
+        monkeypatch.setattr("linkbox.store.sqlite.VERSION", 2)
+        for _ in range(2):
+            store.recover()
+            with pytest.raises(StoreError, match="closed database"):
+                store.apply(Batch([], [], 0.0))
+        monkeypatch.undo()
+        store.recover()
+        store.apply(Batch([], [], 0.0))
+    finally:
+        store.close()

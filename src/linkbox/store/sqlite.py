@@ -76,8 +76,6 @@ def told(path: Path, what: str) -> Iterator[None]:
             hint = f"; {_export(path)}"
         raise StoreError(f"the store {path} cannot be {what}: {text}{hint}") from error
     except (msgspec.MsgspecError, struct.error, TypeError, ValueError, KeyError) as error:
-        if isinstance(error, StoreError):
-            raise
         raise _damaged(path, str(error)) from error
     except OSError as error:
         raise StoreError(f"the store {path} cannot be {what}: {error.strerror or error}") from error
@@ -132,6 +130,7 @@ class Store:
             raise
         self._reserve.try_to_keep()
         self._turn = 0
+        self._knows_since = 0.0
 
     def _open(self, label: dict[str, str]) -> None:
         verdict = log_damage(self.path)
@@ -215,16 +214,11 @@ class Store:
             life = int(about["life"]) + 1
             self._about(life=str(life), incarnation=about["incarnation"] or incarnation)
             self._turn = execute("SELECT coalesce(max(turn), 0) FROM inbox").fetchone()[0]
-            return Left(
-                life,
-                about["incarnation"] or incarnation,
-                float(about["knows_since"]),
-                [
-                    self._row(*each)
-                    for each in execute("SELECT key, row, crc FROM session ORDER BY key").fetchall()
-                ],
-                list(self._unread()),
-            )
+            self._knows_since = float(about["knows_since"])
+            found = execute("SELECT key, row, crc FROM session ORDER BY key").fetchall()
+            rows = [self._row(*each) for each in found]
+            unread = list(self._unread([row for row, _, _ in rows]))
+            return Left(life, about["incarnation"] or incarnation, self._knows_since, rows, unread)
 
     def note(self, notes: dict[str, str]) -> None:
         """Keep these beside the label, for whoever reads the store: where its client connects to."""
@@ -258,15 +252,8 @@ class Store:
             raise _damaged(self.path, f"messages of the spool of session {key} are gone")
         return row, count, nbytes
 
-    def _unread(self) -> Iterator[Unread]:
-        starts = {
-            row[0]: row[1] for row in self._connection.execute("SELECT key, row FROM session").fetchall()
-        }
-        begun = {}
-        for key, text in starts.items():
-            row = decode_row(text)
-            if row.start:
-                begun[_first(key) + row.given + 1] = row.start
+    def _unread(self, rows: list[Row]) -> Iterator[Unread]:
+        begun = {_first(row.key) + row.given + 1: row.start for row in rows if row.start}
         found = self._connection.execute("SELECT id, turn, at, crc, payload FROM inbox ORDER BY turn, id")
         with closing(found):  # what is open keeps the file open
             for id, turn, at, crc, payload in found:
@@ -303,8 +290,9 @@ class Store:
                 self._save([row for _, row in batch.rows])
                 for entry in batch.entries:
                     self._READERS.get(type(entry), _nothing)(self, entry)
-                if batch.knows_since:
+                if batch.knows_since != self._knows_since:
                     self._about(knows_since=repr(batch.knows_since))
+        self._knows_since = batch.knows_since
         self._reserve.try_to_keep()
 
     def _see_to_room(self, batch: Batch) -> None:
@@ -314,7 +302,7 @@ class Store:
             if isinstance(entry, Spool):
                 more += sum(len(row[2]) + _OVERHEAD for row in entry.rows)
             elif isinstance(entry, Inflow):
-                more += sum(len(row[1]) + _OVERHEAD for row in entry.rows())
+                more += entry.nbytes + len(entry.arrival.payloads) * _OVERHEAD
         if more:
             log = wal_of(self.path)
             self._reserve.keep(RESERVE + more + (log.stat().st_size if log.exists() else 0))
@@ -394,12 +382,8 @@ class Store:
         entry.base, entry.base_total = row.next, row.total
         if rest is not None:
             entry.base, entry.base_total = rest[0] - first - units_of(rest[2]), rest[1] - rest[2]
-        row.base, row.base_total, row.acked, row.sent_most = (
-            entry.base,
-            entry.base_total,
-            entry.base,
-            entry.base,
-        )
+        row.base, row.base_total = entry.base, entry.base_total
+        row.acked = row.sent_most = entry.base
         self._save([row])
 
     def _fetch(self, entry: Fetch) -> None:
@@ -454,7 +438,7 @@ class Store:
         try:
             self._connection.close()
             self._connection = self._connect()
-        except sqlite3.Error:
+        except (sqlite3.Error, StoreError):
             pass  # The next `apply` says why.
 
     def close(self) -> None:
