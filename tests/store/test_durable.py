@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 import linkbox
 from linkbox import EventKind, Limits, Lines, SessionLost, Stage, StateError, aio
+from linkbox.core.journal import Batch, Spool
 from linkbox.formats import Bytes, Json
+from linkbox.store.sqlite import Store
 from linkbox.testing import FaultyProxy
 from tests.conformance.fronts import FRONTS, Ear, World, play, until
 from tests.store.children import Child
@@ -32,6 +35,8 @@ class Place(World):
         super().__init__(front, front, nowhere())
         self.front = front
         self.folder = folder
+        self.spooled: list[int] = []
+        """For each commit with messages to be sent: how many sends shared it."""
 
     def server(self, pattern: str, *args: Any, store: str | None = "server", **how: Any) -> Any:
         return super().server(pattern, *args, store=self._path(store), **how)
@@ -49,8 +54,17 @@ class Place(World):
 
 
 @pytest.fixture(params=FRONTS)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return Place(str(request.param), tmp_path)
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    place = Place(str(request.param), tmp_path)
+    apply = Store.apply
+
+    def counted(store: Store, batch: Batch) -> None:
+        apply(store, batch)
+        if entries := sum(isinstance(each, Spool) for each in batch.entries):
+            place.spooled.append(entries)
+
+    monkeypatch.setattr(Store, "apply", counted)
+    return place
 
 
 async def messages(endpoint: Any, count: int) -> list[Any]:
@@ -267,6 +281,23 @@ async def two_tasks_that_send_at_once_share_the_store(place: Place) -> None:
         await asyncio.gather(*(client.send(number) for number in range(30)))
         async with place.server("P2M", Json) as server:
             assert sorted(await values(server, 30)) == list(range(30))
+
+
+@scenario
+async def a_broadcast_is_one_commit_for_all_peers(place: Place) -> None:
+    commits = place.spooled
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(place.server("P2P", Json, max_peers=3))
+        place.address = server.address
+        clients = [place.talker(Json, store=None, name=f"talker {number}") for number in range(3)]
+        for client in clients:
+            await stack.enter_async_context(client)
+        receipts = await server.broadcast("all")
+        assert {peer.name for peer in receipts} == {f"talker {number}" for number in range(3)}
+        assert commits == [3]
+        assert [await values(client, 1) for client in clients] == [["all"]] * 3
+        for receipt in receipts.values():
+            assert await receipt.wait(Stage.TAKEN, 10) is Stage.TAKEN
 
 
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.__name__) for each in SCENARIOS])

@@ -14,6 +14,7 @@ from linkbox.aio.driver import Driver
 from linkbox.aio.receipts import Receipt
 from linkbox.aio.writer import Writer
 from linkbox.core.hub import Hub
+from linkbox.core.journal import Spool
 from linkbox.core.mailbox import Box
 from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, EndOfData, StateError
@@ -77,7 +78,10 @@ class Endpoint(Base):
 
     async def _spool(self, session: Session, payloads: list[bytes], with_receipts: bool = True) -> list[Any]:
         """Write messages to the store; returns their receipts when they are on disk."""
-        entry = self._running().spool(session, payloads, with_receipts)
+        return await self._on_disk(self._running().spool(session, payloads, with_receipts))
+
+    async def _on_disk(self, entry: Spool) -> list[Any]:
+        """Wait for the disk; returns the receipts."""
         await self._await(lambda: entry.is_settled, NEVER, entry.box)
         return accepted(entry)
 

@@ -203,14 +203,15 @@ class ServerP2P(Server[T, K_co]):
         return receipt  # type: ignore[no-any-return]
 
     async def broadcast(self, data: T) -> dict[Peer, Receipt]:
-        """Send to every peer that is connected; returns their receipts. Never waits.
+        """Send to every peer that is connected; returns their receipts. Waits for nothing but a store.
 
         For a peer whose send window is full the receipt has failed with `MailboxFull`.
         """
         payload = self._payload(data)
         hub = self._server_hub()
         if hub.journal is not None:
-            return {each.peer: (await self._spool(each, [payload]))[0] for each in self._listeners(hub)}
+            entries = self._spool_to_all(hub, payload)
+            return {peer: (await self._on_disk(entry))[0] for peer, entry in entries.items()}
         receipts = self._send_to_all(hub, payload)
         self._update()
         return receipts

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from linkbox.core.asks import Incoming, Request
+from linkbox.core.journal import Spool
 from linkbox.core.mailbox import Source
 from linkbox.core.server import ServerHub
 from linkbox.core.session import Session
@@ -123,6 +124,10 @@ class Serving(Base):
                 full = MailboxFull(f"{session.peer} does not keep up")
                 receipts[session.peer] = self._receipts(session, error=full)
         return receipts
+
+    def _spool_to_all(self, hub: ServerHub, payload: bytes) -> dict[Peer, Spool]:
+        """The same with a store: what is to be on disk for each peer. All of it shares a commit."""
+        return {each.peer: hub.spool(each, [payload], True) for each in self._listeners(hub)}
 
     def _listeners(self, hub: ServerHub) -> list[Session]:
         """Who can be sent to."""

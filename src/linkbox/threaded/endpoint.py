@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from linkbox.core.hub import Hub
+from linkbox.core.journal import Spool
 from linkbox.core.mailbox import Box
 from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, EndOfData, StateError
@@ -254,7 +255,10 @@ class Endpoint(Base):
 
     def _spool(self, session: Session, payloads: list[bytes], with_receipts: bool = True) -> list[Any]:
         """Write messages to the store; returns their receipts when they are on disk. Under the lock."""
-        entry = self._running().spool(session, payloads, with_receipts)
+        return self._on_disk(self._running().spool(session, payloads, with_receipts))
+
+    def _on_disk(self, entry: Spool) -> list[Any]:
+        """Wait for the disk; returns the receipts. Under the lock."""
         self._await(lambda: entry.is_settled, NEVER, entry.box)
         return accepted(entry)
 

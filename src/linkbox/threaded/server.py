@@ -220,7 +220,7 @@ class ServerP2P(Server[T, K_co]):
         wait_for_room(self, session, timeout)
 
     def broadcast(self, data: T) -> dict[Peer, Receipt]:
-        """Send to every peer that is connected; returns their receipts. Never waits.
+        """Send to every peer that is connected; returns their receipts. Waits for nothing but a store.
 
         For a peer whose send window is full the receipt has failed with `MailboxFull`.
         """
@@ -228,7 +228,8 @@ class ServerP2P(Server[T, K_co]):
         with self.lock:
             hub = self._server_hub()
             if hub.journal is not None:
-                return {each.peer: self._spool(each, [payload])[0] for each in self._listeners(hub)}
+                entries = self._spool_to_all(hub, payload)
+                return {peer: self._on_disk(entry)[0] for peer, entry in entries.items()}
             receipts = self._send_to_all(hub, payload)
             self.transport.update()
         return receipts
