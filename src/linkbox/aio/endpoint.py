@@ -21,7 +21,7 @@ from linkbox.errors import DeadlineExceeded, EndOfData, StateError
 from linkbox.events import Stage
 from linkbox.front.base import Base
 from linkbox.front.life import started
-from linkbox.front.storing import DISK_WAIT, accepted, open_store, read_left
+from linkbox.front.storing import DISK_WAIT, accepted
 
 E = TypeVar("E", bound="Endpoint")
 
@@ -56,16 +56,15 @@ class Endpoint(Base):
 
     async def _open_with_store(self, hub: Hub) -> Driver | None:
         """Begin a life, where there is a store with what is in it. None: another task was quicker."""
-        if self._store_path is None:
+        opening = self._opening(hub)
+        if opening is None:
             return self._open(hub)
         async with self._starting:
             if self._hub is not None:
                 return None
             writer = Writer()
-            label, notes = self._store_label(), self._store_notes()
-            store = await writer.run(open_store, self._store_path, label, notes)
+            store, left = await writer.open(opening)
             try:
-                left = await writer.run(read_left, store, self._journal, hub.incarnation)
                 self._take_up(left, hub, writer.wake)
                 driver = self._open(hub)
             except BaseException:
@@ -86,7 +85,7 @@ class Endpoint(Base):
         return accepted(entry)
 
     def _open(self, hub: Hub) -> Driver:
-        """Begin a life without a store."""
+        """Begin a life: hub, driver, tasks."""
         if self._is_fork:
             raise self._not_running()
         hub.owner = self

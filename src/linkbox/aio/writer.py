@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from linkbox.core.journal import Journal
+from linkbox.core.restoring import Left
 from linkbox.core.session import NEVER
 from linkbox.errors import StoreError
 
@@ -32,6 +33,16 @@ class Writer:
     async def run(self, work: Callable[..., R], *args: Any) -> R:
         """Do this on the thread: it may take its time."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    async def open(self, opening: Callable[[], tuple[Store, Left]]) -> tuple[Store, Left]:
+        """Open the store on the thread. Cancelled, this waits for the thread, and leaves nothing open."""
+        done = asyncio.ensure_future(self.run(opening))
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            done.add_done_callback(_give_back)
+            await asyncio.wait({done})
+            raise
 
     def wake(self) -> None:
         """There is something to write, sooner than it knew."""
@@ -83,3 +94,8 @@ class Writer:
             _, late = await asyncio.wait({self._task}, timeout=timeout)
             if late:
                 log.warning("linkbox: the disk does not answer; the store is closed when it does")
+
+
+def _give_back(opened: asyncio.Future[tuple[Store, Left]]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result()[0].close()

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -26,13 +27,14 @@ from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
 from linkbox.formats import Bytes, as_format
 from linkbox.front.callbacks import Callbacks
 from linkbox.front.secrets import Secret, lookup_of
-from linkbox.front.storing import store_path, take_up
+from linkbox.front.storing import open_store, store_path, take_up
 from linkbox.limits import Limits
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from linkbox.front.secured import Secured
+    from linkbox.store.sqlite import Store
 
 log = logging.getLogger("linkbox")
 
@@ -118,6 +120,13 @@ class Base:
     def _take_up(self, left: Left, hub: Any, wake: Callable[[], None]) -> None:
         """Begin a life with what was in the store."""
         self._journal = take_up(left, hub, self._mailbox, self._decode(), wake)
+
+    def _opening(self, hub: Any) -> Callable[[], tuple[Store, Left]] | None:
+        """What opens the store and reads it, which may take its time. None: there is none."""
+        if self._store_path is None:
+            return None
+        label, notes = self._store_label(), self._store_notes()
+        return partial(open_store, self._store_path, label, notes, self._journal, hub.incarnation)
 
     def _store_label(self) -> dict[str, str]:
         """What the store is for: that of another kind of endpoint is refused."""

@@ -52,24 +52,24 @@ def check_reconnect(reconnect: Backoff | None) -> None:
         raise ValueError("store= needs reconnect=Backoff() without a limit of attempts")
 
 
-def open_store(path: Path, label: dict[str, str], notes: dict[str, str]) -> Store:
-    """The store, nobody else's. `StoreError` says why not. ``notes`` are written into it."""
+def open_store(
+    path: Path, label: dict[str, str], notes: dict[str, str], before: Journal | None, incarnation: str
+) -> tuple[Store, Left]:
+    """The store, nobody else's, and what is in it. `StoreError` says why not.
+
+    ``notes`` are written into it; and before it is read, what this object's last life still had to say.
+    """
     from linkbox.store.sqlite import Store
 
     store = Store(path, label)
     try:
         store.note(notes)
+        if before is not None and not before.is_idle():
+            store.apply(before.take())
+        return store, store.load(incarnation)
     except BaseException:
         store.close()
         raise
-    return store
-
-
-def read_left(store: Store, before: Journal | None, incarnation: str) -> Left:
-    """What is in the store. ``before``: what this object's last life still had to say."""
-    if before is not None and not before.is_idle():
-        store.apply(before.take())
-    return store.load(incarnation)
 
 
 def take_up(

@@ -17,7 +17,7 @@ from linkbox.events import Stage
 from linkbox.formats import Bytes, Json, MsgPack, Typed
 from linkbox.front.base import Base
 from linkbox.front.life import started
-from linkbox.front.storing import DISK_WAIT, accepted, open_store, read_left
+from linkbox.front.storing import DISK_WAIT, accepted
 from linkbox.threaded.callbacks import Dispatcher
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.transport import Transport
@@ -64,11 +64,10 @@ class Endpoint(Base):
         hub.owner = self
         hub.listening = self._callbacks.kinds()
         writer = store = None
-        if self._store_path is not None:
+        if (opening := self._opening(hub)) is not None:
             writer = Writer(self.lock, self._name)
-            store = open_store(self._store_path, self._store_label(), self._store_notes())
+            store, left = opening()
             try:
-                left = read_left(store, self._journal, hub.incarnation)
                 self._take_up(left, hub, writer.wake)
             except BaseException:
                 store.close()
