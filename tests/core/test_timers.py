@@ -27,12 +27,12 @@ def test_each_is_called_when_it_is_due() -> None:
     timers, late, soon = Timers(), Target(5.0), Target(2.0)
     for target in (late, soon):
         timers.schedule(target, target.due)
-    assert timers.next() == 2.0
+    assert timers.soonest == 2.0
     timers.handle(2.0)
     assert (soon.called, late.called) == ([2.0], [])
     timers.handle(7.0)
     assert late.called == [7.0]
-    assert timers.next() == NEVER
+    assert timers.soonest == NEVER
 
 
 def test_a_deadline_that_moved_later_is_asked_again() -> None:
@@ -41,7 +41,7 @@ def test_a_deadline_that_moved_later_is_asked_again() -> None:
     target.due = 4.0
     timers.handle(1.0)
     assert not target.called
-    assert timers.next() == 4.0
+    assert timers.soonest == 4.0
 
 
 def test_a_deadline_that_moved_earlier_is_called_once() -> None:
@@ -62,6 +62,6 @@ def test_those_that_are_over_are_cleaned_up_and_the_living_stay() -> None:
         target.due = NEVER  # it is over, with its entry far away
         timers.forget_one()
     assert len(timers._heap) < 200
-    assert timers.next() == 500.0
+    assert timers.soonest == 500.0
     timers.handle(500.0)
     assert living.called == [500.0]

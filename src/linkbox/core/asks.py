@@ -230,7 +230,9 @@ class AskTable:
             receipt.error = session.error
             self.fail_all(session, session.error)
             return receipt
-        session.send_frame(receipt)
+        link = session.link
+        if link is None or not link.write_at_once(receipt, self.hub.now):
+            session.send_frame(receipt)
         self.hub.flush_soon(session)
         return receipt
 
@@ -445,7 +447,7 @@ class AskTable:
     # -- onto the wire ----------------------------------------------------------------------------------
 
     def encode(
-        self, delivery: Delivery, start: int, body: memoryview, is_last: bool, now: float
+        self, delivery: Delivery, start: int, body: bytes | memoryview, is_last: bool, now: float
     ) -> tuple[bytes, ...]:
         """The frame for one piece of an ask or an answer."""
         if delivery.kind not in (frames.ASK, frames.ANSWER):

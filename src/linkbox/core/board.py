@@ -84,7 +84,10 @@ class Board:
 
     def flush_acks(self) -> None:
         """Write all acknowledgements that are owed: nobody was woken, so nobody will write soon."""
-        self.dirty += (each.link for each in self.owing if each.ack_owed and each.link is not None)
+        for session in self.owing:
+            if session.ack_owed and session.link is not None:
+                session.ack_owed = 2
+                self.dirty.append(session.link)
         self.owing.clear()
         self.ack_due = NEVER
 
@@ -128,7 +131,7 @@ class Board:
 
     def next_timer(self) -> float:
         """When `handle_timers` should be called next; infinity: nothing is due ever."""
-        soonest = self.timers.next()
+        soonest = self.timers.soonest
         return soonest if soonest < self.ack_due else self.ack_due
 
     def handle_timers(self, now: float) -> None:

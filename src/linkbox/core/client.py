@@ -113,6 +113,7 @@ class ClientHub(Hub):
 
     def current(self, now: float) -> Session:
         """The conversation under way, or a new one."""
+        self.now = now
         session = self.session
         if session is None or session.error is not None or session.ending:
             session = self.session = self.begin(now)

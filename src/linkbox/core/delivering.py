@@ -16,6 +16,8 @@ from linkbox.core.units import add_range
 from linkbox.errors import LinkboxError, MailboxFull
 from linkbox.events import EventKind
 
+DATA = EventKind.DATA
+
 
 class Delivering(Board):
     """The part of a hub that fills its mailbox."""
@@ -24,39 +26,43 @@ class Delivering(Board):
         """Store decoded messages. What could not be decoded stands in ``values`` as an error."""
         self.now = now
         session = arrival.session
-        if session.record is None:
-            session.processed_bytes = max(session.processed_bytes, arrival.mark)
+        record = session.record
+        if record is None:
+            if arrival.mark > session.processed_bytes:
+                session.processed_bytes = arrival.mark
+            known = session.source.processed
+        else:
+            known = record.received - record.in_base
         if session.error is not None and not session.is_plain:
             return  # never acknowledged: its sender knows
-        record = session.record
-        known = session.source.processed if record is None else record.received - record.in_base
-        if arrival.payloads and arrival.last <= known and not self.pattern.asks:
-            return  # delivered already, when something struck
         if self.pattern.asks:
             self._deliver_ask(arrival, values, now)
-            return
-        at = now + self.settings.wall
-        if self.journal is not None:
-            self.journal.add(Inflow(record, arrival, values, at))
+        elif arrival.last <= known and arrival.payloads:
+            pass  # delivered already, when something struck
+        elif self.journal is not None:
+            self.journal.add(Inflow(record, arrival, values, now + self.settings.wall))
         else:
-            self.deliver_all(arrival, values, at)
+            self.deliver_all(arrival, values, now + self.settings.wall)
 
     def deliver_all(self, arrival: Arrival, values: Sequence[Any], at: float) -> None:
         """Store them in the mailbox: with a store, once they are on disk."""
         session, payloads = arrival.session, arrival.payloads
-        session.processed_bytes = max(session.processed_bytes, arrival.mark)
+        if arrival.mark > session.processed_bytes:
+            session.processed_bytes = arrival.mark
         if not payloads:
             session.source.processed = arrival.last
         elif self.mailbox.overflow == "block" and not arrival.has_errors:
-            self._store(session, values, arrival.last, sum(map(len, payloads)), at)
+            nbytes = len(payloads[0]) if len(payloads) == 1 else sum(map(len, payloads))
+            self._store(session, values, arrival.last, nbytes, at)
         else:
             first = arrival.last - len(values) + 1
             for number, value in enumerate(values, first):
                 self._deliver_one(session, value, number, payloads[number - first], at)
-        if not session.is_plain:
+        if session.is_plain:
+            if self.mailbox.is_full(session.source):
+                self._pause(session)
+        elif not session.ack_owed or session.source.eager:
             session.owe_ack(1)
-        elif self.mailbox.is_full(session.source):
-            self._pause(session)
         if session.peer_end is not None:
             self.check_end(session)
 
@@ -64,11 +70,12 @@ class Delivering(Board):
         count = len(values)
         session.messages_received += count
         session.bytes_received += nbytes
-        self.mailbox.put(session.source, values, last, nbytes, at)
-        if self.mailbox.box.waiters:
-            self.changed.append(self.mailbox.box)
-        if EventKind.DATA in self.listening:
-            self.emit(EventKind.DATA, session.peer, count=count)
+        mailbox = self.mailbox
+        mailbox.put(session.source, values, last, nbytes, at)
+        if mailbox.box.waiters:
+            self.changed.append(mailbox.box)
+        if DATA in self.listening:
+            self.emit(DATA, session.peer, count=count)
 
     def _deliver_one(self, session: Session, value: Any, number: int, payload: Any, at: float) -> None:
         """One message that may be bad, or may find no room."""
@@ -89,7 +96,7 @@ class Delivering(Board):
             session.messages_received += 1
             session.bytes_received += nbytes
             self.changed.append(self.mailbox.box)
-            self.emit(EventKind.DATA, session.peer)
+            self.emit(DATA, session.peer)
         else:
             error = MailboxFull(f"the mailbox is full (overflow={self.mailbox.overflow!r})")
             self.emit(EventKind.OVERFLOW, session.peer, error)

@@ -419,6 +419,16 @@ def _text(type: int, encoded: bytes) -> str:
         raise _violation(type, f"a text is not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
+def lone(data: bytes) -> tuple[int, bytes] | None:
+    """Type and payload, if these bytes are one whole frame within its limit, and nothing else."""
+    length = len(data) - _HEADER
+    if length < 0:
+        return None
+    word = _u32.unpack_from(data)[0]
+    type = word >> 24
+    return (type, data[_HEADER:]) if word & 0xFFFFFF == length <= _LIMITS[type] else None
+
+
 # --- Decoding of the stream -----------------------------------------------------------------------
 
 

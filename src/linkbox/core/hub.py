@@ -63,7 +63,7 @@ class Hub(Delivering):
         """Bytes came. Decode what is added to ``into``, then call `deliver` for each, in order."""
         self.now = now
         session = link.session
-        mark = session.arrival_mark() if session is not None else None
+        mark = None if session is None else session.arrival_mark()
         before = len(into)
         try:
             into.extend(link.receive_data(data, now))
@@ -124,10 +124,13 @@ class Hub(Delivering):
                 f"{session.peer} takes messages of at most {session.peer_message} bytes, not {len(payload)}; "
                 "raise Limits(message=...) there"
             )
-        delivery = session.send(payload)
         link = session.link
-        if link is not None:
-            self.dirty.append(link)
+        if link is None:
+            return session.send(payload)
+        self.dirty.append(link)
+        delivery = session.receipts(session, payload)
+        if not link.write_at_once(delivery, self.now):
+            session.adopt(delivery)
         return delivery
 
     def spool(self, session: Session, payloads: list[bytes], with_receipts: bool) -> Spool:

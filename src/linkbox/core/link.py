@@ -24,6 +24,7 @@ import enum
 from typing import Any
 
 from linkbox.core.session import NEVER, Session
+from linkbox.core.units import Delivery
 from linkbox.errors import LinkError, PeerLost, TooLarge
 from linkbox.limits import Limits
 
@@ -198,6 +199,10 @@ class Link:
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more. Deliver what is returned."""
         raise NotImplementedError
+
+    def write_at_once(self, delivery: Delivery, now: float) -> bool:
+        """Is nothing in the way of this message? Then it need not queue: `data_to_send` has it now."""
+        return False
 
     def data_to_send(self, now: float) -> list[Buffer]:
         """What to write now, in order; call again once it is written. Empty: nothing for now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from linkbox.core import auth, frames, handshake
@@ -13,6 +13,7 @@ from linkbox.core.units import Assembly, Bundle, Delivery, Piece, too_large
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 
+OPEN = State.OPEN
 STEP = 16 * 1024
 """Bytes of the handshake that are looked at together."""
 JOINED = 16 * 1024
@@ -58,29 +59,39 @@ class LinkedLink(Link):
         """Bytes from the peer. Decode what is returned, then call ``hub.deliver`` for each, in order."""
         self.heard_at = now
         self.pinged_at = None
-        if self.state is State.CLOSING:
-            self._drain(data)
-            return []
-        if self.closed:
-            return []
-        if not self.greeted:
-            data = self._greet(data)
-        moved = False
+        # One whole frame is what a conversation mostly brings: it is spared the general way.
+        frame = frames.lone(data) if self.state is OPEN and not self.decoder.busy else None
         try:
-            if self.decoder.small:
-                data, moved = self._shake_hands(data, now)
-            moved = self._handle(self.decoder.receive(data), now) or moved
-            if self.decoder.error is not None:
-                raise self.decoder.error
+            if frame is None:
+                self._receive_any(data, now)
+            elif frame[0] == frames.DATA:
+                self._on_message(frame[1])
+            else:
+                self._handle((frame,), now)
         except ProtocolViolation as error:
-            moved = False
             self._violated(error, now)
-        if self.decoder.busy or self.partial_at is not None:
-            self._fed(self.decoder.buffered, moved, now)
         arrivals = self.arrivals
         if arrivals:
             self.arrivals = []
         return arrivals
+
+    def _receive_any(self, data: bytes, now: float) -> None:
+        """Whatever state the link is in, and however the bytes are cut."""
+        if self.state is State.CLOSING:
+            self._drain(data)
+            return
+        if self.closed:
+            return
+        if not self.greeted:
+            data = self._greet(data)
+        moved = False
+        if self.decoder.small:
+            data, moved = self._shake_hands(data, now)
+        moved = self._handle(self.decoder.receive(data), now) or moved
+        if self.decoder.error is not None:
+            raise self.decoder.error
+        if self.decoder.busy or self.partial_at is not None:
+            self._fed(self.decoder.buffered, moved, now)
 
     def _shake_hands(self, data: bytes, now: float) -> tuple[bytes, bool]:
         """Little by little: what comes in one read with the end of it is not early. Returns the rest."""
@@ -96,7 +107,7 @@ class LinkedLink(Link):
     def _is_listening(self) -> bool:
         return self.state is not State.CLOSING and not self.closed
 
-    def _handle(self, found: list[tuple[int, bytes]], now: float) -> bool:
+    def _handle(self, found: Sequence[tuple[int, bytes]], now: float) -> bool:
         for kind, payload in found:
             if kind == frames.DATA:
                 self._on_message(payload)
@@ -256,22 +267,22 @@ class LinkedLink(Link):
         session = self._opened()
         size = len(payload)
         session.on_units(1, size, size)
-        if session.assembly:
-            whole, session.assembly = session.assembly.whole(payload), None
+        if not session.assembly and size <= session.limits.message:
+            self._arrive(session, [payload])
+        else:
+            whole: bytes | TooLarge = too_large(size, session.limits.message)
+            if session.assembly:
+                whole, session.assembly = session.assembly.whole(payload), None
             self._arrive(session, [whole])
             self.arrivals[-1].has_errors = True
-        elif size > session.limits.message:
-            self._arrive(session, [too_large(size, session.limits.message)])
-            self.arrivals[-1].has_errors = True
-        else:
-            self._arrive(session, [payload])
 
     def _opened(self) -> Session:
-        if self.state is not State.OPEN or self.session is None:
+        session = self.session
+        if self.state is not OPEN or session is None:
             raise ProtocolViolation("messages before the handshake was done")
-        if self.session.peer_end is not None:
+        if session.peer_end is not None:
             raise ProtocolViolation("messages after END")
-        return self.session
+        return session
 
     def _arrive(self, session: Session, payloads: list[Any]) -> None:
         arrivals = self.arrivals
@@ -417,6 +428,21 @@ class LinkedLink(Link):
 
     # -- sending ------------------------------------------------------------------------------------
 
+    def write_at_once(self, delivery: Delivery, now: float) -> bool:
+        """A small message, where nothing waits, and credit allows it."""
+        session, payload = self.session, delivery.payload
+        if self.control or self.state is not OPEN or session is None or len(payload) > JOINED:
+            return False
+        if session.queue or session.record is not None or not session.has_credit():
+            return False
+        if delivery.kind == frames.DATA:
+            frame = frames.frame(frames.DATA, payload)
+        else:
+            (frame,) = self.hub.asks.encode(delivery, 0, payload, True, now)
+        session.sent_at_once(delivery)
+        self.control.append(frame)
+        return True
+
     def data_to_send(self, now: float) -> list[Buffer]:
         """What to write now, in order; call again once it is written. Empty: nothing for now."""
         self.more = False
@@ -426,11 +452,11 @@ class LinkedLink(Link):
         session = self.session
         if session is None or session.link is not self:
             return out
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             if session.untold:
                 out += (frames.encode_dropped(*each) for each in session.untold)
                 session.untold = []
-            if session.ack_owed:
+            if session.ack_owed and session.tells_acks(now):
                 out.append(frames.encode_ack(*session.marks()))
             if session.queue:
                 self._write_units(session, out, now)

@@ -346,7 +346,8 @@ class MailboxState:
     def _settle(self, batch: Batch) -> None:
         source = batch.source
         if not batch.items:
-            self._release(source, batch.nbytes)
+            source.waiting_bytes -= batch.nbytes
+            self.nbytes -= batch.nbytes
             source.batches.popleft()
             if self.order[0] is batch:
                 self.order.popleft()

@@ -126,9 +126,23 @@ class Sending:
         return count
 
     def adopt(self, delivery: Delivery) -> None:
-        """Queue a message that another session could not send, or that was on disk."""
+        """Queue a message that is there already."""
         self.queue.append(delivery)
         self.held_bytes += len(delivery.payload)
+
+    def has_credit(self) -> bool:
+        """Does the peer let one more unit start?"""
+        return self.sent < self.peer_messages and self.sent_bytes < self.peer_bytes
+
+    def sent_at_once(self, delivery: Delivery) -> None:
+        """Count a message as sent that never stood in the queue. All marks first, see `_pull_one`."""
+        size = len(delivery.payload)
+        self.held_bytes += size
+        self.sent = delivery.number = self.sent + 1
+        self.sent_bytes += size
+        self.messages_sent += 1
+        self.bytes_sent += size
+        self.unacked.append(delivery)
 
     def send_frame(self, delivery: Delivery) -> None:
         """Queue something of another kind than a message (see asks.py)."""
@@ -142,12 +156,7 @@ class Sending:
 
     def may_send(self) -> bool:
         """Is there something queued that credit allows to be written?"""
-        return (
-            bool(self.queue)
-            and self.sent < self.peer_messages
-            and self.sent_bytes < self.peer_bytes
-            and not self.is_gated
-        )
+        return bool(self.queue) and self.has_credit() and not self.is_gated
 
     def next_size(self) -> int:
         """Bytes of the message that is queued first. There must be one."""

@@ -32,6 +32,10 @@ from linkbox.events import Peer
 from linkbox.limits import Limits
 
 NEVER = float("inf")
+ACK_SPACING = 0.001
+"""Seconds from one acknowledgement that rides on a write to the next: each costs as much as a message."""
+ACK_BYTES = 64 * 1024
+"""Bytes after which the next one rides all the same: they are kept at the peer until then."""
 
 
 class Session(Sending):
@@ -83,6 +87,8 @@ class Session(Sending):
         self.arrived = 0
         self.arrived_bytes = self.processed_bytes = 0
         self.granted_bytes = self.granted_messages = 0
+        self.messages_regained = self.bytes_regained = 0.0
+        """When so much has arrived and been taken, the peer gets back a quarter of its window."""
         self.grace_bytes = self.grace_messages = 0
         """How much more an earlier life of this end may have granted, that was not written down."""
         self.assembly: Assembly | None = None
@@ -101,7 +107,9 @@ class Session(Sending):
         self.eager_until = 0
         self.reported_taken = 0
         self.ack_owed = 0
-        """0: nothing new to tell. 1: tell with the next write, or soon. 2: tell now."""
+        """0: nothing new to tell. 1: tell with a write, or soon. 2: tell now."""
+        self.rides_at = self.rides_from = 0.0
+        """When, or after how many bytes, an acknowledgement rides on a write again."""
         self.hub: Any = None
         """Is told when an acknowledgement is owed, and when a delivery fails here."""
 
@@ -138,7 +146,12 @@ class Session(Sending):
     def on_units(self, count: int, nbytes: int, last_size: int) -> None:
         """So many units have arrived together. ``last_size`` of the bytes belong to the last of them."""
         arrived, arrived_bytes = self.arrived + count, self.arrived_bytes + nbytes
-        # What came behind HELLO was sent before the sender knew its credit.
+        if arrived > self.granted_messages or arrived_bytes - last_size > self.granted_bytes:
+            self._check_overdraft(arrived, arrived_bytes, last_size)
+        self.arrived, self.arrived_bytes = arrived, arrived_bytes
+
+    def _check_overdraft(self, arrived: int, arrived_bytes: int, last_size: int) -> None:
+        """More than was granted: what came behind HELLO was sent before the sender knew its credit."""
         if arrived > max(self.granted_messages + self.grace_messages, EARLY_UNITS) or (
             arrived_bytes - last_size > max(self.granted_bytes + self.grace_bytes, EARLY_BYTES)
         ):
@@ -146,14 +159,12 @@ class Session(Sending):
                 f"{self.peer} sent {arrived} units and {arrived_bytes} bytes, beyond its credit of "
                 f"{self.granted_messages} and {self.granted_bytes}"
             )
-        self.arrived, self.arrived_bytes = arrived, arrived_bytes
 
     def credit(self) -> tuple[int, int]:
         """The limits (bytes, units) to grant now; remembered as granted."""
         limits, source, mailbox = self.limits, self.source, self.mailbox
         if self.endless_credit:
-            self.granted_bytes = self.granted_messages = ENDLESS
-            return ENDLESS, ENDLESS
+            return self._grant(ENDLESS, ENDLESS)
         if self.hub.pattern.asks and not self.has_room():
             return self.granted_bytes, self.granted_messages  # Who does not take answers asks no more.
         if mailbox.overflow != "block":
@@ -167,9 +178,16 @@ class Session(Sending):
             return self.granted_bytes, self.granted_messages  # A callback blocks: its events count too.
         messages = max(limits.mailbox_messages, min(mailbox.wanted, window))
         arrived, arrived_bytes = self._digested()
-        self.granted_bytes = max(self.granted_bytes, arrived_bytes - waiting_bytes + window)
-        self.granted_messages = max(self.granted_messages, arrived - waiting + messages)
-        return self.granted_bytes, self.granted_messages
+        return self._grant(
+            max(self.granted_bytes, arrived_bytes - waiting_bytes + window),
+            max(self.granted_messages, arrived - waiting + messages),
+        )
+
+    def _grant(self, nbytes: int, messages: int) -> tuple[int, int]:
+        self.granted_bytes, self.granted_messages = nbytes, messages
+        self.bytes_regained = nbytes - 0.75 * self.limits.mailbox_bytes
+        self.messages_regained = messages - 0.75 * self.limits.mailbox_messages
+        return nbytes, messages
 
     def _digested(self) -> tuple[int, int]:
         """What has arrived (units, bytes), less what is whole and waits to be decoded."""
@@ -189,6 +207,14 @@ class Session(Sending):
             source.eager = False
         return (source.processed, taken, *self.credit())
 
+    def tells_acks(self, now: float) -> bool:
+        """Something is written now: does an acknowledgement that is owed go with it?"""
+        if self.ack_owed < 2 and now < self.rides_at and self.arrived_bytes < self.rides_from:
+            return False
+        self.rides_at = now + ACK_SPACING
+        self.rides_from = self.arrived_bytes + ACK_BYTES
+        return True
+
     def on_ack_now(self) -> None:
         """The peer waits for receipts: acknowledge now, and each step up to here at once."""
         self.eager_until = self.arrived
@@ -205,22 +231,21 @@ class Session(Sending):
         if self.is_plain:
             self.hub.read_again()
             return
-        if urgency < 2 and (self._is_eager() or self._regains_much()):
-            urgency = 2
-        if urgency > self.ack_owed:
-            self.ack_owed = urgency
-            self.hub.on_ack_owed(self)
+        if self.ack_owed < 2:
+            source = self.source
+            # Would the peer get back a quarter of its window, or does it wait to hear of each message taken?
+            if (
+                self.arrived - source.waiting >= self.messages_regained
+                or self.arrived_bytes - source.waiting_bytes >= self.bytes_regained
+                or (source.eager and self._is_eager())
+            ):
+                urgency = 2
+            if urgency > self.ack_owed:
+                self.ack_owed = urgency
+                self.hub.on_ack_owed(self)
 
     def _is_eager(self) -> bool:
-        """Does the peer wait to hear of each message taken?"""
-        return self.source.eager if self.record is None else self.eager_until > self.reported_taken
-
-    def _regains_much(self) -> bool:
-        """Would the peer get back a quarter of its window with an ACK now?"""
-        limits, source = self.limits, self.source
-        units = self.granted_messages - self.arrived + source.waiting
-        nbytes = self.granted_bytes - self.arrived_bytes + source.waiting_bytes
-        return units <= 0.75 * limits.mailbox_messages or nbytes <= 0.75 * limits.mailbox_bytes
+        return self.record is None or self.eager_until > self.reported_taken
 
     def is_worth_a_line(self) -> bool:
         """One more message was rejected: does the log say so? The 1st, 2nd, 4th, 8th, …: a flood must not

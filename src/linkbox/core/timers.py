@@ -30,9 +30,11 @@ class Timed(Protocol):
 class Timers:
     """All deadlines of a hub."""
 
-    __slots__ = ("_count", "_heap", "_stale")
+    __slots__ = ("_count", "_heap", "_stale", "soonest")
 
     def __init__(self) -> None:
+        self.soonest = NEVER
+        """When `handle` should be called next; infinity: never."""
         self._stale = 0
         self._heap: list[tuple[float, int, Timed]] = []
         self._count = 0
@@ -43,6 +45,8 @@ class Timers:
             target.timer_at = when
             self._count += 1
             heapq.heappush(self._heap, (when, self._count, target))
+            if when < self.soonest:
+                self.soonest = when
 
     def forget_one(self) -> None:
         """A target is over, though it may stand in the heap for long: clean up now and then."""
@@ -58,10 +62,10 @@ class Timers:
                 each[2].timer_at = each[0]
             self._heap = live
             heapq.heapify(live)
+            self._look()
 
-    def next(self) -> float:
-        """When `handle` should be called next; infinity: never."""
-        return self._heap[0][0] if self._heap else NEVER
+    def _look(self) -> None:
+        self.soonest = self._heap[0][0] if self._heap else NEVER
 
     def handle(self, now: float) -> None:
         """Call everything that is due."""
@@ -71,3 +75,4 @@ class Timers:
                 target.timer_at = NEVER
                 target.handle_timer(now)
                 self.schedule(target, target.next_timer())
+        self._look()

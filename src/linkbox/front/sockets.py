@@ -22,7 +22,7 @@ _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
 
 def write_buffers(sock: socket.socket, buffers: list[Any]) -> list[Any]:
     """Write as much as the kernel takes; returns what it did not take."""
-    total = sum(map(len, buffers))
+    total = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
     try:
         if len(buffers) == 1:
             sent = sock.send(buffers[0])

@@ -163,7 +163,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
                 wait_for_room(self, session, timeout)
                 session = self._session(hub)
             receipt: Any = hub.send(session, payload)
-            self.transport.update()
+            self.transport.settle()
         return receipt  # type: ignore[no-any-return]
 
     def end(self) -> None:

@@ -50,14 +50,23 @@ class Waiter:
         self.is_service = is_service
         self.may_lead = may_lead
         self.is_rung = False
-        self.sleeper = threading.Lock()
-        self.sleeper.acquire()
+        self.sleeper: threading.Lock | None = None
+        """Held; made for the first sleep, for most never sleep: they lead."""
 
     def ring(self) -> None:
         """Wake it. Under the engine's lock."""
         if not self.is_rung:
             self.is_rung = True
-            self.sleeper.release()
+            if self.sleeper is not None:
+                self.sleeper.release()
+
+    def bed(self) -> threading.Lock:
+        """What to sleep on. Under the engine's lock."""
+        if self.sleeper is None:
+            self.sleeper = threading.Lock()
+            if not self.is_rung:
+                self.sleeper.acquire()
+        return self.sleeper
 
 
 class Engine:
@@ -143,7 +152,8 @@ class Engine:
     def _out(self, waiter: Waiter, box: Box, interrupted: Waiter | None) -> None:
         """A thread waits no more: give up the lead, pass on what it was rung for."""
         box.waiters.pop(waiter, None)
-        self._followers.pop(waiter, None)
+        if self._followers:
+            self._followers.pop(waiter, None)
         if interrupted is not None:
             self._leader, self._leader_thread = interrupted, threading.get_ident()
         elif self._leader is waiter:
@@ -159,14 +169,18 @@ class Engine:
             self.poller.close()
 
     def _lead(self, waiter: Waiter) -> None:
-        self._followers.pop(waiter, None)
+        if self._followers:
+            self._followers.pop(waiter, None)
         self._leader = waiter
-        self.poller.disarm()
+        if self.poller.armed:
+            self.poller.disarm()
 
     def _turn(self, waiter: Waiter, deadline: float, now: float) -> None:
         """Poll once and do what is to be done. The lock is given up in between."""
         self._leader_thread = threading.get_ident()
-        until = min(deadline, self._driver.next_timer())
+        until = self._driver.next_timer()
+        if deadline < until:
+            until = deadline
         if self._has_work:  # Something was left for whoever takes the next turn.
             self._has_work, until = False, now
         self._poll_until = until
@@ -189,9 +203,10 @@ class Engine:
     def _follow(self, waiter: Waiter, timeout: float) -> None:
         self._followers[waiter] = None
         got = False
+        sleeper = waiter.bed()
         try:
             self.lock.release()
-            got = waiter.sleeper.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+            got = sleeper.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
         finally:
             try:
                 self.lock.acquire()
@@ -202,7 +217,7 @@ class Engine:
             if waiter.is_rung:
                 waiter.is_rung = False
                 if not got:  # Rung between the end of its patience and now.
-                    waiter.sleeper.acquire(blocking=False)
+                    sleeper.acquire(blocking=False)
 
     def _leave(self) -> None:
         """Give up the lead: to somebody who waits, else to the background, after a grace."""
@@ -241,9 +256,11 @@ class Engine:
 
         No more are woken than there is something for.
         """
-        supply = NEVER if box.supply is None else box.supply()
         leader: Any = self._leader
         leads = leader in box.waiters and not leader.is_rung
+        if leads and self._is_working and len(box.waiters) == 1:
+            return  # It looks for itself, when its turn is over.
+        supply = NEVER if box.supply is None else box.supply()
         if leads and supply > 0 and leader.wish():  # It is awake, or nearly: it goes first.
             supply -= 1
             if self._leader_thread != threading.get_ident():
@@ -263,7 +280,7 @@ class Engine:
     def timers_changed(self) -> None:
         """A timer may be due earlier than whoever sleeps knows. Under the lock."""
         if self._leader is None:
-            if self._driver.next_timer() < self._wake_at:
+            if not self._is_hot and self._driver.next_timer() < self._wake_at:
                 self.poller.kick()
         elif self._driver.next_timer() < self._poll_until and self._leader_thread != threading.get_ident():
             self.poller.wake()

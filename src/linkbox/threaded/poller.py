@@ -127,7 +127,7 @@ class EpollPoller(Poller):
             pass  # Never registered, or the poller is closed.
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        ready: list[tuple[int, int]] = self._inner.poll(timeout)
+        ready: list[tuple[int, int]] = self._inner.poll(timeout, 256)
         if len(ready) > 1 or (ready and ready[0][0] == self._wake_fd):
             for each in ready:
                 if each[0] == self._wake_fd:

@@ -213,7 +213,7 @@ class ServerP2P(Server[T, K_co]):
             if not session.has_room():
                 self._wait_for_room(session, timeout)
             receipt: Any = hub.send(session, payload)
-            self.transport.update()
+            self.transport.settle()
         return receipt  # type: ignore[no-any-return]
 
     def _wait_for_room(self, session: Session, timeout: float | None) -> None:

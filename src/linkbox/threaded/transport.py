@@ -10,7 +10,6 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from linkbox.threaded.poller import BROKEN, READ, WRITE
 if TYPE_CHECKING:
     from linkbox.front.secured import Secured
 
-READ_SIZE = 64 * 1024
+READ_SIZE = 16 * 1024
 LARGE_READ = 256 * 1024
 """Bytes read from one link in one turn, at most: a flood holds nobody up."""
 
@@ -140,43 +139,43 @@ class Transport:
                 others.append((fd, events))
                 continue
             if not channel.link.eof:
-                self._read(channel, received)
+                self._reading = channel
+                try:
+                    data = channel.sock.recv(channel.read_size)
+                    received.append((channel, data))
+                except (BlockingIOError, InterruptedError):
+                    pass
+                except OSError as error:
+                    received.append((channel, error))
+                else:
+                    if len(data) == channel.read_size:
+                        channel.read_size = LARGE_READ
+                self._reading = None
             elif events & BROKEN:
                 received.append((channel, ConnectionResetError("the connection was reset")))
             if events & WRITE:
                 others.append((fd, events))
         return others
 
-    def _read(self, channel: Channel, received: deque[tuple[Channel, bytes | OSError]]) -> None:
-        self._reading = channel
-        try:
-            data = channel.sock.recv(channel.read_size)
-            if len(data) == channel.read_size:
-                channel.read_size = LARGE_READ
-            received.append((channel, data))
-        except (BlockingIOError, InterruptedError):
-            pass
-        except OSError as error:
-            received.append((channel, error))
-        self._reading = None
-
     def _work(self, received: deque[tuple[Channel, bytes | OSError]], others: list[tuple[int, int]]) -> None:
         """The part of a turn that is done under the lock."""
         now = monotonic()
-        hub = self.hub
+        hub, arrivals = self.hub, self._arrivals
         while self._lazy:
             hub.flush_soon(self._lazy.pop())
         while received:
             channel, data = received[0]
-            self._feed(channel, data, now)
+            if data.__class__ is bytes and data and channel.tls is None and not channel.link.closed:
+                hub.receive(channel.link, data, now, arrivals)
+            else:
+                self._feed(channel, data, now)
             received.popleft()
         for fd, events in others:
             self._handle_other(fd, events, now)
         if now >= hub.next_timer():
             hub.handle_timers(now)
         while hub.unread:
-            hub.receive(hub.unread.pop(), b"", now, self._arrivals)
-        arrivals = self._arrivals
+            hub.receive(hub.unread.pop(), b"", now, arrivals)
         if self._decode is None:
             while arrivals:
                 hub.deliver(arrivals[0], arrivals[0].payloads, now)
@@ -185,7 +184,8 @@ class Transport:
             self.undecoded += arrivals
             arrivals.clear()
             self.engine.ring(self.undecoded_box)
-        self.settle()
+        if hub.dirty or hub.changed or self._dials or hub.notes:
+            self.settle()
 
     def _feed(self, channel: Channel, data: bytes | OSError, now: float) -> None:
         link = channel.link
@@ -199,8 +199,6 @@ class Transport:
                 tls.receive(link, data, now, self._arrivals)
             else:
                 tls.receive_eof(link, now, self._arrivals)
-        elif data:
-            self.hub.receive(link, data, now, self._arrivals)
         else:
             self.hub.receive_eof(link, now, self._arrivals)
 
@@ -239,18 +237,17 @@ class Transport:
                     link = hub.dirty.pop()
                     if link.carrier is not None:
                         self._flush(link.carrier)
-                link = None
                 if self._dials:
+                    link = None
                     self._dialer.dial_all()
-                    continue
-                if hub.changed:
+                elif hub.changed:
+                    link = None
                     changed, hub.changed = hub.changed, []
                     for box in changed:
                         if box.waiters:
                             self.engine.ring(box)
                     changed = []
-                    continue
-                if not hub.dirty:
+                elif not hub.dirty:
                     break
         except BaseException:  # Ctrl-C: what was begun is to be done in the next turn
             hub.changed += changed
@@ -294,41 +291,48 @@ class Transport:
     def _write_all(self, channel: Channel) -> None:
         """Write until there is nothing more, or the kernel is full. The lock is open while it writes."""
         link, tls = channel.link, channel.tls
-        say = link.data_to_send if tls is None else partial(tls.data_to_send, link)
-        buffers, channel.unsent = channel.unsent, []
         channel.is_writing = True
         try:
             while True:
                 channel.again = False
-                buffers = buffers or say(monotonic())
+                if channel.unsent:
+                    buffers, channel.unsent = channel.unsent, []
+                elif tls is None:
+                    buffers = link.data_to_send(monotonic())
+                else:
+                    buffers = tls.data_to_send(link, monotonic())
                 if not buffers:
                     return
                 rest = self._write(channel, buffers)
-                if not rest:
-                    pass
-                elif isinstance(rest, OSError):
-                    if link.eof or link.paused:
-                        self.hub.broken(link, rest, monotonic())
-                    # What the peer said before the connection broke is still to be read; then reading
-                    # fails too.
-                    link.shut = True
-                else:
-                    channel.unsent = rest
-                    link.write_stalled(monotonic())
-                if rest or link.closed or not (link.more or channel.again):
+                if rest:
+                    self._not_written(channel, rest)
                     return
-                buffers = []
+                if link.closed or not (link.more or channel.again):
+                    return
         except BaseException:
             self.hub.interrupted(link)
             raise
         finally:
             channel.is_writing = False
 
+    def _not_written(self, channel: Channel, rest: list[Any] | OSError) -> None:
+        link = channel.link
+        if isinstance(rest, OSError):
+            if link.eof or link.paused:
+                self.hub.broken(link, rest, monotonic())
+            # What the peer said before the connection broke is still to be read; then reading fails too.
+            link.shut = True
+        else:
+            channel.unsent = rest
+            link.write_stalled(monotonic())
+            self.engine.timers_changed()
+
     def _write(self, channel: Channel, buffers: list[Any]) -> list[Any] | OSError:
         """What the kernel did not take, or why it takes nothing."""
+        sock = channel.sock
         try:
             self.lock.release()
-            return write_buffers(channel.sock, buffers)
+            return write_buffers(sock, buffers)
         except OSError as error:
             return error
         finally:
