@@ -14,6 +14,7 @@ import msgspec
 
 from linkbox.core import auth, frames, handshake
 from linkbox.core.frames import encode_ack, encode_number
+from linkbox.core.stream import Decoder
 
 HERE = Path(__file__).parent
 MARK = "<!-- From here on: made by docs/make_vectors.py from docs/vectors.json -->\n"
@@ -146,7 +147,7 @@ def violations() -> list[dict[str, str]]:
 
 def step(side: str, note: str, *encoded: bytes, connection: int = 1, **others: Any) -> dict[str, Any]:
     data = b"".join(encoded)
-    found = frames.Decoder().receive(data.removeprefix(PREFACE))
+    found = Decoder().receive(data.removeprefix(PREFACE))
     types = [frames.type_name(kind) for kind, _ in found]
     return {
         "from": side,
@@ -362,7 +363,7 @@ def shown_proof(each: dict[str, Any]) -> str:
 def paragraph(step: dict[str, Any]) -> str:
     data = bytes.fromhex(step["hex"])
     pieces = [PREFACE] if data.startswith(PREFACE) else []
-    pieces += [frames.frame(*each) for each in frames.Decoder().receive(data.removeprefix(PREFACE))]
+    pieces += [frames.frame(*each) for each in Decoder().receive(data.removeprefix(PREFACE))]
     where = "" if step["connection"] == 1 else " (second connection)"
     title = f"{step['from'].capitalize()}{where}: {step['note']}. Frames: {', '.join(step['frames'])}."
     shown = "\n".join(wrapped(each.hex()) for each in pieces)

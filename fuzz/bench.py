@@ -19,6 +19,7 @@ from linkbox.core.plain import PlainLink
 from linkbox.core.sending import EARLY_BYTES, EARLY_UNITS
 from linkbox.core.session import Session
 from linkbox.core.settings import Settings
+from linkbox.core.stream import Pile
 from linkbox.core.units import Delivery
 from linkbox.errors import FormatError, LinkboxError
 from linkbox.limits import Limits
@@ -196,7 +197,7 @@ def check_session(session: Session) -> None:
     assert len(session.dropped) <= 1000 and len(session.refusals) <= 1000
 
 
-def held(pile: frames.Pile) -> int:
+def held(pile: Pile) -> int:
     """Bytes, about, that what waits for the rest takes in memory."""
     return pile.size + 50 * (len(pile._pieces) - 1 - pile.size // 4096)
 

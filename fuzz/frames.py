@@ -7,6 +7,7 @@ from typing import Any
 
 from fuzz.target import Choices, Target, cuts
 from linkbox.core import frames
+from linkbox.core.stream import Decoder
 from linkbox.errors import ProtocolViolation
 
 MOST_HELD = frames.MAX_PIECE + 12
@@ -44,7 +45,7 @@ def frame_script(choices: Choices) -> bytes:
 
 def decode(chunks: Iterable[bytes], small: bool, release: int) -> tuple[list[tuple[int, bytes]], str]:
     """What a decoder makes of it: frames, and the error. ``release``: how it goes on behind each stop."""
-    decoder = frames.Decoder(small)
+    decoder = Decoder(small)
     found: list[tuple[int, bytes]] = []
     for chunk in chunks:
         got = decoder.receive(chunk)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkbox.core import frames
-from linkbox.core.frames import Decoder, Type
+from linkbox.core.frames import Type
+from linkbox.core.stream import Decoder
 from linkbox.errors import ProtocolViolation
 
 U64 = (1 << 64) - 1

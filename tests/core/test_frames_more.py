@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from linkbox.core import frames
+from linkbox.core.stream import Decoder
 from linkbox.errors import ProtocolViolation
 
 
 def test_dropped_there_and_back() -> None:
     data = frames.encode_dropped(3, 9)
     assert data.hex() == "1f000010" + f"{3:016x}" + f"{9:016x}"
-    [(kind, payload)] = frames.Decoder().receive(data)
+    [(kind, payload)] = Decoder().receive(data)
     assert kind == frames.DROPPED
     assert frames.decode_dropped(payload) == (3, 9)
 
@@ -32,7 +33,7 @@ def test_dropped_of_one_message() -> None:
 
 
 def test_an_ask_that_is_whole_without_another_message() -> None:
-    [(kind, payload)] = frames.Decoder().receive(frames.encode_ask(5, frames.NO_MESSAGE, None, b""))
+    [(kind, payload)] = Decoder().receive(frames.encode_ask(5, frames.NO_MESSAGE, None, b""))
     assert kind == frames.ASK
     assert frames.decode_ask(payload) == (5, frames.NO_MESSAGE, None, b"")
 

@@ -9,6 +9,7 @@ import pytest
 
 from linkbox.core import frames, handshake
 from linkbox.core.handshake import Hello, Refuse, Welcome
+from linkbox.core.stream import Decoder
 from linkbox.errors import AuthenticationFailed, LinkError, PeerLost, ProtocolViolation, Refused
 
 HELLO = Hello(
@@ -37,7 +38,7 @@ def payload(message: Any, /, **changes: Any) -> bytes:
     ("kind", "message"), [(frames.HELLO, HELLO), (frames.WELCOME, WELCOME), (frames.REFUSE, REFUSE)]
 )
 def test_there_and_back(kind: int, message: Any) -> None:
-    [(found, body)] = frames.Decoder(small=True).receive(handshake.encode(message))
+    [(found, body)] = Decoder(small=True).receive(handshake.encode(message))
     assert found == kind
     assert handshake.decode(kind, body) == message
 

@@ -23,6 +23,7 @@ from linkbox.core.patterns import P2P, Pattern
 from linkbox.core.server import ServerHub
 from linkbox.core.session import Session
 from linkbox.core.settings import Settings
+from linkbox.core.stream import Decoder
 from linkbox.core.units import Delivery
 from linkbox.errors import DecodeError
 from linkbox.events import EventKind, Peer
@@ -202,7 +203,7 @@ class Probe:
         self.wire = wire
         self.hub = hub
         self.link = link
-        self.decoder = frames.Decoder()
+        self.decoder = Decoder()
         self.preface = b""
         self.end = MemoryLink(hub, link)
         self.sink = self.end.other = MemoryLink.__new__(MemoryLink)

@@ -20,6 +20,7 @@ import pytest
 
 from linkbox import ClientAR, ClientP2M, Server, ServerAR, ServerP2M, ServerP2P
 from linkbox.core import auth, frames, handshake
+from linkbox.core.stream import Decoder
 from linkbox.errors import ProtocolViolation
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -90,7 +91,7 @@ def shown(value: Any) -> Any:
 
 def taken_apart(data: bytes) -> list[tuple[int, bytes]]:
     """All frames in these bytes, which may begin with a preface."""
-    decoder = frames.Decoder()
+    decoder = Decoder()
     found = decoder.receive(data.removeprefix(PREFACE))
     assert decoder.error is None
     assert decoder.buffered == 0
@@ -108,7 +109,7 @@ def test_frame(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", VECTORS["bad"], ids=lambda vector: vector["name"])
 def test_bad_frame(vector: dict[str, Any]) -> None:
-    decoder = frames.Decoder()
+    decoder = Decoder()
     found = decoder.receive(bytes.fromhex(vector["hex"]))
     if decoder.error is not None:
         assert found == []
@@ -201,7 +202,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._decoder = frames.Decoder()
+        self._decoder = Decoder()
         self._greeted = False
 
     @classmethod

@@ -28,6 +28,7 @@ from linkbox import (
     aio,
 )
 from linkbox.core import frames
+from linkbox.core.stream import Decoder
 from linkbox.testing import Faults, FaultyProxy
 from linkbox.testing.acks import AckEater
 from tests.threaded.helpers import Ear, dial, wait_until
@@ -232,7 +233,7 @@ def test_eating_may_begin_anywhere() -> None:
         eater = AckEater()
         passed = eater.feed(whole[:begin], False) + eater.feed(whole[begin:], True)
         assert passed.startswith(whole[:begin])
-        decoder = frames.Decoder()
+        decoder = Decoder()
         assert len(decoder.receive(passed[8:])) >= 2
         assert decoder.error is None and not decoder.buffered
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from linkbox.core import frames
-from linkbox.core.frames import Pile
 from linkbox.core.link import Arrival
 from linkbox.core.mailbox import Box
 from linkbox.core.session import NEVER, Session
+from linkbox.core.stream import Pile
 from linkbox.core.units import Delivery, too_large
 from linkbox.errors import (
     AnswerError,

@@ -1,4 +1,4 @@
-"""The Linked wire: how frames are written, and how they are found again in a stream of bytes.
+"""The Linked wire: how frames are written, and what their payloads say.
 
 **What a connection looks like.** Each side opens with the preface (8 bytes: `PREFACE` and a version), then
 sends frames and nothing else. A frame is a big-endian u32 (type in the top 8 bits, payload length in the
@@ -6,18 +6,13 @@ low 24) and the payload. All numbers inside payloads are big-endian too.
 
 **This module knows shapes, not meanings.** It can tell that an ACK has 32 bytes of payload; it cannot tell
 whether an ACK is welcome now, nor whether a PART is the first of its message. That is the session's part.
-So `Decoder` hands out ``(type, payload)`` pairs with the payload untouched, and whoever knows what the frame
-is for calls the matching ``decode_…`` function, which checks the payload to the last byte.
+So `Decoder` (stream.py) hands out ``(type, payload)`` pairs with the payload untouched, and whoever knows
+what the frame is for calls the matching ``decode_…`` function, which checks the payload to the last byte.
 
 **Nothing is paid for before it is checked.** As soon as four bytes of a frame are there, its type and length
 are compared with one table (`MAXIMUM`; a stricter one before the handshake is over). A frame that is too
 long, or of an unknown type below 0x80, is a violation before one byte of its payload is kept. Unknown types
 from 0x80 up are room for growth: their payload is counted off and dropped.
-
-**What came before an error is still good.** TCP cuts the stream where it likes, so good frames and a bad one
-often arrive in one chunk. `Decoder.receive` therefore never raises: it returns the good frames, keeps the
-violation in ``error``, and returns nothing from then on. The caller handles the frames, then looks at
-``error``: in that order, so that the outcome does not depend on how the bytes were cut.
 """
 
 from __future__ import annotations
@@ -50,9 +45,7 @@ MORE_OF_ASK: Final = 2  # this message is not the last one of the ask, or of the
 HAS_DEADLINE: Final = 4  # ASK only: the time that is left follows; encode_ask sets it
 NO_MESSAGE: Final = 8  # ASK only: an ask of several messages is whole; this frame carries none
 
-_HEADER: Final = 4
 _MANY: Final = 4096  # messages that fits() looks at: as many small ones as a BATCH can hold
-_COLLECT: Final = 4096  # bytes; chunks below this are gathered instead of kept one by one
 _U32_MAX: Final = (1 << 32) - 1
 
 
@@ -87,7 +80,6 @@ HELLO, WELCOME, REFUSE, CHALLENGE, PROOF = range(1, 6)
 DATA, BATCH, PART, ACK, ACK_NOW, REJECT, PING, PONG = range(16, 24)
 ASK, ANSWER, FAIL, CANCEL, END, END_ACK, GOAWAY, DROPPED = range(24, 32)
 
-_SKIPPED_FROM: Final = 0x80
 
 MAXIMUM: Final[dict[int, int]] = {
     **dict.fromkeys((HELLO, WELCOME, REFUSE, CHALLENGE, PROOF, REJECT, FAIL, CANCEL), MAX_SMALL),
@@ -102,10 +94,6 @@ MAXIMUM: Final[dict[int, int]] = {
     ANSWER: MAX_ASK_PIECE + 9,  # id, flags
 }
 """Most bytes of payload for each type of frame."""
-
-# Indexed by the type byte, -1 for unknown types: one lookup and one comparison find everything unusual.
-_LIMITS: Final = tuple(MAXIMUM.get(type, -1) for type in range(256))
-_SMALL_LIMITS: Final = tuple(min(limit, MAX_SMALL) for limit in _LIMITS)
 
 _u32: Final = Struct(">I")
 _u64: Final = Struct(">Q")
@@ -124,7 +112,7 @@ def type_name(type: int) -> str:
     return Type(type).name if type in MAXIMUM else f"type 0x{type:02x}"
 
 
-def _violation(type: int, what: str) -> ProtocolViolation:
+def violation(type: int, what: str) -> ProtocolViolation:
     return ProtocolViolation(f"bad {type_name(type)} frame: {what}")
 
 
@@ -302,16 +290,16 @@ def decode_batch(payload: bytes) -> list[bytes]:
     """The messages of a BATCH, in order: at least one. `ProtocolViolation` if lengths do not add up."""
     size = len(payload)
     if size < 4:
-        raise _violation(BATCH, f"{size} bytes of payload, at least 4 needed for the count")
+        raise violation(BATCH, f"{size} bytes of payload, at least 4 needed for the count")
     count = _u32.unpack_from(payload)[0]
     if not count:
-        raise _violation(BATCH, "it holds no messages")
+        raise violation(BATCH, "it holds no messages")
     start = 4 + 4 * count
     if start > size:
-        raise _violation(BATCH, f"{count} lengths need {4 * count} bytes, {size - 4} are there")
+        raise violation(BATCH, f"{count} lengths need {4 * count} bytes, {size - 4} are there")
     lengths = unpack_from(f">{count}I", payload, 4)
     if start + sum(lengths) != size:
-        raise _violation(BATCH, f"the {count} messages have {sum(lengths)} bytes, {size - start} are there")
+        raise violation(BATCH, f"the {count} messages have {sum(lengths)} bytes, {size - start} are there")
     first = lengths[0]
     if count > 8 and first and lengths.count(first) == count:
         # All of one size, as with samples of a device: struct cuts them half as fast again.
@@ -327,36 +315,34 @@ def decode_batch(payload: bytes) -> list[bytes]:
 def decode_dropped(payload: bytes) -> tuple[int, int]:
     """``(first, last)``: acknowledged messages that a full mailbox dropped before they were taken."""
     if len(payload) != 16:
-        raise _violation(DROPPED, f"{len(payload)} bytes of payload, must be 16")
+        raise violation(DROPPED, f"{len(payload)} bytes of payload, must be 16")
     first, last = _pair.unpack(payload)
     if first > last:
-        raise _violation(DROPPED, f"it says from {first} to {last}")
+        raise violation(DROPPED, f"it says from {first} to {last}")
     return first, last
 
 
 def decode_first_part(payload: bytes) -> tuple[int, bytes]:
     """Total size of the message in bytes, and its first piece. Check the total before anything is kept."""
     if len(payload) < 8:
-        raise _violation(
-            PART, f"{len(payload)} bytes of payload, at least 8 needed in the first of a message"
-        )
+        raise violation(PART, f"{len(payload)} bytes of payload, at least 8 needed in the first of a message")
     total: int = _u64.unpack_from(payload)[0]
     if len(payload) - 8 > total:
-        raise _violation(PART, f"{len(payload) - 8} bytes of a message that has {total} in all")
+        raise violation(PART, f"{len(payload) - 8} bytes of a message that has {total} in all")
     return total, payload[8:]
 
 
 def decode_ack(payload: bytes) -> tuple[int, int, int, int]:
     """``(received, taken, byte_limit, message_limit)``, all counted from the beginning of the session."""
     if len(payload) != 32:
-        raise _violation(ACK, f"{len(payload)} bytes of payload, must be 32")
+        raise violation(ACK, f"{len(payload)} bytes of payload, must be 32")
     return _ack.unpack(payload)
 
 
 def decode_number(type: int, payload: bytes) -> int:
     """The u64 of a PING, PONG, END, END_ACK or GOAWAY."""
     if len(payload) != 8:
-        raise _violation(type, f"{len(payload)} bytes of payload, must be 8")
+        raise violation(type, f"{len(payload)} bytes of payload, must be 8")
     number: int = _u64.unpack(payload)[0]
     return number
 
@@ -367,7 +353,7 @@ def decode_ask(payload: bytes) -> tuple[int, int, int | None, bytes]:
     if not flags & HAS_DEADLINE:
         return id, flags, None, payload[9:]
     if len(payload) < 13:
-        raise _violation(ASK, f"{len(payload)} bytes of payload, at least 13 needed with a deadline")
+        raise violation(ASK, f"{len(payload)} bytes of payload, at least 13 needed with a deadline")
     return id, flags, _u32.unpack_from(payload, 9)[0], payload[13:]
 
 
@@ -379,10 +365,10 @@ def decode_answer(payload: bytes) -> tuple[int, int, bytes]:
 
 def _id_and_flags(type: int, payload: bytes, known: int) -> tuple[int, int]:
     if len(payload) < 9:
-        raise _violation(type, f"{len(payload)} bytes of payload, at least 9 needed")
+        raise violation(type, f"{len(payload)} bytes of payload, at least 9 needed")
     id, flags = _ask.unpack_from(payload)
     if flags & ~known:
-        raise _violation(type, f"unknown flags 0x{flags & ~known:02x}")
+        raise violation(type, f"unknown flags 0x{flags & ~known:02x}")
     return id, flags
 
 
@@ -399,16 +385,16 @@ def decode_fail(payload: bytes) -> tuple[int, str, str]:
 def decode_cancel(payload: bytes) -> tuple[int, str]:
     """``(id, reason)``."""
     if len(payload) < 8:
-        raise _violation(CANCEL, f"{len(payload)} bytes of payload, at least 8 needed")
+        raise violation(CANCEL, f"{len(payload)} bytes of payload, at least 8 needed")
     return _u64.unpack_from(payload)[0], _text(CANCEL, payload[8:])
 
 
 def _decode_texts(type: int, payload: bytes) -> tuple[int, str, str]:
     if len(payload) < 10:
-        raise _violation(type, f"{len(payload)} bytes of payload, at least 10 needed")
+        raise violation(type, f"{len(payload)} bytes of payload, at least 10 needed")
     number, length = _texts.unpack_from(payload)
     if 10 + length > len(payload):
-        raise _violation(type, f"the first text has {length} bytes, {len(payload) - 10} are there")
+        raise violation(type, f"the first text has {length} bytes, {len(payload) - 10} are there")
     return number, _text(type, payload[10 : 10 + length]), _text(type, payload[10 + length :])
 
 
@@ -416,194 +402,4 @@ def _text(type: int, encoded: bytes) -> str:
     try:
         return encoded.decode()
     except UnicodeDecodeError as error:
-        raise _violation(type, f"a text is not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
-def lone(data: bytes) -> tuple[int, bytes] | None:
-    """Type and payload, if these bytes are one whole frame within its limit, and nothing else."""
-    length = len(data) - _HEADER
-    if length < 0:
-        return None
-    word = _u32.unpack_from(data)[0]
-    type = word >> 24
-    return (type, data[_HEADER:]) if word & 0xFFFFFF == length <= _LIMITS[type] else None
-
-
-# --- Decoding of the stream -----------------------------------------------------------------------
-
-
-class Pile:
-    """Bytes that wait for the rest: kept in the pieces they came in, joined once.
-
-    Small pieces are gathered, or a peer that dribbles two bytes at a time would cost twenty times what it
-    sent. ``size`` is the number of bytes held.
-    """
-
-    __slots__ = ("_pieces", "size")
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes | bytearray | memoryview] = []
-        self.size = 0
-
-    def add(self, data: bytes | memoryview) -> None:
-        """Keep ``data``, which must not change any more."""
-        self.size += len(data)
-        if len(data) >= _COLLECT:
-            self._pieces.append(data)
-        elif self._pieces and isinstance(last := self._pieces[-1], bytearray):
-            last += data
-        else:
-            self._pieces.append(bytearray(data))
-
-    def add_rest(self, data: bytes, start: int) -> None:
-        """Keep ``data[start:]``, without a copy if that is most of it (a view keeps all of it alive)."""
-        self.add(memoryview(data)[start:] if start < len(data) // 2 else data[start:])
-
-    def take(self) -> bytes:
-        """Everything, in order; nothing is held afterwards."""
-        joined = b"".join(self._pieces)
-        self._pieces.clear()
-        self.size = 0
-        return joined
-
-
-class Decoder:
-    """Finds frames in a stream of bytes, however TCP has cut it.
-
-    ``small=True`` (before the handshake is over): no frame may have more than `MAX_SMALL` bytes, and the
-    decoder stops behind HELLO and behind WELCOME. What follows is held unread, up to `MAX_EARLY` bytes.
-    Once the handshake is settled set ``small = False`` and call ``receive(b"")`` to get what was held; to go
-    on reading with the strict limits instead (PROOF after HELLO), call `proceed`, then ``receive(b"")``.
-
-    ``error`` is None, or the violation that stands behind the frames returned so far: look at it after
-    handling them. From then on `receive` returns nothing. ``missing`` is how many bytes complete the frame
-    under way, 0 if there is none: a good size for the next read.
-    """
-
-    __slots__ = ("_head", "_pile", "_skip", "_stopped", "_type", "busy", "error", "missing", "small")
-
-    def __init__(self, small: bool = False) -> None:
-        self.small = small
-        self.error: ProtocolViolation | None = None
-        self.missing = 0
-        self._type = 0  # of the frame under way
-        self._pile = Pile()  # its bytes so far; or, when stopped, what is not to be read yet
-        self._head = b""  # up to three bytes of a header
-        self._skip = 0  # bytes of an unknown frame that are still to be dropped
-        self._stopped = False  # behind HELLO or WELCOME
-        self.busy = False  # is anything left over? One question for the fast way through
-
-    @property
-    def buffered(self) -> int:
-        """Bytes held in memory: an unfinished frame, or what waits for the end of the handshake."""
-        return len(self._head) + self._pile.size
-
-    def proceed(self) -> None:
-        """Stop holding, though ``small`` stays; you must now call ``receive(b"")``."""
-        self._stopped = False
-
-    def receive(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The frames that are complete now, as ``(type, payload)``, in order; keeps the rest.
-
-        Never raises. You must now handle the frames, and then look at ``error``.
-        """
-        frames: list[tuple[int, bytes]] = []
-        position = 0
-        if self.busy:
-            data, position = self._carry_on(data, frames)
-        size = len(data)
-        limits = _SMALL_LIMITS if self.small else _LIMITS
-        unpack = _u32.unpack_from
-        while size - position >= _HEADER:
-            word = unpack(data, position)[0]
-            position += _HEADER
-            type = word >> 24
-            length = word & 0xFFFFFF
-            if length > limits[type]:
-                position = self._unusual(type, length, data, position)
-                continue
-            end = position + length
-            if end > size:
-                self._type = type
-                self.missing = end - size
-                self._pile.add_rest(data, position)
-                self.busy = True
-                return frames
-            frames.append((type, data[position:end]))
-            position = end
-            if type <= WELCOME and self.small:
-                self._stop(data[position:])
-                return frames
-        if position < size:
-            self._head = data[position:]
-            self.busy = True
-        return frames
-
-    def _carry_on(self, data: bytes, frames: list[tuple[int, bytes]]) -> tuple[bytes, int]:
-        """Use what was left over last time: the bytes to decode now, and where to begin in them."""
-        if self.error:
-            return b"", 0
-        if self._stopped and self.small:
-            self._hold(data)
-            return b"", 0
-        self.busy = self._stopped = False
-        if self.missing:
-            return data, self._fill(data, frames)
-        if self._pile.size:
-            self._pile.add(data)
-            return self._pile.take(), 0
-        if self._head:
-            data = self._head + data
-            self._head = b""
-            return data, 0
-        skipped = min(self._skip, len(data))
-        self._skip -= skipped
-        self.busy = self._skip > 0
-        return data, skipped
-
-    def _fill(self, data: bytes, frames: list[tuple[int, bytes]]) -> int:
-        """Add to the frame under way; where the next one begins in ``data``."""
-        missing = self.missing
-        if len(data) < missing:
-            self._pile.add(data)
-            self.missing = missing - len(data)
-            self.busy = True
-            return len(data)
-        self._pile.add(memoryview(data)[:missing])
-        self.missing = 0
-        frames.append((self._type, self._pile.take()))
-        if self._type <= WELCOME and self.small:
-            self._stop(data[missing:])
-            return len(data)
-        return missing
-
-    def _unusual(self, type: int, length: int, data: bytes, position: int) -> int:
-        """A frame over its limit: skip it, or note the violation. Where to go on in ``data``."""
-        if type >= _SKIPPED_FROM and (length <= MAX_SMALL or not self.small):
-            there = min(length, len(data) - position)
-            self._skip = length - there
-            self.busy = self._skip > 0
-            return position + there
-        self.busy = True
-        if type not in MAXIMUM and type < _SKIPPED_FROM:
-            self.error = _violation(type, "there is no such type in this version of the protocol")
-        else:
-            allowed = MAXIMUM.get(type, MAX_SMALL)
-            when = ""
-            if self.small and allowed >= MAX_SMALL:
-                allowed, when = MAX_SMALL, " before the handshake is over"
-            self.error = _violation(type, f"{length} bytes of payload, at most {allowed} allowed{when}")
-        return len(data)
-
-    def _stop(self, rest: bytes) -> None:
-        """Behind HELLO or WELCOME: what follows waits."""
-        self.busy = self._stopped = True
-        self._hold(rest)
-
-    def _hold(self, data: bytes) -> None:
-        """Keep bytes unread until the handshake is settled."""
-        if self._pile.size + len(data) > MAX_EARLY + _HEADER:
-            self._pile.take()
-            self.error = ProtocolViolation(f"more than {MAX_EARLY} bytes came before the handshake was over")
-        elif data:
-            self._pile.add(data)
+        raise violation(type, f"a text is not UTF-8 ({error.reason} at byte {error.start})") from None

@@ -18,7 +18,7 @@ from itertools import chain
 from struct import Struct
 from typing import ClassVar, Final, Literal
 
-from linkbox.core.frames import Pile
+from linkbox.core.stream import Pile
 from linkbox.errors import FormatError, ProtocolViolation, TooLarge
 
 _CHOICE: Final = "Linked(), Raw(), Lines(), Delimited(b'…'), LengthPrefixed() or FixedSize(n)"

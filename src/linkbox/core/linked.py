@@ -9,6 +9,7 @@ from linkbox.core import auth, frames, handshake
 from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
 from linkbox.core.sending import BATCH_BODIES, EARLY_BYTES
 from linkbox.core.session import Session
+from linkbox.core.stream import Decoder, lone
 from linkbox.core.units import Assembly, Bundle, Delivery, Piece, too_large
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
@@ -27,7 +28,7 @@ class LinkedLink(Link):
         self, hub: Any, address: str, limits: Limits, now: float, session: Session | None = None
     ) -> None:
         super().__init__(hub, address, limits, now)
-        self.decoder = frames.Decoder(small=True)
+        self.decoder = Decoder(small=True)
         self.greeting = b""
         self.greeted = False
         self.control: list[Buffer] = [frames.preface()]
@@ -60,7 +61,7 @@ class LinkedLink(Link):
         self.heard_at = now
         self.pinged_at = None
         # One whole frame is what a conversation mostly brings: it is spared the general way.
-        frame = frames.lone(data) if self.state is OPEN and not self.decoder.busy else None
+        frame = lone(data) if self.state is OPEN and not self.decoder.busy else None
         try:
             if frame is None:
                 self._receive_any(data, now)
@@ -156,7 +157,7 @@ class LinkedLink(Link):
             self.abort(None)
 
     def _forget_input(self) -> None:
-        self.decoder, self.greeting, self.late = frames.Decoder(small=True), b"", []
+        self.decoder, self.greeting, self.late = Decoder(small=True), b"", []
 
     def receive_eof(self, now: float) -> list[Arrival]:
         """The peer will send nothing more. Returns what its last bytes brought: here, nothing."""

@@ -23,9 +23,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from linkbox.core import frames
 from linkbox.core.mailbox import ENDLESS, Box, MailboxState, Source
 from linkbox.core.sending import EARLY_BYTES, EARLY_UNITS, Sending
+from linkbox.core.stream import Pile
 from linkbox.core.units import Assembly, Delivery
 from linkbox.errors import ProtocolViolation
 from linkbox.events import Peer
@@ -93,7 +93,7 @@ class Session(Sending):
         """How much more an earlier life of this end may have granted, that was not written down."""
         self.assembly: Assembly | None = None
         """The message that arrives in pieces now."""
-        self.raw = frames.Pile()
+        self.raw = Pile()
         """Over Raw: an ask, or an answer, that is whole when its stream ends."""
         self.messages_received = self.bytes_received = 0
         self.peer_end: int | None = None

@@ -18,6 +18,7 @@ import msgspec
 
 from linkbox.core import frames
 from linkbox.core.mailbox import ENDLESS
+from linkbox.core.stream import Pile
 from linkbox.errors import MailboxFull, ProtocolViolation, TooLarge
 from linkbox.events import Stage
 
@@ -71,7 +72,7 @@ class Piece:
         return self.stop == len(self.delivery.payload)
 
 
-class Assembly(frames.Pile):
+class Assembly(Pile):
     """The pieces of a message that arrives in several. Of one that is too large only the size is kept."""
 
     __slots__ = ("arrived", "limit", "pieces", "total")
