@@ -1,0 +1,167 @@
+"""What a quiet conversation is spared: an acknowledgement with each message, the queue, the general decoder."""
+
+from __future__ import annotations
+
+import pytest
+
+from linkbox.core import frames
+from linkbox.core.frames import ACK, ACK_NOW, DATA
+from linkbox.core.patterns import AR
+from linkbox.core.session import ACK_BYTES, ACK_SPACING
+from linkbox.core.stream import lone
+from linkbox.errors import TooLarge
+from linkbox.events import Stage
+
+from .wire import Probe, Wire, probe_client
+
+ONE = frames.frame(DATA, b"one")
+
+
+def talk(wire: Wire, probe: Probe, said: bytes = ONE) -> list[str]:
+    """The probe says something, and is answered; what the answer consists of."""
+    session = wire.client.session
+    assert session is not None
+    probe.say(said)
+    wire.client.mailbox.take_all()
+    wire.client.send(session, b"answer")
+    wire.settle()
+    return probe.kinds()
+
+
+def conversation() -> tuple[Wire, Probe]:
+    wire = Wire()
+    probe = probe_client(wire)
+    probe.kinds()
+    return wire, probe
+
+
+def test_an_acknowledgement_rides_once_a_millisecond_and_the_last_comes_by_itself() -> None:
+    wire, probe = conversation()
+    assert sorted(talk(wire, probe)) == ["ACK", "DATA"]
+    for _ in range(3):
+        assert talk(wire, probe) == ["DATA"]
+    wire.advance(ACK_SPACING)
+    assert sorted(talk(wire, probe)) == ["ACK", "DATA"]
+    assert talk(wire, probe) == ["DATA"]
+    wire.advance(0.1)  # nothing is written: the timer says it
+    [(kind, payload)] = probe.heard()
+    assert kind == ACK
+    assert frames.decode_ack(payload)[:2] == (6, 6)
+
+
+def test_a_timer_that_is_due_early_is_not_put_off_by_what_rode_just_before() -> None:
+    """Taking owes an acknowledgement too, at a time that the core was last told long ago."""
+    wire, probe = conversation()
+    talk(wire, probe)
+    wire.clock.advance(ACK_SPACING / 2)
+    probe.say(ONE)
+    wire.client.flush_acks()
+    wire.settle()
+    assert probe.kinds() == ["ACK"]
+
+
+def test_many_bytes_are_acknowledged_with_the_next_write() -> None:
+    wire, probe = conversation()
+    talk(wire, probe)
+    large = frames.frame(DATA, bytes(ACK_BYTES - 1))
+    assert talk(wire, probe, large) == ["DATA"]
+    assert sorted(talk(wire, probe)) == ["ACK", "DATA"]
+
+
+def test_who_waits_for_a_receipt_is_answered_at_once() -> None:
+    wire, probe = conversation()
+    talk(wire, probe)
+    assert talk(wire, probe) == ["DATA"]
+    probe.say(ONE, frames.frame(ACK_NOW))
+    assert probe.kinds() == ["ACK"]
+
+
+def test_a_message_on_a_quiet_link_is_sent_at_once_and_counts_like_any_other() -> None:
+    wire, probe = conversation()
+    session = wire.client.session
+    assert session is not None
+    first = wire.client.send(session, b"first")
+    assert (first.number, first.stage, list(session.queue)) == (1, Stage.SENT, [])
+    second = wire.client.send(session, b"second")  # the first is not written yet: this one queues behind it
+    assert (second.number, list(session.queue)) == (0, [second])
+    assert (session.held, session.held_bytes) == (2, 11)
+    wire.settle()
+    assert [payload for _, payload in probe.heard()] == [b"first", b"second"]
+    assert (session.messages_sent, session.bytes_sent, session.sent_bytes) == (2, 11, 11)
+    probe.say(frames.encode_ack(2, 1, 1 << 30, 1 << 30))
+    assert (first.stage, second.stage, session.held_bytes) == (Stage.TAKEN, Stage.RECEIVED, 0)
+
+
+def test_what_was_sent_at_once_and_lost_is_sent_again_in_order() -> None:
+    wire = Wire()
+    session = wire.connect()
+    wire.client.send(session, b"first")
+    wire.client.send(session, b"second")
+    wire.drop_all()
+    wire.advance(1.0)
+    assert wire.server.mailbox.take_all() == [b"first", b"second"]
+
+
+@pytest.mark.parametrize(
+    ("credit", "sizes", "written"),
+    [
+        ((1 << 30, 1), [1, 1], 1),
+        ((10, 100), [10, 1], 1),
+        ((1 << 30, 100), [frames.MAX_PIECE + 1], 2),
+    ],
+    ids=["no more messages", "no more bytes", "a large one"],
+)
+def test_without_credit_or_too_large_it_queues(
+    credit: tuple[int, int], sizes: list[int], written: int
+) -> None:
+    wire = Wire()
+    probe = probe_client(wire, credit=credit)
+    probe.kinds()
+    session = wire.client.session
+    assert session is not None
+    for size in sizes:
+        wire.client.send(session, bytes(size))
+        wire.settle()
+    assert len(probe.heard()) == written
+    probe.say(frames.encode_ack(session.sent, 0, 1 << 30, 1 << 30))
+    probe.heard()
+    assert not session.queue
+
+
+def test_a_message_that_is_too_large_for_the_peer_is_refused_here() -> None:
+    wire = Wire()
+    probe_client(wire, message=5)
+    session = wire.client.session
+    assert session is not None
+    with pytest.raises(TooLarge, match="at most 5"):
+        wire.client.send(session, b"123456")
+    assert session.held == 0
+
+
+def test_an_ask_that_is_sent_at_once_says_how_long_its_asker_waits_from_now() -> None:
+    wire = Wire(AR)
+    session = wire.client.session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    probe.kinds()
+    wire.clock.advance(60.0)  # nothing happened for long
+    assert wire.client.current(wire.now) is session
+    wire.ask(b"x", session, deadline=wire.now + 2.0)
+    [(_, payload)] = probe.heard()
+    assert frames.decode_ask(payload)[2] == 2000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", ONE[:3], ONE[:-1], ONE + b"x", ONE + ONE, frames.preface(), b"\x7f\0\0\0", b"\x80\0\0\1x"],
+    ids=lambda data: data[:9].hex(),
+)
+def test_only_one_whole_frame_of_a_known_type_is_alone(data: bytes) -> None:
+    assert lone(data) is None
+
+
+def test_a_lone_frame() -> None:
+    assert lone(ONE) == (DATA, b"one")
+    assert lone(frames.frame(ACK_NOW)) == (ACK_NOW, b"")
+    limit = frames.MAXIMUM[ACK]
+    assert lone(frames.frame(ACK, bytes(limit))) == (ACK, bytes(limit))
+    assert lone(bytes((ACK, 0, 0, limit + 1)) + bytes(limit + 1)) is None
