@@ -1,4 +1,4 @@
-"""What a quiet conversation is spared: an acknowledgement with each message, the queue, the general decoder."""
+"""What a quiet conversation is spared: an acknowledgement for each message, the queue, the decoder."""
 
 from __future__ import annotations
 
