@@ -11,7 +11,7 @@ from linkbox.core import frames, handshake
 from linkbox.core.framings import LengthPrefixed, Raw
 from linkbox.core.link import State
 from linkbox.core.patterns import AR
-from linkbox.core.units import Assembly
+from linkbox.core.stream import Assembly
 from linkbox.errors import ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 from tests.core.wire import Probe, Wire, greeting, probe_client, probe_server

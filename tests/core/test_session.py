@@ -12,7 +12,8 @@ from linkbox.core.mailbox import ENDLESS, MailboxState
 from linkbox.core.patterns import P2P
 from linkbox.core.sending import BATCH_BODIES, EARLY_UNITS
 from linkbox.core.session import Session
-from linkbox.core.units import Assembly, Bundle, Delivery, Piece, add_range, count_of, size_of
+from linkbox.core.stream import Assembly
+from linkbox.core.units import Bundle, Delivery, Piece, add_range, count_of, size_of
 from linkbox.errors import DecodeError, MailboxFull, ProtocolViolation, TooLarge
 from linkbox.events import Stage
 from linkbox.limits import Limits

@@ -76,10 +76,27 @@ class Type(IntEnum):
 
 
 # The same as plain integers: comparing with a member of the enum costs several times as much.
-HELLO, WELCOME, REFUSE, CHALLENGE, PROOF = range(1, 6)
-DATA, BATCH, PART, ACK, ACK_NOW, REJECT, PING, PONG = range(16, 24)
-ASK, ANSWER, FAIL, CANCEL, END, END_ACK, GOAWAY, DROPPED = range(24, 32)
-
+HELLO: Final = 1
+WELCOME: Final = 2
+REFUSE: Final = 3
+CHALLENGE: Final = 4
+PROOF: Final = 5
+DATA: Final = 16
+BATCH: Final = 17
+PART: Final = 18
+ACK: Final = 19
+ACK_NOW: Final = 20
+REJECT: Final = 21
+PING: Final = 22
+PONG: Final = 23
+ASK: Final = 24
+ANSWER: Final = 25
+FAIL: Final = 26
+CANCEL: Final = 27
+END: Final = 28
+END_ACK: Final = 29
+GOAWAY: Final = 30
+DROPPED: Final = 31
 
 MAXIMUM: Final[dict[int, int]] = {
     **dict.fromkeys((HELLO, WELCOME, REFUSE, CHALLENGE, PROOF, REJECT, FAIL, CANCEL), MAX_SMALL),

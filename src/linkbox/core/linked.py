@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from linkbox.core import auth, frames, handshake
 from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
 from linkbox.core.sending import BATCH_BODIES, EARLY_BYTES
 from linkbox.core.session import Session
-from linkbox.core.stream import Decoder, lone
-from linkbox.core.units import Assembly, Bundle, Delivery, Piece, too_large
+from linkbox.core.stream import Assembly, Decoder, lone, too_large
+from linkbox.core.units import (
+    Bundle,
+    Delivery,
+    Piece,
+)
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 
@@ -113,7 +117,7 @@ class LinkedLink(Link):
             if kind == frames.DATA:
                 self._on_message(payload)
             else:
-                self._HANDLERS[kind](self, payload, now)
+                _HANDLERS[kind](self, payload, now)
                 if self.state is State.CLOSING or self.closed:
                     break
         return bool(found)
@@ -404,29 +408,6 @@ class LinkedLink(Link):
         self.arrivals.append(arrival or Arrival(session, [], session.arrived))
         session.owe_ack(1)
 
-    _HANDLERS: ClassVar[dict[int, Callable[[Any, bytes, float], None]]] = {
-        frames.HELLO: _on_hello,
-        frames.WELCOME: _on_welcome,
-        frames.REFUSE: _on_refuse,
-        frames.CHALLENGE: _on_challenge,
-        frames.PROOF: _on_proof,
-        frames.BATCH: _on_batch,
-        frames.PART: _on_part,
-        frames.ACK: _on_ack,
-        frames.ACK_NOW: _on_ack_now,
-        frames.REJECT: _on_reject,
-        frames.DROPPED: _on_dropped,
-        frames.PING: _on_ping,
-        frames.PONG: _on_pong,
-        frames.END: _on_end,
-        frames.END_ACK: _on_end_ack,
-        frames.GOAWAY: _on_goaway,
-        frames.ASK: lambda link, payload, now: link._on_ask_frame(frames.ASK, payload, now),
-        frames.ANSWER: lambda link, payload, now: link._on_ask_frame(frames.ANSWER, payload, now),
-        frames.FAIL: lambda link, payload, now: link._on_ask_frame(frames.FAIL, payload, now),
-        frames.CANCEL: lambda link, payload, now: link._on_ask_frame(frames.CANCEL, payload, now),
-    }
-
     # -- sending ------------------------------------------------------------------------------------
 
     def write_at_once(self, delivery: Delivery, now: float) -> bool:
@@ -574,6 +555,30 @@ class LinkedLink(Link):
         self.hub.schedule(self, now + self.limits.peer_timeout)
         self.send_control(frames.encode_number(frames.PING, int(now * 1e6)))
 
+
+_HANDLERS: dict[int, Callable[[Any, bytes, float], None]] = {
+    frames.HELLO: LinkedLink._on_hello,
+    frames.WELCOME: LinkedLink._on_welcome,
+    frames.REFUSE: LinkedLink._on_refuse,
+    frames.CHALLENGE: LinkedLink._on_challenge,
+    frames.PROOF: LinkedLink._on_proof,
+    frames.BATCH: LinkedLink._on_batch,
+    frames.PART: LinkedLink._on_part,
+    frames.ACK: LinkedLink._on_ack,
+    frames.ACK_NOW: LinkedLink._on_ack_now,
+    frames.REJECT: LinkedLink._on_reject,
+    frames.DROPPED: LinkedLink._on_dropped,
+    frames.PING: LinkedLink._on_ping,
+    frames.PONG: LinkedLink._on_pong,
+    frames.END: LinkedLink._on_end,
+    frames.END_ACK: LinkedLink._on_end_ack,
+    frames.GOAWAY: LinkedLink._on_goaway,
+    frames.ASK: lambda link, payload, now: link._on_ask_frame(frames.ASK, payload, now),
+    frames.ANSWER: lambda link, payload, now: link._on_ask_frame(frames.ANSWER, payload, now),
+    frames.FAIL: lambda link, payload, now: link._on_ask_frame(frames.FAIL, payload, now),
+    frames.CANCEL: lambda link, payload, now: link._on_ask_frame(frames.CANCEL, payload, now),
+}
+"""Who deals with a frame of that type."""
 
 _EARLY_BODIES = EARLY_BYTES // 2
 """The headers and tables of lengths of what is sent early must fit too."""

@@ -137,11 +137,11 @@ class Source:
 class MailboxState:
     """Messages of all sources. Not thread-safe: the front end holds its lock around each call."""
 
-    def __init__(self, limits: Limits, overflow: str = "block") -> None:
+    def __init__(self, limits: Limits, overflow: Any = "block") -> None:
         if overflow not in OVERFLOW_POLICIES:
             raise ValueError(f"overflow={overflow!r}: one of {', '.join(OVERFLOW_POLICIES)} is needed")
         self.limits = limits
-        self.overflow = overflow
+        self.overflow: str = overflow
         self.order: deque[Batch] = deque()
         self.sources: dict[Source, None] = {}
         """Those with something waiting; who has waited longest comes first."""

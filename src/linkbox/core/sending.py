@@ -13,8 +13,8 @@ from typing import Any
 
 from linkbox.core import frames
 from linkbox.core.mailbox import ENDLESS
+from linkbox.core.stream import Assembly
 from linkbox.core.units import (
-    Assembly,
     Bundle,
     Delivery,
     Piece,

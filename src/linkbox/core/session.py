@@ -25,8 +25,10 @@ from typing import Any
 
 from linkbox.core.mailbox import ENDLESS, Box, MailboxState, Source
 from linkbox.core.sending import EARLY_BYTES, EARLY_UNITS, Sending
-from linkbox.core.stream import Pile
-from linkbox.core.units import Assembly, Delivery
+from linkbox.core.stream import Assembly, Pile
+from linkbox.core.units import (
+    Delivery,
+)
 from linkbox.errors import ProtocolViolation
 from linkbox.events import Peer
 from linkbox.limits import Limits
@@ -87,7 +89,8 @@ class Session(Sending):
         self.arrived = 0
         self.arrived_bytes = self.processed_bytes = 0
         self.granted_bytes = self.granted_messages = 0
-        self.messages_regained = self.bytes_regained = 0.0
+        self.messages_regained = 0.0
+        self.bytes_regained = 0.0
         """When so much has arrived and been taken, the peer gets back a quarter of its window."""
         self.grace_bytes = self.grace_messages = 0
         """How much more an earlier life of this end may have granted, that was not written down."""
@@ -108,7 +111,8 @@ class Session(Sending):
         self.reported_taken = 0
         self.ack_owed = 0
         """0: nothing new to tell. 1: tell with a write, or soon. 2: tell now."""
-        self.rides_at = self.rides_from = 0.0
+        self.rides_at = 0.0
+        self.rides_from = 0
         """When, or after how many bytes, an acknowledgement rides on a write again."""
         self.hub: Any = None
         """Is told when an acknowledgement is owed, and when a delivery fails here."""

@@ -18,8 +18,7 @@ import msgspec
 
 from linkbox.core import frames
 from linkbox.core.mailbox import ENDLESS
-from linkbox.core.stream import Pile
-from linkbox.errors import MailboxFull, ProtocolViolation, TooLarge
+from linkbox.errors import MailboxFull
 from linkbox.events import Stage
 
 
@@ -70,53 +69,6 @@ class Piece:
     @property
     def is_last(self) -> bool:
         return self.stop == len(self.delivery.payload)
-
-
-class Assembly(Pile):
-    """The pieces of a message that arrives in several. Of one that is too large only the size is kept."""
-
-    __slots__ = ("arrived", "limit", "pieces", "total")
-
-    def __init__(self, total: int, limit: int) -> None:
-        super().__init__()
-        self.total = total
-        self.limit = limit
-        self.arrived = 0
-        self.pieces = 0
-
-    def put(self, body: bytes) -> None:
-        """A further piece. `ProtocolViolation` if there is more than was announced."""
-        self.pieces += 1
-        self.arrived += len(body)
-        if self.arrived > self.total:
-            raise self._violation()
-        if self.total <= self.limit:
-            self.add(body)
-
-    def whole(self, body: bytes) -> bytes | TooLarge:
-        """The last piece: the whole message, or why it is refused."""
-        self.put(body)
-        if self.total > self.limit:
-            return too_large(self.total, self.limit)
-        if self.arrived != self.total:
-            raise self._violation()
-        return self.take()
-
-    def cut(self, size: int) -> None:
-        """Forget what came after the first ``size`` bytes."""
-        self.arrived = size
-        if self.size > size:
-            self.add(self.take()[:size])
-
-    def _violation(self) -> ProtocolViolation:
-        return ProtocolViolation(
-            f"a message of {self.total} bytes was announced, and {self.arrived} were sent"
-        )
-
-
-def too_large(size: int, limit: int) -> TooLarge:
-    """Why a message is refused."""
-    return TooLarge(f"a message of {size} bytes; this end takes at most {limit}")
 
 
 class Bundle:
