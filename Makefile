@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin/python -m
 ARGS   ?=
 MINUTES ?= 5
 
-.PHONY: help demo test check fuzz bench bench-curves bench-guard soak format clean
+.PHONY: help demo test check native test-native fuzz bench bench-curves bench-guard soak format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -39,11 +39,29 @@ check: $(VENV)/.with-all ## format, lint, types, walls between the layers, docs 
 	$(BIN) mypy src $(wildcard tests/typing)
 	$(BIN) pytest tests/project
 
+# The same sources, copied: the compiler leaves its work beside them.
+NATIVE := build/native-$(notdir $(VENV))
+$(NATIVE)/.made: $(VENV)/.made $(shell find src -name '*.py')
+	@rm -rf build/sources $(NATIVE) && mkdir -p build/sources $(NATIVE)
+	@cp -r pyproject.toml README.md LICENSE src build/sources
+	@HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(BIN) pip wheel --quiet --disable-pip-version-check --no-deps \
+		--wheel-dir $(NATIVE)/wheel build/sources
+	@$(BIN) pip install --quiet --disable-pip-version-check --no-deps --target $(NATIVE)/lib $(NATIVE)/wheel/*.whl
+	@touch $@
+
+native: $(NATIVE)/.made ## compile what every message goes through: a wheel for this machine in dist/ (needs a C compiler)
+	@mkdir -p dist && cp $(NATIVE)/wheel/*.whl dist && ls dist/*.whl
+
+test-native: $(VENV)/.with-all $(NATIVE)/.made ## the tests of what is compiled, on the compiled code
+	PYTHONPATH=$(NATIVE)/lib $(BIN) pytest tests/core tests/conformance tests/threaded tests/aio $(ARGS)
+
 fuzz: $(VENV)/.with-fuzz ## any bytes into every decoder, and attackers at whole endpoints (MINUTES=5, TARGET=name)
 	$(BIN) fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
+# Without a C compiler the compiled one is left out.
 bench: $(VENV)/.with-bench ## linkbox and its peers side by side (ROW=name for one, ARGS=--quick: two minutes)
-	$(BIN) benchmarks $(ROW) $(if $(ROW),,--output docs/benchmarks/latest.json --plots docs/benchmarks) $(ARGS)
+	@$(MAKE) --no-print-directory $(NATIVE)/.made || echo "nothing compiled here: measuring without it" >&2
+	LINKBOX_NATIVE=$(NATIVE)/lib $(BIN) benchmarks $(ROW) $(if $(ROW),,--output docs/benchmarks/latest.json --plots docs/benchmarks) $(ARGS)
 
 bench-curves: $(VENV)/.with-bench ## how the cost grows with peers, sizes, depth (ARGS=--quick)
 	$(BIN) benchmarks --curves --output docs/benchmarks/curves.json --plots docs/benchmarks $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from benchmarks import guard, report, scale
 from benchmarks.results import run_row
-from benchmarks.rows import by_name
+from benchmarks.rows import by_name, with_compiled
 
 HERE = Path(__file__).parent
 console = Console()
@@ -47,6 +48,8 @@ def main(
         raise typer.Exit(2) from None
     if watch or record:
         chosen = tuple(guard.only_watched(row) for row in chosen if row.guard)
+    elif "LINKBOX_NATIVE" in os.environ and Path(os.environ["LINKBOX_NATIVE"], "linkbox").is_dir():
+        chosen = tuple(map(with_compiled, chosen))
     results = [run_row(row, quick, min(rounds, 3) if quick else rounds, console) for row in chosen]
     console.print(report.table(results))
     if output is not None:

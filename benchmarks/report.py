@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from benchmarks.results import Result
-from benchmarks.rows import OURS
+from benchmarks.rows import COMPILED, OURS, Goal
 
 
 def figure(value: float, unit: str) -> str:
@@ -24,29 +24,37 @@ def figure(value: float, unit: str) -> str:
 
 
 def table(results: list[Result]) -> Table:
-    """Each row: all contenders, the ratio to ours, and the goals."""
-    shown = Table(title="medians of all rounds; a ratio is linkbox / peer", box=box.SIMPLE_HEAD)
-    for name, width in (("", 24), ("median", 9), ("least – most", 21), ("ratio", 6), ("goal", 28), ("", 7)):
-        shown.add_column(name, justify="left" if name in ("", "goal") else "right", min_width=width)
+    """Each row: all contenders, the ratios of linkbox to them, as it is and compiled, and the goals."""
+    shown = Table(title="medians of all rounds; ratios are linkbox / peer", box=box.SIMPLE_HEAD)
+    for name, width in (("", 24), ("median", 9), ("least – most", 21), ("as it is", 8), ("compiled", 8)):
+        shown.add_column(name, justify="right" if name else "left", min_width=width)
+    shown.add_column("goal", min_width=28)
     for result in results:
         shown.add_row(f"[bold]{result.row.title}")
-        verdicts = {goal.against: (str(goal), is_met) for goal, _, is_met in result.verdicts()}
+        goals = {goal.against: goal for goal in result.goals()}
         for label in sorted(result.figures, key=result.middle, reverse=result.row.unit != "s"):
-            shown.add_row(*_line(result, label, *verdicts.get(label, ("", None))))
+            shown.add_row(*_line(result, label, goals.get(label)))
         shown.add_section()
     return shown
 
 
-def _line(result: Result, label: str, goal: str, is_met: bool | None) -> tuple[str, ...]:
+def _line(result: Result, label: str, goal: Goal | None) -> tuple[str, ...]:
     values, unit = result.figures[label], result.row.unit
     return (
-        f"  [bold]{label}[/bold]" if label == OURS else f"  {label}",
+        f"  [bold]{label}[/bold]" if label in result.ours() else f"  {label}",
         figure(result.middle(label), unit),
         f"{figure(min(values), unit)} – {figure(max(values), unit)}",
-        "" if label == OURS else f"{result.ratio(label):.2f}",
-        goal,
-        "" if is_met is None else "[green]met" if is_met else "[red]not met",
+        *(_ratio(result, label, ours, goal) for ours in (OURS, COMPILED)),
+        "" if goal is None else str(goal),
     )
+
+
+def _ratio(result: Result, label: str, ours: str, goal: Goal | None) -> str:
+    if ours not in result.figures or label in result.ours():
+        return ""
+    ratio = result.ratio(label, ours)
+    colour = "default" if goal is None else "green" if goal.is_met(ratio) else "red"
+    return f"[{colour}]{ratio:.2f}[/]"
 
 
 def machine() -> dict[str, Any]:
@@ -66,10 +74,14 @@ def as_json(results: list[Result]) -> str:
             "title": result.row.title,
             "unit": result.row.unit,
             "figures": result.figures,
-            "ratios": {label: result.ratio(label) for label in result.figures if label != OURS},
+            "ratios": {
+                ours: {label: result.ratio(label, ours) for label in result.figures if label != ours}
+                for ours in result.ours()
+            },
             "goals": [
-                {"goal": str(goal), "ratio": ratio, "met": is_met}
-                for goal, ratio, is_met in result.verdicts()
+                {"goal": str(goal), "by": ours, "met": goal.is_met(result.ratio(goal.against, ours))}
+                for goal in result.goals()
+                for ours in result.ours()
             ],
         }
         for result in results
@@ -102,7 +114,7 @@ def plot(results: list[Result], folder: Path) -> None:
             max(result.figures[label]) * scale - value for label, value in zip(labels, values, strict=True)
         ]
         drawn, axes = pyplot.subplots(figsize=(7, 0.5 + 0.4 * len(labels)))
-        colours = ["#d95f02" if label == OURS else "#8da0cb" for label in labels]
+        colours = ["#d95f02" if label in result.ours() else "#8da0cb" for label in labels]
         axes.barh(labels, values, color=colours, xerr=[low, high], error_kw={"lw": 0.8, "ecolor": "#444444"})
         unit = "µs, less is better" if result.row.unit == "s" else "thousand a second, more is better"
         axes.set_xlabel(unit)

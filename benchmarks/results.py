@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.measure import measure
-from benchmarks.rows import OURS, Goal, Row, params_of, place_of
+from benchmarks.rows import COMPILED, OURS, Goal, Row, params_of, place_of
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,18 @@ class Result:
         """The median of the rounds."""
         return median(self.figures[label])
 
-    def ratios(self, against: str) -> list[float]:
-        """``linkbox / against``, round by round: both were measured within seconds of each other."""
-        return [ours / theirs for ours, theirs in zip(self.figures[OURS], self.figures[against], strict=True)]
+    def ratio(self, against: str, ours: str = OURS) -> float:
+        """``linkbox / against``: the median of the rounds' ratios, as both were measured within seconds."""
+        pairs = zip(self.figures[ours], self.figures[against], strict=True)
+        return median(mine / theirs for mine, theirs in pairs)
 
-    def ratio(self, against: str) -> float:
-        """The median of `ratios`."""
-        return median(self.ratios(against))
+    def goals(self) -> list[Goal]:
+        """Those whose peer has played."""
+        return [goal for goal in self.row.goals if goal.against in self.figures]
 
-    def verdicts(self) -> list[tuple[Goal, float, bool]]:
-        """Each goal, the ratio it is about, and whether it is met."""
-        return [
-            (goal, self.ratio(goal.against), goal.is_met(self.ratio(goal.against))) for goal in self.row.goals
-        ]
+    def ours(self) -> list[str]:
+        """linkbox as it is, and compiled if that has played."""
+        return [label for label in (OURS, COMPILED) if label in self.figures]
 
 
 def run_row(row: Row, quick: bool, rounds: int, console: Console) -> Result:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from benchmarks.measure import ONE_CORE, TWO_CORES
 
 OURS = "linkbox"
+COMPILED = "linkbox compiled"
 BARE = "bare sockets"
 
 
@@ -271,6 +272,16 @@ ROWS: tuple[Row, ...] = (
     ),
     *_AIO_ROWS,
 )
+
+
+_IN_COMPILED = {"ours": "ours_compiled", "ours_aio_uvloop": "ours_aio_compiled"}
+
+
+def with_compiled(row: Row) -> Row:
+    """The same row with one contender more: linkbox, compiled."""
+    module, colon, role = row.contenders[OURS].partition(":")
+    ours = {OURS: row.contenders[OURS], COMPILED: _IN_COMPILED[module] + colon + role}
+    return replace(row, contenders=ours | dict(row.contenders))
 
 
 def by_name(names: list[str]) -> tuple[Row, ...]:

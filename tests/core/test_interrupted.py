@@ -54,6 +54,7 @@ def test_what_an_interrupted_step_had_handed_over_is_taken_back_with_its_marks()
     assert probe.link.closed
 
 
+@pytest.mark.patches
 def test_a_session_whose_closing_was_interrupted_is_dialled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire()
     session = wire.connect()

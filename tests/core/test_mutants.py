@@ -25,6 +25,8 @@ from linkbox.events import EventKind, Stage
 from tests.core.test_any_drops import AnyDrops, small_pieces
 from tests.core.test_crashes import AnyCrashes
 
+pytestmark = pytest.mark.patches
+
 __all__ = ["small_pieces"]
 
 SEARCH = settings(

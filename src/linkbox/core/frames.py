@@ -33,7 +33,7 @@ ending is in it, so that neither text nor a transfer that converts line endings 
 VERSION: Final = 1  # of the wire that this library speaks
 
 # All in bytes. What is larger than the first three is sent in pieces.
-MAX_PIECE: Final = 1 << 20  # of a message in one DATA or PART frame
+MAX_PIECE = 1 << 20  # of a message in one DATA or PART frame; tests make it smaller
 MAX_BATCH: Final = 256 * 1024  # payload of a BATCH: count, lengths and bodies together
 MAX_ASK_PIECE: Final = 256 * 1024  # of a message in one ASK or ANSWER: asks take turns on a connection
 MAX_SMALL: Final = 4096  # payload of a handshake frame, and of those with texts (REJECT, FAIL, CANCEL)
