@@ -11,6 +11,7 @@ from benchmarks.measure import ONE_CORE, TWO_CORES
 OURS = "linkbox"
 COMPILED = "linkbox compiled"
 BARE = "bare sockets"
+SINGLE = "linkbox, a commit each"
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,16 @@ ROWS: tuple[Row, ...] = (
         (Goal("pyzmq PUSH/PULL", at_least=4.0),),
         unit="1/s",
         waits_for="server",
+    ),
+    Row(
+        "store",
+        "P2M with stores: send_many until all is on both disks, and taken",
+        "store",
+        {OURS: "ours", SINGLE: "ours:store_each"},
+        {"count": 100_000, "size": 64},
+        {"count": 30_000},
+        (Goal(SINGLE, at_least=10.0),),
+        unit="1/s",
     ),
     Row(
         "json",

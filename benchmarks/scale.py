@@ -15,7 +15,7 @@ CURVES = "benchmarks.peers.ours_scale"
 
 def run_all(console: Console, quick: bool) -> list[dict[str, Any]]:
     """Every curve, as points; prints them as they come."""
-    curves = [_peers(quick), _sizes(quick), _depth(quick), _length(quick)]
+    curves = [_peers(quick), _sizes(quick), _depth(quick), _length(quick), *_store(quick)]
     found = []
     for title, x, y, name, points in curves:
         console.print(f"[bold]{title}[/bold]")
@@ -77,6 +77,17 @@ def _length(quick: bool) -> tuple[str, str, str, str, Any]:
         "scale_length",
         points(),
     )
+
+
+def _store(quick: bool) -> list[tuple[str, str, str, str, Any]]:
+    params = {"size": 1024, "step": 20_000 if quick else 200_000, "steps": 2 if quick else 8}
+    rows = alone(CURVES, "spool", params)
+    add = [(count, seconds * 1e6) for count, seconds, _ in rows]
+    opened = [(count - params["step"], seconds * 1e3) for count, _, seconds in rows]
+    return [
+        ("spooling one more message of 1 KiB", "messages on disk", "µs a message", "scale_spool", add),
+        ("opening a spool", "messages on disk", "ms", "scale_open", opened[1:]),
+    ]
 
 
 def _idle(console: Console, quick: bool) -> None:

@@ -124,11 +124,11 @@ def push_each_client(stage: Stage) -> None:
         stage.wait_for_end()
 
 
-def push_count_server(stage: Stage) -> float:
+def push_count_server(stage: Stage, store: str | None = None) -> float:
     """Taken with ``data_get_count``, a thousand messages' bytes at a time."""
     count, size = stage.params["count"], stage.params["size"]
     found = []
-    with ServerP2M(ANY) as server:
+    with ServerP2M(ANY, store=store) as server:
         stage.ready(server.address)
         found.append(server.data_get_count(size))
         start = perf_counter()
@@ -143,6 +143,44 @@ def push_count_server(stage: Stage) -> float:
 
 
 push_count_client = push_client
+
+
+def store_server(stage: Stage) -> None:
+    """The same from spool to inbox, both on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        push_count_server(stage, f"{folder}/inbox.db")
+    stage.wait_for_end()
+
+
+def store_client(stage: Stage) -> float:
+    """``send_many``, then ``flush``: until all of it is on the server's disk."""
+    messages = bodies(stage.params["count"], stage.params["size"])
+    with tempfile.TemporaryDirectory() as folder, _spooling(stage, folder) as client:
+        start = perf_counter()
+        assert client.send_many(messages) == len(messages)
+        client.flush(60)
+        return len(messages) / (perf_counter() - start)
+
+
+def _spooling(stage: Stage, folder: str) -> ClientP2M[bytes]:
+    return ClientP2M(stage.address, store=f"{folder}/spool.db")
+
+
+def store_each_server(stage: Stage) -> None:
+    """A fiftieth of the messages: each is a commit."""
+    stage.params["count"] //= 50
+    store_server(stage)
+
+
+def store_each_client(stage: Stage) -> float:
+    """``send``, which returns when the message is on disk, by one thread."""
+    messages = bodies(stage.params["count"] // 50, stage.params["size"])
+    with tempfile.TemporaryDirectory() as folder, _spooling(stage, folder) as client:
+        start = perf_counter()
+        for message in messages:
+            client.send(message)
+        client.flush(60)
+        return len(messages) / (perf_counter() - start)
 
 
 def json_server(stage: Stage) -> float:

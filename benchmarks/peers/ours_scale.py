@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from time import perf_counter
 
 from benchmarks.checks import bodies
@@ -61,6 +62,25 @@ def depth(stage: Stage) -> float:
         elapsed = perf_counter() - start
     assert found == bodies(count, 16)
     return elapsed / count
+
+
+def spool(stage: Stage) -> list[tuple[int, float, float]]:
+    """A spool that nobody empties: (messages in it, seconds for one more of them, seconds to open it)."""
+    size, step = stage.params["size"], stage.params["step"]
+    message, found = bytes(size), []
+    with tempfile.TemporaryDirectory() as folder:
+        limits = Limits(store_bytes=1 << 40)
+        for number in range(1, stage.params["steps"] + 1):
+            client = ClientP2M("tcp://127.0.0.1:1", store=f"{folder}/spool.db", limits=limits)
+            start = perf_counter()
+            client.start()
+            opened = perf_counter() - start
+            start = perf_counter()
+            assert client.send_many(message for _ in range(step)) == step
+            elapsed = perf_counter() - start
+            client.stop()
+            found.append((number * step, elapsed / step, opened))
+    return found
 
 
 def long_server(stage: Stage) -> float:
