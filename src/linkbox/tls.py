@@ -32,8 +32,7 @@ def server_context(cert: File, key: File, client_ca: File | None = None) -> ssl.
     """
     context = _new(ssl.PROTOCOL_TLS_SERVER)
     _load_own(context, cert, key)
-    # A client that has its answer hangs up: tickets for a next time would meet nobody.
-    context.num_tickets = 0
+    context.num_tickets = 1  # for the client's next connection; it has one at a time
     if client_ca is not None:
         _load_ca(context, client_ca)
         context.verify_mode = ssl.CERT_REQUIRED

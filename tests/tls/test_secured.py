@@ -6,9 +6,14 @@ import ssl
 from collections import deque
 from typing import Any
 
+import pytest
+
 from linkbox.address import Address
 from linkbox.front.secured import Secured, securing
 from tests.tls.certificates import Authority
+
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class Hub:
@@ -32,9 +37,13 @@ class Link:
     def __init__(self) -> None:
         self.hub = Hub()
         self.says: list[list[bytes]] = []
+        self.proven: tuple[str | None, bytes] | None = None
 
     def secured(self, identity: str | None, certificate: bytes, now: float) -> None:
-        pass
+        self.proven = identity, certificate
+
+    def insecure(self, error: Exception, now: float) -> None:
+        self.failure = error
 
     def data_to_send(self, now: float) -> list[bytes]:
         return self.says.pop(0) if self.says else []
@@ -56,10 +65,16 @@ class Stubborn:
         return getattr(self._real, name)
 
 
+ADDRESS = Address.parse("tls://127.0.0.1:1")
+
+
 def pair(authority: Authority) -> tuple[Secured, Any, Secured, Any]:
-    address = Address.parse("tls://127.0.0.1:1")
-    client = securing(address, authority.client(), False, False)()
-    server = securing(address, authority.server(), True, False)()
+    make_client = securing(ADDRESS, authority.client(), False, False)
+    make_server = securing(ADDRESS, authority.server(), True, False)
+    return meet(make_client(), make_server())
+
+
+def meet(client: Secured, server: Secured) -> tuple[Secured, Any, Secured, Any]:
     near: Any = Link()
     far: Any = Link()
     for _ in range(4):
@@ -94,3 +109,39 @@ def test_a_write_that_fails_breaks_the_link(authority: Authority) -> None:
     near.says = [[b"one"]]
     assert client.data_to_send(near, 0.0) == []
     assert len(near.hub.errors) == 1
+
+
+@pytest.mark.parametrize("version", list(VERSIONS))
+def test_hands_are_shaken_quicker_the_second_time_and_prove_the_same(
+    authority: Authority, version: str
+) -> None:
+    """A session that the server knows again: no certificate is looked at, and both still know whose it was."""
+    context = authority.server(clients=True)
+    context.maximum_version = VERSIONS[version]
+    make_server = securing(ADDRESS, context, True, False)
+    make_client = securing(ADDRESS, authority.client("pump"), False, False)
+    proven = []
+    for number in range(3):
+        client, near, server, far = meet(make_client(), make_server())
+        assert client._tls.session_reused is (number > 0)
+        far.says = [[b"an answer"]]
+        move(server, far, client, near)
+        assert near.hub.heard == b"an answer"
+        proven.append((near.proven, far.proven))
+    assert proven == proven[:1] * 3
+    assert proven[0][0][1] == proven[0][1][1] != b""  # type: ignore[index]  # the server's certificate
+    assert proven[0][1][0] == "pump"  # type: ignore[index]
+
+
+def test_another_server_at_that_address_is_looked_at_again(authority: Authority, stranger: Authority) -> None:
+    make_client = securing(ADDRESS, authority.client(), False, False)
+    make_server = securing(ADDRESS, authority.server(), True, False)
+    client, near, server, far = meet(make_client(), make_server())
+    far.says = [[b"an answer"]]
+    move(server, far, client, near)
+    restarted = securing(ADDRESS, authority.server(), True, False)
+    client, near, *_ = meet(make_client(), restarted())
+    assert near.proven is not None and not client._tls.session_reused
+    false = securing(ADDRESS, stranger.server(), True, False)
+    client, near, *_ = meet(make_client(), false())
+    assert near.proven is None and "is not trusted" in str(near.failure)

@@ -32,14 +32,28 @@ NO_TLS = b"\x15\x03\x03\x00\x02\x02\x0a"
 """An alert ("unexpected message") for whoever does not: a client of ours understands even that."""
 
 
+class Ticket:
+    """What the server gave a client to shake hands quicker the next time: nothing is verified again.
+
+    All connections of one endpoint share it; they have one context, and one server they verified.
+    """
+
+    __slots__ = ("session",)
+
+    def __init__(self) -> None:
+        self.session: ssl.SSLSession | None = None
+
+
 class Secured:
     """The TLS of one connection."""
 
-    def __init__(self, context: ssl.SSLContext, host: str | None) -> None:
+    def __init__(self, context: ssl.SSLContext, host: str | None, ticket: Ticket) -> None:
         """``host``: whom a client expects to meet; None on a server."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._is_server = host is None
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, host is None, host)
+        self._ticket: Ticket | None = None if self._is_server else ticket
+        """Where a new one goes, once it has come."""
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, host is None, host, ticket.session)
         self._certificate = certificate_of(context) or b""
         self._unwrapped = memoryview(b"")
         """What the link has said, and could not be made a record yet."""
@@ -99,6 +113,8 @@ class Secured:
         except ssl.SSLError as error:
             failure = error
         if pieces:
+            if self._ticket is not None:  # TLS 1.3 sends it ahead of the first data
+                self._ticket.session, self._ticket = self._tls.session, None
             hub.receive(link, b"".join(pieces), now, into)
         if link.closed:
             return
@@ -224,7 +240,7 @@ def securing(
             "a secret under TLS is bound to the server's certificate, and of this ssl= it is not known: "
             "make it with linkbox.tls.server_context(…), or say linkbox.tls.remember(context, 'cert.pem')"
         )
-    make = partial(Secured, context, None if is_server else address.host.rstrip("."))
+    make = partial(Secured, context, None if is_server else address.host.rstrip("."), Ticket())
     try:
         make()
     except ssl.SSLError as error:
