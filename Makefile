@@ -18,12 +18,15 @@ help: ## list the targets
 demo: $(VENV)/.with-cli ## see it work, live in the terminal
 	@$(BIN) linkbox.cli demo $(ARGS)
 
+# A file of tests is one worker's; more workers than a few would only wait for each other's sockets and disks.
+PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.with-all ## run all tests, with the coverage floors (ARGS="-k name" for some, COVERAGE=no: without floors)
 ifeq ($(COVERAGE),no)
-	$(BIN) pytest $(ARGS)
+	$(BIN) $(PYTEST) $(ARGS)
 else
 	@$(BIN) coverage erase
-	$(BIN) coverage run -m pytest $(ARGS)
+	$(BIN) coverage run -m $(PYTEST) $(ARGS)
 	@$(BIN) coverage combine --quiet
 ifeq ($(strip $(ARGS)),)
 	@echo "coverage of core, branches included, floor 100 %:"
@@ -53,7 +56,7 @@ native: $(NATIVE)/.made ## compile what every message goes through: a wheel for 
 	@mkdir -p dist && cp $(NATIVE)/wheel/*.whl dist && ls dist/*.whl
 
 test-native: $(VENV)/.with-all $(NATIVE)/.made ## the tests of what is compiled, on the compiled code
-	PYTHONPATH=$(NATIVE)/lib $(BIN) pytest tests/core tests/conformance tests/threaded tests/aio $(ARGS)
+	PYTHONPATH=$(NATIVE)/lib $(BIN) $(PYTEST) tests/core tests/conformance tests/threaded tests/aio $(ARGS)
 
 fuzz: $(VENV)/.with-fuzz ## any bytes into every decoder, and attackers at whole endpoints (MINUTES=5, TARGET=name)
 	$(BIN) fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(ARGS)

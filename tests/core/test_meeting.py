@@ -692,3 +692,26 @@ def test_halves_of_messages_are_kept_for_who_comes_back_but_not_any_number_of_th
     probe = probe_server(wire, session=f"{3:032x}")
     wire.server.broken(probe.link, ConnectionResetError("cut"), wire.now)
     assert len(wire.server.sessions) == 2, "who left nothing behind is kept"
+
+
+def test_a_flood_of_strangers_does_not_fill_the_log() -> None:
+    wire = Wire(max_peers=1_000)
+
+    def knock(count: int) -> None:
+        for _ in range(count):
+            probe_server(wire, greets=False).say(b"GET / HTTP/1.1\r\n\r\n")
+
+    knock(250)
+    assert len(wire.notes) == 10
+    wire.advance(30.0)
+    knock(5)
+    assert len(wire.notes) == 10
+    wire.advance(30.0)
+    knock(3)
+    [more, *others] = wire.notes[10:]
+    assert more.startswith("245 more did not come in")
+    assert len(others) == 3
+    wire.advance(60.0)
+    wire.notes.clear()
+    probe_server(wire, format="json")
+    assert len(wire.notes) == 1, "nothing was left out in the minute before"

@@ -34,10 +34,13 @@ class Half(ssl.SSLSocket):
             pass  # close_notify was enough for a peer that resets
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        try:
-            return super().recv(buflen, flags)  # MSG_PEEK and the like are not for TLS
-        except ssl.SSLZeroReturnError:
-            return b""
+        while True:
+            try:
+                return super().recv(buflen, flags)  # MSG_PEEK and the like are not for TLS
+            except ssl.SSLZeroReturnError:
+                return b""
+            except BlockingIOError:
+                pass  # another thread wrote on it meanwhile
 
 
 def folder() -> Path:

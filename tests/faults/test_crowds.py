@@ -14,7 +14,7 @@ import pytest
 from linkbox import EventKind, Limits, PeerLost, StoreError
 from tests.faults.bare import Bare, data
 from tests.faults.netns import namespace
-from tests.faults.place import BUSY, PATIENCE, Place, growing_less_than
+from tests.faults.place import PATIENCE, Place, growing_less_than
 from tests.threaded.helpers import descriptors, for_ever, wait_until
 
 pytestmark = pytest.mark.timeout(50)
@@ -27,14 +27,23 @@ def _crowd(place: Place, address: str, count: int) -> Iterator[list[Bare]]:
         yield [stack.enter_context(Bare(place, address)) for _ in range(count)]
 
 
+SCAN = """
+from tests.faults.bare import Bare
+for line in sys.stdin:
+    for number in range(int(line)):
+        bare = Bare(place, sys.argv[4])
+        (bare.reset if number % 2 else bare.close)()
+    print("done")
+"""
+
+
 def test_a_port_scan(place: Place) -> None:
-    """5,000 connects that are closed at once: nothing of them stays, not even memory."""
-    with place.serving(pause=BUSY) as server:
+    """5,000 connects by another process, closed at once: nothing of them stays, not even memory."""
+    with place.serving() as server, place.child(SCAN, server.address) as child:
 
         def scan(count: int) -> None:
-            for number in range(count):
-                bare = Bare(place, server.address)
-                (bare.reset if number % 2 else bare.close)()
+            child.say(str(count))
+            assert child.line() == "done"
             wait_until(lambda: len(descriptors()) <= before, "they are gone")
 
         before = len(descriptors())
@@ -43,12 +52,26 @@ def test_a_port_scan(place: Place) -> None:
             scan(4000)
 
 
+FLOOD = """
+from contextlib import ExitStack
+from tests.faults.bare import Bare
+for line in sys.stdin:
+    with ExitStack() as stack:
+        for _ in range(250):
+            stack.enter_context(Bare(place, sys.argv[4]))
+        print("there")
+        sys.stdin.readline()
+"""
+
+
 def test_a_connection_flood(place: Place) -> None:
-    """5,000 silent connections, 250 at a time; and a newcomer gets in when a wave has passed."""
-    with place.serving(pause=BUSY) as server:
+    """5,000 silent connections of another process, 250 at a time; a newcomer gets in when it has passed."""
+    with place.serving() as server, place.child(FLOOD, server.address) as child:
         for _ in range(20):
-            with _crowd(place, server.address, 250):
-                assert len(server.peers()) == 1
+            child.say("come")
+            assert child.line() == "there"
+            assert len(server.peers()) == 1
+            child.say("go")
         with Bare(place, server.address) as bare:
             bare.meet()
 

@@ -12,7 +12,6 @@ from linkbox.address import Address
 from linkbox.front.secured import Secured, securing
 from tests.tls.certificates import Authority
 
-
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -115,7 +114,7 @@ def test_a_write_that_fails_breaks_the_link(authority: Authority) -> None:
 def test_hands_are_shaken_quicker_the_second_time_and_prove_the_same(
     authority: Authority, version: str
 ) -> None:
-    """A session that the server knows again: no certificate is looked at, and both still know whose it was."""
+    """A session that the server knows again: no certificate is looked at; both know whose it was."""
     context = authority.server(clients=True)
     context.maximum_version = VERSIONS[version]
     make_server = securing(ADDRESS, context, True, False)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ACK_DELAY = 0.005
 """Seconds an acknowledgement may wait for a write to ride on."""
+STRANGER_LINES = 10
+"""Lines a minute in the log about those who do not come in."""
 SLOW_ACK_DELAY = 0.5
 """The same where nobody waits for it: an ask is acknowledged by its answer."""
 
@@ -44,6 +46,9 @@ class Board:
         """Events nobody was called with yet, of any kind: they count as waiting messages."""
         self.listening: set[EventKind] = set()
         self.notes: list[Note] = []
+        self.strangers_noted = 0
+        """How many did not come in during this minute."""
+        self.strangers_until = 0.0
         self.undelivered = 0
         """Messages whose fate is not known to be good, although they were accepted for sending."""
         self.stopping = False
@@ -124,6 +129,18 @@ class Board:
     def note(self, level: str, text: str) -> None:
         """A line for the log."""
         self.notes.append(Note(level, text))
+
+    def note_stranger(self, text: str, level: str = "warning") -> None:
+        """The same about somebody who does not come in: whoever knocks decides how often. Ten a minute, and
+        how many more there were, so that a flood neither fills the log nor takes the time of others."""
+        if self.now >= self.strangers_until:
+            if self.strangers_noted > STRANGER_LINES:
+                more = self.strangers_noted - STRANGER_LINES
+                self.note("warning", f"{more} more did not come in during the minute after the last line")
+            self.strangers_until, self.strangers_noted = self.now + 60.0, 0
+        self.strangers_noted += 1
+        if self.strangers_noted <= STRANGER_LINES:
+            self.note(level, text)
 
     def schedule(self, target: Timed, when: float) -> None:
         """See to it that ``target.handle_timer(now)`` is called then, or earlier."""

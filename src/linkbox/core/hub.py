@@ -245,7 +245,7 @@ class Hub(Delivering):
 
     def on_stranger(self, link: Link, error: Exception) -> None:
         """Something that does not speak our wire."""
-        self.note("warning", f"{link.address}: {error}")
+        self.note_stranger(f"{link.address}: {error}")
 
     def on_ask_closed(self, session: Session) -> None:
         """One ask less is open: the next may start; a session that only waited for that may end."""

@@ -14,7 +14,7 @@ from linkbox.core.record import Row
 from linkbox.core.session import NEVER, Session
 from linkbox.core.settings import Settings
 from linkbox.core.units import Delivery
-from linkbox.errors import LinkboxError, LinkError, PeerLost
+from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation
 from linkbox.events import EventKind, Peer, PeerInfo
 
 CONFIRM = 60.0
@@ -108,7 +108,7 @@ class ServerHub(Hub):
 
     def _turn_away(self, address: str, reason: str) -> None:
         self.counters.refused += 1
-        self.note("warning", f"{address} was turned away: {reason}")
+        self.note_stranger(f"{address} was turned away: {reason}")
 
     def _meet_plain(self, link: Link, now: float) -> None:
         """All is known of a plain peer that ever will be."""
@@ -226,7 +226,7 @@ class ServerHub(Hub):
 
     def _refuse(self, link: LinkedLink, code: str, reason: str, now: float) -> None:
         self.counters.refused += 1
-        self.note("warning", f"{link.address} was refused ({code}): {reason}")
+        self.note_stranger(f"{link.address} was refused ({code}): {reason}")
         link.refuse(code, reason, now)
 
     def _has_place(self) -> bool:
@@ -352,8 +352,9 @@ class ServerHub(Hub):
     # -- links and sessions that end ------------------------------------------------------------------------
 
     def on_link_closed(self, link: Link, error: Exception | None) -> None:
-        if self.strangers.pop(link, _NOBODY) is not _NOBODY and error is not None:
-            self.note("info", str(error))
+        was_stranger = self.strangers.pop(link, _NOBODY) is not _NOBODY
+        if was_stranger and error is not None and not isinstance(error, ProtocolViolation):  # those are named
+            self.note_stranger(str(error), "info")
         super().on_link_closed(link, error)
         self.on_place_free()
 
