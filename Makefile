@@ -56,7 +56,7 @@ native: $(NATIVE)/.made ## compile what every message goes through: a wheel for 
 	@mkdir -p dist && cp $(NATIVE)/wheel/*.whl dist && ls dist/*.whl
 
 test-native: $(VENV)/.with-all $(NATIVE)/.made ## the tests of what is compiled, on the compiled code
-	PYTHONPATH=$(NATIVE)/lib $(BIN) $(PYTEST) tests/core tests/conformance tests/threaded tests/aio $(ARGS)
+	PYTHONPATH=$(abspath $(NATIVE))/lib $(BIN) $(PYTEST) tests/core tests/conformance tests/threaded tests/aio $(ARGS)
 
 fuzz: $(VENV)/.with-fuzz ## any bytes into every decoder, and attackers at whole endpoints (MINUTES=5, TARGET=name)
 	$(BIN) fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(ARGS)
