@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from linkbox.core.mailbox import HAND, OVERFLOW_POLICIES, BytesMailbox, MailboxState, Source
+from linkbox.errors import EndOfData
 from linkbox.limits import Limits
 from tests.core.wire import PEER
 
@@ -638,3 +639,15 @@ class AnySequenceOfBytes(AnySequence):
 
 TestAnySequence = AnySequence.TestCase
 TestAnySequenceOfBytes = AnySequenceOfBytes.TestCase
+
+
+def test_ready_is_who_has_something_and_who_never_will(box: MailboxState) -> None:
+    source, other = new_source(), new_source()
+    assert not box.is_ready(None) and not box.is_ready(source)
+    put(box, source, b"a", b"b")
+    assert box.is_ready(None) and box.is_ready(source) and not box.is_ready(other)
+    assert box.is_ready(source, 2) and not box.is_ready(source, 3)
+    source.ended = EndOfData("over")
+    assert box.is_ready(source, 3) and not box.is_ready(None, 3)
+    box.over = EndOfData("over")
+    assert box.is_ready(None, 3) and box.is_ready(other)

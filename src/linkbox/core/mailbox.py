@@ -419,6 +419,11 @@ class MailboxState:
             self.settle_hand()
         return bool(self.count if source is None else source.waiting)
 
+    def is_ready(self, source: Source | None, count: int = 0) -> bool:
+        """Is there a message to take (or ``count``, see `has_count`), or will there never be?"""
+        there = self.has_count(count, source) if count else self.has(source)
+        return there or self.over is not None or (source is not None and source.ended is not None)
+
     def size(self, source: Source | None = None) -> int:
         """What ``data_count()`` says."""
         self.settle_hand()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar, overload
 
@@ -78,7 +79,7 @@ class Receiving(Taking[T, K_co]):
             timeout = self._default_timeout()
         deadline = NEVER if timeout is None else monotonic() + timeout
         if self._over() is None and timeout != 0:
-            self._await(lambda: mailbox.has(source) or self._over() is not None, deadline)
+            self._await(partial(mailbox.is_ready, source), deadline)
         if not mailbox.has(source):
             self._nothing(timeout)
 
@@ -131,7 +132,7 @@ class Receiving(Taking[T, K_co]):
         deadline = NEVER if timeout is None else monotonic() + timeout
         if self._over() is None and timeout != 0:
             self._grow(count)
-            self._await(lambda: mailbox.has_count(count, source) or self._over() is not None, deadline)
+            self._await(partial(mailbox.is_ready, source, count), deadline)
         if not mailbox.has_count(count, source):
             self._too_few(count)
 
