@@ -9,6 +9,7 @@ import pytest
 
 from linkbox.core import frames
 from linkbox.core.link import Arrival
+from linkbox.core.linked import LinkedLink
 from linkbox.core.mailbox import BytesMailbox
 from linkbox.core.patterns import AR
 from linkbox.errors import PeerLost
@@ -93,6 +94,28 @@ def test_an_interrupted_conversation_of_asks_is_over() -> None:
         wire.client.receive(probe.link, frames.encode_answer(ask.id, 0, b"y"), wire.now, Struck())
     assert isinstance(ask.error, PeerLost)
     assert "interrupted" in str(ask.error)
+
+
+def test_a_message_that_was_counted_as_sent_is_sent_though_something_struck() -> None:
+    wire = Wire()
+    session = wire.connect()
+    link = session.link
+    assert isinstance(link, LinkedLink)
+
+    class Control(list[Any]):
+        def append(self, item: Any) -> None:
+            raise Interrupted
+
+    link.control = Control()
+    with pytest.raises(Interrupted):
+        wire.client.send(session, b"one")
+    wire.client.rescue(wire.now)
+    wire.settle()
+    assert link.closed
+    wire.advance(1.0)
+    wire.send(wire.client, session, b"two")
+    wire.advance(1.0)
+    assert wire.server.mailbox.take_all() == [b"one", b"two"]
 
 
 def test_what_was_delivered_when_something_struck_is_not_delivered_again() -> None:

@@ -15,9 +15,7 @@ from linkbox.core.link import Arrival
 from linkbox.core.mailbox import Box
 from linkbox.core.session import NEVER, Session
 from linkbox.core.stream import Pile, too_large
-from linkbox.core.units import (
-    Delivery,
-)
+from linkbox.core.units import Delivery
 from linkbox.errors import (
     AnswerError,
     DeadlineExceeded,

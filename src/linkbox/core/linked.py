@@ -10,11 +10,7 @@ from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
 from linkbox.core.sending import BATCH_BODIES, EARLY_BYTES
 from linkbox.core.session import Session
 from linkbox.core.stream import Assembly, Decoder, lone, too_large
-from linkbox.core.units import (
-    Bundle,
-    Delivery,
-    Piece,
-)
+from linkbox.core.units import Bundle, Delivery, Piece
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 
@@ -421,8 +417,13 @@ class LinkedLink(Link):
             frame = frames.frame(frames.DATA, payload)
         else:
             (frame,) = self.hub.asks.encode(delivery, 0, payload, True, now)
-        session.sent_at_once(delivery)
-        self.control.append(frame)
+            session.mixed = True  # should it go back to the queue
+        try:
+            session.sent_at_once(delivery)
+            self.control.append(frame)
+        except BaseException:  # Ctrl-C in between: what is counted must be written, or said again
+            self.hub.interrupted(self)
+            raise
         return True
 
     def data_to_send(self, now: float) -> list[Buffer]:

@@ -26,9 +26,7 @@ from typing import Any
 from linkbox.core.mailbox import ENDLESS, Box, MailboxState, Source
 from linkbox.core.sending import EARLY_BYTES, EARLY_UNITS, Sending
 from linkbox.core.stream import Assembly, Pile
-from linkbox.core.units import (
-    Delivery,
-)
+from linkbox.core.units import Delivery
 from linkbox.errors import ProtocolViolation
 from linkbox.events import Peer
 from linkbox.limits import Limits
