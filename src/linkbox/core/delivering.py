@@ -122,7 +122,7 @@ class Delivering(Board):
 
     def _send_reject(self, session: Session, frame: bytes) -> None:
         if not session.is_plain:
-            session.refusals.append(frame)
+            session.keep_refusals((frame,))
             if session.link is not None:
                 session.link.send_control(frame)
 

@@ -96,7 +96,7 @@ class Inflow(Entry):
         record.received_bytes = arrival.mark
         if arrival.has_errors:
             first = arrival.last - len(values) + 1
-            arrival.session.refusals += (
+            arrival.session.keep_refusals(
                 refusal_of(number, value) for number, value in enumerate(values, first) if is_error(value)
             )
 

@@ -65,6 +65,34 @@ class Arrival:
 class Link:
     """What both kinds of link share: life, heartbeat, deadlines."""
 
+    __slots__ = (
+        "address",
+        "arrivals",
+        "carrier",
+        "certificate",
+        "closed",
+        "closing_at",
+        "eof",
+        "error",
+        "half_close",
+        "heard_at",
+        "hub",
+        "identity",
+        "is_abortive",
+        "limits",
+        "more",
+        "opened_at",
+        "partial_at",
+        "paused",
+        "pinged_at",
+        "round_trip",
+        "session",
+        "shut",
+        "stalled_at",
+        "state",
+        "timer_at",
+    )
+
     def __init__(self, hub: Any, address: str, limits: Limits, now: float) -> None:
         self.hub = hub
         self.address = address

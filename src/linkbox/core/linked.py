@@ -24,6 +24,22 @@ JOINED = 16 * 1024
 class LinkedLink(Link):
     """A connection that speaks the Linked wire."""
 
+    __slots__ = (
+        "auth",
+        "control",
+        "decoder",
+        "draining",
+        "early",
+        "end_told",
+        "greeted",
+        "greeting",
+        "hello",
+        "hello_waits",
+        "is_client",
+        "late",
+        "sent_before",
+    )
+
     def __init__(
         self, hub: Any, address: str, limits: Limits, now: float, session: Session | None = None
     ) -> None:

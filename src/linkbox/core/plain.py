@@ -21,6 +21,12 @@ _LAST_READ = 1.0
 class PlainLink(Link):
     """A connection whose messages are told apart by a plain framing. FIN is its only END."""
 
+    __slots__ = (
+        "decoder",
+        "framing",
+        "held",
+    )
+
     def __init__(self, hub: Any, address: str, limits: Limits, now: float, framing: PlainFraming) -> None:
         super().__init__(hub, address, limits, now)
         self.framing = framing

@@ -92,7 +92,7 @@ def _restore_session(
     session.grace_bytes = 2 * limits.mailbox_bytes + limits.message
     session.grace_messages = 2 * limits.mailbox_messages
     session.began_at = row.began and row.began - hub.settings.wall
-    session.refusals += row.refusals
+    session.keep_refusals(row.refusals)
     session.source.known_taken = max(0, row.given - row.in_base)
     hub.restore(session, row, now)
     return earlier, session.source

@@ -43,6 +43,35 @@ _number = attrgetter("number")
 class Sending:
     """What a session has to send. `Session` sets the rest of the attributes."""
 
+    __slots__ = (
+        "acked",
+        "acked_bytes",
+        "assembly",
+        "bundled",
+        "bytes_sent",
+        "dropped",
+        "end_acked",
+        "end_sent",
+        "ending",
+        "endless_credit",
+        "held_bytes",
+        "is_gated",
+        "is_loading",
+        "is_plain",
+        "messages_sent",
+        "mixed",
+        "most_sent",
+        "peer_bytes",
+        "peer_end",
+        "peer_message",
+        "peer_messages",
+        "queue",
+        "sent",
+        "sent_bytes",
+        "taken",
+        "unacked",
+    )
+
     peer: Peer
     limits: Limits
     receipts: type[Delivery]
@@ -52,10 +81,6 @@ class Sending:
     assembly: Assembly | None
     record: Any
     """What the store knows of it, or None (see record.py)."""
-    is_gated = False
-    """Must the store know something before more may be written?"""
-    is_loading = False
-    """Is what was sent, or is to be sent, still on disk only? What the peer says of it has to wait."""
 
     def _begin_sending(self) -> None:
         self.queue: deque[Any] = deque()
@@ -80,6 +105,10 @@ class Sending:
         """Answers need no credit: the asks in flight are bounded instead."""
         self.mixed = False
         """Is there anything in the queue that a BATCH cannot hold?"""
+        self.is_gated = False
+        """Must the store know something before more may be written?"""
+        self.is_loading = False
+        """Is what was sent, or is to be sent, still on disk only? What the peer says of it has to wait."""
         self.is_plain = False
         """Over a plain framing nothing is acknowledged: what is written is forgotten."""
 

@@ -20,7 +20,7 @@ more, a full one stops granting, and pieces of a message that is not whole never
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from linkbox.core.mailbox import ENDLESS, Box, MailboxState, Source
@@ -40,6 +40,56 @@ ACK_BYTES = 64 * 1024
 
 class Session(Sending):
     """Both directions of one conversation. Knows no socket, no clock and no frame layout."""
+
+    __slots__ = (
+        "ack_owed",
+        "arrived",
+        "arrived_bytes",
+        "began_at",
+        "born",
+        "box",
+        "bytes_received",
+        "bytes_regained",
+        "connect_by",
+        "drops",
+        "due_at",
+        "eager_until",
+        "epoch",
+        "error",
+        "established",
+        "failures",
+        "first_failure",
+        "grace_bytes",
+        "grace_messages",
+        "granted_bytes",
+        "granted_messages",
+        "hub",
+        "id",
+        "incarnation",
+        "is_up",
+        "last_failure",
+        "limits",
+        "link",
+        "mailbox",
+        "messages_received",
+        "messages_regained",
+        "peer",
+        "processed_bytes",
+        "progress",
+        "raw",
+        "receipts",
+        "record",
+        "refusals",
+        "rejections",
+        "reported_taken",
+        "resumes",
+        "rides_at",
+        "rides_from",
+        "source",
+        "successor",
+        "timer_at",
+        "untold",
+    )
 
     def __init__(
         self, id: str, peer: Peer, mailbox: MailboxState, limits: Limits, receipts: type[Delivery]
@@ -98,8 +148,8 @@ class Session(Sending):
         """Over Raw: an ask, or an answer, that is whole when its stream ends."""
         self.messages_received = self.bytes_received = 0
         self.peer_end: int | None = None
-        self.refusals: deque[bytes] = deque(maxlen=1000)
-        """REJECT frames, to be said again after a drop: they may not have got there."""
+        self.refusals: list[bytes] = []
+        """The last thousand REJECT frames, to be said again after a drop: they may not have got there."""
         self.rejections = 0
         self.drops: list[tuple[int, int]] = []
         self.untold: list[tuple[int, int]] = []
@@ -248,6 +298,11 @@ class Session(Sending):
 
     def _is_eager(self) -> bool:
         return self.record is None or self.eager_until > self.reported_taken
+
+    def keep_refusals(self, frames: Iterable[bytes]) -> None:
+        """REJECT frames that may have to be said again."""
+        self.refusals += frames
+        del self.refusals[:-1000]
 
     def is_worth_a_line(self) -> bool:
         """One more message was rejected: does the log say so? The 1st, 2nd, 4th, 8th, …: a flood must not
