@@ -96,6 +96,7 @@ def test_an_interrupted_conversation_of_asks_is_over() -> None:
     assert "interrupted" in str(ask.error)
 
 
+@pytest.mark.patches
 def test_a_message_that_was_counted_as_sent_is_sent_though_something_struck() -> None:
     wire = Wire()
     session = wire.connect()
