@@ -8,9 +8,10 @@ from typing import Any
 from linkbox.core import frames
 from linkbox.core.board import Board
 from linkbox.core.decoding import is_error
-from linkbox.core.journal import Inflow, refusal_of
+from linkbox.core.journal import Inflow
 from linkbox.core.link import Arrival
 from linkbox.core.mailbox import Source
+from linkbox.core.refusals import refusal_of
 from linkbox.core.session import Session
 from linkbox.core.units import add_range
 from linkbox.errors import LinkboxError, MailboxFull

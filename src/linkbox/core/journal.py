@@ -19,8 +19,9 @@ from linkbox.core.decoding import is_error
 from linkbox.core.link import Arrival
 from linkbox.core.mailbox import ENDLESS, Box
 from linkbox.core.record import Record, Row, Stored
+from linkbox.core.refusals import refusal_of
 from linkbox.core.session import NEVER, Session
-from linkbox.errors import LinkboxError, SessionLost, StoreError, TooLarge
+from linkbox.errors import SessionLost, StoreError, TooLarge
 from linkbox.events import EventKind
 
 if TYPE_CHECKING:
@@ -200,12 +201,6 @@ def in_doubt(session: Session, deliveries: list[Any]) -> SessionLost:
     count = len(deliveries)
     text = f"{session.peer} has forgotten the session (it was restarted); {count} messages are in doubt"
     return SessionLost(text, tuple(deliveries))
-
-
-def refusal_of(number: int, error: LinkboxError) -> bytes:
-    """The REJECT that tells the sender of a message why it is refused."""
-    code = "too large" if isinstance(error, TooLarge) else "decode"
-    return frames.encode_reject(number, code, str(error))
 
 
 class Batch:

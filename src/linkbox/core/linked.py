@@ -7,11 +7,12 @@ from typing import Any
 
 from linkbox.core import auth, frames, handshake
 from linkbox.core.link import WRITE_BUDGET, Arrival, Buffer, Link, State
+from linkbox.core.refusals import meaning_of
 from linkbox.core.sending import BATCH_BODIES, EARLY_BYTES
 from linkbox.core.session import Session
 from linkbox.core.stream import Assembly, Decoder, lone, too_large
 from linkbox.core.units import Bundle, Delivery, Piece
-from linkbox.errors import DecodeError, LinkboxError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
+from linkbox.errors import PeerLost, ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 
 OPEN = State.OPEN
@@ -87,9 +88,7 @@ class LinkedLink(Link):
                 self._handle((frame,), now)
         except ProtocolViolation as error:
             self._violated(error, now)
-        arrivals = self.arrivals
-        if arrivals:
-            self.arrivals = []
+        arrivals, self.arrivals = self.arrivals, []
         return arrivals
 
     def _receive_any(self, data: bytes, now: float) -> None:
@@ -374,7 +373,7 @@ class LinkedLink(Link):
             return
         session = self._session()
         number, code, reason = frames.decode_reject(payload)
-        error = REJECTIONS.get(code, DecodeError)(f"{session.peer} rejected the message: {reason}")
+        error = meaning_of(code, f"{session.peer} rejected the message: {reason}")
         delivery = session.on_reject(number, error)
         if delivery is not None:
             self.hub.on_delivery_failed(session, delivery)
@@ -599,10 +598,3 @@ _HANDLERS: dict[int, Callable[[Any, bytes, float], None]] = {
 
 _EARLY_BODIES = EARLY_BYTES // 2
 """The headers and tables of lengths of what is sent early must fit too."""
-
-REJECTIONS: dict[str, Callable[[str], LinkboxError]] = {
-    "decode": DecodeError,
-    "too large": TooLarge,
-    "full": MailboxFull,
-}
-"""What the code of a REJECT means to whoever sent the message."""
