@@ -574,6 +574,7 @@ def test_typed_rejects(type, text, says) -> None:
 
 def test_typed_is_as_strict_as_json() -> None:
     assert Typed(Point).decode('{"x":1,"unknown":"ä"}'.encode()) == Point(1)
+    assert Typed(Point).decode(b'{"x":1,"unknown":1e999}') == Point(1)  # it is a number, though of no use
     with pytest.raises(FormatError, match=r"no nan \(at \$\.y\)"):
         Typed(Point).encode(Point(1, NAN))
     with pytest.raises(FormatError, match=r"\$\.what"):
