@@ -13,7 +13,7 @@ MINUTES ?= 5
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.with-cli ## see it work, live in the terminal
 	@$(BIN) linkbox.cli demo $(ARGS)
@@ -52,7 +52,7 @@ $(NATIVE)/.made: $(VENV)/.made $(shell find src -name '*.py')
 	@$(BIN) pip install --quiet --disable-pip-version-check --no-deps --target $(NATIVE)/lib $(NATIVE)/wheel/*.whl
 	@touch $@
 
-native: $(NATIVE)/.made ## compile what every message goes through: a wheel for this machine in dist/ (needs a C compiler)
+native: $(NATIVE)/.made ## compile what every message goes through: a wheel in dist/ (needs a C compiler)
 	@mkdir -p dist && cp $(NATIVE)/wheel/*.whl dist && ls dist/*.whl
 
 test-native: $(VENV)/.with-all $(NATIVE)/.made ## the tests of what is compiled, on the compiled code

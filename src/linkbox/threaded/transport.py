@@ -165,10 +165,7 @@ class Transport:
             hub.flush_soon(self._lazy.pop())
         while received:
             channel, data = received[0]
-            if data.__class__ is bytes and data and channel.tls is None and not channel.link.closed:
-                hub.receive(channel.link, data, now, arrivals)
-            else:
-                self._feed(channel, data, now)
+            self._feed(channel, data, now)
             received.popleft()
         for fd, events in others:
             self._handle_other(fd, events, now)
@@ -188,19 +185,20 @@ class Transport:
             self.settle()
 
     def _feed(self, channel: Channel, data: bytes | OSError, now: float) -> None:
-        link = channel.link
+        link, tls = channel.link, channel.tls
         if link.closed:
             return
-        tls = channel.tls
         if isinstance(data, OSError):
             self.hub.broken(link, data, now)
-        elif tls is not None:
+        elif tls is None:
             if data:
-                tls.receive(link, data, now, self._arrivals)
+                self.hub.receive(link, data, now, self._arrivals)
             else:
-                tls.receive_eof(link, now, self._arrivals)
+                self.hub.receive_eof(link, now, self._arrivals)
+        elif data:
+            tls.receive(link, data, now, self._arrivals)
         else:
-            self.hub.receive_eof(link, now, self._arrivals)
+            tls.receive_eof(link, now, self._arrivals)
 
     def _decode_and_deliver(self) -> None:
         """Decode with one of our own formats, outside the lock: it may take its time."""
