@@ -50,7 +50,9 @@ def main(
         chosen = tuple(guard.only_watched(row) for row in chosen if row.guard)
     elif "LINKBOX_NATIVE" in os.environ and Path(os.environ["LINKBOX_NATIVE"], "linkbox").is_dir():
         chosen = tuple(map(with_compiled, chosen))
-    results = [run_row(row, quick, min(rounds, 3) if quick else rounds, console) for row in chosen]
+    if quick:
+        rounds = min(rounds, 3 if watch or record else 2)
+    results = [run_row(row, quick, rounds, console) for row in chosen]
     console.print(report.table(results))
     if output is not None:
         output.write_text(report.as_json(results))
