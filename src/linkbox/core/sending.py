@@ -176,8 +176,7 @@ class Sending:
     def send_frame(self, delivery: Delivery) -> None:
         """Queue something of another kind than a message (see asks.py)."""
         self.mixed = True
-        self.queue.append(delivery)
-        self.held_bytes += len(delivery.payload)
+        self.adopt(delivery)
 
     def owe_ack(self, urgency: int) -> None:
         """There is something to acknowledge."""
