@@ -7,7 +7,7 @@ import sys
 import uuid
 
 from linkbox.address import Address
-from linkbox.core import frames, handshake
+from linkbox.core.wire import frames, handshake_messages as handshake
 
 
 def hello(pattern: str) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import linkbox
 from linkbox import tls
-from linkbox.core.units import Delivery
+from linkbox.core.outgoing import Delivery
 from linkbox.front.serving import SwitchedOff
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from linkbox.core import auth, frames, handshake
-from linkbox.core.frames import encode_ack, encode_number
-from linkbox.core.stream import Decoder
+from linkbox.core.wire import authentication as auth, frames, handshake_messages as handshake
+from linkbox.core.wire.frames import encode_ack, encode_number
+from linkbox.core.wire.decoder import Decoder
 
 HERE = Path(__file__).parent
 MARK = "<!-- From here on: made by docs/make_vectors.py from docs/vectors.json -->\n"

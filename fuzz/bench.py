@@ -6,10 +6,10 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from linkbox.core import frames
+from linkbox.core.wire import frames
 from linkbox.core.asks import Ask
 from linkbox.core.client import ClientHub
-from linkbox.core.framings import Framing, Linked, PlainFraming
+from linkbox.core.wire.framings import Framing, Linked, PlainFraming
 from linkbox.core.hub import Hub
 from linkbox.core.link import Link
 from linkbox.core.linked import LinkedLink
@@ -19,8 +19,8 @@ from linkbox.core.plain import PlainLink
 from linkbox.core.sending import EARLY_BYTES, EARLY_UNITS
 from linkbox.core.session import Session
 from linkbox.core.settings import Settings
-from linkbox.core.stream import Pile
-from linkbox.core.units import Delivery
+from linkbox.core.wire.decoder import Pile
+from linkbox.core.outgoing import Delivery
 from linkbox.errors import FormatError, LinkboxError
 from linkbox.limits import Limits
 from tests.core.wire import ALL_KINDS, Probe, Wire

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fuzz.target import Choices, Target, cuts
-from linkbox.core import frames
-from linkbox.core.stream import Decoder
+from linkbox.core.wire import frames
+from linkbox.core.wire.decoder import Decoder
 from linkbox.errors import ProtocolViolation
 
 MOST_HELD = frames.MAX_PIECE + 12

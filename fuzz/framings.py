@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fuzz.target import Choices, Run, Target, cuts
-from linkbox.core.framings import Delimited, FixedSize, LengthPrefixed, Lines, PlainFraming, Raw
+from linkbox.core.wire.framings import Delimited, FixedSize, LengthPrefixed, Lines, PlainFraming, Raw
 from linkbox.errors import FormatError
 
 LIMITS = (1, 5, 50, 3000)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fuzz.target import Choices, Target
-from linkbox.core import auth, frames, handshake
+from linkbox.core.wire import authentication as auth, frames, handshake_messages as handshake
 from linkbox.errors import LinkError, ProtocolViolation
 
 SECRET = b"a secret"
 _HELLO = handshake.Hello("p2p", "bytes", "me", "ab" * 16, 1, (9, 9), 99)
-_PAYLOAD = handshake.encode(_HELLO)[4:]
+_PAYLOAD = encode_message(_HELLO)[4:]
 _NONCE = bytes(range(auth.NONCE))
 
 
@@ -18,7 +18,7 @@ def run_greetings(data: bytes) -> None:
     kind = frames.HELLO + choices.byte() % 3
     payload = choices.rest()[: frames.MAX_SMALL]
     try:
-        message = handshake.decode(kind, payload)
+        message = decode_message(kind, payload)
     except ProtocolViolation as error:
         text = str(error)
     else:
@@ -34,7 +34,7 @@ def check_greeting(kind: int, message: handshake.Hello | handshake.Welcome | han
         return
     assert message.message > 0 and min(*message.credit, message.received) >= 0
     assert len(message.name) <= 256
-    assert handshake.decode(kind, handshake.encode(message)[4:]) == message
+    assert decode_message(kind, encode_message(message)[4:]) == message
 
 
 def run_proofs(data: bytes) -> None:
@@ -58,8 +58,8 @@ def run_proofs(data: bytes) -> None:
     assert not client.is_proven
 
 
-_WELCOME = handshake.encode(handshake.Welcome("you", "77", (9, 9), 99, resumed=True))[4:]
-_REFUSE = handshake.encode(handshake.Refuse("busy", "no"))[4:]
+_WELCOME = encode_message(handshake.Welcome("you", "77", (9, 9), 99, resumed=True))[4:]
+_REFUSE = encode_message(handshake.Refuse("busy", "no"))[4:]
 _CHALLENGE = auth.ServerSide(lambda name: [SECRET], _PAYLOAD, _NONCE, "server").challenge()[4:]
 _PROOF = b'{"mac":"' + b"ab" * 32 + b'","nonce":"' + b"cd" * 32 + b'"}'
 TARGETS = [

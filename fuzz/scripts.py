@@ -15,7 +15,7 @@ import msgspec
 
 from fuzz.bench import SECRET, Bench, see
 from fuzz.target import Choices, cuts
-from linkbox.core import auth, frames, handshake
+from linkbox.core.wire import authentication as auth, frames, handshake_messages as handshake
 from linkbox.core.hub import Hub
 from linkbox.core.link import Link, State
 from linkbox.core.session import Session
@@ -286,7 +286,7 @@ class LinkedPeer(Peer):
             self.bench, epoch=self.epoch, received=received, resumes=not choice & 32, credit=credit,
             name="probe", session=("ab" if choice < 128 else "cd") * 16,
         )  # fmt: skip
-        said = handshake.encode(message)
+        said = encode_message(message)
         probe.say(frames.preface() + said)
         self.listen()
         if self.bench.server_secrets is not None and not choice & 64:
@@ -317,7 +317,7 @@ class LinkedPeer(Peer):
             "probe", "77", credit, 1 << 24, received, bool(choice & 32), is_new=bool(choice & 64)
         )
         if self.is_heard():
-            probe.say(handshake.encode(message))
+            probe.say(encode_message(message))
 
     # -- the handshake, done wrong --------------------------------------------------------------------------
 

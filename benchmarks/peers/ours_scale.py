@@ -9,7 +9,7 @@ from benchmarks.checks import bodies
 from benchmarks.idle import open_links
 from benchmarks.measure import Stage
 from linkbox import ClientP2M, Limits, ServerP2M
-from linkbox.core import frames
+from linkbox.core.wire import frames
 
 ANY = "tcp://127.0.0.1:0"
 

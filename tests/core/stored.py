@@ -6,9 +6,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from linkbox.core.hub import Hub
-from linkbox.core.journal import Batch
-from linkbox.core.restoring import restore
+from linkbox.core.durable.journal import Batch
+from linkbox.core.durable.recovery import restore
+from linkbox.core.endpoint_core import EndpointCore
 from linkbox.errors import StoreError
 from linkbox.store.sqlite import Store
 from tests.core.wire import Wire, decode
@@ -61,14 +61,14 @@ class StoredWire(Wire):
         for store in self.stores.values():
             store._connection.close()
 
-    def hub(self, side: str) -> Hub:
+    def hub(self, side: str) -> EndpointCore:
         return self.client if side == "client" else self.server
 
     def take_up(self, side: str) -> None:
         """What a front end does when it starts with a store."""
         hub = self.hub(side)
         if side in self.stores:
-            left = self.stores[side].load(hub.incarnation)
+            left = self.stores[side].load(hub.context.incarnation)
             restore(hub, left, decode, lambda: None, self.now)  # type: ignore[arg-type]
 
     def settle(self) -> None:

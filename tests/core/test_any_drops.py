@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from linkbox.core import frames, linked
-from linkbox.core.hub import Hub
-from linkbox.core.mailbox import BytesMailbox, MailboxState
+from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.endpoint_core import EndpointCore
+from linkbox.core.mailbox import Mailbox
+from linkbox.core.outgoing import Bundle, OutgoingMessage, Piece, count_of
 from linkbox.core.patterns import P2P
 from linkbox.core.session import Session
-from linkbox.core.units import Bundle, Delivery, Piece, count_of
+from linkbox.core.wire import frames, linked
 from linkbox.errors import DecodeError, EndOfData, MailboxFull
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -44,7 +45,7 @@ class Half:
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
-        self.receipts: list[Delivery | None] = []
+        self.receipts: list[OutgoingMessage | None] = []
         """None where nobody asked for one."""
         self.taken: list[bytes] = []
 
@@ -60,7 +61,7 @@ class Half:
             if receipt is not None:
                 self.check_receipt(message, receipt, there, drops)
 
-    def check_receipt(self, message: bytes, receipt: Delivery, there: list[bytes], drops: bool) -> None:
+    def check_receipt(self, message: bytes, receipt: OutgoingMessage, there: list[bytes], drops: bool) -> None:
         stage = receipt.stage
         if stage is Stage.TAKEN:
             assert message in self.taken
@@ -80,12 +81,12 @@ class AnyDrops(RuleBasedStateMachine):
 
     @initialize(
         data=st.data(),
-        mailbox=st.sampled_from([MailboxState, BytesMailbox]),
+        mailbox=st.sampled_from([Mailbox, BytesMailbox]),
         listening=st.sampled_from([set(), ALL_KINDS]),
         is_up=st.booleans(),
     )
     def begin(
-        self, data: st.DataObject, mailbox: type[MailboxState], listening: set[EventKind], is_up: bool
+        self, data: st.DataObject, mailbox: type[Mailbox], listening: set[EventKind], is_up: bool
     ) -> None:
         limits = Limits(
             mailbox_bytes=data.draw(st.sampled_from([100, 1000, 1 << 20])),
@@ -104,17 +105,17 @@ class AnyDrops(RuleBasedStateMachine):
             server_secrets=secrets,
             client_secrets=secrets,
         )
-        self.session = self.wire.client.session = self.wire.client.begin(self.wire.now)
+        self.session = self.wire.client.conversation = self.wire.client.begin(self.wire.now)
         self.halves = {"client": Half(), "server": Half()}  # by who sends
         self.count = 0
         if is_up:
             self.wire.run()
 
-    def hub(self, side: str) -> Hub:
+    def hub(self, side: str) -> EndpointCore:
         return self.wire.client if side == "client" else self.wire.server
 
     def session_of(self, side: str) -> Session | None:
-        return self.session if side == "client" else self.wire.server.sessions.get(self.session.id)
+        return self.session if side == "client" else self.wire.server.sessions.by_id.get(self.session.id)
 
     def teardown(self) -> None:
         if hasattr(self, "wire"):
@@ -125,7 +126,7 @@ class AnyDrops(RuleBasedStateMachine):
     @rule(side=SIDES, sizes=st.lists(SIZES, min_size=1, max_size=8), bad=st.booleans(), later=st.booleans())
     def send(self, side: str, sizes: list[int], bad: bool, later: bool) -> None:
         session, half = self.session_of(side), self.halves[side]
-        if session is None or session.ending or session.error is not None or not session.has_room():
+        if session is None or session.is_ending or session.error is not None or not session.has_room():
             return
         for size in sizes:
             self.count += 1
@@ -139,14 +140,14 @@ class AnyDrops(RuleBasedStateMachine):
     def send_many(self, side: str, sizes: list[int], bad: bool, later: bool) -> None:
         """The same as a bundle, as far as there is room."""
         session, half = self.session_of(side), self.halves[side]
-        if session is None or session.ending or session.error is not None or not session.has_room():
+        if session is None or session.is_ending or session.error is not None or not session.has_room():
             return
         first = self.count + 1
         messages = [
             (b"bad" if bad and number % 2 else b"") + b"%d:" % number + b"x" * size
             for number, size in enumerate(sizes, first)
         ]
-        queued = session.send_all(messages)
+        queued = session.send_many(messages)
         self.count += queued
         half.sent += messages[:queued]
         half.receipts += [None] * queued
@@ -201,14 +202,14 @@ class AnyDrops(RuleBasedStateMachine):
     def drop_seen_by_the_client_alone(self) -> None:
         self.wire.now += 0.001
         end = self.wire.end_of(self.wire.client)
-        self.wire.client.broken(end.link, OSError("cut"), self.wire.now)
+        self.wire.client.lost(end.link, OSError("cut"), self.wire.now)
         self.wire.settle()
 
     @rule(side=SIDES)
     def acknowledge_now(self, side: str) -> None:
         session = self.session_of(side)
         if session is not None and session.error is None:
-            self.hub(side).acknowledge_now(session)
+            self.hub(side).request_ack(session)
             self.wire.settle()
 
     @precondition(lambda self: self.count > 20)
@@ -228,7 +229,7 @@ class AnyDrops(RuleBasedStateMachine):
         for hub in self.wire.hubs:
             mailbox = hub.mailbox
             assert mailbox.count == sum(len(batch.items) for batch in mailbox.order)
-            for session in hub.sessions.values():
+            for session in hub.sessions.by_id.values():
                 self.check_marks(session)
         for side in ("client", "server"):
             hub, mailbox = self.hub(side), self.hub(side).mailbox
@@ -238,14 +239,14 @@ class AnyDrops(RuleBasedStateMachine):
             self.half_for(side).check_order(waiting, mailbox.overflow == "drop_oldest")
 
     def check_marks(self, session: Session) -> None:
-        assert session.taken <= session.acked <= session.sent
-        assert sum(map(count_of, session.unacked)) == session.sent - session.acked
-        waiting = [*session.queue, *(unit for unit in session.unacked if not isinstance(unit, Delivery))]
-        whole = sum(len(unit.payload) for unit in session.unacked if isinstance(unit, Delivery))
-        assert session.held_bytes == whole + sum(map(unit_size, waiting))
-        assert session.held == sum(map(count_of, (*session.queue, *session.unacked)))
-        source = session.source
-        assert source.taken <= source.processed <= session.arrived
+        assert session.sending.taken <= session.sending.acked <= session.sending.sent
+        assert sum(map(count_of, session.sending.unacked)) == session.sending.sent - session.sending.acked
+        waiting = [*session.sending.queue, *(unit for unit in session.sending.unacked if not isinstance(unit, OutgoingMessage))]
+        whole = sum(len(unit.payload) for unit in session.sending.unacked if isinstance(unit, OutgoingMessage))
+        assert session.sending.held_bytes == whole + sum(map(unit_size, waiting))
+        assert session.in_flight() == sum(map(count_of, (*session.sending.queue, *session.sending.unacked)))
+        source = session.receiving
+        assert source.taken <= source.processed <= session.receiving.arrived
         assert source.waiting == sum(len(batch.items) for batch in source.batches)
 
     # -- and at the end ----------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ class AnyDrops(RuleBasedStateMachine):
                 break
             self.wire.advance(0.5)
         assert self.is_settled()
-        self.wire.client.end(self.session)
+        self.self.session.end()
         for _ in range(5):
             self.wire.advance(1.0)
             self.take_everything()
@@ -279,21 +280,21 @@ class AnyDrops(RuleBasedStateMachine):
             for half in self.halves.values()
             for receipt in half.receipts
             if receipt is not None
-        ) and not any(session.held for hub in self.wire.hubs for session in hub.sessions.values())
+        ) and not any(session.in_flight() for hub in self.wire.hubs for session in hub.sessions.by_id.values())
 
     def check_the_end(self) -> None:
         for side in ("client", "server"):
             hub, half = self.hub(side), self.half_for(side)
-            assert not hub.sessions and not hub.links
+            assert not hub.sessions.by_id and not hub.links.links
             assert hub.next_timer() == float("inf")
             assert hub.mailbox.nbytes == hub.undelivered == 0
             good = [message for message in half.sent if not message.startswith(b"bad")]
             assert len(half.taken) == len(good) - hub.mailbox.dropped
-            assert hub.counters.rejected == len(half.sent) - len(good)
-            if hub.listening:
+            assert hub.context.counters.rejected == len(half.sent) - len(good)
+            if hub.effects.events.listening:
                 self.check_events(hub, half)
 
-    def check_events(self, hub: Hub, half: Half) -> None:
+    def check_events(self, hub: EndpointCore, half: Half) -> None:
         kinds = self.wire.kinds(hub)
         stored = len(half.taken) + (hub.mailbox.dropped if hub.mailbox.overflow == "drop_oldest" else 0)
         assert kinds.count(EventKind.DATA) == stored

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from linkbox import Lines, Raw
-from linkbox.core import frames
 from linkbox.core.patterns import AR
+from linkbox.core.wire import frames
 from linkbox.errors import (
     AnswerError,
     DeadlineExceeded,
@@ -54,7 +54,7 @@ def test_failures_of_the_library_have_their_own_errors(type: str, error: type[Ex
     ask = wire.ask(b"x")
     wire.run()
     [request] = wire.requests()
-    wire.server.fail_ask(request._incoming, type, "because")
+    wire.server.fail(request._incoming, type, "because")
     wire.run()
     assert isinstance(ask.error, error)
 
@@ -86,7 +86,7 @@ def test_more_asks_at_once_than_allowed_fail_by_name() -> None:
 
 def test_answers_to_what_was_never_asked_or_is_over() -> None:
     wire = Wire(AR)
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session)
     ask = wire.ask(b"x", session)
     wire.client.asks.cancel(ask, "enough")
@@ -150,7 +150,7 @@ def test_a_lost_session_cancels_what_it_asked() -> None:
     probe = probe_server(wire)
     probe.say(ask_frame(1, b"x"))
     [request] = wire.requests()
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     wire.server.disconnect(session, "go", wire.now)
     wire.settle()
     assert request.cancelled()
@@ -223,7 +223,7 @@ def test_over_raw_too_large_an_ask_costs_no_memory() -> None:
     probe = probe_server(wire, greets=False)
     for _ in range(3):
         probe.say(bytes(90))
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     assert session.raw.size <= 100
     probe.eof()
     assert not wire.requests()
@@ -276,19 +276,19 @@ def test_a_request_that_was_cancelled_may_be_answered_failed_or_dropped_in_silen
     probe = probe_server(wire)
     probe.say(*(ask_frame(id, b"x") for id in (1, 2, 3)))
     answered, failed, dropped = wire.requests()
-    wire.server.forgotten.append(dropped._incoming)  # it was dropped just before the CANCEL came
+    wire.server.asks.abandoned.append(dropped._incoming)  # it was dropped just before the CANCEL came
     probe.say(*(frames.encode_cancel(id, "enough") for id in (1, 2, 3)))
     probe.heard()
     answered.answer(b"y")
     failed.fail("why")
     wire.advance(5)
     assert {"ANSWER", "FAIL"}.isdisjoint(probe.kinds())
-    assert not wire.server.forgotten
+    assert not wire.server.asks.abandoned
 
 
 def test_an_answer_that_was_being_decoded_when_the_ask_was_given_up_is_dropped() -> None:
     wire = Wire(AR)
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session)
     ask = wire.ask(b"x", session)
     wire.decodes = False
@@ -306,7 +306,7 @@ def test_an_ask_that_was_being_decoded_when_it_was_cancelled_gets_no_answer(body
     wire.decodes = False
     probe.say(ask_frame(1, body), frames.encode_cancel(1, "enough"))
     wire.decode_all()
-    assert wire.server.counters.rejected == (1 if body == b"bad" else 0)
+    assert wire.server.context.counters.rejected == (1 if body == b"bad" else 0)
     assert not wire.requests()
     assert "FAIL" not in probe.kinds()
 
@@ -314,7 +314,7 @@ def test_an_ask_that_was_being_decoded_when_it_was_cancelled_gets_no_answer(body
 def test_an_ask_for_a_session_that_is_over_fails_at_once() -> None:
     wire = Wire(AR)
     session = wire.connect()
-    wire.client.close_session(session, PeerLost("gone"))
+    wire.client.sessions.close_session(session, PeerLost("gone"))
     ask = wire.ask(b"x", session)
     assert isinstance(ask.error, PeerLost)
     assert ask.receipt.error is ask.error

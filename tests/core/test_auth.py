@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from linkbox.core import auth, frames, handshake
-from linkbox.core.auth import ClientSide, ServerSide
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.wire import authentication as auth
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
+from linkbox.core.wire.authentication import ClientSide, ServerSide
 from linkbox.errors import AuthenticationFailed, ProtocolViolation, Refused
 from tests.core.wire import Wire, hello, probe_client, probe_server, welcome
 
@@ -66,14 +68,14 @@ def test_who_knows_the_secret_is_welcome(pattern: Any) -> None:
     both = knows(SECRET)
     ends = Wire(pattern, server_secrets=both, client_secrets=both)
     session = ends.connect()
-    assert session.established
+    assert session.generation.established
     assert session.link is not None and session.link.auth.is_proven
 
 
 def test_nothing_is_written_before_the_welcome() -> None:
     ends = wire()
     session = ends.client.begin(ends.now)
-    ends.client.send(session, b"not for strangers")
+    ends.session.send(b"not for strangers")
     ends.settle()
     server_end = ends.end_of(ends.server)
     assert b"strangers" not in bytes(server_end.incoming)
@@ -83,7 +85,7 @@ def test_nothing_is_written_before_the_welcome() -> None:
 
 def test_a_list_accepts_any_of_them_and_the_client_uses_its_first() -> None:
     ends = wire(server=knows(b"new", b"old"), client=knows(b"old", b"older"))
-    assert ends.connect().established
+    assert ends.connect().generation.established
     ends = wire(server=knows(b"new", b"old"), client=knows(b"other", b"old"))
     refused_at_once(ends)
 
@@ -96,7 +98,7 @@ def test_a_drop_is_resumed_with_a_new_proof() -> None:
     ends.send(ends.client, session, b"2")
     ends.advance(1.0)
     assert ends.server.mailbox.take_all() == [b"1", b"2"]
-    assert session.epoch == 2
+    assert session.generation.epoch == 2
 
 
 def test_where_each_name_has_a_secret_the_name_is_an_identity() -> None:
@@ -108,7 +110,7 @@ def test_where_each_name_has_a_secret_the_name_is_an_identity() -> None:
 
     ends = wire(server=of, identifies=True)
     session = ends.connect()
-    [there] = ends.server.sessions.values()
+    [there] = ends.server.sessions.by_id.values()
     assert there.peer.identity == there.peer.name == names[0]
     ends.drop_all()
     ends.advance(1.0)
@@ -120,7 +122,7 @@ def test_a_session_belongs_to_who_began_it() -> None:
     ends = wire(server=knows(SECRET), identifies=True)
     session = ends.connect()
     ends.drop_all()
-    ends.client.settings.name = "somebody else"
+    ends.client.context.settings.name = "somebody else"
     ends.advance(1.0)
     assert isinstance(session.error, Refused) and session.error.code == "session"
 
@@ -130,14 +132,14 @@ def test_a_session_belongs_to_who_began_it() -> None:
 
 def refused_at_once(ends: Wire) -> None:
     session = ends.client.begin(ends.now)
-    ends.client.send(session, b"secret business")
+    ends.session.send(b"secret business")
     ends.run()
     assert isinstance(session.error, AuthenticationFailed)
-    assert not ends.server.sessions or ends.server_secrets is None
+    assert not ends.server.sessions.by_id or ends.server_secrets is None
     assert ends.server.mailbox.count == 0
     ends.advance(30.0)
     assert len(ends.dialled) == 1, "it does not try again"
-    told = " ".join([str(session.error), repr(session.error), *ends.notes])
+    told = " ".join([str(session.error), repr(session.error), *ends.effects.log_lines])
     assert "battery" not in told
 
 
@@ -178,7 +180,7 @@ def challenged(ends: Wire) -> tuple[Any, bytes, bytes]:
     probe = probe_server(ends)
     [(kind, challenge)] = probe.heard()
     assert kind == frames.CHALLENGE
-    return probe, handshake.encode(hello(ends))[4:], challenge
+    return probe, encode_message(hello(ends))[4:], challenge
 
 
 def proof(mac: bytes, nonce: bytes = bytes(32)) -> bytes:
@@ -229,7 +231,7 @@ def test_a_damaged_proof_is_a_violation(payload: bytes) -> None:
     probe, _, _ = challenged(ends)
     probe.say(frames.frame(frames.PROOF, payload))
     assert probe.kinds() == ["REFUSE"]
-    assert not ends.server.sessions
+    assert not ends.server.sessions.by_id
 
 
 def test_a_proof_without_hello_or_where_none_is_asked() -> None:

@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from linkbox.core.hub import Hub
-from linkbox.core.journal import Spool
-from linkbox.core.mailbox import BytesMailbox, MailboxState
+from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.channel import OutgoingMessage
+from linkbox.core.durable.entries import Spool
+from linkbox.core.endpoint_core import EndpointCore
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.patterns import P2P
 from linkbox.core.session import Session
-from linkbox.core.units import Delivery
 from linkbox.errors import SessionLost, StoreError
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -36,7 +37,7 @@ class Way:
         """Accepted, in order; also what may have been, when the process died."""
         self.lost: set[bytes] = set()
         """A process without a store died with it, or it was not known whether it was accepted."""
-        self.receipts: list[tuple[bytes, Delivery]] = []
+        self.receipts: list[tuple[bytes, OutgoingMessage]] = []
         self.here: set[bytes] = set()
         """Is in the mailbox now, not redelivered."""
         self.seen: list[bytes] = []
@@ -52,8 +53,8 @@ class AnyCrashes(RuleBasedStateMachine):
 
     choices = ([], ["client"], ["server"], ["client", "server"])
 
-    @initialize(data=st.data(), mailbox=st.sampled_from([MailboxState, BytesMailbox]))
-    def begin(self, data: st.DataObject, mailbox: type[MailboxState]) -> None:
+    @initialize(data=st.data(), mailbox=st.sampled_from([Mailbox, BytesMailbox]))
+    def begin(self, data: st.DataObject, mailbox: type[Mailbox]) -> None:
         limits = Limits(
             mailbox_bytes=data.draw(st.sampled_from([100, 1 << 20])),
             mailbox_messages=data.draw(st.sampled_from([2, 100_000])),
@@ -70,16 +71,16 @@ class AnyCrashes(RuleBasedStateMachine):
 
     def start_client(self) -> None:
         client = self.wire.client
-        client.session = client.session or client.begin(self.wire.now)
+        client.conversation = client.conversation or client.begin(self.wire.now)
 
-    def hub(self, side: str) -> Hub:
+    def hub(self, side: str) -> EndpointCore:
         return self.wire.hub(side)
 
     def session_of(self, side: str) -> Session | None:
         client = self.wire.client
         if side == "client":
-            return client.session
-        live = [each for each in self.wire.server.sessions.values() if each.error is None]
+            return client.conversation
+        live = [each for each in self.wire.server.sessions.by_id.values() if each.error is None]
         return live[-1] if live else None
 
     def teardown(self) -> None:
@@ -94,7 +95,7 @@ class AnyCrashes(RuleBasedStateMachine):
     @rule(side=SIDES, sizes=st.lists(SIZES, min_size=1, max_size=6), bad=st.booleans(), many=st.booleans())
     def send(self, side: str, sizes: list[int], bad: bool, many: bool) -> None:
         session, hub = self.session_of(side), self.hub(side)
-        if session is None or session.ending or session.error is not None:
+        if session is None or session.is_ending or session.error is not None:
             return
         if hub.journal is None and not session.has_room():
             return
@@ -110,7 +111,7 @@ class AnyCrashes(RuleBasedStateMachine):
             self.pending.append((side, messages, entry))
         else:
             for message in messages:
-                self.ways[side].receipts.append((message, hub.send(session, message)))
+                self.ways[side].receipts.append((message, session.send(message)))
             self.ways[side].sent += messages
         self.wire.settle()
         self.look()
@@ -216,7 +217,7 @@ class AnyCrashes(RuleBasedStateMachine):
     def acknowledge_now(self, side: str) -> None:
         session = self.session_of(side)
         if session is not None and session.error is None:
-            self.hub(side).acknowledge_now(session)
+            self.hub(side).request_ack(session)
             self.wire.settle()
 
     # -- what must hold --------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ class AnyCrashes(RuleBasedStateMachine):
         numbers = [number_of(message) for message in way.seen]
         assert numbers == sorted(numbers), "reordered"
 
-    def check_receipt(self, way: Way, message: bytes, receipt: Delivery) -> None:
+    def check_receipt(self, way: Way, message: bytes, receipt: OutgoingMessage) -> None:
         stage = receipt.stage
         if stage is Stage.TAKEN:
             assert message in way.taken
@@ -283,7 +284,7 @@ class AnyCrashes(RuleBasedStateMachine):
             self.wire.advance(0.5)
             self.take("client", 1000, 0)
             self.take("server", 1000, 0)
-            if not any(each.held for hub in self.wire.hubs for each in hub.sessions.values()):
+            if not any(each.in_flight() for hub in self.wire.hubs for each in hub.sessions.by_id.values()):
                 break
         self.wire.advance(2.0)
         self.look()
@@ -313,7 +314,7 @@ class AnyCrashes(RuleBasedStateMachine):
         """With stores on both sides nothing may be left of a conversation that has ended."""
         session = self.session_of("client")
         assert session is not None
-        self.wire.client.end(session)
+        self.session.end()
         self.wire.advance(5.0)
         for store in self.wire.stores.values():
             assert store.counts() == {"session": 0, "spool": 0, "inbox": 0, "doubt": 0}
@@ -339,7 +340,7 @@ TestBothStored = pytest.mark.usefixtures("small_pieces")(pytest.mark.timeout(300
 
 def test_store_error_refuses_what_was_to_be_sent_and_nothing_else() -> None:
     wire = StoredWire(P2P, stores={"client"})
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     wire.run()
     wire.writes = False
     refused = wire.client.spool(session, [b"1:"], with_receipts=True)
@@ -361,16 +362,16 @@ def test_store_error_refuses_what_was_to_be_sent_and_nothing_else() -> None:
 
 def test_what_has_arrived_and_finds_no_room_does_not_hold_up_the_marks_that_make_some() -> None:
     wire = StoredWire(P2P, stores={"server"})
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     wire.run()
     for number in range(3):
-        wire.client.send(session, b"%d:" % number)
+        session.send(b"%d:" % number)
         wire.run()
     journal, store = wire.server.journal, wire.stores["server"]
     assert journal is not None
     wire.writes = False
     for number in range(3, 6):  # each arrives by itself, and is large
-        wire.client.send(session, b"%d:" % number + bytes(50_000))
+        session.send(b"%d:" % number + bytes(50_000))
         wire.run()
     assert len(journal.entries) == 3
     assert wire.server.mailbox.take() == b"0:"

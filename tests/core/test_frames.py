@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linkbox.core import frames
-from linkbox.core.frames import Type
-from linkbox.core.stream import Decoder
+from linkbox.core.wire import frames
+from linkbox.core.wire.decoder import Decoder
+from linkbox.core.wire.frames import Type
 from linkbox.errors import ProtocolViolation
 
 U64 = (1 << 64) - 1

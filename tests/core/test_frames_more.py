@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from linkbox.core import frames
-from linkbox.core.stream import Decoder
+from linkbox.core.wire import frames
+from linkbox.core.wire.decoder import Decoder
 from linkbox.errors import ProtocolViolation
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linkbox.core.framings import (
+from linkbox.core.wire.framings import (
     Delimited,
     FixedSize,
     Framing,

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from linkbox.core import frames, handshake
-from linkbox.core.handshake import Hello, Refuse, Welcome
-from linkbox.core.stream import Decoder
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
+from linkbox.core.wire.decoder import Decoder
+from linkbox.core.wire.handshake_messages import Hello, Refuse, Welcome
 from linkbox.errors import AuthenticationFailed, LinkError, PeerLost, ProtocolViolation, Refused
 
 HELLO = Hello(
@@ -30,7 +31,7 @@ REFUSE = Refuse("busy", "the place is taken")
 
 def payload(message: Any, /, **changes: Any) -> bytes:
     """The payload of its frame, with some keys changed; ``...`` leaves a key out."""
-    keys = json.loads(handshake.encode(message)[4:]) | changes
+    keys = json.loads(encode_message(message)[4:]) | changes
     return json.dumps({key: value for key, value in keys.items() if value is not ...}).encode()
 
 
@@ -38,20 +39,20 @@ def payload(message: Any, /, **changes: Any) -> bytes:
     ("kind", "message"), [(frames.HELLO, HELLO), (frames.WELCOME, WELCOME), (frames.REFUSE, REFUSE)]
 )
 def test_there_and_back(kind: int, message: Any) -> None:
-    [(found, body)] = Decoder(small=True).receive(handshake.encode(message))
+    [(found, body)] = Decoder(small=True).receive(encode_message(message))
     assert found == kind
-    assert handshake.decode(kind, body) == message
+    assert decode_message(kind, body) == message
 
 
 def test_what_a_newer_peer_says_more_is_ignored() -> None:
-    assert handshake.decode(frames.HELLO, payload(HELLO, colour="red")) == HELLO
+    assert decode_message(frames.HELLO, payload(HELLO, colour="red")) == HELLO
 
 
 def test_what_is_left_out_has_a_default() -> None:
-    hello = handshake.decode(frames.HELLO, payload(HELLO, received=..., incarnation=..., features=...))
+    hello = decode_message(frames.HELLO, payload(HELLO, received=..., incarnation=..., features=...))
     assert isinstance(hello, Hello)
     assert (hello.received, hello.incarnation, hello.features) == (0, "", ())
-    assert handshake.decode(frames.REFUSE, b'{"code":"x","reason":"y"}') == Refuse("x", "y")
+    assert decode_message(frames.REFUSE, b'{"code":"x","reason":"y"}') == Refuse("x", "y")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_what_is_left_out_has_a_default() -> None:
 )
 def test_a_hello_out_of_range(changes: dict[str, Any]) -> None:
     with pytest.raises(ProtocolViolation, match=r"HELLO: .* out of range"):
-        handshake.decode(frames.HELLO, payload(HELLO, **changes))
+        decode_message(frames.HELLO, payload(HELLO, **changes))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_a_hello_out_of_range(changes: dict[str, Any]) -> None:
 )
 def test_a_welcome_out_of_range(changes: dict[str, Any]) -> None:
     with pytest.raises(ProtocolViolation, match=r"WELCOME: .* out of range"):
-        handshake.decode(frames.WELCOME, payload(WELCOME, **changes))
+        decode_message(frames.WELCOME, payload(WELCOME, **changes))
 
 
 @pytest.mark.parametrize("kind", [frames.HELLO, frames.WELCOME, frames.REFUSE])
@@ -104,13 +105,13 @@ def test_a_welcome_out_of_range(changes: dict[str, Any]) -> None:
 )
 def test_what_is_no_handshake_at_all(kind: int, body: bytes) -> None:
     with pytest.raises(ProtocolViolation, match=frames.type_name(kind)):
-        handshake.decode(kind, body)
+        decode_message(kind, body)
 
 
 @pytest.mark.parametrize("changes", [{"epoch": "1"}, {"credit": [1]}, {"session": ...}, {"epoch": 1.5}])
 def test_a_hello_of_other_types(changes: dict[str, Any]) -> None:
     with pytest.raises(ProtocolViolation, match="HELLO"):
-        handshake.decode(frames.HELLO, payload(HELLO, **changes))
+        decode_message(frames.HELLO, payload(HELLO, **changes))
 
 
 @pytest.mark.parametrize(

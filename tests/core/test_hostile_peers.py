@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from linkbox.core import frames, handshake
-from linkbox.core.framings import LengthPrefixed, Raw
 from linkbox.core.link import State
 from linkbox.core.patterns import AR
-from linkbox.core.stream import Assembly
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
+from linkbox.core.wire.decoder import Assembly
+from linkbox.core.wire.framings import LengthPrefixed, Raw
 from linkbox.errors import ProtocolViolation, TooLarge
 from linkbox.limits import Limits
 from tests.core.wire import Probe, Wire, greeting, probe_client, probe_server
@@ -39,7 +40,7 @@ def test_a_refusal_fits_its_frame_whatever_was_asked_for(field: str, character: 
     size = 250 if field == "name" else 3700 // (len(msgspec.json.encode(character)) - 2)
     probe.say(greeting(wire, **({"pattern": "?"} | {field: character * size})))
     [no] = frame_of(frames.REFUSE, probe)
-    assert isinstance(handshake.decode(frames.REFUSE, no), handshake.Refuse)
+    assert isinstance(decode_message(frames.REFUSE, no), handshake.Refuse)
 
 
 def test_a_welcome_and_the_next_hello_fit_their_frames() -> None:
@@ -49,9 +50,9 @@ def test_a_welcome_and_the_next_hello_fit_their_frames() -> None:
     assert probe.kinds() == ["WELCOME"]
     wire = Wire()
     probe = probe_client(wire, name="\1" * 256, incarnation="\1" * 100, born=most, credit=(most, most))
-    session = wire.client.session
+    session = wire.client.conversation
     assert session is not None and session.is_up
-    wire.client.broken(probe.link, OSError("cut"), wire.now)
+    wire.client.lost(probe.link, OSError("cut"), wire.now)
     wire.is_reachable = False
     session.due_at = wire.now
     wire.client.on_session_due(session, wire.now)
@@ -113,9 +114,9 @@ def test_tiny_pieces_cost_little_more_than_their_bytes() -> None:
     probe.say(frames.encode_first_part(1000, b""), frames.frame(frames.PART) * 500)
     for _ in range(999):
         probe.say(frames.frame(frames.PART, b"x"))
-    [session] = wire.server.sessions.values()
-    assert session.assembly is not None
-    assert len(session.assembly._pieces) == 1
+    [session] = wire.server.sessions.by_id.values()
+    assert session.receiving.assembly is not None
+    assert len(session.receiving.assembly._pieces) == 1
     probe.say(frames.frame(frames.DATA, b"x"))
     assert wire.server.mailbox.take_all() == [b"x" * 1000]
 
@@ -154,14 +155,14 @@ def test_what_was_decoded_gives_its_credit_back() -> None:
     for _ in range(50):
         wire.decodes = False
         probe.say(frames.frame(frames.DATA, bytes(10_000)) * 9, frames.encode_first_part(9, b""))
-        [session] = wire.server.sessions.values()
+        [session] = wire.server.sessions.by_id.values()
         wire.decodes = True
         wire.decode_all()
         probe.say(frames.frame(frames.DATA, bytes(9)))
         assert len(wire.server.mailbox.take_all()) == 10
         wire.acks()
-        assert session.granted_messages == session.arrived + 10
-        assert session.granted_bytes == session.arrived_bytes + 100_000
+        assert session.receiving.granted_units == session.receiving.arrived + 10
+        assert session.receiving.granted_bytes == session.receiving.arrived_bytes + 100_000
 
 
 # --- asks -------------------------------------------------------------------------------------------
@@ -215,19 +216,19 @@ def test_what_is_kept_of_asks_is_given_back() -> None:
 def test_who_does_not_take_answers_asks_no_more() -> None:
     wire = Wire(AR, limits=Limits(window_messages=5, asks=1))
     probe = probe_server(wire, credit=(0, 0))
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     probe.say(*(piece(id, b"x") for id in range(1, 11)))
     wire.acks()
-    granted = session.granted_messages
+    granted = session.receiving.granted_units
     probe.say(*(piece(id, b"x") for id in range(11, 21)))
     wire.acks()
-    assert session.granted_messages == granted
+    assert session.receiving.granted_units == granted
     most = 1 << 62
     probe.say(frames.encode_ack(0, 0, most, most))
     assert len(frame_of(frames.FAIL, probe)) == 19
     probe.say(frames.encode_ack(19, 0, most, most))
     wire.acks()
-    assert session.granted_messages > granted
+    assert session.receiving.granted_units > granted
 
 
 def test_too_many_asks_at_once_over_a_plain_framing_leave_nothing() -> None:
@@ -236,7 +237,7 @@ def test_too_many_asks_at_once_over_a_plain_framing_leave_nothing() -> None:
     probe.say(b"\1x" * 10)
     assert probe.is_closed
     asks = wire.server.asks
-    assert not (asks.open or asks.open_counts or asks.newest or asks.gathered or wire.server.sessions)
+    assert not (asks.open or asks.open_counts or asks.newest or asks.gathered or wire.server.sessions.by_id)
 
 
 def test_asks_that_wait_for_their_turn_over_a_plain_framing_are_bounded() -> None:
@@ -257,7 +258,7 @@ def test_over_raw_an_ask_that_dribbles_costs_no_more_than_its_bytes(size: int) -
     probe = probe_server(wire, greets=False)
     for _ in range(size):
         probe.say(b"x")
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     assert session.raw.size <= 200 and len(session.raw._pieces) <= 1
     arrivals: Any = probe.link.receive_eof(wire.now)
     whole = arrivals[0].payloads[0]

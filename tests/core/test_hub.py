@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from linkbox import Lines
-from linkbox.core import frames
+from linkbox.core.arrival import Arrival
 from linkbox.core.decoding import decode_all
-from linkbox.core.link import Arrival, State
+from linkbox.core.link import State
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.wire import frames
 from linkbox.errors import DecodeError, EndOfData, MailboxFull, PeerLost, StateError, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -19,16 +20,16 @@ def test_nothing_is_sent_after_the_end_or_beyond_what_the_peer_takes() -> None:
     wire = Wire(limits=Limits(message=10))
     session = wire.connect()
     with pytest.raises(TooLarge, match="at most 10 bytes, not 11"):
-        wire.client.send(session, bytes(11))
-    wire.client.end(session)
+        session.send(bytes(11))
+    session.end()
     with pytest.raises(StateError, match="has ended"):
-        wire.client.send(session, b"x")
+        session.send(b"x")
 
 
 def test_what_was_queued_before_the_peers_limit_was_known_fails_by_name() -> None:
     wire = Wire(limits=Limits(message=10), client_limits=Limits())
-    session = wire.client.session = wire.client.begin(wire.now)
-    large, small = wire.client.send(session, bytes(100_000)), wire.client.send(session, b"small")
+    session = wire.client.conversation = wire.client.begin(wire.now)
+    large, small = session.send(bytes(100_000)), session.send(b"small")
     wire.run()
     assert isinstance(large.error, TooLarge)
     assert wire.server.mailbox.take_all() == [b"small"]
@@ -54,8 +55,8 @@ def test_who_waits_for_more_than_the_mailbox_holds_gets_it() -> None:
     wire.send(wire.client, session, *(b"%d" % number for number in range(5)))
     wire.acks()
     assert wire.server.mailbox.count == 2
-    wire.server.grow(5)
-    wire.server.grow(4)  # never back
+    wire.server.raise_limit(5)
+    wire.server.raise_limit(4)  # never back
     wire.acks()
     assert wire.server.mailbox.count == 5
 
@@ -63,9 +64,9 @@ def test_who_waits_for_more_than_the_mailbox_holds_gets_it() -> None:
 def test_waiters_are_told_what_they_wait_for() -> None:
     wire = Wire()
     session = wire.connect()
-    session.box.waiters[object()] = None
-    wire.server.mailbox.box.waiters[object()] = None
-    delivery = wire.client.send(session, b"x")
+    session.changed.waiters[object()] = None
+    wire.server.mailbox.changed.waiters[object()] = None
+    delivery = session.send(b"x")
     wire.drop_all()  # before it was written
     wire.run()
     wire.acks()
@@ -74,12 +75,12 @@ def test_waiters_are_told_what_they_wait_for() -> None:
 
 def test_who_waits_for_a_receipt_asks_again_after_a_drop() -> None:
     wire = Wire()
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     first = probe_client(wire, session)
     wire.send(wire.client, session, b"x")
     first.say(frames.frame(frames.PONG, bytes(8)))
-    session.box.waiters[object()] = None
-    wire.client.broken(first.link, ConnectionResetError("gone"), wire.now)
+    session.changed.waiters[object()] = None
+    wire.client.lost(first.link, ConnectionResetError("gone"), wire.now)
     wire.client.handle_timers(wire.now)
     second = probe_client(wire, session, greets=False)
     second.say(welcome(resumed=True, received=0))
@@ -106,14 +107,14 @@ def test_events_of_any_kind_that_wait_count_against_the_mailbox() -> None:
     for _ in range(3):
         probe.say(bad * 4000)
     assert "beyond its credit" in str(probe.link.error)
-    assert len(wire.server.events) < 13_000
+    assert len(wire.server.effects.events.events) < 13_000
 
 
 def test_a_flood_of_rejections_does_not_fill_the_log() -> None:
     wire = Wire()
     probe = probe_server(wire)
     probe.say(frames.frame(frames.DATA, b"bad") * 100)
-    assert wire.server.counters.rejected == 100
+    assert wire.server.context.counters.rejected == 100
     assert len([text for text in wire.notes if "was rejected" in text]) == 7  # 1, 2, 4, … 64
 
 
@@ -123,11 +124,11 @@ def test_events_nobody_listens_to_any_more_are_forgotten() -> None:
     session = wire.connect()
     wire.send(wire.client, session, b"one", b"two")
     wire.run()
-    assert wire.server.pending_events == 3
+    assert wire.server.effects.events.pending == 3
     wire.server.forget_data_events()
-    assert wire.server.pending_events == 1
-    assert EventKind.DATA not in {event[0] for event in wire.server.events}
-    assert EventKind.CONNECTED in {event[0] for event in wire.server.events}
+    assert wire.server.effects.events.pending == 1
+    assert EventKind.DATA not in {event[0] for event in wire.server.effects.events.events}
+    assert EventKind.CONNECTED in {event[0] for event in wire.server.effects.events.events}
 
 
 def test_what_arrives_for_a_session_that_is_over_is_not_stored() -> None:
@@ -135,8 +136,8 @@ def test_what_arrives_for_a_session_that_is_over_is_not_stored() -> None:
     probe = probe_server(wire)
     wire.decodes = False
     probe.say(frames.frame(frames.DATA, b"x"))
-    [session] = wire.server.sessions.values()
-    wire.server.close_session(session, PeerLost("gone"))
+    [session] = wire.server.sessions.by_id.values()
+    wire.server.sessions.close_session(session, PeerLost("gone"))
     wire.decode_all()
     assert wire.server.mailbox.count == 0
 
@@ -166,7 +167,7 @@ def test_fin_waits_for_what_is_being_decoded() -> None:
     far = wire.end_of(wire.server)
     wire.decodes = False
     wire.send(wire.client, session, b"last")
-    wire.client.end(session)
+    session.end()
     wire.run()
     far.link.eof = True
     far.link.settle_eof(wire.now)
@@ -180,11 +181,11 @@ def test_who_never_comes_back_closes_without_a_confirmation() -> None:
     wire = Wire(P2M, resumes=False)
     session = wire.connect()
     wire.send(wire.client, session, b"x")
-    wire.client.end(session)
+    session.end()
     wire.run()
     assert wire.server.mailbox.take_all() == [b"x"]
     wire.acks()
-    assert not wire.client.links and not wire.server.links
+    assert not wire.client.links.links and not wire.server.links.links
 
 
 def test_without_resuming_a_drop_is_the_end() -> None:
@@ -193,7 +194,7 @@ def test_without_resuming_a_drop_is_the_end() -> None:
     wire.drop_all()
     wire.run()
     assert isinstance(session.error, PeerLost)
-    assert not wire.server.sessions
+    assert not wire.server.sessions.by_id
 
 
 def test_a_connection_over_lines_that_was_for_one_ask_ends_with_its_answer() -> None:
@@ -201,14 +202,14 @@ def test_a_connection_over_lines_that_was_for_one_ask_ends_with_its_answer() -> 
     session = wire.client.begin(wire.now)
     ask = wire.ask(b"x", session)
     wire.run()
-    wire.client.end(session)  # it says FIN; the answer is still to come
+    session.end()  # it says FIN; the answer is still to come
     wire.run()
     [request] = wire.requests()
     request.answer(b"y")
     wire.run()
     assert ask.value == b"y"
     wire.advance(5)
-    assert not wire.client.links and not wire.server.links
+    assert not wire.client.links.links and not wire.server.links.links
     assert isinstance(session.error, EndOfData)
 
 
@@ -219,12 +220,12 @@ def test_early_messages_of_a_connection_that_died_unanswered_go_again_to_a_serve
     None
 ):
     wire = Wire(P2M)
-    session = wire.client.session = wire.client.begin(wire.now)
-    wire.client.send(session, b"early")
+    session = wire.client.conversation = wire.client.begin(wire.now)
+    session.send(b"early")
     first = probe_client(wire, session, greets=False)
     assert first.kinds() == ["HELLO", "DATA"]
     wire.now += 1
-    wire.client.broken(first.link, ConnectionResetError("gone"), wire.now)
+    wire.client.lost(first.link, ConnectionResetError("gone"), wire.now)
     wire.advance(1)
     assert session.error is None
     assert session.link is not None and session.link.state is State.OPEN
@@ -242,7 +243,7 @@ def test_asks_move_from_a_session_that_is_not_the_current_one() -> None:
     request.answer(b"y")
     wire.run()
     assert ask.value == b"y"
-    assert wire.client.session is None
+    assert wire.client.conversation is None
 
 
 def test_a_full_mailbox_that_refuses_says_so() -> None:
@@ -262,23 +263,23 @@ def test_one_acknowledgement_told_leaves_the_others_owing() -> None:
         wire.send(session.hub, session, b"message")
     wire.run()
     there = [wire.other(first), wire.other(second)]
-    assert set(wire.server.owing) == set(there)
-    due = wire.server.ack_due
+    assert set(wire.server.effects.acks_due) == set(there)
+    due = wire.server.effects.acks_due_at
     there[0].marks()
-    assert (list(wire.server.owing), wire.server.ack_due) == ([there[1]], due)
+    assert (list(wire.server.effects.acks_due), wire.server.effects.acks_due_at) == ([there[1]], due)
     there[1].marks()
-    assert (list(wire.server.owing), wire.server.ack_due) == ([], float("inf"))
+    assert (list(wire.server.effects.acks_due), wire.server.effects.acks_due_at) == ([], float("inf"))
 
 
 def test_the_time_for_one_address_is_a_share_of_what_is_left() -> None:
     wire = Wire(P2P, connect_timeout=9.0)
     session = wire.client.begin(wire.now)
-    assert wire.client.patience(session, 0, wire.now) == 9.0
-    assert wire.client.patience(session, 2, wire.now) == 3.0
-    assert wire.client.patience(session, 0, wire.now + 8.0) == 1.0
-    assert wire.client.patience(session, 0, wire.now + 20.0) == 0.05
-    session.established = True
-    assert wire.client.patience(session, 0, wire.now + 20.0) == 9.0
+    assert wire.client.dialing.patience(session, 0, wire.now) == 9.0
+    assert wire.client.dialing.patience(session, 2, wire.now) == 3.0
+    assert wire.client.dialing.patience(session, 0, wire.now + 8.0) == 1.0
+    assert wire.client.dialing.patience(session, 0, wire.now + 20.0) == 0.05
+    session.generation.established = True
+    assert wire.client.dialing.patience(session, 0, wire.now + 20.0) == 9.0
 
 
 def test_nobody_listens() -> None:
@@ -289,7 +290,7 @@ def test_nobody_listens() -> None:
     wire.acks()
     assert wire.server.mailbox.take_all() == [b"good"]
     assert not wire.notices[wire.server] and not wire.notices[wire.client]
-    assert wire.server.pending_events == 0
+    assert wire.server.effects.events.pending == 0
 
 
 def test_what_is_rejected_after_a_drop_is_said_with_the_resume() -> None:
@@ -299,10 +300,10 @@ def test_what_is_rejected_after_a_drop_is_said_with_the_resume() -> None:
     [receipt] = wire.send(wire.client, session, b"bad")
     wire.run()
     wire.drop_all()
-    wire.client.acknowledge_now(session)  # nobody is there to be asked
+    wire.client.request_ack(session)  # nobody is there to be asked
     wire.decodes = True
     wire.decode_all()
-    assert wire.server.counters.rejected == 1 and receipt.error is None
+    assert wire.server.context.counters.rejected == 1 and receipt.error is None
     wire.advance(1)
     assert isinstance(receipt.error, DecodeError)
 
@@ -310,7 +311,7 @@ def test_what_is_rejected_after_a_drop_is_said_with_the_resume() -> None:
 def test_a_rejection_that_is_said_twice_is_told_once() -> None:
     wire = Wire()
     probe = probe_client(wire)
-    session = wire.client.session
+    session = wire.client.conversation
     assert session is not None
     [receipt] = wire.send(wire.client, session, b"1")
     probe.say(frames.encode_reject(1, "decode", "first"), frames.encode_reject(1, "decode", "second"))

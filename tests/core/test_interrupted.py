@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from linkbox.core import frames
-from linkbox.core.link import Arrival
-from linkbox.core.linked import LinkedLink
-from linkbox.core.mailbox import BytesMailbox
+from linkbox.core.arrival import Arrival
+from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.linked_link import LinkedLink
 from linkbox.core.patterns import AR
+from linkbox.core.wire import frames
 from linkbox.errors import PeerLost
 from tests.core.test_session import Interrupted
 from tests.core.wire import Wire, greeting, probe_client, probe_server
@@ -30,12 +30,12 @@ def test_a_session_has_one_connection_at_a_time() -> None:
     session = wire.connect()
     client = wire.client
     first = session.link
-    assert client.on_connected(session, client.address, wire.now) is None  # It was dialled twice.
+    assert client.connected(session, client.dialing.address, wire.now) is None  # It was dialled twice.
     assert session.link is first
     assert first is not None
     client.interrupted(first)
     assert session.link is None
-    second = client.on_connected(session, client.address, wire.now)
+    second = client.connected(session, client.dialing.address, wire.now)
     assert second is not None
     assert session.link is second
 
@@ -43,14 +43,14 @@ def test_a_session_has_one_connection_at_a_time() -> None:
 def test_what_an_interrupted_step_had_handed_over_is_taken_back_with_its_marks() -> None:
     wire = Wire()
     probe = probe_client(wire)
-    session = wire.client.session
+    session = wire.client.conversation
     assert session is not None
     probe.say(frames.frame(frames.DATA, b"one"))
-    before = Arrival(session, [], session.arrived)
+    before = Arrival(session, [], session.receiving.arrived)
     into = Struck([before])
     with pytest.raises(Interrupted):
-        wire.client.receive(probe.link, frames.frame(frames.DATA, b"two"), wire.now, into)
-    assert session.arrived == 1
+        wire.client.received(probe.link, frames.frame(frames.DATA, b"two"), wire.now, into)
+    assert session.receiving.arrived == 1
     assert list(into) == [before]
     assert probe.link.closed
 
@@ -68,7 +68,7 @@ def test_a_session_whose_closing_was_interrupted_is_dialled_again(monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(client, "on_link_closed", strike)
         with pytest.raises(Interrupted):
-            client.broken(link, ConnectionResetError("reset"), wire.now)
+            client.lost(link, ConnectionResetError("reset"), wire.now)
     client.rescue(wire.now)
     wire.advance(1.0)
     assert session.link is not None
@@ -79,19 +79,19 @@ def test_who_had_not_introduced_itself_is_closed() -> None:
     wire = Wire()
     probe = probe_server(wire, greets=False)
     with pytest.raises(Interrupted):
-        wire.server.receive(probe.link, greeting(wire)[:4], wire.now, Struck())
+        wire.server.received(probe.link, greeting(wire)[:4], wire.now, Struck())
     assert probe.link.closed
-    assert not wire.server.strangers
+    assert not wire.server.admission.pending
 
 
 def test_an_interrupted_conversation_of_asks_is_over() -> None:
     """An ask is never executed twice: there is no going on with half of one."""
     wire = Wire(AR)
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session)
     ask = wire.ask(b"x", session)
     with pytest.raises(Interrupted):
-        wire.client.receive(probe.link, frames.encode_answer(ask.id, 0, b"y"), wire.now, Struck())
+        wire.client.received(probe.link, frames.encode_answer(ask.id, 0, b"y"), wire.now, Struck())
     assert isinstance(ask.error, PeerLost)
     assert "interrupted" in str(ask.error)
 
@@ -109,7 +109,7 @@ def test_a_message_that_was_counted_as_sent_is_sent_though_something_struck() ->
 
     link.control = Control()
     with pytest.raises(Interrupted):
-        wire.client.send(session, b"one")
+        session.send(b"one")
     wire.client.rescue(wire.now)
     wire.settle()
     assert link.closed
@@ -153,4 +153,4 @@ def test_living_connections_are_left_alone_by_a_rescue() -> None:
     assert len(wire.dialled) == 1
     waiting = wire.client.begin(wire.now)
     wire.client.rescue(wire.now)  # It is to be dialled anyway, once.
-    assert wire.client.dials == [waiting]
+    assert wire.client.dialing.dials == [waiting]

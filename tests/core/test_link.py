@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from linkbox import Framing, Lines, Linked
-from linkbox.core import frames, handshake
 from linkbox.core.link import Link, State
 from linkbox.core.patterns import P2M
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 from linkbox.errors import DecodeError, PeerLost, ProtocolViolation, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -43,7 +44,7 @@ def test_a_stranger_is_closed_and_explained_in_the_log(first: bytes) -> None:
     probe.say(first)
     assert probe.is_closed
     assert "does not speak the linkbox protocol" in wire.notes[0]
-    assert not wire.server.links and not wire.server.strangers
+    assert not wire.server.links.links and not wire.server.admission.pending
 
 
 def test_another_version_is_refused_by_name() -> None:
@@ -51,7 +52,7 @@ def test_another_version_is_refused_by_name() -> None:
     probe = probe_server(wire, greets=False)
     probe.say(frames.PREFACE + b"\x07", b"anything")
     [(kind, payload)] = probe.heard()
-    refuse = handshake.decode(kind, payload)
+    refuse = decode_message(kind, payload)
     assert isinstance(refuse, handshake.Refuse)
     assert (refuse.code, refuse.supported) == ("version", (frames.VERSION,))
     assert probe.sink.fin and probe.link.state is State.CLOSING
@@ -79,7 +80,7 @@ BEFORE: dict[str, Callable[[Wire], bytes]] = {
     "oversize HELLO": lambda wire: frames.preface() + b"\x01\x00\x20\x00",
     "WELCOME to a server": lambda wire: welcome(),
     "REFUSE to a server": lambda wire: (
-        frames.preface() + handshake.encode(handshake.Refuse("busy", "because"))
+        frames.preface() + encode_message(handshake.Refuse("busy", "because"))
     ),
 }
 
@@ -91,13 +92,13 @@ def test_violations_before_the_welcome(what: str) -> None:
     probe.say(BEFORE[what](wire))
     assert probe.link.state in (State.CLOSING, State.CLOSED)
     assert "WELCOME" not in probe.kinds()
-    assert not wire.server.sessions
+    assert not wire.server.sessions.by_id
 
 
 AFTER: dict[str, Callable[[Wire], bytes]] = {
     "a second HELLO": lambda wire: greeting(wire)[8:],
     "WELCOME to a server": lambda wire: welcome()[8:],
-    "REFUSE to a server": lambda wire: handshake.encode(handshake.Refuse("busy", "because")),
+    "REFUSE to a server": lambda wire: encode_message(handshake.Refuse("busy", "because")),
     "ACK of what was not sent": lambda wire: frames.encode_ack(1, 0, 1, 1),
     "taken more than received": lambda wire: frames.encode_ack(0, 1, 1, 1),
     "short ACK": lambda wire: frames.frame(frames.ACK, bytes(31)),
@@ -130,12 +131,12 @@ def test_violations_after_the_welcome(what: str, cut: int | None) -> None:
     [notice] = wire.events(wire.server, EventKind.DISCONNECTED)
     has_ended = EventKind.END in wire.kinds(wire.server)
     assert has_ended or isinstance(notice[2], ProtocolViolation)
-    assert len(wire.server.sessions) == 1  # the session may go on over another connection
+    assert len(wire.server.sessions.by_id) == 1  # the session may go on over another connection
 
 
 CLIENT: dict[str, bytes] = {
     "HELLO to a client": frames.preface()
-    + handshake.encode(handshake.Hello("p2p", "", "", "a" * 32, 1, (0, 0), 1)),
+    + encode_message(handshake.Hello("p2p", "", "", "a" * 32, 1, (0, 0), 1)),
     "DATA before WELCOME": frames.preface() + DATA,
     "not our wire": b"HTTP/1.1 400 Bad Request\r\n",
 }
@@ -196,15 +197,15 @@ def test_messages_of_every_size_arrive_whole(size: int, chunk: int | None) -> No
     wire.run()
     assert wire.server.mailbox.take_all() == [b"before", body, b"after"]
     wire.acks()
-    assert session.held == session.held_bytes == 0
+    assert session.in_flight() == session.sending.held_bytes == 0
 
 
 def test_what_is_sent_together_without_receipts_is_one_frame() -> None:
     wire = Wire()
     probe = probe_server(wire)
     probe.heard()
-    [session] = wire.server.sessions.values()
-    session.send_all([b"1", b"2", b"3"])
+    [session] = wire.server.sessions.by_id.values()
+    session.send_many([b"1", b"2", b"3"])
     wire.server.flush_soon(session)
     wire.settle()
     [(kind, payload)] = [each for each in probe.heard() if each[0] != frames.ACK]
@@ -214,7 +215,7 @@ def test_what_is_sent_together_without_receipts_is_one_frame() -> None:
 def test_control_frames_go_between_the_pieces_of_a_large_message() -> None:
     wire = Wire()
     probe = probe_server(wire)
-    wire.send(wire.server, next(iter(wire.server.sessions.values())), bytes(3 << 20))
+    wire.send(wire.server, next(iter(wire.server.sessions.by_id.values())), bytes(3 << 20))
     first = len(probe.raw())
     assert first >= 3 << 20
     probe.say(frames.encode_first_part(3, b"a"), number(frames.PING, 7), frames.frame(frames.DATA, b"bc"))
@@ -227,8 +228,8 @@ def test_a_message_over_the_limit_is_rejected_and_costs_no_memory() -> None:
     probe.heard()
     large = frames.encode_first_part(1 << 40, b"x" * 1000) + frames.frame(frames.PART, b"y" * 1000)
     probe.say(large)
-    [session] = wire.server.sessions.values()
-    assert session.assembly is not None and session.assembly.size == 0
+    [session] = wire.server.sessions.by_id.values()
+    assert session.receiving.assembly is not None and session.receiving.assembly.size == 0
     probe.say(frames.frame(frames.DATA, b"end"), frames.frame(frames.DATA, b"good"))
     wire.acks()
     rejects = [frames.decode_reject(payload) for kind, payload in probe.heard() if kind == frames.REJECT]
@@ -250,7 +251,7 @@ def test_one_message_over_the_limit_does_not_hurt_its_neighbours(said: bytes) ->
     probe = probe_server(wire)
     probe.say(said)
     assert wire.server.mailbox.take_all() == [b"good"]
-    assert wire.server.counters.rejected == 1
+    assert wire.server.context.counters.rejected == 1
     [error] = [notice[2] for notice in wire.events(wire.server, EventKind.ERROR)]
     assert isinstance(error, TooLarge)
 
@@ -342,7 +343,7 @@ def test_progress_counts_from_the_newest_whole_frame() -> None:
 def test_a_peer_that_takes_nothing_is_lost() -> None:
     wire = Wire()
     probe = probe_server(wire)
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     probe.end.is_full = True
     wire.send(wire.server, session, b"x")
     for _ in range(4):
@@ -356,7 +357,7 @@ def test_a_peer_that_takes_nothing_is_lost() -> None:
 def test_a_peer_that_takes_something_again_is_not_lost() -> None:
     wire = Wire()
     probe = probe_server(wire)
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     probe.end.is_full = True
     [receipt] = wire.send(wire.server, session, b"x")
     wire.advance(15)
@@ -379,7 +380,7 @@ def test_a_closed_link_keeps_nothing_of_a_message_that_was_under_way(framing: Fr
     probe = probe_server(wire, greets=linked)
     probe.say(frames.header(frames.DATA, 1000) + bytes(999) if linked else bytes(999))
     decoder = probe.link.decoder  # type: ignore[attr-defined]
-    wire.server.broken(probe.link, ConnectionResetError("cut"), wire.now)
+    wire.server.lost(probe.link, ConnectionResetError("cut"), wire.now)
     assert probe.link.decoder is not decoder  # type: ignore[attr-defined]
 
 
@@ -396,10 +397,10 @@ def test_a_closed_link_hears_nothing() -> None:
 def test_half_a_message_is_forgotten_with_its_session() -> None:
     wire = Wire()
     probe = probe_server(wire)
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     probe.say(frames.encode_first_part(2000, bytes(1000)))
-    wire.server.close_session(session, None)
-    assert session.assembly is None
+    wire.server.sessions.close_session(session, None)
+    assert session.receiving.assembly is None
 
 
 def test_rejections_that_are_not_read_are_bounded() -> None:
@@ -436,7 +437,7 @@ def test_after_a_refusal_the_rest_is_read_until_the_peer_closes() -> None:
     probe.eof()
     wire.settle()
     assert probe.is_closed
-    assert not wire.server.links
+    assert not wire.server.links.links
 
 
 def test_but_not_more_than_a_little() -> None:
@@ -463,11 +464,11 @@ def test_an_orderly_end_closes_without_losing_a_byte() -> None:
     wire.chunk = 1
     there = wire.other(session)
     wire.send(wire.server, there, b"last word")
-    wire.client.end(session)
+    session.end()
     wire.run()
     wire.acks()
     assert wire.client.mailbox.take_all() == [b"last word"]
-    assert not wire.client.links and not wire.server.links
+    assert not wire.client.links.links and not wire.server.links.links
 
 
 def test_fin_without_an_end_is_a_lost_connection() -> None:
@@ -485,7 +486,7 @@ def test_fin_before_the_end_was_confirmed() -> None:
     probe.eof()
     assert probe.is_closed
     assert "before the END was confirmed" in str(probe.link.error)
-    assert len(wire.server.sessions) == 1
+    assert len(wire.server.sessions.by_id) == 1
 
 
 def test_fin_while_the_last_message_is_still_being_decoded() -> None:
@@ -493,7 +494,7 @@ def test_fin_while_the_last_message_is_still_being_decoded() -> None:
     probe = probe_server(wire, resumes=False)
     wire.decodes = False
     probe.say(DATA, number(frames.END, 1))
-    wire.server.receive_eof(probe.link, wire.now, _Nothing())  # type: ignore[arg-type]
+    wire.server.ended(probe.link, wire.now, _Nothing())  # type: ignore[arg-type]
     wire.settle()
     assert not probe.is_closed
     wire.decode_all()

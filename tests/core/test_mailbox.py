@@ -9,7 +9,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from linkbox.core.mailbox import HAND, OVERFLOW_POLICIES, BytesMailbox, MailboxState, Source
+from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.mailbox import FAST_COUNT, OVERFLOW_POLICIES, Mailbox, Source
 from linkbox.errors import EndOfData
 from linkbox.limits import Limits
 from tests.core.wire import PEER
@@ -32,21 +33,21 @@ def new_source() -> Source:
     return Tap().source()
 
 
-def put(box: MailboxState, source: Source, *items: bytes, at: float = 0.0) -> Any:
+def put(box: Mailbox, source: Source, *items: bytes, at: float = 0.0) -> Any:
     """Store messages as if they had arrived together, right behind the last."""
     return box.put(source, items, source.processed + len(items), sum(map(len, items)), at)
 
 
-@pytest.fixture(params=[MailboxState, BytesMailbox])
-def box(request: pytest.FixtureRequest) -> MailboxState:
-    kind: type[MailboxState] = request.param
+@pytest.fixture(params=[Mailbox, BytesMailbox])
+def box(request: pytest.FixtureRequest) -> Mailbox:
+    kind: type[Mailbox] = request.param
     return kind(Limits())
 
 
 # --- Taking one by one ----------------------------------------------------------------------------
 
 
-def test_first_in_first_out_over_all_peers(box: MailboxState) -> None:
+def test_first_in_first_out_over_all_peers(box: Mailbox) -> None:
     a, b = new_source(), new_source()
     put(box, a, b"a1", b"a2")
     put(box, b, b"b1")
@@ -56,7 +57,7 @@ def test_first_in_first_out_over_all_peers(box: MailboxState) -> None:
     assert (box.count, box.nbytes, len(box.order), len(box.sources)) == (0, 0, 0, 0)
 
 
-def test_a_view_takes_only_its_own_and_the_rest_stays_in_order(box: MailboxState) -> None:
+def test_a_view_takes_only_its_own_and_the_rest_stays_in_order(box: Mailbox) -> None:
     a, b = new_source(), new_source()
     put(box, a, b"a1", b"a2")
     put(box, b, b"b1", b"b2")
@@ -68,7 +69,7 @@ def test_a_view_takes_only_its_own_and_the_rest_stays_in_order(box: MailboxState
     assert not box.has()
 
 
-def test_a_batch_emptied_through_a_view_is_passed_over(box: MailboxState) -> None:
+def test_a_batch_emptied_through_a_view_is_passed_over(box: Mailbox) -> None:
     a, b = new_source(), new_source()
     put(box, a, b"a1")
     put(box, b, b"b1")
@@ -78,7 +79,7 @@ def test_a_batch_emptied_through_a_view_is_passed_over(box: MailboxState) -> Non
     assert box.take_all() == []
 
 
-def test_batches_emptied_behind_a_peer_nobody_reads_do_not_pile_up(box: MailboxState) -> None:
+def test_batches_emptied_behind_a_peer_nobody_reads_do_not_pile_up(box: Mailbox) -> None:
     a, b = new_source(), new_source()
     put(box, a, b"never read")
     for _ in range(1000):
@@ -88,7 +89,7 @@ def test_batches_emptied_behind_a_peer_nobody_reads_do_not_pile_up(box: MailboxS
     assert box.take_all() == [b"never read"]
 
 
-def test_message_with_its_batch_and_number(box: MailboxState) -> None:
+def test_message_with_its_batch_and_number(box: Mailbox) -> None:
     source = new_source()
     put(box, source, b"1", b"2", b"3", at=5.0)
     for number in (1, 2, 3):
@@ -113,7 +114,7 @@ def test_message_with_its_batch_and_number(box: MailboxState) -> None:
 def test_what_trickles_in_shares_a_batch(
     gap: int, seconds: float, size: int, receipt: str | None, batches: int
 ) -> None:
-    box, source = MailboxState(Limits()), new_source()
+    box, source = Mailbox(Limits()), new_source()
     put(box, source, b"x" * size).receipt = receipt
     source.processed += gap
     put(box, source, b"y", at=seconds)
@@ -123,7 +124,7 @@ def test_what_trickles_in_shares_a_batch(
 
 
 def test_a_batch_of_another_peer_between_keeps_the_order() -> None:
-    box, a, b = MailboxState(Limits()), new_source(), new_source()
+    box, a, b = Mailbox(Limits()), new_source(), new_source()
     put(box, a, b"1")
     put(box, b, b"2")
     put(box, a, b"3")
@@ -133,7 +134,7 @@ def test_a_batch_of_another_peer_between_keeps_the_order() -> None:
 # --- How many were taken ---------------------------------------------------------------------------
 
 
-def test_taken_follows_from_what_is_left(box: MailboxState) -> None:
+def test_taken_follows_from_what_is_left(box: Mailbox) -> None:
     source = new_source()
     put(box, source, b"1", b"2", b"3")
     seen = [source.taken]
@@ -143,7 +144,7 @@ def test_taken_follows_from_what_is_left(box: MailboxState) -> None:
     assert seen == [0, 1, 2, 3]
 
 
-def test_a_message_held_back_counts_as_taken_only_when_done(box: MailboxState) -> None:
+def test_a_message_held_back_counts_as_taken_only_when_done(box: Mailbox) -> None:
     tap = Tap()
     source = tap.source()
     put(box, source, b"1", b"2", b"3")
@@ -158,7 +159,7 @@ def test_a_message_held_back_counts_as_taken_only_when_done(box: MailboxState) -
     assert source.taken == 3
 
 
-def test_the_source_hears_of_an_empty_batch_and_of_each_message_when_eager(box: MailboxState) -> None:
+def test_the_source_hears_of_an_empty_batch_and_of_each_message_when_eager(box: Mailbox) -> None:
     tap = Tap()
     source = tap.source()
     put(box, source, b"1", b"2")
@@ -166,7 +167,7 @@ def test_the_source_hears_of_an_empty_batch_and_of_each_message_when_eager(box: 
     assert tap.told == 0
     box.take()
     assert tap.told == 1
-    source.eager = True
+    source.ack_each = True
     put(box, source, b"3", b"4")
     box.take()
     assert tap.told == 2
@@ -185,9 +186,9 @@ def test_a_source_knows_how_much_of_a_message_is_taken() -> None:
 
 
 def test_an_eager_source_hears_of_part_of_a_batch_taken_by_count() -> None:
-    box, tap = MailboxState(Limits()), Tap()
+    box, tap = Mailbox(Limits()), Tap()
     source = tap.source()
-    source.eager = True
+    source.ack_each = True
     put(box, source, b"1", b"2", b"3")
     assert box.take_count(2) == [b"1", b"2"]
     assert (tap.told, source.taken) == (1, 2)
@@ -201,13 +202,13 @@ def test_an_eager_source_hears_of_whole_messages_taken_as_bytes() -> None:
     box = BytesMailbox(Limits())
     source = Source(new_source().peer, lambda: told.append(source.taken))
     put(box, source, b"ab", b"cd", b"ef")
-    source.eager = True
+    source.ack_each = True
     assert box.take_count(4) == b"abcd"
     assert told and told[-1] == 2
 
 
 def test_counts_of_messages_go_across_batches_and_peers() -> None:
-    box, a, b = MailboxState(Limits()), new_source(), new_source()
+    box, a, b = Mailbox(Limits()), new_source(), new_source()
     put(box, a, b"1", b"2")
     put(box, b, b"3", b"4", b"5")
     assert box.has_count(5) and not box.has_count(6)
@@ -281,11 +282,11 @@ def test_cutting_tells_the_source_and_takes_the_message_only_when_it_is_gone() -
 # --- Limits and overflow ------------------------------------------------------------------------------
 
 
-def bounded(policy: str, **limits: int) -> MailboxState:
-    return MailboxState(Limits(**limits), policy)
+def bounded(policy: str, **limits: int) -> Mailbox:
+    return Mailbox(Limits(**limits), policy)
 
 
-def offer(box: MailboxState, source: Source, *items: bytes) -> list[tuple[bool, list[int]]]:
+def offer(box: Mailbox, source: Source, *items: bytes) -> list[tuple[bool, list[int]]]:
     """Store messages under the box's policy: for each, was it stored, and the numbers that went for it."""
     told = []
     for item in items:
@@ -342,123 +343,123 @@ def test_full_is_full_unless_somebody_waits_for_more(limits: dict[str, int], ite
     assert not box.is_full(source)
     put(box, source, *items)
     assert box.is_full(source)
-    box.wanted = 100
+    box.requested = 100
     assert not box.is_full(source)
 
 
 @pytest.mark.parametrize("policy", ["", "Block", "drop", None])
 def test_an_unknown_policy_is_refused_and_names_the_known_ones(policy: Any) -> None:
     with pytest.raises(ValueError, match=", ".join(OVERFLOW_POLICIES)):
-        MailboxState(Limits(), policy)
+        Mailbox(Limits(), policy)
 
 
 def test_supply_says_for_how_many_waiters_there_is_something() -> None:
-    box, source = MailboxState(Limits()), new_source()
+    box, source = Mailbox(Limits()), new_source()
     assert box.box.supply is not None
     assert box.box.supply() == 0
     put(box, source, b"1", b"2")
     assert box.box.supply() == 2
-    assert box.end_box.supply is None  # an end is an answer for everyone who waits
-    assert box.end_box.waiters is box.box.waiters
+    assert box.end_changed.supply is None  # an end is an answer for everyone who waits
+    assert box.end_changed.waiters is box.box.waiters
 
 
 # --- The hand -------------------------------------------------------------------------------------
 
 
-def test_a_mailbox_that_is_cleared_has_nothing_in_hand_either(box: MailboxState) -> None:
+def test_a_mailbox_that_is_cleared_has_nothing_in_hand_either(box: Mailbox) -> None:
     """A store has what was in it; who still knows the hand finds nothing there."""
     source = new_source()
     put(box, source, b"1", b"2", b"3")
-    box.open_hand()
-    hand = box.hand
+    box.open_fast_queue()
+    hand = box.fast_queue
     box.clear()
-    assert not hand and not box.hand and not box.has()
+    assert not hand and not box.fast_queue and not box.has()
     assert (box.count, box.nbytes, len(box.order), len(box.sources)) == (0, 0, 0, 0)
 
 
-def test_who_asks_whether_there_is_something_closes_the_hand(box: MailboxState) -> None:
+def test_who_asks_whether_there_is_something_closes_the_hand(box: Mailbox) -> None:
     put(box, new_source(), b"1", b"2")
-    box.open_hand()
-    box.hand.popleft()
-    assert box.has() and not box.hand
+    box.open_fast_queue()
+    box.fast_queue.popleft()
+    assert box.has() and not box.fast_queue
     assert box.take() == b"2"
 
 
-def test_a_hand_is_the_front_of_the_queue_and_no_more(box: MailboxState) -> None:
+def test_a_hand_is_the_front_of_the_queue_and_no_more(box: Mailbox) -> None:
     tap = Tap()
     a, b = tap.source(), new_source()
-    bodies = [b"%d" % number for number in range(HAND + 10)]
+    bodies = [b"%d" % number for number in range(FAST_COUNT + 10)]
     put(box, a, *bodies)
     put(box, b, b"b")
-    box.open_hand()
-    assert list(box.hand) == bodies[:HAND]
-    assert [box.hand.popleft() for _ in range(HAND - 1)] == bodies[: HAND - 1]
-    assert (a.taken, tap.told) == (HAND - 1, 0)
-    old = box.hand
-    assert box.size() == (12 if box.__class__ is MailboxState else sum(map(len, bodies[HAND - 1 :])) + 1)
-    assert not old and not box.hand, "whoever still knows the hand finds nothing in it"
-    assert box.take_all() == [*bodies[HAND - 1 :], b"b"]
-    assert (box.count, box.nbytes, a.waiting_bytes, a.taken) == (0, 0, 0, HAND + 10)
+    box.open_fast_queue()
+    assert list(box.fast_queue) == bodies[:FAST_COUNT]
+    assert [box.fast_queue.popleft() for _ in range(FAST_COUNT - 1)] == bodies[: FAST_COUNT - 1]
+    assert (a.taken, tap.told) == (FAST_COUNT - 1, 0)
+    old = box.fast_queue
+    assert box.size() == (12 if box.__class__ is Mailbox else sum(map(len, bodies[FAST_COUNT - 1 :])) + 1)
+    assert not old and not box.fast_queue, "whoever still knows the hand finds nothing in it"
+    assert box.take_all() == [*bodies[FAST_COUNT - 1 :], b"b"]
+    assert (box.count, box.nbytes, a.waiting_bytes, a.taken) == (0, 0, 0, FAST_COUNT + 10)
 
 
-def test_who_empties_the_hand_settles_it(box: MailboxState) -> None:
+def test_who_empties_the_hand_settles_it(box: Mailbox) -> None:
     tap = Tap()
     source = tap.source()
     put(box, source, b"1", b"2")
-    box.open_hand()
+    box.open_fast_queue()
     put(box, source, b"3")  # does not join what is in hand
-    assert list(box.hand) == [b"1", b"2"]
-    box.hand.clear()
-    box.settle_hand()
+    assert list(box.fast_queue) == [b"1", b"2"]
+    box.fast_queue.clear()
+    box.settle_fast_queue()
     assert (box.count, box.nbytes, source.waiting, source.taken, tap.told) == (1, 1, 1, 2, 1)
-    box.settle_hand()  # and again: another thread saw it empty too
+    box.settle_fast_queue()  # and again: another thread saw it empty too
     assert (box.count, tap.told) == (1, 1)
 
 
 def test_no_hand_for_one_message_or_where_each_taking_matters() -> None:
-    box, source = MailboxState(Limits()), new_source()
-    box.open_hand()
+    box, source = Mailbox(Limits()), new_source()
+    box.open_fast_queue()
     put(box, source, b"1")
-    box.open_hand()
-    assert not box.hand
+    box.open_fast_queue()
+    assert not box.fast_queue
     put(box, source, b"2")
-    source.eager = True
-    box.open_hand()
-    assert not box.hand
-    box, source = MailboxState(Limits(), "drop_oldest"), new_source()
+    source.ack_each = True
+    box.open_fast_queue()
+    assert not box.fast_queue
+    box, source = Mailbox(Limits(), "drop_oldest"), new_source()
     put(box, source, b"1", b"2")
-    box.open_hand()
-    assert not box.hand
+    box.open_fast_queue()
+    assert not box.fast_queue
 
 
 def test_what_a_count_has_cut_comes_out_of_the_hand_as_bytes() -> None:
     box, source = BytesMailbox(Limits()), new_source()
     put(box, source, b"abc", b"d")
     assert box.take_count(1) == b"a"
-    box.open_hand()
-    assert [box.hand.popleft(), box.hand.popleft()] == [b"bc", b"d"]
-    assert not any(isinstance(each, memoryview) for each in box.hand)
-    box.settle_hand()
+    box.open_fast_queue()
+    assert [box.fast_queue.popleft(), box.fast_queue.popleft()] == [b"bc", b"d"]
+    assert not any(isinstance(each, memoryview) for each in box.fast_queue)
+    box.settle_fast_queue()
     assert (box.nbytes, source.waiting_bytes) == (0, 0)
 
 
-def test_taking_in_another_way_closes_the_hand_first(box: MailboxState) -> None:
+def test_taking_in_another_way_closes_the_hand_first(box: Mailbox) -> None:
     source = new_source()
     put(box, source, b"1", b"2", b"3")
-    box.open_hand()
-    box.hand.popleft()
+    box.open_fast_queue()
+    box.fast_queue.popleft()
     assert box.take() == b"2"
-    assert not box.hand
+    assert not box.fast_queue
     assert (box.count, source.waiting, source.taken) == (1, 1, 2)
 
 
-def test_recounting_puts_an_open_hand_back(box: MailboxState) -> None:
+def test_recounting_puts_an_open_hand_back(box: Mailbox) -> None:
     source = new_source()
     put(box, source, b"1", b"2", b"3")
-    box.open_hand()
-    box.hand.popleft()
+    box.open_fast_queue()
+    box.fast_queue.popleft()
     box.recount()
-    assert not box.hand
+    assert not box.fast_queue
     assert (box.count, source.waiting, box.take_all()) == (2, 2, [b"2", b"3"])
 
 
@@ -468,7 +469,7 @@ def test_recounting_puts_an_open_hand_back(box: MailboxState) -> None:
 class AnySequence(RuleBasedStateMachine):
     """Two peers; each message is its peer's next ten-byte stretch, so order and loss show."""
 
-    kind: type[MailboxState] = MailboxState
+    kind: type[Mailbox] = Mailbox
 
     @initialize()
     def begin(self) -> None:
@@ -527,14 +528,14 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(count=st.integers(0, 5))
     def take_from_hand(self, count: int) -> None:
-        self.box.open_hand()
-        while count and self.box.hand:
+        self.box.open_fast_queue()
+        while count and self.box.fast_queue:
             count -= 1
             owner, _, body = self.expect_next(None)
-            assert self.box.hand.popleft() == body
+            assert self.box.fast_queue.popleft() == body
             self.drop_taken(owner, 1)
-        if not self.box.hand:
-            self.box.settle_hand()
+        if not self.box.fast_queue:
+            self.box.settle_fast_queue()
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -567,15 +568,15 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(peer=st.integers(0, 1), eager=st.booleans())
     def set_eager(self, peer: int, eager: bool) -> None:
-        self.box.settle_hand()
-        self.sources[peer].eager = eager
+        self.box.settle_fast_queue()
+        self.sources[peer].ack_each = eager
 
     @invariant()
     def counts_agree(self) -> None:
         if not hasattr(self, "box"):
             return
-        in_hand = self.box._in_hand
-        uncounted = self.box._hand_size - len(self.box.hand) if in_hand else 0
+        in_hand = self.box._fast_batch
+        uncounted = self.box._hand_size - len(self.box.fast_queue) if in_hand else 0
         assert self.box.count - uncounted == len(self.arrived)
         for peer, source in enumerate(self.sources):
             waiting = self.waiting[peer]
@@ -630,7 +631,7 @@ class AnySequenceOfBytes(AnySequence):
     def bytes_agree(self) -> None:
         if hasattr(self, "box"):
             for peer, source in enumerate(self.sources):
-                in_hand = self.box._in_hand
+                in_hand = self.box._fast_batch
                 gone = 0
                 if in_hand and in_hand.source is source:
                     gone = in_hand.nbytes - sum(map(len, in_hand.items))
@@ -641,13 +642,13 @@ TestAnySequence = AnySequence.TestCase
 TestAnySequenceOfBytes = AnySequenceOfBytes.TestCase
 
 
-def test_ready_is_who_has_something_and_who_never_will(box: MailboxState) -> None:
+def test_ready_is_who_has_something_and_who_never_will(box: Mailbox) -> None:
     source, other = new_source(), new_source()
     assert not box.is_ready(None) and not box.is_ready(source)
     put(box, source, b"a", b"b")
     assert box.is_ready(None) and box.is_ready(source) and not box.is_ready(other)
     assert box.is_ready(source, 2) and not box.is_ready(source, 3)
-    source.ended = EndOfData("over")
+    source.end_reason = EndOfData("over")
     assert box.is_ready(source, 3) and not box.is_ready(None, 3)
-    box.over = EndOfData("over")
+    box.end_reason = EndOfData("over")
     assert box.is_ready(None, 3) and box.is_ready(other)

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from linkbox import Framing, Lines, Linked
-from linkbox.core import frames, handshake
 from linkbox.core.link import State
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import Session
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 from linkbox.errors import ConnectFailed, DecodeError, EndOfData, PeerLost, Refused, SessionLost
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -18,7 +19,7 @@ from tests.core.wire import Probe, Wire, greeting, probe_client, probe_server
 
 
 def refusal(probe_heard: list[tuple[int, bytes]]) -> handshake.Refuse:
-    [refuse] = [handshake.decode(kind, payload) for kind, payload in probe_heard if kind == frames.REFUSE]
+    [refuse] = [decode_message(kind, payload) for kind, payload in probe_heard if kind == frames.REFUSE]
     assert isinstance(refuse, handshake.Refuse)
     return refuse
 
@@ -45,7 +46,7 @@ def test_stop_does_not_wait_for_a_server_that_has_not_answered() -> None:
     probe = probe_client(wire, greets=False)
     wire.client.shutdown(wire.now)
     wire.settle()
-    assert probe.is_closed and not wire.client.sessions
+    assert probe.is_closed and not wire.client.sessions.by_id
 
 
 def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
@@ -55,7 +56,7 @@ def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
     wire.advance(2)
     wire.is_reachable = True
     wire.advance(1)
-    assert session.established
+    assert session.generation.established
 
 
 def test_without_reconnect_the_first_failure_is_final() -> None:
@@ -76,8 +77,8 @@ def test_without_reconnect_a_drop_is_final() -> None:
 
 def test_a_dead_server_is_given_up_after_so_many_attempts() -> None:
     wire = Wire()
-    assert wire.client.reconnect is not None
-    wire.client.reconnect = replace(wire.client.reconnect, attempts=3)
+    assert wire.client.dialing.reconnect is not None
+    wire.client.dialing.reconnect = replace(wire.client.dialing.reconnect, attempts=3)
     session = wire.connect()
     wire.is_reachable = False
     wire.drop_all()
@@ -90,10 +91,10 @@ def test_a_connection_that_comes_too_late_is_not_wanted() -> None:
     wire = Wire()
     session = wire.connect()
     client = wire.client
-    client.close_session(session, None)
-    assert client.on_connected(session, client.address, wire.now) is None
-    client.on_connect_failed(session, ConnectFailed("late"), wire.now)
-    assert not client.dials
+    client.sessions.close_session(session, None)
+    assert client.connected(session, client.dialing.address, wire.now) is None
+    client.connect_failed(session, ConnectFailed("late"), wire.now)
+    assert not client.dialing.dials
 
 
 @pytest.mark.parametrize(
@@ -104,16 +105,16 @@ def test_who_does_not_fit_is_refused_by_name(changes: dict[str, str], code: str)
     wire = Wire()
     probe = probe_server(wire, **changes)
     assert refusal(probe.heard()).code == code
-    assert not wire.server.sessions
+    assert not wire.server.sessions.by_id
 
 
 @pytest.mark.parametrize("code", ["format", "pattern", "version"])
 def test_a_refusal_is_final(code: str) -> None:
     wire = Wire()
     probe = probe_client(wire, greets=False)
-    session = wire.client.session
+    session = wire.client.conversation
     assert session is not None
-    probe.say(frames.preface(), handshake.encode(handshake.Refuse(code, "because")))
+    probe.say(frames.preface(), encode_message(handshake.Refuse(code, "because")))
     wire.advance(1)
     assert isinstance(session.error, Refused)
     assert session.error.code == code
@@ -123,11 +124,11 @@ def test_a_refusal_is_final(code: str) -> None:
 def test_a_busy_server_is_tried_again() -> None:
     wire = Wire()
     probe = probe_client(wire, greets=False)
-    session = wire.client.session
+    session = wire.client.conversation
     assert session is not None
-    probe.say(frames.preface(), handshake.encode(handshake.Refuse("busy", "because")))
+    probe.say(frames.preface(), encode_message(handshake.Refuse("busy", "because")))
     wire.advance(1)
-    assert session.established
+    assert session.generation.established
     assert wire.dialled
 
 
@@ -172,11 +173,11 @@ def test_a_waiting_client_that_leaves_is_forgotten() -> None:
     first = probe_server(wire)
     wire.advance(3)
     second = probe_server(wire, session="cd" * 16)
-    assert wire.server.applicants
-    applicant = wire.server.applicants[0]
-    wire.server.broken(second.link, ConnectionResetError("gone"), wire.now)
+    assert wire.server.admission.waiting
+    applicant = wire.server.admission.waiting[0]
+    wire.server.lost(second.link, ConnectionResetError("gone"), wire.now)
     wire.settle()
-    assert not wire.server.applicants
+    assert not wire.server.admission.waiting
     assert applicant.next_timer() == float("inf")
     wire.advance(3)
     assert not first.is_closed
@@ -187,7 +188,7 @@ def test_a_place_that_becomes_free_goes_to_who_waits() -> None:
     first = probe_server(wire)
     wire.advance(3)
     second = probe_server(wire, session="cd" * 16)
-    wire.server.broken(first.link, ConnectionResetError("gone"), wire.now)
+    wire.server.lost(first.link, ConnectionResetError("gone"), wire.now)
     wire.settle()
     assert "WELCOME" in second.kinds()
 
@@ -202,7 +203,7 @@ def test_limits_on_who_has_not_introduced_itself() -> None:
     assert server.accept("tcp://b", "10.0.0.2", wire.now)
     assert server.is_crowded()
     assert server.accept("tcp://c", None, wire.now) is None
-    assert server.counters.refused == 2
+    assert server.context.counters.refused == 2
 
 
 def test_a_plain_server_turns_away_without_a_word() -> None:
@@ -221,7 +222,7 @@ def test_an_older_connection_of_a_session_is_refused() -> None:
     probe_server(wire, epoch=5)
     late = probe_server(wire, epoch=4)
     assert refusal(late.heard()).code == "session"
-    assert len(wire.server.sessions) == 1
+    assert len(wire.server.sessions.by_id) == 1
 
 
 def test_a_newer_connection_of_a_session_takes_over() -> None:
@@ -236,22 +237,22 @@ def test_a_newer_connection_of_a_session_takes_over() -> None:
 def test_a_session_that_nobody_comes_back_to_is_over() -> None:
     wire = Wire(limits=Limits(session=10.0))
     probe = probe_server(wire)
-    [session] = wire.server.sessions.values()
-    wire.server.broken(probe.link, ConnectionResetError("gone"), wire.now)
+    [session] = wire.server.sessions.by_id.values()
+    wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
     wire.advance(9)
     assert session.error is None
     wire.advance(2)
     assert "did not come back in 10 s" in str(session.error)
-    assert not wire.server.sessions
+    assert not wire.server.sessions.by_id
 
 
 def test_only_so_many_lost_sessions_are_kept() -> None:
     wire = Wire(P2M, limits=Limits(sessions=1))
     probes = [probe_server(wire, session=f"{number:032x}") for number in range(3)]
     for probe in probes:
-        wire.server.broken(probe.link, ConnectionResetError("gone"), wire.now)
+        wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
     wire.settle()
-    assert len(wire.server.sessions) == 1
+    assert len(wire.server.sessions.by_id) == 1
 
 
 def test_a_restarted_server_leaves_in_doubt_what_it_may_have_had() -> None:
@@ -260,7 +261,7 @@ def test_a_restarted_server_leaves_in_doubt_what_it_may_have_had() -> None:
     sent, unsent = wire.send(wire.client, old, b"sent")[0], None
     wire.client.events.clear()
     wire.drop_all()  # before it was acknowledged
-    unsent = wire.client.send(old, b"never sent")
+    unsent = old.send(b"never sent")
     wire.restart_server()
     wire.advance(1)
     assert isinstance(old.error, SessionLost)
@@ -277,7 +278,7 @@ def test_the_current_conversation_is_begun_when_there_is_none() -> None:
     wire = Wire()
     first = wire.client.current(wire.now)
     assert wire.client.current(wire.now) is first
-    wire.client.close_session(first, None)
+    wire.client.sessions.close_session(first, None)
     assert wire.client.current(wire.now) is not first
 
 
@@ -293,12 +294,12 @@ def test_a_stopping_server_of_p2m_lets_its_clients_keep_the_rest() -> None:
     wire.run()
     assert done.stage >= Stage.RECEIVED
     assert session.error is not None
-    assert not wire.server.links
+    assert not wire.server.links.links
 
 
 def test_what_a_stopping_server_had_not_taken_goes_to_its_successor() -> None:
     wire = Wire(P2M)
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session)
     first, second = wire.send(wire.client, session, b"one", b"two")
     probe.say(frames.encode_number(frames.GOAWAY, 1))
@@ -310,7 +311,7 @@ def test_what_a_stopping_server_had_not_taken_goes_to_its_successor() -> None:
 
 def test_without_reconnect_what_a_stopping_server_had_not_taken_fails() -> None:
     wire = Wire(P2M, reconnect=None)
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session)
     first, second = wire.send(wire.client, session, b"one", b"two")
     probe.say(frames.encode_number(frames.GOAWAY, 1))
@@ -328,7 +329,7 @@ def test_a_goaway_beyond_what_was_sent_is_a_violation() -> None:
 
 def test_asks_of_a_stopping_server_move_whole_or_fail() -> None:
     wire = Wire(AR)
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session)
     had, not_had = wire.ask(b"had", session), wire.ask(b"not had", session)
     probe.say(frames.encode_number(frames.GOAWAY, 1))
@@ -347,11 +348,11 @@ def test_a_stopping_server_of_asks_answers_first() -> None:
     [request] = wire.requests()
     wire.server.shutdown(wire.now)
     wire.run()
-    assert not ask.is_done and wire.server.links
+    assert not ask.is_done and wire.server.links.links
     request.answer(b"y")
     wire.acks()
     assert ask.value == b"y"
-    assert not wire.server.sessions
+    assert not wire.server.sessions.by_id
 
 
 def test_a_stopping_server_refuses_newcomers_and_drops_strangers() -> None:
@@ -367,12 +368,12 @@ def test_a_stopping_server_refuses_newcomers_and_drops_strangers() -> None:
 def test_a_stopping_server_gives_up_lost_sessions() -> None:
     wire = Wire()
     probe = probe_server(wire)
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     [delivery] = wire.send(wire.server, session, b"unheard")
-    wire.server.broken(probe.link, ConnectionResetError("gone"), wire.now)
+    wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
     wire.server.shutdown(wire.now)
     assert isinstance(delivery.error, PeerLost)
-    assert not wire.server.sessions
+    assert not wire.server.sessions.by_id
 
 
 def test_who_is_disconnected_does_not_come_back() -> None:
@@ -393,7 +394,7 @@ def test_a_stopping_client_says_what_is_left_and_ends() -> None:
     wire.run()
     assert delivery.stage >= Stage.RECEIVED
     wire.acks()
-    assert not wire.client.sessions and not wire.server.sessions
+    assert not wire.client.sessions.by_id and not wire.server.sessions.by_id
 
 
 def test_an_unconnected_client_with_nothing_to_say_stops_at_once() -> None:
@@ -401,13 +402,13 @@ def test_an_unconnected_client_with_nothing_to_say_stops_at_once() -> None:
     wire.is_reachable = False
     wire.connect()
     wire.client.shutdown(wire.now)
-    assert not wire.client.sessions
+    assert not wire.client.sessions.by_id
 
 
 @pytest.mark.parametrize("linger", [0.0, 2.0])
 def test_an_idle_conversation_ends_after_its_linger(linger: float) -> None:
     wire = Wire(P2M)
-    wire.client.linger = linger
+    wire.client.side.linger = linger
     session = wire.connect()
     wire.send(wire.client, session, b"one")
     wire.advance(max(0.0, linger - 0.5))
@@ -415,19 +416,19 @@ def test_an_idle_conversation_ends_after_its_linger(linger: float) -> None:
     wire.advance(2)
     assert session.error is not None
     assert wire.server.mailbox.take_all() == [b"one"]
-    assert not wire.client.sessions
+    assert not wire.client.sessions.by_id
 
 
 def test_aborting_fails_what_is_not_acknowledged() -> None:
     wire = Wire()
     session = wire.connect()
-    delivery = wire.client.send(session, b"x")
+    delivery = session.send(b"x")
     probe_server(wire, greets=False)
     for hub in (wire.client, wire.server):
         hub.abort()
-        assert not hub.links
+        assert not hub.links.links
     assert isinstance(delivery.error, PeerLost)
-    assert wire.client.pattern is P2P
+    assert wire.client.context.pattern is P2P
     assert session.link is None or session.link.state is State.CLOSED
 
 
@@ -436,12 +437,12 @@ def test_aborting_fails_what_is_not_acknowledged() -> None:
 
 def ended(wire: Wire) -> Session:
     """A client's session in which both ENDs were said and confirmed, and the connection then broke."""
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session)
-    wire.client.end(session)
+    session.end()
     wire.settle()
     probe.say(frames.encode_number(frames.END_ACK, 0), frames.encode_number(frames.END, 0))
-    wire.client.broken(probe.link, ConnectionResetError("gone"), wire.now)
+    wire.client.lost(probe.link, ConnectionResetError("gone"), wire.now)
     return session
 
 
@@ -451,7 +452,7 @@ def test_a_finished_client_that_finds_nobody_any_more_is_done() -> None:
     session = ended(wire)
     wire.advance(1)
     assert isinstance(session.error, EndOfData)
-    assert not wire.client.sessions
+    assert not wire.client.sessions.by_id
 
 
 def test_a_finished_client_that_is_not_known_any_more_is_done() -> None:
@@ -460,13 +461,13 @@ def test_a_finished_client_that_is_not_known_any_more_is_done() -> None:
     wire.advance(1)
     assert wire.dialled
     assert isinstance(session.error, EndOfData)
-    assert not wire.client.sessions and not wire.events(wire.client, EventKind.ERROR)
+    assert not wire.client.sessions.by_id and not wire.events(wire.client, EventKind.ERROR)
 
 
 def test_a_server_that_accepts_and_says_nothing() -> None:
     wire = Wire(connect_timeout=1.0)
     probe_client(wire, greets=False)
-    session = wire.client.session
+    session = wire.client.conversation
     assert session is not None
     wire.advance(0.9)
     assert session.error is None
@@ -477,14 +478,14 @@ def test_a_server_that_accepts_and_says_nothing() -> None:
 
 def test_a_linger_that_is_over_waits_for_what_was_sent_meanwhile() -> None:
     wire = Wire(P2M)
-    wire.client.linger = 2.0
+    wire.client.side.linger = 2.0
     session = wire.connect()
     wire.send(wire.client, session, b"one")
     wire.acks()
-    wire.client.send(session, b"two")
+    session.send(b"two")
     wire.now += 3
     wire.client.handle_timers(wire.now)
-    assert not session.ending
+    assert not session.is_ending
     wire.advance(5)
     assert session.error is not None
     assert wire.server.mailbox.take_all() == [b"one", b"two"]
@@ -494,8 +495,8 @@ def test_closing_twice_is_closing_once() -> None:
     wire = Wire()
     session = wire.connect()
     for hub, each in ((wire.client, session), (wire.server, wire.other(session))):
-        hub.close_session(each, PeerLost("gone"))
-        hub.close_session(each, PeerLost("gone again"))
+        hub.sessions.close_session(each, PeerLost("gone"))
+        hub.sessions.close_session(each, PeerLost("gone again"))
         assert str(each.error) == "gone"
     wire.settle()
     assert len(wire.events(wire.client, EventKind.ERROR)) == 1
@@ -504,7 +505,7 @@ def test_closing_twice_is_closing_once() -> None:
 def test_a_message_that_failed_already_fails_once() -> None:
     wire = Wire()
     probe = probe_server(wire)
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     [delivery] = wire.send(wire.server, session, b"x")
     probe.say(frames.encode_reject(1, "decode", "because"))
     first = delivery.error
@@ -518,7 +519,7 @@ def test_a_message_that_failed_already_fails_once() -> None:
 
 def test_a_rejected_message_does_not_move_to_the_successor() -> None:
     wire = Wire(P2M)
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session)
     bad, good = wire.send(wire.client, session, b"bad", b"good")
     probe.say(frames.encode_reject(1, "decode", "because"), frames.encode_number(frames.GOAWAY, 0))
@@ -535,7 +536,7 @@ def test_what_an_applicant_said_early_is_heard_when_it_gets_its_place() -> None:
     second = probe_server(wire, greets=False)
     second.say(greeting(wire, session="cd" * 16), frames.frame(frames.DATA, b"early"))
     assert wire.server.mailbox.count == 0
-    wire.server.broken(first.link, ConnectionResetError("gone"), wire.now)
+    wire.server.lost(first.link, ConnectionResetError("gone"), wire.now)
     wire.settle()
     assert wire.server.mailbox.take_all() == [b"early"]
 
@@ -545,12 +546,12 @@ def test_an_applicant_whose_time_is_up_gets_no_place() -> None:
     first = probe_server(wire)
     wire.advance(3)
     second = probe_server(wire, session="cd" * 16)
-    applicant = wire.server.applicants[0]
+    applicant = wire.server.admission.waiting[0]
     second.link.close_soon(wire.now)
     wire.server.decide(applicant, wire.now)
     assert not first.is_closed
     assert "WELCOME" not in second.kinds()
-    assert not wire.server.applicants
+    assert not wire.server.admission.waiting
 
 
 def test_who_is_away_can_be_disconnected_too() -> None:
@@ -560,14 +561,14 @@ def test_who_is_away_can_be_disconnected_too() -> None:
     wire.is_reachable = False
     wire.drop_all()
     wire.server.disconnect(far, "enough", wire.now)
-    assert not wire.server.sessions
+    assert not wire.server.sessions.by_id
     assert isinstance(far.error, PeerLost)
 
 
 def test_a_device_can_be_disconnected() -> None:
     wire = Wire(P2M, framing=Lines())
     probe = probe_server(wire, greets=False)
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     wire.server.disconnect(session, "enough", wire.now)
     wire.settle()
     assert probe.sink.fin and not probe.raw()
@@ -582,8 +583,8 @@ def test_dropping_what_a_peer_left_behind_tells_nobody() -> None:
     wire = Wire(P2M, overflow="drop_oldest", limits=Limits(mailbox_total=10, mailbox_bytes=10, message=10))
     first = probe_server(wire)
     first.say(frames.frame(frames.DATA, bytes(10)))
-    [session] = wire.server.sessions.values()
-    wire.server.close_session(session, None)
+    [session] = wire.server.sessions.by_id.values()
+    wire.server.sessions.close_session(session, None)
     second = probe_server(wire, session="cd" * 16)
     second.say(frames.frame(frames.DATA, b"new one"))
     assert wire.server.mailbox.take_all() == [b"new one"]
@@ -610,7 +611,7 @@ def test_a_closed_writing_half_says_nothing(framing: Framing) -> None:
     link = session.link
     assert link is not None
     link.shut = True
-    wire.client.send(session, b"x")
+    session.send(b"x")
     assert link.data_to_send(wire.now) == []
 
 
@@ -619,7 +620,7 @@ def test_a_plain_link_whose_writing_failed_ends_without_an_end() -> None:
     session = wire.connect()
     assert session.link is not None
     session.link.finish_writing()
-    assert not session.end_acked
+    assert not session.ending.is_acked
 
 
 def test_a_conversation_that_is_not_the_current_one_is_forgotten_too() -> None:
@@ -630,9 +631,9 @@ def test_a_conversation_that_is_not_the_current_one_is_forgotten_too() -> None:
     wire.restart_server()
     wire.advance(1)
     assert isinstance(session.error, SessionLost)
-    assert wire.client.session is not session
+    assert wire.client.conversation is not session
     assert isinstance(current.error, SessionLost)
-    assert wire.client.session is not current
+    assert wire.client.conversation is not current
 
 
 # --- The mailbox is full ------------------------------------------------------------------------------
@@ -648,29 +649,29 @@ def test_newcomers_wait_until_the_mailbox_has_room() -> None:
     late = wire.connect(other)
     [receipt] = wire.send(other, late, b"6")
     wire.advance(1)
-    assert not late.established and wire.server.counters.refused > 1
-    assert "the mailbox is full" in str(late.last_failure)
+    assert not late.generation.established and wire.server.context.counters.refused > 1
+    assert "the mailbox is full" in str(late.attempts.last_failure)
     assert wire.server.mailbox.nbytes == 5
     wire.server.mailbox.take()
     wire.advance(1)
-    assert late.established and receipt.stage is Stage.RECEIVED
+    assert late.generation.established and receipt.stage is Stage.RECEIVED
 
 
 def test_who_drops_what_is_too_much_refuses_nobody_for_it() -> None:
     wire = Wire(P2M, limits=Limits(mailbox_total=5), overflow="drop_oldest")
     for session in (wire.connect(), wire.connect(wire.make_client())):
         wire.run()
-        assert session.established
+        assert session.generation.established
         wire.send(session.hub, session, b"12345")
         wire.run()
-    assert wire.server.counters.refused == 0
+    assert wire.server.context.counters.refused == 0
 
 
 def test_a_plain_newcomer_is_not_read_until_the_mailbox_has_room() -> None:
     wire = Wire(P2M, framing=Lines(), limits=Limits(mailbox_total=5))
     for _ in range(2):
         wire.server.accept("tcp://x", None, wire.now)
-    one, two = wire.server.links
+    one, two = wire.server.links.links
     assert not one.paused and not two.paused
     probe = Probe(wire, wire.server, one)
     probe.say(b"12345\n")
@@ -687,11 +688,11 @@ def test_halves_of_messages_are_kept_for_who_comes_back_but_not_any_number_of_th
     for number in range(3):
         probe = probe_server(wire, session=f"{number:032x}")
         probe.say(frames.encode_first_part(2000, bytes(1001)))
-        wire.server.broken(probe.link, ConnectionResetError("cut"), wire.now)
-    assert [id[-1] for id in wire.server.sessions] == ["0"], "one is kept, however large"
+        wire.server.lost(probe.link, ConnectionResetError("cut"), wire.now)
+    assert [id[-1] for id in wire.server.sessions.by_id] == ["0"], "one is kept, however large"
     probe = probe_server(wire, session=f"{3:032x}")
-    wire.server.broken(probe.link, ConnectionResetError("cut"), wire.now)
-    assert len(wire.server.sessions) == 2, "who left nothing behind is kept"
+    wire.server.lost(probe.link, ConnectionResetError("cut"), wire.now)
+    assert len(wire.server.sessions.by_id) == 2, "who left nothing behind is kept"
 
 
 def test_a_flood_of_strangers_does_not_fill_the_log() -> None:

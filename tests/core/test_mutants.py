@@ -12,15 +12,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from linkbox.core.client import ClientHub
-from linkbox.core.hub import Hub
-from linkbox.core.journal import Inflow, Restart, Spool
-from linkbox.core.linked import LinkedLink
-from linkbox.core.mailbox import MailboxState, Source
-from linkbox.core.record import Record, Row
-from linkbox.core.server import ServerHub
+from linkbox.core.channel import OutgoingMessage
+from linkbox.core.durable.entries import Inflow, Restart, Spool
+from linkbox.core.durable.record import Record
+from linkbox.core.durable.rows import Row
+from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
+from linkbox.core.linked_link import LinkedLink
+from linkbox.core.mailbox import Mailbox, Source
 from linkbox.core.session import Session
-from linkbox.core.units import Delivery
 from linkbox.events import EventKind, Stage
 from tests.core.test_any_drops import AnyDrops, small_pieces
 from tests.core.test_crashes import AnyCrashes
@@ -58,26 +57,26 @@ def acknowledges_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
 
     def early(self: LinkedLink, session: Session, payloads: list[Any]) -> None:
         arrive(self, session, payloads)
-        session.source.processed = session.arrived
+        session.receiving.processed = session.receiving.arrived
 
     patch.setattr(LinkedLink, "_arrive", early)
 
 
 @mutant
 def rings_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
-    arrive, store = LinkedLink._arrive, Hub._store
+    arrive, store = LinkedLink._arrive, EndpointCore._store
 
     def early(self: LinkedLink, session: Session, payloads: list[Any]) -> None:
         arrive(self, session, payloads)
         self.hub.emit(EventKind.DATA, session.peer, count=len(payloads))
 
-    def silent(self: Hub, *args: Any) -> None:
-        listening, self.listening = self.listening, set()
+    def silent(self: EndpointCore, *args: Any) -> None:
+        listening, self.listening = self.effects.events.listening, set()
         store(self, *args)
         self.listening = listening
 
     patch.setattr(LinkedLink, "_arrive", early)
-    patch.setattr(Hub, "_store", silent)
+    patch.setattr(EndpointCore, "_store", silent)
 
 
 @mutant
@@ -86,7 +85,7 @@ def sends_again_what_the_peer_has(patch: pytest.MonkeyPatch) -> None:
     rewind = Session.rewind
 
     def doubtful(self: Session, arrived: int) -> None:
-        once = self.epoch in (2, 3) and self.hub.is_client
+        once = self.epoch in (2, 3) and self.hub.context.is_client
         rewind(self, max(self.acked, arrived - 1) if once else arrived)
 
     patch.setattr(Session, "rewind", doubtful)
@@ -109,9 +108,9 @@ def does_not_give_credit_back_on_resume(patch: pytest.MonkeyPatch) -> None:
     rewind = Session.rewind
 
     def greedy(self: Session, arrived: int) -> None:
-        before = self.sent_bytes
+        before = self.sending.sent_bytes
         rewind(self, arrived)
-        self.sent_bytes = before
+        self.sending.sent_bytes = before
 
     patch.setattr(Session, "rewind", greedy)
 
@@ -129,13 +128,13 @@ def sends_again_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def says_received_when_it_was_sent(patch: pytest.MonkeyPatch) -> None:
-    stage = Delivery.stage
+    stage = OutgoingMessage.stage
 
-    def boast(self: Delivery) -> Stage:
+    def boast(self: OutgoingMessage) -> Stage:
         real: Stage = stage.fget(self)  # type: ignore[attr-defined]
         return Stage.RECEIVED if real is Stage.SENT else real
 
-    patch.setattr(Delivery, "stage", property(boast))
+    patch.setattr(OutgoingMessage, "stage", property(boast))
 
 
 @mutant
@@ -146,31 +145,31 @@ def says_taken_when_it_was_received(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def lets_an_old_connection_go_on(patch: pytest.MonkeyPatch) -> None:
     """A resume with an older epoch is taken for the newest."""
-    resume = ServerHub._resume
+    resume = ServerCore._resume
 
-    def trusting(self: ServerHub, link: Any, session: Session, hello: Any, now: float) -> None:
-        session.epoch = 0
-        session.born = hello.born
-        session.arrived = max(0, session.arrived - 1)
+    def trusting(self: ServerCore, link: Any, session: Session, hello: Any, now: float) -> None:
+        session.generation.epoch = 0
+        session.generation.born = hello.born
+        session.receiving.arrived = max(0, session.receiving.arrived - 1)
         resume(self, link, session, hello, now)
 
-    patch.setattr(ServerHub, "_resume", trusting)
+    patch.setattr(ServerCore, "_resume", trusting)
 
 
 @mutant
 def takes_any_server_for_the_one_it_knew(patch: pytest.MonkeyPatch) -> None:
     """The client goes on with what it has sent, whatever the server says has arrived."""
-    welcome = ClientHub.on_welcome
+    welcome = ClientCore.on_welcome
 
-    def deaf(self: ClientHub, link: Any, said: Any, now: float) -> None:
+    def deaf(self: ClientCore, link: Any, said: Any, now: float) -> None:
         session = link.session
         if said.resumed and session is not None:
-            session.rewind(session.sent)
+            session.rewind(session.sending.sent)
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(Session, "rewind", lambda self, arrived: None)
             welcome(self, link, said, now)
 
-    patch.setattr(ClientHub, "on_welcome", deaf)
+    patch.setattr(ClientCore, "on_welcome", deaf)
 
 
 @mutant
@@ -189,19 +188,19 @@ def loses_a_message_when_a_bundle_is_parted(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def grants_no_more_when_the_mailbox_was_emptied(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Session, "_on_taken", lambda self: None)
-    patch.setattr(Session, "credit", lambda self: (self.granted_bytes or 150, self.granted_messages or 2))
+    patch.setattr(Session, "credit", lambda self: (self.receiving.granted_bytes or 150, self.receiving.granted_units or 2))
 
 
 @mutant
 def stores_twice(patch: pytest.MonkeyPatch) -> None:
-    put = MailboxState.put
+    put = Mailbox.put
 
-    def twice(self: MailboxState, source: Source, items: Any, last: int, nbytes: int, at: float) -> Any:
+    def twice(self: Mailbox, source: Source, items: Any, last: int, nbytes: int, at: float) -> Any:
         if last % 7 == 0:
             items = [*items, items[-1]]
         return put(self, source, items, last, nbytes, at)
 
-    patch.setattr(MailboxState, "put", twice)
+    patch.setattr(Mailbox, "put", twice)
 
 
 # What only a death shows: these are put into the machine of test_crashes.py.
@@ -213,8 +212,8 @@ def acknowledges_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
     def early(self: Inflow, record: Any, arrival: Any, values: Any, at: float) -> None:
         init(self, record, arrival, values, at)
-        arrival.session.source.processed = arrival.last
-        arrival.session.owe_ack(2)
+        arrival.session.receiving.processed = arrival.last
+        arrival.session.receiving.request_ack(2)
 
     patch.setattr(Inflow, "__init__", early)
 
@@ -289,24 +288,24 @@ def sends_what_is_in_doubt_again(patch: pytest.MonkeyPatch) -> None:
 @stored_mutant
 def takes_up_a_session_after_a_volatile_restart(patch: pytest.MonkeyPatch) -> None:
     """A server that has forgotten everything says that it knows the session."""
-    welcome = ServerHub._welcome
+    welcome = ServerCore._welcome
 
-    def boast(self: ServerHub, link: Any, session: Any, hello: Any, resumed: bool, now: float) -> None:
+    def boast(self: ServerCore, link: Any, session: Any, hello: Any, resumed: bool, now: float) -> None:
         welcome(self, link, session, hello, True, now)
 
-    patch.setattr(ServerHub, "_welcome", boast)
+    patch.setattr(ServerCore, "_welcome", boast)
 
 
 @stored_mutant
 def is_sure_that_it_never_had_the_session(patch: pytest.MonkeyPatch) -> None:
     """A server that was restarted without a store says that nothing of the session ever arrived."""
-    init = ServerHub.__init__
+    init = ServerCore.__init__
 
-    def sure(self: ServerHub, *args: Any, **options: Any) -> None:
+    def sure(self: ServerCore, *args: Any, **options: Any) -> None:
         init(self, *args, **options)
-        self.knows_since = -1e9
+        self.context.knows_since = -1e9
 
-    patch.setattr(ServerHub, "__init__", sure)
+    patch.setattr(ServerCore, "__init__", sure)
 
 
 @pytest.mark.timeout(120)

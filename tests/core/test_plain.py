@@ -6,7 +6,7 @@ import pytest
 
 from linkbox import FixedSize, Lines
 from linkbox.core.patterns import AR, P2M, P2P
-from linkbox.core.snapshot import statistics
+from linkbox.core.statistics import statistics
 from linkbox.errors import DecodeError, ProtocolViolation, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -20,7 +20,7 @@ def test_messages_go_both_ways_and_sent_is_all_that_is_known() -> None:
     wire.run()
     assert delivery.stage is Stage.SENT
     assert wire.server.mailbox.take_all() == [b"one"]
-    [far] = wire.server.sessions.values()
+    [far] = wire.server.sessions.by_id.values()
     wire.send(wire.server, far, b"two", b"three")
     wire.run()
     assert wire.client.mailbox.take_all() == [b"two", b"three"]
@@ -30,12 +30,12 @@ def test_fin_is_the_end_and_what_came_before_it_counts() -> None:
     wire = Wire(framing=Lines())
     session = wire.connect()
     wire.send(wire.client, session, b"last")
-    wire.client.end(session)
+    session.end()
     wire.run()
     assert wire.server.mailbox.take_all() == [b"last"]
     assert wire.events(wire.server, EventKind.END)
     wire.advance(5)
-    assert not wire.client.links and not wire.server.links
+    assert not wire.client.links.links and not wire.server.links.links
 
 
 def test_a_last_line_without_its_newline_is_a_message() -> None:
@@ -88,10 +88,10 @@ def test_a_full_mailbox_stops_reading_until_it_is_emptied() -> None:
     probe = probe_server(wire, greets=False)
     probe.say(b"1\n2\n3\n")
     assert probe.link.paused
-    wire.server.read_again()  # still full
+    wire.server.context.paused_links.read_again()  # still full
     assert probe.link.paused
     assert wire.server.mailbox.take_all() == [b"1", b"2", b"3"]
-    wire.server.read_again()
+    wire.server.context.paused_links.read_again()
     assert not probe.link.paused
 
 
@@ -99,15 +99,15 @@ def test_a_paused_link_that_breaks_is_forgotten() -> None:
     wire = Wire(P2M, framing=Lines(), limits=Limits(mailbox_messages=1))
     probe = probe_server(wire, greets=False)
     probe.say(b"1\n")
-    wire.server.broken(probe.link, ConnectionResetError("gone"), wire.now)
-    wire.server.read_again()
+    wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
+    wire.server.context.paused_links.read_again()
     assert not wire.server.paused
 
 
 def test_a_stopping_end_does_not_wait_for_ever_for_the_other() -> None:
     wire = Wire(P2P, framing=Lines())
     probe = probe_server(wire, greets=False)
-    [session] = wire.server.sessions.values()
+    [session] = wire.server.sessions.by_id.values()
     wire.send(wire.server, session, b"bye")
     wire.server.shutdown(wire.now)
     wire.settle()
@@ -127,11 +127,11 @@ def test_who_never_got_a_word_is_not_waited_for() -> None:
 
 def test_an_idle_connection_of_asks_is_used_again() -> None:
     wire = Wire(AR, framing=Lines())
-    assert wire.client.idle_session() is None
+    assert wire.client.conversations.idle() is None
     session = wire.connect()
-    assert wire.client.idle_session() is session
+    assert wire.client.conversations.idle() is session
     ask = wire.ask(b"x", session)
-    assert wire.client.idle_session() is None
+    assert wire.client.conversations.idle() is None
     wire.run()
     [request] = wire.requests()
     request.answer(b"y")
@@ -141,7 +141,7 @@ def test_an_idle_connection_of_asks_is_used_again() -> None:
 
 def test_an_answer_over_lines_that_lands_in_the_mailbox() -> None:
     wire = Wire(AR, framing=Lines())
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session, greets=False)
     asks = wire.client.asks
     ask = asks.begin(session, True)
@@ -156,7 +156,7 @@ def test_an_answer_over_lines_that_lands_in_the_mailbox() -> None:
 
 def test_an_answer_over_lines_too_late_closes_the_connection() -> None:
     wire = Wire(AR, framing=Lines())
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session, greets=False)
     ask = wire.ask(b"x", session)
     wire.client.asks.cancel(ask, "enough")
@@ -177,12 +177,12 @@ def test_statistics_add_up_over_connections(is_up: bool) -> None:
         wire.server.disconnect(wire.other(session), "enough", wire.now)
         wire.settle()
     server = wire.server
-    found = statistics(server, server.counters, server.mailbox)
+    found = statistics(server, server.context.counters, server.mailbox)
     assert (found.messages_received, found.bytes_received, found.waiting) == (2, 8, 2)
     assert found.connections == len(found.peers) == (1 if is_up else 0)
     assert found.connections_total == 1
     for each in found.peers.values():
         assert (each.messages_received, each.waiting, each.unacknowledged) == (2, 2, 0)
-    stopped = statistics(None, server.counters, server.mailbox)
+    stopped = statistics(None, server.context.counters, server.mailbox)
     assert stopped.connections == 0
     assert stopped.messages_received == (0 if is_up else 2)

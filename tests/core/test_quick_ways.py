@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from linkbox.core import frames
-from linkbox.core.frames import ACK, ACK_NOW, DATA
 from linkbox.core.patterns import AR
-from linkbox.core.session import ACK_BYTES, ACK_SPACING
-from linkbox.core.stream import lone
+from linkbox.core.receive_window import ACK_BYTES, ACK_SPACING
+from linkbox.core.wire import frames
+from linkbox.core.wire.decoder import lone
+from linkbox.core.wire.frames import ACK, ACK_NOW, DATA
 from linkbox.errors import TooLarge
 from linkbox.events import Stage
 
@@ -19,11 +19,11 @@ ONE = frames.frame(DATA, b"one")
 
 def talk(wire: Wire, probe: Probe, said: bytes = ONE) -> list[str]:
     """The probe says something, and is answered; what the answer consists of."""
-    session = wire.client.session
+    session = wire.client.conversation
     assert session is not None
     probe.say(said)
     wire.client.mailbox.take_all()
-    wire.client.send(session, b"answer")
+    session.send(b"answer")
     wire.settle()
     return probe.kinds()
 
@@ -78,25 +78,25 @@ def test_who_waits_for_a_receipt_is_answered_at_once() -> None:
 
 def test_a_message_on_a_quiet_link_is_sent_at_once_and_counts_like_any_other() -> None:
     wire, probe = conversation()
-    session = wire.client.session
+    session = wire.client.conversation
     assert session is not None
-    first = wire.client.send(session, b"first")
-    assert (first.number, first.stage, list(session.queue)) == (1, Stage.SENT, [])
-    second = wire.client.send(session, b"second")  # the first is not written yet: this one queues behind it
-    assert (second.number, list(session.queue)) == (0, [second])
-    assert (session.held, session.held_bytes) == (2, 11)
+    first = session.send(b"first")
+    assert (first.number, first.stage, list(session.sending.queue)) == (1, Stage.SENT, [])
+    second = session.send(b"second")  # the first is not written yet: this one queues behind it
+    assert (second.number, list(session.sending.queue)) == (0, [second])
+    assert (session.in_flight(), session.sending.held_bytes) == (2, 11)
     wire.settle()
     assert [payload for _, payload in probe.heard()] == [b"first", b"second"]
-    assert (session.messages_sent, session.bytes_sent, session.sent_bytes) == (2, 11, 11)
+    assert (session.sending.messages_sent, session.sending.bytes_sent, session.sending.sent_bytes) == (2, 11, 11)
     probe.say(frames.encode_ack(2, 1, 1 << 30, 1 << 30))
-    assert (first.stage, second.stage, session.held_bytes) == (Stage.TAKEN, Stage.RECEIVED, 0)
+    assert (first.stage, second.stage, session.sending.held_bytes) == (Stage.TAKEN, Stage.RECEIVED, 0)
 
 
 def test_what_was_sent_at_once_and_lost_is_sent_again_in_order() -> None:
     wire = Wire()
     session = wire.connect()
-    wire.client.send(session, b"first")
-    wire.client.send(session, b"second")
+    session.send(b"first")
+    session.send(b"second")
     wire.drop_all()
     wire.advance(1.0)
     assert wire.server.mailbox.take_all() == [b"first", b"second"]
@@ -117,30 +117,30 @@ def test_without_credit_or_too_large_it_queues(
     wire = Wire()
     probe = probe_client(wire, credit=credit)
     probe.kinds()
-    session = wire.client.session
+    session = wire.client.conversation
     assert session is not None
     for size in sizes:
-        wire.client.send(session, bytes(size))
+        session.send(bytes(size))
         wire.settle()
     assert len(probe.heard()) == written
-    probe.say(frames.encode_ack(session.sent, 0, 1 << 30, 1 << 30))
+    probe.say(frames.encode_ack(session.sending.sent, 0, 1 << 30, 1 << 30))
     probe.heard()
-    assert not session.queue
+    assert not session.sending.queue
 
 
 def test_a_message_that_is_too_large_for_the_peer_is_refused_here() -> None:
     wire = Wire()
     probe_client(wire, message=5)
-    session = wire.client.session
+    session = wire.client.conversation
     assert session is not None
     with pytest.raises(TooLarge, match="at most 5"):
-        wire.client.send(session, b"123456")
-    assert session.held == 0
+        session.send(b"123456")
+    assert session.in_flight() == 0
 
 
 def test_an_ask_that_is_sent_at_once_says_how_long_its_asker_waits_from_now() -> None:
     wire = Wire(AR)
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session)
     probe.kinds()
     wire.clock.advance(60.0)  # nothing happened for long

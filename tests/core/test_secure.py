@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from linkbox import Lines, Linked, Raw
-from linkbox.core import auth, frames, handshake
 from linkbox.core.link import State
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.wire import authentication as auth
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 from linkbox.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -27,7 +29,7 @@ BOTH = pytest.mark.parametrize("framing", [Linked(), Lines()], ids=["linked", "l
 
 def begin(wire: Wire) -> Any:
     """Connected, and nobody has shaken hands."""
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     wire.run()
     return session
 
@@ -39,11 +41,11 @@ def begin(wire: Wire) -> Any:
 def test_nothing_is_said_and_nobody_is_there_before_hands_are_shaken(framing: Any) -> None:
     wire = Wire(framing=framing, secure=True)
     session = begin(wire)
-    assert not session.established
+    assert not session.generation.established
     assert not wire.server.peers()
     assert wire.kinds(wire.server) == wire.kinds(wire.client) == []
     wire.shake(identity="pump")
-    assert session.established
+    assert session.generation.established
     [peer] = wire.server.peers()
     assert peer.identity == "pump"
     wire.send(wire.client, session, b"hello")
@@ -56,12 +58,12 @@ def test_hands_are_shaken_in_time_or_not_at_all(framing: Any) -> None:
     wire = Wire(framing=framing, secure=True)
     session = begin(wire)
     wire.advance(wire.limits.handshake - 0.1)
-    [link] = wire.server.links
+    [link] = wire.server.links.links
     assert not link.closed
     wire.advance(0.2)
     assert link.closed
-    assert link not in wire.server.strangers
-    assert not session.established
+    assert link not in wire.server.admission.pending
+    assert not session.generation.established
 
 
 @BOTH
@@ -74,7 +76,7 @@ def test_whom_the_client_does_not_trust_it_does_not_call_again(framing: Any) -> 
     assert session.error is error
     wire.advance(20)
     assert len(wire.dialled) == 1
-    assert wire.client.counters.refused == 1
+    assert wire.client.context.counters.refused == 1
 
 
 @BOTH
@@ -97,7 +99,7 @@ def test_a_link_of_a_session_that_is_over(framing: Any) -> None:
     session = begin(wire)
     end = wire.end_of(wire.client)
     link = end.link
-    wire.client.close_session(session, None)
+    wire.client.sessions.close_session(session, None)
     link.insecure(ConnectFailed("too late"), wire.now)
     wire.run()
     assert isinstance(session.error, EndOfData)
@@ -111,10 +113,10 @@ def test_what_was_written_behind_a_hello_that_no_server_looked_at_has_not_been_s
     wire.run()
     end = wire.end_of(wire.client)
     wire.shake(end)
-    assert session.sent == 1
+    assert session.sending.sent == 1
     end.link.insecure(AuthenticationFailed("no certificate"), wire.now)
     wire.run()
-    assert session.sent == 0
+    assert session.sending.sent == 0
     assert isinstance(receipt.error, AuthenticationFailed)
 
 
@@ -127,7 +129,7 @@ def test_a_server_names_who_fails_and_lets_the_last_bytes_arrive(framing: Any) -
     wire.settle()
     assert end.link.state is State.CLOSING
     assert wire.notes == ["tcp://client was turned away: it does not speak TLS"]
-    assert wire.server.counters.refused == 1
+    assert wire.server.context.counters.refused == 1
     assert end.other.fin
     end.incoming += b"x" * 100  # what is still said is drained
     end.fin = True
@@ -144,10 +146,10 @@ def test_a_plain_place_may_be_taken_while_hands_are_shaken() -> None:
     slow, quick = [end for end in wire.ends if end.hub is wire.server]
     wire.shake(quick)
     wire.shake(slow)
-    assert len(wire.server.sessions) == 1
+    assert len(wire.server.sessions.by_id) == 1
     assert slow.link.closed
     assert "all 1 places are taken" in wire.notes[-1]
-    assert not first.established
+    assert not first.generation.established
 
 
 # --- the secret is bound to the certificate -------------------------------------------------------------
@@ -159,7 +161,7 @@ def test_both_ends_see_the_same_certificate(pattern: Any) -> None:
     wire = Wire(pattern, server_secrets=knows, client_secrets=knows, secure=True)
     session = begin(wire)
     wire.shake(certificate=b"c" * 32)
-    assert session.established
+    assert session.generation.established
 
 
 def test_somebody_in_between_has_another_certificate() -> None:
@@ -203,7 +205,7 @@ def test_nobody_resumes_the_session_of_another_certificate() -> None:
     probe = probe_server(wire, greets=False)
     probe.end.shakes = False
     probe.link.secured("valve", b"", wire.now)
-    greeting = handshake.encode(hello(wire, session=session.id, epoch=9, name="client"))
+    greeting = encode_message(hello(wire, session=session.id, epoch=9, name="client"))
     probe.say(frames.preface(), greeting)
     assert "REFUSE" in probe.kinds()
     assert "another client's" in wire.notes[-1]
@@ -218,14 +220,14 @@ def test_nobody_is_there_before_the_application_has_said_yes(framing: Any, secur
     wire = Wire(framing=framing, secure=secure, asks_first=True)
     session = begin(wire)
     if secure:
-        assert not wire.server.newcomers
+        assert not wire.server.admission.pending_accepts
         wire.shake(identity="pump")
-    [newcomer] = wire.server.newcomers
-    name = wire.client.settings.name if framing.linked else "tcp://client"
+    [newcomer] = wire.server.admission.pending_accepts
+    name = wire.client.context.settings.name if framing.linked else "tcp://client"
     assert newcomer.info == PeerInfo("tcp://client", name, "pump" if secure else None)
     assert not wire.server.peers()
     wire.decide(True)
-    assert session.established
+    assert session.generation.established
     assert len(wire.server.peers()) == 1
     assert wire.kinds(wire.server) == [EventKind.CONNECTED]
 
@@ -236,7 +238,7 @@ def test_a_no_is_a_refusal_and_final() -> None:
     wire.decide(False)
     assert isinstance(session.error, Refused)
     assert session.error.code == "denied"
-    assert wire.server.counters.refused == 1
+    assert wire.server.context.counters.refused == 1
     wire.advance(20)
     assert len(wire.dialled) == 1
 
@@ -245,9 +247,9 @@ def test_a_no_over_a_plain_framing_closes() -> None:
     wire = Wire(framing=Lines(), asks_first=True)
     begin(wire)
     wire.decide(False)
-    assert not wire.server.links
+    assert not wire.server.links.links
     assert "accept= said no" in wire.notes[-1]
-    assert wire.server.counters.refused == 1
+    assert wire.server.context.counters.refused == 1
 
 
 @BOTH
@@ -263,7 +265,7 @@ def test_who_has_gone_meanwhile_is_not_let_in(framing: Any) -> None:
 def test_an_application_that_does_not_answer_has_the_time_of_a_handshake(framing: Any) -> None:
     wire = Wire(framing=framing, asks_first=True)
     begin(wire)
-    [link] = wire.server.links
+    [link] = wire.server.links.links
     wire.advance(wire.limits.handshake + 0.1)
     assert link.closed
     wire.decide(True)
@@ -276,7 +278,7 @@ def test_a_yes_does_not_help_where_the_server_stops() -> None:
     wire.server.shutdown(wire.now)
     wire.decide(True)
     assert not wire.server.peers()
-    assert not session.established
+    assert not session.generation.established
 
 
 def test_a_yes_does_not_make_a_place() -> None:
@@ -295,13 +297,13 @@ def test_early_messages_wait_for_the_yes() -> None:
     wire = Wire(P2M, asks_first=True)
     session = wire.client.begin(wire.now)
     [receipt] = wire.send(wire.client, session, b"early")
-    wire.client.end(session)
+    session.end()
     wire.run()
     assert wire.server.mailbox.take_all() == []
     wire.decide(True)
     assert wire.server.mailbox.take_all() == [b"early"]
     assert receipt.error is None
-    assert session.end_acked
+    assert session.ending.is_acked
 
 
 @pytest.mark.parametrize("framing", [Lines(), Raw()], ids=["lines", "raw"])
@@ -329,8 +331,8 @@ def test_what_is_held_of_somebody_who_has_gone_is_forgotten() -> None:
     wire = Wire(framing=Lines(), asks_first=True)
     probe = probe_server(wire, greets=False)
     probe.say(bytes(1000))
-    wire.server.broken(probe.link, ConnectionResetError("cut"), wire.now)
-    assert probe.link.held == b""  # type: ignore[attr-defined]
+    wire.server.lost(probe.link, ConnectionResetError("cut"), wire.now)
+    assert probe.link.in_flight() == b""  # type: ignore[attr-defined]
 
 
 def test_what_breaks_the_framing_while_it_is_held_breaks_it_then() -> None:
@@ -345,9 +347,9 @@ def test_what_breaks_the_framing_while_it_is_held_breaks_it_then() -> None:
 
 def test_a_client_that_tries_in_vain_over_tls_says_why_at_last() -> None:
     wire = Wire(secure=True, connect_timeout=1.0)
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     for _ in range(20):
-        if session in wire.client.dials:
+        if session in wire.client.dialing.dials:
             probe = probe_client(wire, session, greets=False)
             probe.link.insecure(ConnectFailed("it does not speak TLS"), wire.now)
         wire.settle()

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from linkbox.core import frames
-from linkbox.core import sending as module
-from linkbox.core.mailbox import ENDLESS, MailboxState
+from linkbox.core import send_window as module
+from linkbox.core.mailbox import Mailbox
+from linkbox.core.outgoing import Bundle, OutgoingMessage, Piece, add_range, count_of, size_of
 from linkbox.core.patterns import P2P
-from linkbox.core.sending import BATCH_BODIES, EARLY_UNITS
+from linkbox.core.send_window import BATCH_BODIES, EARLY_UNITS
 from linkbox.core.session import Session
-from linkbox.core.stream import Assembly
-from linkbox.core.units import Bundle, Delivery, Piece, add_range, count_of, size_of
+from linkbox.core.wait_queue import ENDLESS
+from linkbox.core.wire import frames
+from linkbox.core.wire.decoder import Assembly
 from linkbox.errors import DecodeError, MailboxFull, ProtocolViolation, TooLarge
 from linkbox.events import Stage
 from linkbox.limits import Limits
@@ -24,19 +25,19 @@ class FakeHub:
     """Notes what it is told."""
 
     def __init__(self) -> None:
-        self.pending_events = 0
+        self.effects.events.pending = 0
         self.pattern = P2P
         self.owed: list[int] = []
-        self.failed: list[Delivery] = []
+        self.failed: list[OutgoingMessage] = []
         self.due: list[float] = []
 
     def on_ack_owed(self, session: Session) -> None:
-        self.owed.append(session.ack_owed)
+        self.owed.append(session.route.ack_due)
 
     def on_ack_told(self, session: Session) -> None:
         pass
 
-    def on_delivery_failed(self, session: Session, delivery: Delivery) -> None:
+    def on_delivery_failed(self, session: Session, delivery: OutgoingMessage) -> None:
         self.failed.append(delivery)
 
     def on_session_due(self, session: Session, now: float) -> None:
@@ -45,9 +46,9 @@ class FakeHub:
 
 def make(limits: Limits | None = None, overflow: str = "block") -> Session:
     limits = limits or Limits()
-    session = Session("f" * 32, PEER, MailboxState(limits, overflow), limits, Delivery)
+    session = Session("f" * 32, PEER, Mailbox(limits, overflow), limits, OutgoingMessage)
     session.hub = FakeHub()
-    session.peer_bytes = session.peer_messages = ENDLESS
+    session.sending.peer_bytes = session.sending.peer_units = ENDLESS
     return session
 
 
@@ -59,17 +60,17 @@ def pull_all(session: Session) -> list[list[int]]:
     """Everything that may be written now: the sizes of each frame's units."""
     written = []
     while session.may_send():
-        written.append(sizes(session.pull(BATCH_BODIES)))
+        written.append(sizes(session.sending.pull(BATCH_BODIES)))
     return written
 
 
 def arrive(session: Session, *bodies: bytes) -> None:
     """Messages arrive and are stored, one by one."""
     for body in bodies:
-        session.on_units(1, len(body), len(body))
-        session.mailbox.put(session.source, (body,), session.arrived, len(body), 0.0)
-        session.processed_bytes = session.arrived_bytes
-        session.owe_ack(1)
+        session.receiving.add_units(1, len(body), len(body))
+        session.mailbox.put(session.receiving, (body,), session.receiving.arrived, len(body), 0.0)
+        session.receiving.processed_bytes = session.receiving.arrived_bytes
+        session.receiving.request_ack(1)
 
 
 # --- What goes into one frame ---------------------------------------------------------------------
@@ -94,9 +95,9 @@ def test_what_is_waiting_is_cut_into_frames(lengths: list[int], frames_written: 
     for length in lengths:
         session.send(bytes(length))
     assert pull_all(session) == frames_written
-    assert (session.sent_bytes, session.held_bytes) == (sum(lengths), sum(lengths))
-    assert session.sent == len(session.unacked) == sum(map(len, frames_written))
-    assert (session.messages_sent, session.bytes_sent) == (len(lengths), sum(lengths))
+    assert (session.sending.sent_bytes, session.sending.held_bytes) == (sum(lengths), sum(lengths))
+    assert session.sending.sent == len(session.sending.unacked) == sum(map(len, frames_written))
+    assert (session.sending.messages_sent, session.sending.bytes_sent) == (len(lengths), sum(lengths))
 
 
 def test_numbers_are_those_of_the_last_unit() -> None:
@@ -110,7 +111,7 @@ def test_a_batch_never_mixes_messages_and_other_frames() -> None:
     session = make()
     session.send(b"1")
     session.send(b"2")
-    session.send_frame(Delivery(session, b"cancel", frames.CANCEL, id=1))
+    session.send_frame(OutgoingMessage(session, b"cancel", frames.CANCEL, id=1))
     session.send(b"3")
     session.send(b"4")
     assert pull_all(session) == [[1, 1], [6], [1, 1]]
@@ -119,19 +120,19 @@ def test_a_batch_never_mixes_messages_and_other_frames() -> None:
 def test_asks_take_turns_piece_by_piece_and_messages_of_one_ask_do_not() -> None:
     session = make()
     size = frames.MAX_ASK_PIECE
-    first = Delivery(session, bytes(2 * size), frames.ASK, id=1)
-    second = Delivery(session, bytes(size + 1), frames.ASK, id=2)
+    first = OutgoingMessage(session, bytes(2 * size), frames.ASK, id=1)
+    second = OutgoingMessage(session, bytes(size + 1), frames.ASK, id=2)
     for each in (first, second):
         session.send_frame(each)
     order = []
     while session.may_send():
-        [unit] = session.pull(BATCH_BODIES)
+        [unit] = session.sending.pull(BATCH_BODIES)
         order.append((unit.delivery.id, unit.start))
     assert order == [(1, 0), (2, 0), (1, size), (2, size)]
 
     parts = make()
     for flags in (frames.MORE_OF_ASK, 0):
-        parts.send_frame(Delivery(parts, bytes(size + 1), frames.ASK, id=1, flags=flags))
+        parts.send_frame(OutgoingMessage(parts, bytes(size + 1), frames.ASK, id=1, flags=flags))
     order = []
     while parts.may_send():
         [unit] = parts.pull(BATCH_BODIES)
@@ -161,7 +162,7 @@ def test_a_unit_may_start_while_those_before_it_are_below_the_limit(
     byte_limit: int, unit_limit: int, written: list[list[int]]
 ) -> None:
     session = make()
-    session.peer_bytes, session.peer_messages = byte_limit, unit_limit
+    session.sending.peer_bytes, session.sending.peer_units = byte_limit, unit_limit
     for _ in range(3):
         session.send(b"12345")
     assert pull_all(session) == written
@@ -169,11 +170,11 @@ def test_a_unit_may_start_while_those_before_it_are_below_the_limit(
 
 def test_credit_is_never_lowered() -> None:
     session = make()
-    session.peer_bytes, session.peer_messages = 100, 10
-    session.on_ack(0, 0, 50, 5)
-    assert (session.peer_bytes, session.peer_messages) == (100, 10)
-    session.on_ack(0, 0, 150, 15)
-    assert (session.peer_bytes, session.peer_messages) == (150, 15)
+    session.sending.peer_bytes, session.sending.peer_units = 100, 10
+    session.sending.on_ack(0, 0, 50, 5)
+    assert (session.sending.peer_bytes, session.sending.peer_units) == (100, 10)
+    session.sending.on_ack(0, 0, 150, 15)
+    assert (session.sending.peer_bytes, session.sending.peer_units) == (150, 15)
 
 
 @pytest.mark.parametrize(("limits", "room_for"), [({"window_bytes": 10}, 2), ({"window_messages": 3}, 3)])
@@ -185,19 +186,19 @@ def test_the_send_window(limits: dict[str, int], room_for: int) -> None:
     assert not session.has_room()
     pull_all(session)
     assert not session.has_room()
-    session.on_ack(1, 0, 0, 0)
+    session.sending.on_ack(1, 0, 0, 0)
     assert session.has_room()
 
 
 def test_what_the_peer_does_not_take_fails_here() -> None:
     session = make()
     large, good = session.send(bytes(11)), session.send(b"ok")
-    session.peer_message = 10
-    assert session.pull(100) == []
+    session.sending.peer_message = 10
+    assert session.sending.pull(100) == []
     assert isinstance(large.error, TooLarge) and large.stage is Stage.FAILED
     assert session.hub.failed == [large]
-    assert session.pull(100) == [good]
-    assert (good.number, session.held_bytes) == (1, 2)
+    assert session.sending.pull(100) == [good]
+    assert (good.number, session.sending.held_bytes) == (1, 2)
 
 
 # --- Marks --------------------------------------------------------------------------------------------
@@ -209,18 +210,18 @@ def test_marks_that_cannot_be(acked: int, taken: int) -> None:
     for _ in range(3):
         session.send(b"x")
     pull_all(session)
-    session.on_ack(2, 2, 0, 0)
+    session.sending.on_ack(2, 2, 0, 0)
     with pytest.raises(ProtocolViolation, match="acknowledged"):
-        session.on_ack(acked, taken, 0, 0)
+        session.sending.on_ack(acked, taken, 0, 0)
 
 
 def test_stages_follow_the_marks() -> None:
     session = make()
     receipts = [session.send(b"x") for _ in range(4)]
-    session.pull(1)
+    session.sending.pull(1)
     for _ in range(2):
-        session.pull(1)
-    done = session.on_ack(2, 1, 0, 0)
+        session.sending.pull(1)
+    done = session.sending.on_ack(2, 1, 0, 0)
     assert done == receipts[:2]
     stages = [receipt.stage for receipt in receipts]
     assert stages == [Stage.TAKEN, Stage.RECEIVED, Stage.SENT, Stage.QUEUED]
@@ -231,23 +232,23 @@ def test_a_parted_message_is_acknowledged_with_its_last_piece() -> None:
     session = make()
     receipt = session.send(bytes(frames.MAX_PIECE + 1))
     pull_all(session)
-    assert session.on_ack(1, 0, 0, 0) == []
-    assert (receipt.stage, session.held_bytes) == (Stage.SENT, 1)
-    assert session.on_ack(2, 0, 0, 0) == [receipt]
-    assert (receipt.stage, session.held_bytes, session.held) == (Stage.RECEIVED, 0, 0)
+    assert session.sending.on_ack(1, 0, 0, 0) == []
+    assert (receipt.stage, session.sending.held_bytes) == (Stage.SENT, 1)
+    assert session.sending.on_ack(2, 0, 0, 0) == [receipt]
+    assert (receipt.stage, session.sending.held_bytes, session.in_flight()) == (Stage.RECEIVED, 0, 0)
 
 
 def test_a_refused_message_fails_once_also_when_it_was_parted() -> None:
     session = make()
     small, large = session.send(b"x"), session.send(bytes(frames.MAX_PIECE + 1))
     pull_all(session)
-    assert session.on_reject(1, DecodeError("bad")) is small
-    assert session.on_reject(3, TooLarge("large")) is large
-    assert session.on_reject(3, DecodeError("again")) is None
+    assert session.sending.on_reject(1, DecodeError("bad")) is small
+    assert session.sending.on_reject(3, TooLarge("large")) is large
+    assert session.sending.on_reject(3, DecodeError("again")) is None
     assert isinstance(large.error, TooLarge)
-    session.on_ack(3, 0, 0, 0)
+    session.sending.on_ack(3, 0, 0, 0)
     assert small.stage is large.stage is Stage.FAILED
-    assert session.on_reject(1, DecodeError("said again after a drop")) is None
+    assert session.sending.on_reject(1, DecodeError("said again after a drop")) is None
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -256,16 +257,16 @@ def test_a_refusal_of_what_was_not_sent(number: int) -> None:
     session.send(b"x")
     pull_all(session)
     with pytest.raises(ProtocolViolation, match="rejected unit"):
-        session.on_reject(number, DecodeError("bad"))
+        session.sending.on_reject(number, DecodeError("bad"))
 
 
 def test_a_message_dropped_after_it_was_acknowledged_never_counts_as_taken() -> None:
     session = make()
     receipts = [session.send(b"x") for _ in range(3)]
     pull_all(session)
-    session.on_ack(3, 0, 0, 0)
-    session.on_dropped(2, 2)
-    session.on_ack(3, 3, 0, 0)
+    session.sending.on_ack(3, 0, 0, 0)
+    session.sending.on_dropped(2, 2)
+    session.sending.on_ack(3, 3, 0, 0)
     assert [receipt.stage for receipt in receipts] == [Stage.TAKEN, Stage.FAILED, Stage.TAKEN]
     assert isinstance(receipts[1].error, MailboxFull)
 
@@ -295,7 +296,7 @@ def test_a_resume_sends_the_rest_again_in_the_same_units(arrived: int) -> None:
     session = make()
     for size in (1, frames.MAX_PIECE + 1, 3):
         session.send(bytes(size))
-    session.peer_messages = 4
+    session.sending.peer_units = 4
     session.send(b"1234")
     before = [size for frame in pull_all(session) for size in frame]
     assert before == [1, frames.MAX_PIECE, 1, 3]
@@ -303,24 +304,24 @@ def test_a_resume_sends_the_rest_again_in_the_same_units(arrived: int) -> None:
         with pytest.raises(ProtocolViolation, match="resumes at unit 5; 0 to 4 are possible"):
             session.rewind(arrived)
         return
-    session.end_sent, session.peer_end = True, 7
+    session.ending.is_sent, session.ending.peer_last = True, 7
     session.rewind(arrived)
-    assert (session.end_sent, session.end_acked, session.peer_end) == (False, False, None)
-    assert session.sent_bytes == sum(before[:arrived])
-    session.peer_messages = 5
+    assert (session.ending.is_sent, session.ending.is_acked, session.ending.peer_last) == (False, False, None)
+    assert session.sending.sent_bytes == sum(before[:arrived])
+    session.sending.peer_units = 5
     again = [size for frame in pull_all(session) for size in frame]
     assert again == [*before, 4][arrived:]
-    assert session.messages_sent == 4
-    assert session.bytes_sent == frames.MAX_PIECE + 9
-    assert len(session.on_ack(5, 0, 0, 0)) == 4
-    assert session.held_bytes == 0
+    assert session.sending.messages_sent == 4
+    assert session.sending.bytes_sent == frames.MAX_PIECE + 9
+    assert len(session.sending.on_ack(5, 0, 0, 0)) == 4
+    assert session.sending.held_bytes == 0
 
 
 def test_a_resume_before_what_was_acknowledged_is_a_violation() -> None:
     session = make()
     session.send(b"x")
     pull_all(session)
-    session.on_ack(1, 0, 0, 0)
+    session.sending.on_ack(1, 0, 0, 0)
     with pytest.raises(ProtocolViolation):
         session.rewind(0)
 
@@ -331,11 +332,11 @@ def test_what_an_abandoned_session_leaves() -> None:
     doubt = session.send(b"sent")
     parted = session.send(bytes(2 * frames.MAX_PIECE))
     unsent = session.send(b"unsent")
-    session.peer_messages = 3
+    session.sending.peer_units = 3
     pull_all(session)
-    session.on_ack(1, 0, 0, 0)
-    assert session.abandon() == ([doubt], [parted, unsent])
-    assert (parted.offset, parted.number, session.held, session.held_bytes) == (0, 0, 0, 0)
+    session.sending.on_ack(1, 0, 0, 0)
+    assert session.sending.abandon() == ([doubt], [parted, unsent])
+    assert (parted.offset, parted.number, session.in_flight(), session.sending.held_bytes) == (0, 0, 0, 0)
     heir = make()
     session.successor = heir
     for delivery in (parted, unsent):
@@ -361,13 +362,13 @@ def test_one_peer_may_not_fill_what_is_for_all() -> None:
     session.credit()
     other = make().source
     session.mailbox.put(other, (bytes(10),), 1, 10, 0.0)
-    before = session.granted_messages
+    before = session.receiving.granted_units
     arrive(session, b"x")
-    session.mailbox.take(session.source)
+    session.mailbox.take(session.receiving)
     assert session.credit()[1] == before + 1  # an empty mailbox always grants
     arrive(session, b"x")
     arrive(session, b"y")
-    session.mailbox.take(session.source)
+    session.mailbox.take(session.receiving)
     assert session.credit()[1] == before + 1  # a full one does not
     session.mailbox.take(other)
     assert session.credit()[1] == before + 2
@@ -378,9 +379,9 @@ def test_events_that_wait_for_a_callback_count_as_messages() -> None:
     session.credit()
     arrive(session, b"x", b"y")
     session.mailbox.take_all()
-    session.hub.pending_events = 2
+    session.hub.effects.events.pending = 2
     assert session.credit()[1] == 2
-    session.hub.pending_events = 1
+    session.hub.effects.events.pending = 1
     assert session.credit()[1] == 4
 
 
@@ -393,7 +394,7 @@ def test_a_mailbox_that_drops_always_grants() -> None:
 
 def test_who_waits_for_more_gets_more() -> None:
     session = make(Limits(mailbox_messages=2, mailbox_bytes=10))
-    session.mailbox.wanted = 50
+    session.mailbox.requested = 50
     assert session.credit() == (50, 50)
 
 
@@ -406,17 +407,17 @@ def test_answers_need_no_credit() -> None:
 def test_early_messages_are_not_beyond_credit() -> None:
     session = make(Limits(mailbox_messages=1, mailbox_bytes=1))
     session.credit()
-    session.on_units(EARLY_UNITS, 64 * 1024 + 5, 6)  # one unit may overshoot
+    session.receiving.add_units(EARLY_UNITS, 64 * 1024 + 5, 6)  # one unit may overshoot
     with pytest.raises(ProtocolViolation, match="beyond its credit"):
-        session.on_units(1, 0, 0)
+        session.receiving.add_units(1, 0, 0)
 
 
 def test_bytes_beyond_credit() -> None:
     session = make(Limits(mailbox_bytes=1))
     session.credit()
-    session.on_units(1, 64 * 1024, 64 * 1024)
+    session.receiving.add_units(1, 64 * 1024, 64 * 1024)
     with pytest.raises(ProtocolViolation):
-        session.on_units(1, 2, 1)
+        session.receiving.add_units(1, 2, 1)
 
 
 def test_acknowledgements_are_lazy_until_they_would_open_a_quarter_of_the_window() -> None:
@@ -429,7 +430,7 @@ def test_acknowledgements_are_lazy_until_they_would_open_a_quarter_of_the_window
     session.mailbox.take()
     assert session.hub.owed == [1, 2]
     assert session.marks() == (2, 2, Limits().mailbox_bytes + 2, 10)
-    assert session.ack_owed == 0
+    assert session.route.ack_due == 0
 
 
 def test_who_asks_for_acknowledgements_gets_each_at_once_up_to_there() -> None:
@@ -437,16 +438,16 @@ def test_who_asks_for_acknowledgements_gets_each_at_once_up_to_there() -> None:
     session.credit()
     arrive(session, b"a", b"b")
     session.on_ack_now()
-    assert session.ack_owed == 2
+    assert session.route.ack_due == 2
     session.marks()
     session.mailbox.take()
-    assert session.ack_owed == 2 and session.marks()[1] == 1
-    assert session.source.eager
+    assert session.route.ack_due == 2 and session.marks()[1] == 1
+    assert session.receiving.ack_each
     session.mailbox.take()
     assert session.marks()[1] == 2
-    assert not session.source.eager
+    assert not session.receiving.ack_each
     arrive(session, b"c")
-    assert session.ack_owed == 1
+    assert session.route.ack_due == 1
 
 
 # --- Timers, and what an interruption leaves -----------------------------------------------------------------  # noqa: E501
@@ -467,16 +468,16 @@ def test_a_session_is_looked_at_when_it_is_due_and_never_after_its_end() -> None
 
 def test_back_to_a_mark_forgets_half_of_what_was_received() -> None:
     session = make()
-    session.on_units(1, 3, 3)
-    session.assembly = Assembly(100, 1000)
-    session.assembly.put(b"abc")
+    session.receiving.add_units(1, 3, 3)
+    session.receiving.assembly = Assembly(100, 1000)
+    session.receiving.assembly.put(b"abc")
     mark = session.arrival_mark()
-    session.on_units(1, 2, 2)
-    session.assembly.put(b"de")
+    session.receiving.add_units(1, 2, 2)
+    session.receiving.assembly.put(b"de")
     session.back_to(mark)
-    assert (session.arrived, session.arrived_bytes, session.assembly.size) == (1, 3, 3)
-    session.on_units(1, 97, 97)
-    assert session.assembly.whole(bytes(97)) == b"abc" + bytes(97)
+    assert (session.receiving.arrived, session.receiving.arrived_bytes, session.receiving.assembly.size) == (1, 3, 3)
+    session.receiving.add_units(1, 97, 97)
+    assert session.receiving.assembly.whole(bytes(97)) == b"abc" + bytes(97)
 
 
 class Interrupted(BaseException):
@@ -536,33 +537,33 @@ def test_an_interruption_anywhere_is_mended(
     for body in bodies[: len(bodies) - bundle]:
         session.send(body)
     if bundle:
-        session.send_all(bodies[-bundle:])
-    session.peer_messages = len(lengths) + 1
+        session.send_many(bodies[-bundle:])
+    session.sending.peer_units = len(lengths) + 1
     inner = getattr(session, queue)
     setattr(session, queue, FailingAt(inner, method, nth))
     try:
         while session.may_send():
-            session.pull(40)
-        session.on_ack(session.sent, 0, 0, 0)
+            session.sending.pull(40)
+        session.sending.on_ack(session.sending.sent, 0, 0, 0)
     except Interrupted:
         pass
     if isinstance(getattr(session, queue), FailingAt):
         setattr(session, queue, inner)
     session.mend()
-    assert sum(map(count_of, session.unacked)) == session.sent - session.acked
-    session.rewind(session.acked)
-    acked = session.acked
-    session.peer_messages = ENDLESS
+    assert sum(map(count_of, session.sending.unacked)) == session.sending.sent - session.sending.acked
+    session.rewind(session.sending.acked)
+    acked = session.sending.acked
+    session.sending.peer_units = ENDLESS
     written = b"".join(written_by(session))
     assert b"".join(bodies).endswith(written)
-    assert session.sent - acked == session.held == sum(map(count_of, session.unacked))
-    assert session.held_bytes == len(written)
+    assert session.sending.sent - acked == session.in_flight() == sum(map(count_of, session.sending.unacked))
+    assert session.sending.held_bytes == len(written)
 
 
 def written_by(session: Session) -> list[bytes]:
     out = []
     while session.may_send():
-        for unit in session.pull(40):
+        for unit in session.sending.pull(40):
             if isinstance(unit, Piece):
                 out.append(unit.delivery.payload[unit.start : unit.stop])
             elif isinstance(unit, Bundle):
@@ -576,7 +577,7 @@ def test_one_batch_is_bounded_also_when_messages_are_empty() -> None:
     session = make()
     for _ in range(module.BATCH_COUNT + 10):
         session.send(b"")
-    assert len(session.pull(BATCH_BODIES)) <= min(module.BATCH_COUNT, 8192)
+    assert len(session.sending.pull(BATCH_BODIES)) <= min(module.BATCH_COUNT, 8192)
 
 
 # --- Bundles: many messages without receipts ------------------------------------------------------------
@@ -584,22 +585,22 @@ def test_one_batch_is_bounded_also_when_messages_are_empty() -> None:
 
 def bundled(*bodies: bytes) -> Session:
     session = make()
-    assert session.send_all(list(bodies)) == len(bodies)
+    assert session.send_many(list(bodies)) == len(bodies)
     return session
 
 
 def test_a_bundle_goes_out_in_one_piece_and_is_acknowledged_in_one() -> None:
     session = bundled(b"a", b"bc", b"")
     session.send(b"d")
-    assert (session.held, session.held_bytes) == (4, 4)
-    [bundle] = session.pull(BATCH_BODIES)
+    assert (session.in_flight(), session.sending.held_bytes) == (4, 4)
+    [bundle] = session.sending.pull(BATCH_BODIES)
     assert isinstance(bundle, Bundle)
     assert (bundle.payloads, bundle.number, size_of(bundle)) == ([b"a", b"bc", b""], 3, 3)
-    [single] = session.pull(BATCH_BODIES)
-    assert (single.number, session.sent, session.sent_bytes) == (4, 4, 4)
-    assert (session.messages_sent, session.bytes_sent) == (4, 4)
-    assert session.on_ack(3, 0, 0, 0) == [bundle]
-    assert (session.held, session.held_bytes) == (1, 1)
+    [single] = session.sending.pull(BATCH_BODIES)
+    assert (single.number, session.sending.sent, session.sending.sent_bytes) == (4, 4, 4)
+    assert (session.sending.messages_sent, session.sending.bytes_sent) == (4, 4)
+    assert session.sending.on_ack(3, 0, 0, 0) == [bundle]
+    assert (session.in_flight(), session.sending.held_bytes) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -612,64 +613,64 @@ def test_a_bundle_goes_out_in_one_piece_and_is_acknowledged_in_one() -> None:
 def test_what_may_not_go_whole_goes_message_by_message(limit: str, value: int, pulled: list[bytes]) -> None:
     session = bundled(b"a", b"bc", b"d")
     setattr(session, limit, value)
-    assert [unit.payload for unit in session.pull(BATCH_BODIES)] == pulled
-    assert session.held == 3
+    assert [unit.payload for unit in session.sending.pull(BATCH_BODIES)] == pulled
+    assert session.in_flight() == 3
 
 
 def test_a_message_of_a_bundle_that_the_peer_does_not_take_fails_alone() -> None:
     session = bundled(b"a", b"bc", b"d")
-    session.peer_message = 1
+    session.sending.peer_message = 1
     written = []
     while session.may_send():
-        written += session.pull(1)
+        written += session.sending.pull(1)
     assert [unit.payload for unit in written] == [b"a", b"d"]
     assert [receipt.payload for receipt in session.hub.failed] == [b"bc"]
 
 
 def test_half_a_bundle_may_be_acknowledged() -> None:
     session = bundled(b"a", b"bc", b"d")
-    session.pull(BATCH_BODIES)
-    [receipt] = session.on_ack(1, 0, 0, 0)
+    session.sending.pull(BATCH_BODIES)
+    [receipt] = session.sending.on_ack(1, 0, 0, 0)
     assert (receipt.number, receipt.stage) == (1, Stage.RECEIVED)
-    assert [(unit.number, unit.payload) for unit in session.unacked] == [(2, b"bc"), (3, b"d")]
-    assert (session.held, session.held_bytes) == (2, 3)
+    assert [(unit.number, unit.payload) for unit in session.sending.unacked] == [(2, b"bc"), (3, b"d")]
+    assert (session.in_flight(), session.sending.held_bytes) == (2, 3)
 
 
 def test_one_message_of_a_bundle_may_be_refused() -> None:
     session = bundled(b"a", b"b", b"c")
     session.send(b"d")
-    session.pull(BATCH_BODIES)
-    session.pull(BATCH_BODIES)
-    refused = session.on_reject(2, DecodeError("no"))
+    session.sending.pull(BATCH_BODIES)
+    session.sending.pull(BATCH_BODIES)
+    refused = session.sending.on_reject(2, DecodeError("no"))
     assert refused is not None
     assert (refused.payload, refused.number, refused.stage) == (b"b", 2, Stage.FAILED)
-    assert session.on_reject(2, DecodeError("no")) is None  # said again: it failed once
-    assert len(session.on_ack(4, 4, 0, 0)) == 4
-    assert (session.held, session.held_bytes) == (0, 0)
+    assert session.sending.on_reject(2, DecodeError("no")) is None  # said again: it failed once
+    assert len(session.sending.on_ack(4, 4, 0, 0)) == 4
+    assert (session.in_flight(), session.sending.held_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("arrived", [0, 1, 2, 3, 4])
 def test_a_resume_may_cut_a_bundle(arrived: int) -> None:
     bodies = [b"a", b"bc", b"d", b"efg"]
     session = bundled(*bodies)
-    session.pull(BATCH_BODIES)
+    session.sending.pull(BATCH_BODIES)
     session.rewind(arrived)
-    assert (session.sent, session.sent_bytes) == (arrived, len(b"".join(bodies[:arrived])))
-    assert (session.messages_sent, session.bytes_sent) == (session.sent, session.sent_bytes)
-    assert (session.held, session.held_bytes) == (4, 7)
+    assert (session.sending.sent, session.sending.sent_bytes) == (arrived, len(b"".join(bodies[:arrived])))
+    assert (session.sending.messages_sent, session.sending.bytes_sent) == (session.sending.sent, session.sending.sent_bytes)
+    assert (session.in_flight(), session.sending.held_bytes) == (4, 7)
     assert written_by(session) == bodies[arrived:]
-    session.on_ack(4, 0, 0, 0)
-    assert (session.held, session.held_bytes) == (0, 0)
+    session.sending.on_ack(4, 0, 0, 0)
+    assert (session.in_flight(), session.sending.held_bytes) == (0, 0)
 
 
 def test_an_abandoned_bundle_is_its_messages() -> None:
     session = bundled(b"a", b"b")
-    session.pull(BATCH_BODIES)
-    session.send_all([b"c", b"d"])
-    doubt, unsent = session.abandon()
+    session.sending.pull(BATCH_BODIES)
+    session.send_many([b"c", b"d"])
+    doubt, unsent = session.sending.abandon()
     assert [(each.payload, each.number) for each in doubt] == [(b"a", 1), (b"b", 2)]
     assert [(each.payload, each.number) for each in unsent] == [(b"c", 0), (b"d", 0)]
-    assert (session.held, session.held_bytes) == (0, 0)
+    assert (session.in_flight(), session.sending.held_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -678,11 +679,11 @@ def test_an_abandoned_bundle_is_its_messages() -> None:
 )
 def test_a_bundle_holds_what_the_window_has_room_for(limits: dict[str, int], queued: int) -> None:
     session = make(Limits(**limits))
-    assert session.send_all([b"aa", b"bb", b"cc", b"dd"]) == queued
-    assert (session.held, session.held_bytes) == (queued, 2 * queued)
+    assert session.send_many([b"aa", b"bb", b"cc", b"dd"]) == queued
+    assert (session.in_flight(), session.sending.held_bytes) == (queued, 2 * queued)
 
 
 def test_large_messages_make_no_bundle() -> None:
     session = make()
-    assert session.send_all([bytes(BATCH_BODIES), b"a"]) == 2
+    assert session.send_many([bytes(BATCH_BODIES), b"a"]) == 2
     assert pull_all(session) == [[BATCH_BODIES], [1]]

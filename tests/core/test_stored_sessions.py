@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from linkbox.core import frames
+from linkbox.core.channel import OutgoingMessage
 from linkbox.core.patterns import P2M, P2P, Pattern
-from linkbox.core.session import NEVER, Session
-from linkbox.core.units import Delivery
+from linkbox.core.session import Session
+from linkbox.core.timers import NEVER
+from linkbox.core.wire import frames
 from linkbox.errors import DecodeError, EndOfData, PeerLost, Refused, SessionLost
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -32,12 +33,12 @@ def stored(pattern: Pattern, *stores: str, **options: Any) -> Iterator[StoredWir
 
 def begin(wire: StoredWire) -> Session:
     """A conversation of the client's, under way if the server can be reached."""
-    session = wire.client.session = wire.client.begin(wire.now)
+    session = wire.client.conversation = wire.client.begin(wire.now)
     wire.run()
     return session
 
 
-def spool(wire: StoredWire, *payloads: bytes) -> list[Delivery]:
+def spool(wire: StoredWire, *payloads: bytes) -> list[OutgoingMessage]:
     """The client's application sends, and the disk has it."""
     session = wire.client.current(wire.now)
     entry = wire.client.spool(session, list(payloads), with_receipts=True)
@@ -62,7 +63,7 @@ def test_a_conversation_in_which_nothing_was_said_is_not_taken_up() -> None:
         note(wire, begin(wire))
         assert wire.stores["client"].counts()["session"] == 1
         wire.crash("client")
-        assert wire.client.session is None and not wire.client.sessions
+        assert wire.client.conversation is None and not wire.client.sessions.by_id
         assert wire.stores["client"].counts() == NOTHING
 
 
@@ -72,13 +73,13 @@ def test_a_conversation_that_was_to_end_ends_in_the_next_life() -> None:
         wire.is_reachable = False
         begin(wire)
         spool(wire, b"1:")
-        session = wire.client.session
+        session = wire.client.conversation
         assert session is not None
-        wire.client.end(session)
+        session.end()
         note(wire, session)
         wire.crash("client")
-        [taken_up] = wire.client.sessions.values()
-        assert taken_up.ending and wire.client.session is None
+        [taken_up] = wire.client.sessions.by_id.values()
+        assert taken_up.ending and wire.client.conversation is None
         wire.is_reachable = True
         wire.advance(1)
         assert wire.server.mailbox.take_all() == [b"1:"]
@@ -105,13 +106,13 @@ def test_a_server_that_was_restarted_gets_what_it_cannot_have(is_current: bool) 
         wire.restart_server()
         [unsent] = spool(wire, b"3:")
         if not is_current:
-            wire.client.session = None
+            wire.client.conversation = None
         wire.is_reachable = True
         wire.advance(2)
         new = old.latest()
         assert new is not old
-        assert wire.client.session is (new if is_current else None)
-        assert wire.client.sessions == {new.id: new}
+        assert wire.client.conversation is (new if is_current else None)
+        assert wire.client.sessions.by_id == {new.id: new}
         wire.acks()
         assert wire.server.mailbox.take_all() == [b"3:"]
         assert isinstance(lost.error, SessionLost) and lost.error.in_doubt == (lost,)
@@ -131,7 +132,7 @@ def test_what_is_stored_waits_for_a_place_and_its_application_is_told_why() -> N
         wire.advance(20)
         errors = [notice[2] for notice in wire.events(wire.client, EventKind.ERROR)]
         assert errors and all(isinstance(each, Refused) for each in errors)
-        assert session.error is None and session.connect_by == NEVER
+        assert session.error is None and session.attempts.connect_by == NEVER
         assert other.session is not None
         other.close_session(other.session, None)
         wire.settle()
@@ -197,7 +198,7 @@ def taken_up(wire: StoredWire) -> Probe:
     wire.drop_all()
     wire.crash("client")
     wire.writes = False
-    [session] = wire.client.sessions.values()
+    [session] = wire.client.sessions.by_id.values()
     wire.now = session.due_at
     wire.client.handle_timers(wire.now)  # it tries again
     return probe_client(wire, session, resumed=True, received=1)
@@ -216,14 +217,14 @@ def test_a_rejection_waits_for_its_message() -> None:
         on_disk(wire)
         [error] = wire.events(wire.client, EventKind.ERROR)
         assert "no good" in str(error[2]) and error[3].payload is None
-        [session] = wire.client.sessions.values()
-        assert session.acked == 1 and wire.stores["client"].counts()["spool"] == 0
+        [session] = wire.client.sessions.by_id.values()
+        assert session.sending.acked == 1 and wire.stores["client"].counts()["spool"] == 0
 
 
 def test_a_server_that_stops_meanwhile_is_heeded_then() -> None:
     with stored(P2M, "client") as wire:
         probe = taken_up(wire)
-        [session] = wire.client.sessions.values()
+        [session] = wire.client.sessions.by_id.values()
         probe.say(frames.encode_number(frames.GOAWAY, 1))
         assert session.error is None
         on_disk(wire)
@@ -275,10 +276,10 @@ def test_a_server_that_stops_goes_on_with_its_clients_in_its_next_life() -> None
         session = begin(wire)
         spool(wire, b"1:")
         wire.run()
-        (old,) = wire.server.sessions.values()
+        (old,) = wire.server.sessions.by_id.values()
         wire.server.shutdown(wire.now)
         wire.run()
-        assert not wire.server.sessions and old.error is not None
+        assert not wire.server.sessions.by_id and old.error is not None
         assert session.error is None
         spool(wire, b"2:")
         wire.crash("server")
@@ -304,7 +305,7 @@ def test_what_is_rejected_when_its_sender_has_gone_is_said_when_it_comes_back() 
         wire.drop_all()
         wire.writes = True
         wire.settle()
-        assert wire.server.counters.rejected == 1
+        assert wire.server.context.counters.rejected == 1
         wire.is_reachable = True
         wire.advance(2)
         assert entry.deliveries is not None
@@ -338,6 +339,6 @@ def test_a_message_that_is_kept_is_taken_when_its_application_says_so() -> None:
         mailbox.unhold(batch.source, number)
         wire.acks()
         assert wire.stores["server"].counts()["inbox"] == 0
-        wire.client.acknowledge_now(session)
+        wire.client.request_ack(session)
         wire.acks()
         assert receipt.stage is Stage.TAKEN

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from linkbox.core import frames
-from linkbox.core.journal import Fetch
-from linkbox.core.mailbox import BytesMailbox
+from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.durable.entries import Fetch
+from linkbox.core.durable.recovery import restore
 from linkbox.core.patterns import P2M, P2P
-from linkbox.core.restoring import restore
 from linkbox.core.session import Session
+from linkbox.core.wire import frames
 from linkbox.errors import DecodeError, PeerLost, ProtocolViolation, Refused, SessionLost, StoreError
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -108,14 +108,14 @@ def test_a_message_that_is_kept_comes_back_and_others_do_not(wires: list[StoredW
     held = [mailbox.take_message(hold=True) for _ in range(3)]
     mailbox.unhold(held[1][1].source, held[1][2])
     wire.acks()
-    assert session.taken == 0  # the first is not done with
+    assert session.sending.taken == 0  # the first is not done with
     wire.crash("server")
     wire.advance(1.0)
     mailbox = wire.server.mailbox
     assert [batch.redelivered for batch in mailbox.order] == [True, True]
     assert mailbox.take_all() == [b"1:", b"3:", b"4:"]
     wire.acks()
-    assert session.taken == 4
+    assert session.sending.taken == 4
     assert wire.stores["server"].counts()["inbox"] == 0
 
 
@@ -154,7 +154,7 @@ def test_a_stopping_server_ends_what_has_nothing_to_say(wires: list[StoredWire])
     wire, session = connected(wires, P2M, stores={"client"})
     wire.server.shutdown(wire.now)
     wire.run()
-    assert session.error is not None and not wire.client.sessions
+    assert session.error is not None and not wire.client.sessions.by_id
 
 
 def test_both_stop_at_once_and_the_rest_stays(wires: list[StoredWire]) -> None:
@@ -192,7 +192,7 @@ def test_a_stopping_client_leaves_what_the_server_is_not_there_for(wires: list[S
     wire.drop_all()
     spool(wire, session, b"1:")
     wire.client.shutdown(wire.now)
-    assert not wire.client.sessions and isinstance(session.error, PeerLost)
+    assert not wire.client.sessions.by_id and isinstance(session.error, PeerLost)
     wire.is_reachable = True
     wire.crash("client")
     wire.advance(1.0)
@@ -202,13 +202,13 @@ def test_a_stopping_client_leaves_what_the_server_is_not_there_for(wires: list[S
 def test_a_refusal_is_told_and_tried_again(wires: list[StoredWire]) -> None:
     wire = StoredWire(P2P, stores={"client"})
     wires.append(wire)
-    wire.server.settings.format_name = "another"
+    wire.server.context.settings.format_name = "another"
     session = wire.client.current(wire.now)
     spool(wire, session, b"1:")
     wire.run()
     [notice] = wire.events(wire.client, EventKind.ERROR)
     assert isinstance(notice[2], Refused) and session.error is None
-    wire.server.settings.format_name = "bytes"
+    wire.server.context.settings.format_name = "bytes"
     wire.advance(1.0)
     assert wire.server.mailbox.take_all() == [b"1:"]
 
@@ -247,7 +247,7 @@ def test_a_client_that_was_never_connected_leaves_nothing(wires: list[StoredWire
     wire.settle()
     assert wire.stores["client"].counts()["session"] == 1
     wire.crash("client")
-    assert wire.client.session is None
+    assert wire.client.conversation is None
     wire.advance(1.0)
     assert wire.stores["client"].counts()["session"] == 0
 
@@ -271,7 +271,7 @@ def test_what_cannot_be_decoded_any_more_is_named(wires: list[StoredWire]) -> No
         raise DecodeError("not so")
 
     hub = wire.make_server()
-    left = wire.stores["server"].load(hub.incarnation)
+    left = wire.stores["server"].load(hub.context.incarnation)
     with pytest.raises(StoreError, match="message 1 in the store cannot be decoded any more: not so"):
         restore(hub, left, fails, lambda: None, wire.now)
     restore(wire.make_server(), left, None, lambda: None, wire.now)
@@ -285,13 +285,13 @@ def test_a_spool_beyond_the_window_goes_through_memory_bit_by_bit(wires: list[St
     receipts = spool(wire, session, *messages[:25])
     entry = wire.client.spool(session, messages[25:], with_receipts=False)
     wire.settle()
-    assert entry.is_settled and session.held == 50
+    assert entry.is_settled and session.in_flight() == 50
     assert session.in_memory <= 25
     wire.is_reachable = True
     wire.advance(5.0)
     assert wire.server.mailbox.take_all() == messages
     wire.acks()
-    assert {each.stage for each in receipts} == {Stage.TAKEN} and session.held == 0
+    assert {each.stage for each in receipts} == {Stage.TAKEN} and session.in_flight() == 0
 
 
 def test_a_peer_whose_place_was_needed_leaves_failed_receipts(wires: list[StoredWire]) -> None:
@@ -306,7 +306,7 @@ def test_a_peer_whose_place_was_needed_leaves_failed_receipts(wires: list[Stored
     wire.writes = False
     pending = wire.server.spool(there, [b"2:"], with_receipts=True)
     bulk = wire.server.spool(there, [b"3:"], with_receipts=False)
-    wire.server.close_session(there, PeerLost("its place was needed"))
+    wire.server.sessions.close_session(there, PeerLost("its place was needed"))
     wire.writes = True
     wire.settle()
     for entry in (written, pending):
@@ -365,12 +365,12 @@ def test_what_is_unread_of_a_conversation_that_is_over(wires: list[StoredWire]) 
     """The session is gone, its messages are not; the peer is known by name, through any number of lives."""
     wire, session = connected(wires, P2M, stores={"server"})
     wire.send(wire.client, session, b"1:", b"2:", b"3:")
-    wire.client.end(session)
+    session.end()
     wire.advance(1.0)
-    assert not wire.server.sessions
+    assert not wire.server.sessions.by_id
     for _ in range(2):
         wire.crash("server")
-        assert not wire.server.sessions
+        assert not wire.server.sessions.by_id
     item, batch, _ = wire.server.mailbox.take_message()
     assert (item, batch.source.peer.name, batch.redelivered) == (b"1:", "client 1", True)
     wire.acks()
@@ -436,7 +436,7 @@ def test_a_server_whose_store_is_younger_than_the_spool_knows_what_it_never_had(
     wire.crash("server")
     wire.is_reachable, wire.writes = True, False
     wire.advance(0.1)
-    while not session.sent:
+    while not session.sending.sent:
         wire.write("client")
         wire.run()
     assert wire.server.mailbox.count == 0  # there, and not on disk
@@ -455,7 +455,7 @@ def test_a_session_that_is_forgotten_while_the_disk_is_slow(wires: list[StoredWi
     wire.writes = False
     wire.crash("server")
     wire.advance(0.2)
-    assert wire.client.session is not session
+    assert wire.client.conversation is not session
     wire.drop_all()
     wire.advance(0.2)
     wire.writes = True
@@ -473,8 +473,8 @@ def test_what_was_read_for_a_session_that_begins_anew_is_read_again(wires: list[
     fetch.rows = [(1, 2, b"1:")]
     record.is_stub = True
     fetch.done(wire.client)
-    assert not session.queue and not record.is_fetching
+    assert not session.sending.queue and not record.is_fetching
     record.is_stub = False
     record.loaded = 1
     record.load(fetch.rows)
-    assert not session.queue  # it is there already
+    assert not session.sending.queue  # it is there already

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from linkbox.core.session import NEVER
-from linkbox.core.timers import Timers
+from linkbox.core.timers import NEVER, Timers
 
 
 class Target:

@@ -10,25 +10,27 @@ from collections import deque
 from itertools import count
 from typing import Any
 
-from linkbox.core import frames, handshake
-from linkbox.core.asks import Ask, Request
-from linkbox.core.auth import Lookup
+from linkbox.core.arrival import Arrival
+from linkbox.core.asks_client import Ask
+from linkbox.core.asks_server import IncomingAsk
 from linkbox.core.backoff import Backoff
-from linkbox.core.client import ClientHub
-from linkbox.core.framings import Framing, Linked
-from linkbox.core.hub import Hub
-from linkbox.core.link import Arrival, Link
-from linkbox.core.mailbox import MailboxState
+from linkbox.core.channel import OutgoingMessage
+from linkbox.core.context import Settings
+from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
+from linkbox.core.link import Link
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.patterns import P2P, Pattern
-from linkbox.core.server import ServerHub
 from linkbox.core.session import Session
-from linkbox.core.settings import Settings
-from linkbox.core.stream import Decoder
-from linkbox.core.units import Delivery
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
+from linkbox.core.wire.authentication import Lookup
+from linkbox.core.wire.decoder import Decoder
+from linkbox.core.wire.framings import Framing, Linked
 from linkbox.errors import DecodeError
 from linkbox.events import EventKind, Peer
 from linkbox.limits import Limits
-from linkbox.testing.memory import MemoryLink, MemoryNetwork
+from linkbox.operations.requests import Request, RequestOwner
+from linkbox.testing._cores import CoreNetwork, MemoryLink
 
 ALL_KINDS = set(EventKind)
 NO_BACKOFF = Backoff(initial=0.05, maximum=0.05, factor=1.0, jitter=0.0)
@@ -47,30 +49,32 @@ def decode(payload: bytes) -> Any:
     return payload
 
 
-class Owner:
-    """What a front end is to its hub: requests are answered through it."""
+class Owner(RequestOwner):
+    """What a server endpoint is to its requests: they are answered through it."""
 
-    def __init__(self, wire: Wire, hub: Hub) -> None:
+    def __init__(self, wire: Wire, core: ServerCore) -> None:
         self.wire = wire
-        self.hub = hub
-        self.forgotten = hub.forgotten
+        self.core = core
 
     def join_messages(self, messages: list[Any]) -> Any:
         return b"".join(messages)
 
-    def is_late(self, incoming: Any) -> bool:
+    def is_late(self, incoming: IncomingAsk) -> bool:
         return incoming.deadline is not None and self.wire.now >= incoming.deadline
 
-    def answer_request(self, incoming: Any, value: Any) -> None:
-        self.hub.answer(incoming, value)
+    def answer(self, incoming: IncomingAsk, value: Any) -> None:
+        self.core.answer(incoming, value)
         self.wire.settle()
 
-    def fail_request(self, incoming: Any, type: str, text: str) -> None:
-        self.hub.fail_ask(incoming, type, text)
+    def fail(self, incoming: IncomingAsk, type: str, text: str) -> None:
+        self.core.fail(incoming, type, text)
         self.wire.settle()
 
+    def forget(self, incoming: IncomingAsk) -> None:
+        self.core.asks.abandoned.append(incoming)
 
-class Wire(MemoryNetwork):
+
+class Wire(CoreNetwork):
     """One server, any number of clients, and a clock."""
 
     def __init__(
@@ -85,7 +89,7 @@ class Wire(MemoryNetwork):
         reconnect: Backoff | None = NO_BACKOFF,
         connect_timeout: float = 10.0,
         resumes: bool = True,
-        mailbox: type[MailboxState] = MailboxState,
+        mailbox: type[Mailbox] = Mailbox,
         listening: set[EventKind] = ALL_KINDS,
         server_secrets: Lookup | None = None,
         client_secrets: Lookup | None = None,
@@ -122,7 +126,7 @@ class Wire(MemoryNetwork):
             framing=self.framing,
             limits=limits,
             name=name,
-            receipts=Delivery,
+            receipts=OutgoingMessage,
             entropy=entropy,
             wall=1000.0,
             secrets=self.server_secrets if name == "server" else self.client_secrets,
@@ -131,20 +135,19 @@ class Wire(MemoryNetwork):
             asks_first=self.asks_first and name == "server",
         )
 
-    def _register(self, hub: Hub) -> None:
-        hub.owner = Owner(self, hub)
-        hub.listening = set(self.listening)
+    def _register(self, hub: EndpointCore) -> None:
+        hub.effects.events.listening = set(self.listening)
         self.add(hub)
 
-    def make_server(self, started_at: float | None = None) -> ServerHub:
+    def make_server(self, started_at: float | None = None) -> ServerCore:
         started_at = self.now if started_at is None else started_at
         mailbox = self.mailbox_class(self.limits, self.overflow)
-        hub = ServerHub(self.settings("server", self.limits), mailbox, self.max_peers, started_at)
+        hub = ServerCore(self.settings("server", self.limits), mailbox, self.max_peers, started_at)
         self._register(hub)
         return hub
 
-    def make_client(self) -> ClientHub:
-        hub = ClientHub(
+    def make_client(self) -> ClientCore:
+        hub = ClientCore(
             self.settings(f"client {len(self.hubs)}", self.client_limits),
             self.mailbox_class(self.client_limits, self.overflow),
             "tcp://server:1",
@@ -165,19 +168,19 @@ class Wire(MemoryNetwork):
 
     # -- the application ---------------------------------------------------------------------------------
 
-    def connect(self, client: ClientHub | None = None) -> Session:
+    def connect(self, client: ClientCore | None = None) -> Session:
         """A conversation of the client's, up; returns the client's side of it."""
         client = client or self.client
-        client.session = client.begin(self.now)
+        client.conversation = client.begin(self.now)
         self.run()
-        return client.session
+        return client.conversation
 
     def other(self, session: Session) -> Session:
         """The server's side of a client's session."""
-        return self.server.sessions[session.id]
+        return self.server.sessions.by_id[session.id]
 
-    def send(self, hub: Hub, session: Session, *payloads: bytes) -> list[Delivery]:
-        receipts = [hub.send(session, payload) for payload in payloads]
+    def send(self, hub: EndpointCore, session: Session, *payloads: bytes) -> list[OutgoingMessage]:
+        receipts = [session.send(payload) for payload in payloads]
         self.settle()
         return receipts
 
@@ -193,13 +196,14 @@ class Wire(MemoryNetwork):
 
     def requests(self) -> deque[Request[Any]]:
         """What the server has been asked."""
-        return deque(self.server.mailbox.take_all())
+        owner = Owner(self, self.server)
+        return deque(Request(ask, owner) for ask in self.server.mailbox.take_all())
 
 
 class Probe:
     """The other end of one link, in the hands of a test: says any frames, and sees what is written."""
 
-    def __init__(self, wire: Wire, hub: Hub, link: Link) -> None:
+    def __init__(self, wire: Wire, hub: EndpointCore, link: Link) -> None:
         self.wire = wire
         self.hub = hub
         self.link = link
@@ -217,7 +221,7 @@ class Probe:
         step = cut or len(data) or 1
         for start in range(0, max(len(data), 1), step):
             arrivals: deque[Arrival] = deque()
-            self.hub.receive(self.link, data[start : start + step], self.wire.now, arrivals)
+            self.hub.received(self.link, data[start : start + step], self.wire.now, arrivals)
             self.wire.undecoded += [(self.hub, arrival) for arrival in arrivals]
             if self.wire.decodes:
                 self.wire.decode_all()
@@ -226,7 +230,7 @@ class Probe:
     def eof(self) -> None:
         """This side writes nothing more."""
         arrivals: deque[Arrival] = deque()
-        self.hub.receive_eof(self.link, self.wire.now, arrivals)
+        self.hub.ended(self.link, self.wire.now, arrivals)
         self.wire.undecoded += [(self.hub, arrival) for arrival in arrivals]
         self.wire.decode_all()
 
@@ -268,7 +272,7 @@ def hello(wire: Wire, **changes: Any) -> handshake.Hello:
 
 def greeting(wire: Wire, **changes: Any) -> bytes:
     """Preface and HELLO."""
-    return frames.preface() + handshake.encode(hello(wire, **changes))
+    return frames.preface() + handshake.encode_hello(hello(wire, **changes))
 
 
 def welcome(**changes: Any) -> bytes:
@@ -279,7 +283,7 @@ def welcome(**changes: Any) -> bytes:
         "credit": (1 << 30, 1 << 30),
         "message": 1 << 24,
     }
-    return frames.preface() + handshake.encode(handshake.Welcome(**(fields | changes)))
+    return frames.preface() + handshake.encode_welcome(handshake.Welcome(**(fields | changes)))
 
 
 def probe_server(wire: Wire, *, greets: bool = True, **changes: Any) -> Probe:
@@ -296,9 +300,9 @@ def probe_client(wire: Wire, session: Session | None = None, *, greets: bool = T
     """A server for the client that says only what the test lets it say."""
     client = wire.client
     if session is None:
-        session = client.session = client.begin(wire.now)
-    client.dials.remove(session)
-    link = client.on_connected(session, client.address, wire.now)
+        session = client.conversation = client.begin(wire.now)
+    client.dialing.dials.remove(session)
+    link = client.connected(session, client.dialing.address, wire.now)
     assert link is not None
     probe = Probe(wire, client, link)
     if greets:
@@ -307,3 +311,19 @@ def probe_client(wire: Wire, session: Session | None = None, *, greets: bool = T
 
 
 PEER = Peer("tester", "tcp://nowhere", "f" * 32, 0.0)
+
+
+def encode_message(message: handshake.Hello | handshake.Welcome | handshake.Refuse) -> bytes:
+    """The frame of a handshake message."""
+    if isinstance(message, handshake.Hello):
+        return handshake.encode_hello(message)
+    if isinstance(message, handshake.Welcome):
+        return handshake.encode_welcome(message)
+    return handshake.refuse(message.code, message.reason)
+
+
+def decode_message(kind: int, payload: bytes) -> handshake.Hello | handshake.Welcome | handshake.Refuse:
+    """The message in such a frame."""
+    if kind == frames.HELLO:
+        return handshake.decode_hello(payload)
+    return handshake.decode_welcome(payload) if kind == frames.WELCOME else handshake.decode_refuse(payload)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from linkbox.core import frames, handshake
+from linkbox.core.wire import frames, handshake_messages as handshake
 from tests.faults.place import PATIENCE, Place
 
 CREDIT = (1 << 40, 1 << 40)

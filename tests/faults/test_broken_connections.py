@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from linkbox import EventKind, Limits, PeerLost
-from linkbox.core import frames
+from linkbox.core.wire import frames
 from linkbox.testing import FaultyProxy
 from tests.faults.bare import Bare, data, opening
 from tests.faults.place import AT_ONCE, PATIENCE, Place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from linkbox import DecodeError, EventKind, Json
-from linkbox.core import frames
+from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, reason_of
 from tests.faults.place import Place
 

@@ -19,7 +19,7 @@ from linkbox import (
     Stage,
     TooLarge,
 )
-from linkbox.core import frames
+from linkbox.core.wire import frames
 from linkbox.testing import FaultyProxy
 from tests.faults.bare import Bare, data, header, opening, reason_of
 from tests.faults.place import AT_ONCE, BUSY, PATIENCE, Place, growing_less_than

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from linkbox import AuthenticationFailed
-from linkbox.core import auth, frames
+from linkbox.core.wire import authentication as auth, frames
 from tests.faults.bare import Bare, data, hello
 from tests.faults.place import AT_ONCE, Place
 from tests.threaded.helpers import wait_until

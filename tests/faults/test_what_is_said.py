@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from linkbox import EventKind, Limits, ProtocolViolation
-from linkbox.core import frames
+from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, header, hello, opening
 from tests.faults.place import Place
 

@@ -19,8 +19,8 @@ import msgspec
 import pytest
 
 from linkbox import ClientAR, ClientP2M, Server, ServerAR, ServerP2M, ServerP2P
-from linkbox.core import auth, frames, handshake
-from linkbox.core.stream import Decoder
+from linkbox.core.wire import authentication as auth, frames, handshake_messages as handshake
+from linkbox.core.wire.decoder import Decoder
 from linkbox.errors import ProtocolViolation
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from linkbox import ClientP2M, ClientP2P, MsgPack, ServerP2M, ServerP2P, StoreError
-from linkbox.core.journal import Batch
+from linkbox.core.durable.journal import Batch
 from linkbox.formats import Json
 from linkbox.store.sqlite import Store
 from tests.store.children import Child

@@ -27,8 +27,8 @@ from linkbox import (
     StateError,
     aio,
 )
-from linkbox.core import frames
-from linkbox.core.stream import Decoder
+from linkbox.core.wire import frames
+from linkbox.core.wire.decoder import Decoder
 from linkbox.testing import Faults, FaultyProxy
 from linkbox.testing.acks import AckEater
 from tests.threaded.helpers import Ear, dial, wait_until

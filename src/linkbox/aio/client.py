@@ -14,7 +14,7 @@ from linkbox.aio.server import wait_for_room
 from linkbox.core.asks import Ask
 from linkbox.core.backoff import Backoff
 from linkbox.core.client import ClientHub
-from linkbox.core.framings import Framing, Linked
+from linkbox.core.wire.framings import Framing, Linked
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost, StateError

@@ -14,7 +14,7 @@ from linkbox.aio.driver import Driver
 from linkbox.aio.receipts import Receipt
 from linkbox.aio.writer import Writer
 from linkbox.core.hub import Hub
-from linkbox.core.journal import Spool
+from linkbox.core.durable.journal import Spool
 from linkbox.core.mailbox import Box
 from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, EndOfData, StateError

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from linkbox.core.session import NEVER
-from linkbox.core.units import Delivery
+from linkbox.core.outgoing import Delivery
 from linkbox.events import Stage
 from linkbox.front.receipts import stage_reached, stage_wanted
 

@@ -13,7 +13,7 @@ from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.mailbox import Receiving
 from linkbox.aio.receipts import Receipt
 from linkbox.core.asks import Request
-from linkbox.core.framings import Framing, Linked
+from linkbox.core.wire.framings import Framing, Linked
 from linkbox.core.mailbox import Source
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from linkbox.core.journal import Journal
-from linkbox.core.restoring import Left
+from linkbox.core.durable.journal import Journal
+from linkbox.core.durable.recovery import Left
 from linkbox.core.session import NEVER
 from linkbox.errors import StoreError
 

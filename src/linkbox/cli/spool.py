@@ -25,7 +25,7 @@ from linkbox.cli.options import (
     secret_of,
 )
 from linkbox.cli.status import WrongUse, exit_status, say
-from linkbox.core.framings import PlainFraming
+from linkbox.core.wire.framings import PlainFraming
 from linkbox.store.reader import Amount, Kept, Reader, Summary
 
 spool = typer.Typer(

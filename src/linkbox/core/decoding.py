@@ -1,33 +1,34 @@
-"""Decoding what has arrived: good messages become values, bad ones errors in their place."""
+"""Decoding messages that have arrived: good ones become values, bad ones errors in their place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from linkbox.core.link import Arrival
+from linkbox.core.arrival import Arrival
+from linkbox.core.values import Value
 from linkbox.errors import DecodeError, TooLarge
 
+Decode = Callable[[bytes], Value]
+"""What a format does with one message."""
 
-def decode_all(decode: Callable[[bytes], Any], arrival: Arrival) -> list[Any]:
-    """The values of an arrival; an error stands where a message is bad."""
+
+def decode_all(decode: Decode, arrival: Arrival) -> list[Value]:
+    """The values of an arrival; an error is in the place of a message that is bad."""
     try:
         if not arrival.has_errors:
-            return list(map(decode, arrival.payloads))
+            return list(map(decode, arrival.payloads))  # type: ignore[arg-type]
     except Exception:
-        pass  # Found again below, with its place.
-    values: list[Any] = []
+        pass  # Found again below, with its position.
+    values: list[Value] = []
     for payload in arrival.payloads:
+        if isinstance(payload, TooLarge):
+            values.append(payload)
+            continue
         try:
-            values.append(payload if isinstance(payload, Exception) else decode(payload))
+            values.append(decode(payload))
         except DecodeError as error:
             values.append(error)
         except Exception as error:
             values.append(DecodeError(f"{type(error).__name__}: {error}"))
     arrival.has_errors = True
     return values
-
-
-def is_error(value: Any) -> bool:
-    """Does it stand where a message was bad?"""
-    return isinstance(value, (DecodeError, TooLarge))

@@ -1,131 +1,250 @@
-"""What both ends tell each other before anything else: HELLO, WELCOME, REFUSE.
+"""What happens on a Linked connection before it is open: preface, HELLO, proofs, WELCOME or REFUSE.
 
-Each is a small JSON object. Unknown keys are ignored, so that either end may be newer.
+A `Handshake` consumes bytes until one thing is known that must be decided: at a server, what the client says of itself
+(`Hello`); at a client, the server's `Welcome` or `Refuse`. It returns that, and whoever owns the link decides. What
+came behind it is held until then, within strict limits (`frames.MAX_EARLY`).
 """
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from typing import Final
 
-import msgspec
+from linkbox.core.connection import Buffer
+from linkbox.core.context import Context
+from linkbox.core.wire import authentication, frames, handshake_messages
+from linkbox.core.wire.authentication import ClientSide, ServerSide
+from linkbox.core.wire.decoder import Decoder
+from linkbox.core.wire.handshake_messages import Hello, Refuse, Welcome
+from linkbox.errors import ProtocolViolation
 
-from linkbox.core import frames
-from linkbox.errors import AuthenticationFailed, LinkError, PeerLost, ProtocolViolation, Refused
-
-
-class Hello(msgspec.Struct, frozen=True):
-    """The client's first frame."""
-
-    pattern: str
-    format: str
-    name: str
-    session: str
-    """Chosen by the client, 32 hexadecimal digits."""
-    epoch: int
-    """Counts the connections of this session; the newest wins."""
-    credit: tuple[int, int]
-    """Bytes and units the client takes in."""
-    message: int
-    """Largest message the client takes in."""
-    received: int = 0
-    """Units that arrived here so far: the server goes on after that."""
-    resumes: bool = True
-    """Will it come back when the connection breaks?"""
-    born: int = 1
-    """The epoch in which the session began that the client means: see `Welcome.born`."""
-    age: float = 0.0
-    """Seconds since its first connection was tried, counted after the server's preface was received; 0 in
-    a first attempt. So the first attempt was no earlier than this connection's start minus the age."""
-    incarnation: str = ""
-    """The server's life in which this session began, if it has."""
-    features: tuple[str, ...] = ()
+STEP: Final = 16 * 1024
+"""Bytes of the handshake that are processed together."""
 
 
-class Welcome(msgspec.Struct, frozen=True):
-    """The server's yes."""
-
-    name: str
-    incarnation: str
-    """Fresh at each start of a server without a store."""
-    credit: tuple[int, int]
-    message: int
-    received: int = 0
-    resumed: bool = False
-    """Does the server know this session, and go on with it?"""
-    born: int = 1
-    """The epoch in which the server's session began. A server that had to begin anew, and whose welcome
-    was lost, would else be taken for the one that knew the session from its beginning."""
-    is_new: bool = False
-    """Has the server surely never had this session? Then nothing of it is in doubt."""
-    features: tuple[str, ...] = ()
+class NotLinkbox(ProtocolViolation):
+    """The peer does not speak our protocol at all."""
 
 
-class Refuse(msgspec.Struct, frozen=True):
-    """The server's no."""
-
-    code: str
-    reason: str
-    supported: tuple[int, ...] = (frames.VERSION,)
+class OtherVersion(ProtocolViolation):
+    """The peer speaks another version of it."""
 
 
-_TYPES: dict[int, type] = {frames.HELLO: Hello, frames.WELCOME: Welcome, frames.REFUSE: Refuse}
-_KINDS = {value: key for key, value in _TYPES.items()}
-_encoder = msgspec.json.Encoder()
-_decoders: dict[int, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(type) for kind, type in _TYPES.items()
-}
-_U64_MAX = (1 << 64) - 1
-# What is said back to a peer must fit a frame, even where JSON takes six bytes for each character.
-_NAME_CHARACTERS = 256
-_INCARNATION_CHARACTERS = 100
-_REASON_CHARACTERS = 600
-_SESSION = re.compile("[0-9a-f]{32}")
+class NotProven(ProtocolViolation):
+    """The client has not proven that it knows the secret."""
 
 
-def encode(message: Hello | Welcome | Refuse) -> bytes:
-    """The whole frame."""
-    return frames.frame(_KINDS[type(message)], _encoder.encode(message))
+class Handshake:
+    """What both sides share: the preface, and finding frames."""
 
-
-def refuse(code: str, reason: str) -> bytes:
-    """The frame of a refusal. A long reason is cut."""
-    return encode(Refuse(code, reason[:_REASON_CHARACTERS]))
-
-
-def decode(kind: int, payload: bytes) -> Hello | Welcome | Refuse:
-    """The message in a HELLO, WELCOME or REFUSE frame. Raises `ProtocolViolation`."""
-    try:
-        message: Hello | Welcome | Refuse = _decoders[kind].decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolViolation(f"{frames.Type(kind).name}: {error}") from error
-    if not isinstance(message, Refuse):
-        _check(message, frames.Type(kind).name)
-    return message
-
-
-def _check(message: Hello | Welcome, which: str) -> None:
-    numbers = (*message.credit, message.message, message.received, message.born)
-    bad = (
-        len(message.name) > _NAME_CHARACTERS
-        or len(message.incarnation) > _INCARNATION_CHARACTERS
-        or message.message < 1
-        or min(numbers) < 0
-        or max(numbers) > _U64_MAX
+    __slots__ = (
+        "_context",
+        "_decoder",
+        "_preface",
+        "certificate",
+        "has_moved",
+        "is_greeted",
+        "may_send_early",
+        "output",
     )
-    if isinstance(message, Hello):
-        bad = bad or not _SESSION.fullmatch(message.session) or not 0 < message.epoch <= _U64_MAX
-    if bad:
-        raise ProtocolViolation(
-            f"{which}: name, session, epoch, born, incarnation, credit, message or received is out of range"
-        )
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._decoder = Decoder(small=True)
+        self._preface = b""
+        self.certificate = b""
+        """With TLS: the SHA-256 of the server's certificate."""
+        self.is_greeted = False
+        """Has the peer's preface arrived?"""
+        self.has_moved = False
+        """Has the last `feed` found a whole frame?"""
+        self.may_send_early = False
+        """May messages be written before the welcome?"""
+        self.output: list[Buffer] = [frames.preface()]
+        """What is to be written."""
+
+    def buffered(self) -> int:
+        """Bytes held: an unfinished frame, or what waits for the decision."""
+        return self._decoder.buffered + len(self._preface)
+
+    def take_rest(self) -> bytes:
+        """The link is open: what was held, for the open link."""
+        return self._decoder.take_held()
+
+    def _greet(self, data: bytes) -> bytes:
+        """Check the preface; returns what follows it."""
+        data = self._preface + data
+        try:
+            version = frames.check_preface(data)
+        except ProtocolViolation as error:
+            raise NotLinkbox(str(error)) from None
+        if version is None:
+            self._preface = data
+            return b""
+        self.is_greeted, self._preface = True, b""
+        if version != frames.VERSION and not self._context.is_client:
+            # A client reads the server's REFUSE behind the preface.
+            raise OtherVersion(f"protocol version {version} is not spoken here, only {frames.VERSION}")
+        return data[8:]
+
+    def _check_order(self, kind: int) -> None:
+        """A frame that is not part of a handshake."""
+        if kind in _MESSAGE_KINDS:
+            raise ProtocolViolation("messages before the handshake was complete")
+        raise ProtocolViolation("frames before the handshake was complete")
 
 
-def refusal(message: Refuse, address: str) -> LinkError:
-    """The error for a refusal that was received; in the middle of a conversation it is the end of it."""
-    if message.code == "disconnected":
-        return PeerLost(f"{address} disconnected this end: {message.reason}")
-    text = f"{address} refused: {message.reason}"
-    if message.code == "authentication":
-        return AuthenticationFailed(text)
-    return Refused(text, message.code)
+_MESSAGE_KINDS: Final = frozenset(
+    (
+        frames.DATA,
+        frames.BATCH,
+        frames.PART,
+        frames.ASK,
+        frames.ANSWER,
+        frames.FAIL,
+        frames.CANCEL,
+        frames.END,
+    )
+)
+
+
+class ServerHandshake(Handshake):
+    """The server's side: returns the `Hello` of a client that has proven what it must."""
+
+    __slots__ = ("_auth", "_hello", "hello")
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._auth: ServerSide | None = None
+        self._hello: Hello | None = None
+        """What the client has said of itself, until it has proven that it knows the secret."""
+        self.hello: Hello | None = None
+        """The same, once it is proven: now the decision is the owner's."""
+
+    def feed(self, data: bytes) -> Hello | None:
+        """Process at most `STEP` bytes. Raises `ProtocolViolation` or one of its subclasses above."""
+        self.has_moved = False
+        if not self.is_greeted:
+            data = self._greet(data)
+        found = self._decoder.receive(data)
+        while found:
+            self.has_moved = True
+            for kind, payload in found:
+                self._handle(kind, payload)
+            # What came right behind a part of the handshake was held back.
+            found = self._decoder.receive(b"") if self._hello is not None else []
+        if self.has_moved and self.hello is not None:
+            return self.hello  # What was wrong behind it shows when the link is open, or with the next bytes.
+        if self._decoder.error is not None:
+            raise self._decoder.error
+        return None
+
+    def _handle(self, kind: int, payload: bytes) -> None:
+        if kind == frames.HELLO:
+            self._on_hello(payload)
+        elif kind == frames.PROOF:
+            self._on_proof(payload)
+        elif kind in (frames.WELCOME, frames.REFUSE, frames.CHALLENGE):
+            raise ProtocolViolation(f"a {frames.type_name(kind)} that is out of place")
+        else:
+            self._check_order(kind)
+
+    def _on_hello(self, payload: bytes) -> None:
+        hello = handshake_messages.decode_hello(payload)
+        if self.hello is not None or self._auth is not None:
+            raise ProtocolViolation("a HELLO that is out of place")
+        settings = self._context.settings
+        if settings.secrets is None:
+            self.hello = hello
+            return
+        nonce = settings.entropy(authentication.NONCE)
+        self._auth = ServerSide(settings.secrets, payload, nonce, settings.name, self.certificate)
+        self._hello = hello
+        self.output.append(self._auth.challenge())
+        self._decoder.proceed()
+
+    def _on_proof(self, payload: bytes) -> None:
+        hello, self._hello = self._hello, None
+        if self._auth is None or hello is None:
+            raise ProtocolViolation("a PROOF that is out of place")
+        proof = self._auth.check(payload, hello.name)
+        if proof is None:
+            raise NotProven(authentication.WRONG)
+        self.output.append(proof)
+        self.hello = hello
+
+
+class ClientHandshake(Handshake):
+    """The client's side: returns the server's `Welcome` or `Refuse`."""
+
+    __slots__ = ("_auth", "_began_at", "_hello", "sent_before")
+
+    def __init__(
+        self, context: Context, hello: Hello, sent_before: int, may_send_early: bool, began_at: float | None
+    ) -> None:
+        """``began_at``: say HELLO only when the server's preface has arrived, with the age that the session has
+        then (see generation.py); None: at once, with the age 0."""
+        super().__init__(context)
+        self._hello = hello
+        self._began_at = began_at
+        self._auth: ClientSide | None = None
+        """Our half of the proof that both sides know the secret, if there is one."""
+        self.sent_before = sent_before
+        """Units that older connections have carried."""
+        self.may_send_early = may_send_early
+        if began_at is None:
+            self._introduce(0.0)
+
+    def _introduce(self, age: float) -> None:
+        """Say HELLO; its payload is part of the proof, if one is needed."""
+        frame = handshake_messages.encode_hello(self._hello, age)
+        if self._context.settings.secrets is not None:
+            self._auth = ClientSide(self._context.settings.secrets, frame[4:])
+        self.output.append(frame)
+
+    def feed(self, data: bytes, now: float) -> Welcome | Refuse | None:
+        """Process at most `STEP` bytes. Raises `ProtocolViolation` or `NotLinkbox`."""
+        self.has_moved = False
+        if not self.is_greeted:
+            data = self._greet(data)
+            if self.is_greeted and self._began_at is not None:
+                self._introduce(now - self._began_at)
+        for kind, payload in self._decoder.receive(data):
+            self.has_moved = True
+            answer = self._handle(kind, payload)
+            if answer is not None:
+                return answer
+        if self._decoder.error is not None:
+            raise self._decoder.error
+        return None
+
+    def _handle(self, kind: int, payload: bytes) -> Welcome | Refuse | None:
+        if kind == frames.WELCOME:
+            welcome = handshake_messages.decode_welcome(payload)
+            if self._auth is not None and not self._auth.is_proven:
+                return _distrust(authentication.NOT_ASKED)
+            return welcome
+        if kind == frames.REFUSE:
+            return handshake_messages.decode_refuse(payload)
+        if kind == frames.CHALLENGE:
+            return self._on_challenge(payload)
+        if kind == frames.PROOF:
+            if self._auth is None:
+                raise ProtocolViolation("a PROOF that is out of place")
+            return None if self._auth.check(payload) else _distrust(authentication.NOT_PROVEN)
+        if kind == frames.HELLO:
+            raise ProtocolViolation("a HELLO that is out of place")
+        self._check_order(kind)
+        return None
+
+    def _on_challenge(self, payload: bytes) -> Refuse | None:
+        nonce = self._context.settings.entropy(authentication.NONCE)
+        proof = None if self._auth is None else self._auth.prove(payload, nonce, self.certificate)
+        if proof is None:
+            return _distrust(authentication.NO_SECRET)
+        self.output.append(proof)
+        return None
+
+
+def _distrust(reason: str) -> Refuse:
+    """This server is not the one that is wanted, or does not accept this client: that is final."""
+    return Refuse("authentication", reason)

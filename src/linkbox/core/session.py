@@ -1,318 +1,429 @@
 """One conversation with one peer: it outlives the connections that carry it.
 
-How to think about it. Each direction is a sequence of *units*, numbered from 1 and never
-renumbered. A unit is a message, or one piece of a message too large for a frame, or one piece of an
-ask or an answer. Numbers are counted, never sent: the n-th unit on the wire is unit n, on both
-sides. Three marks move along the sequence, each never backwards:
-
-    taken  <=  acked  <=  sent            (sending; what the peer said, what it said, what we wrote)
-    taken  <=  processed  <=  arrived     (receiving; by the application, by us, from the wire)
-
-*Arrived* is where a resume goes on: it may be ahead of what is processed, because decoding (and, with
-a store, the disk) takes time. What is sent and not acked is kept, in order, in ``unacked``; a resume
-moves what the peer has not got back to the front of ``queue``. Nothing is ever sent again without one.
-
-Credit is two cumulative limits per direction (bytes, units). A unit may start while the sum of the
-units before it is below the limit, so one unit may overshoot it and no message is too large to start.
-What has arrived, less what waits in the mailbox, plus the window: so a mailbox that is emptied grants
-more, a full one stops granting, and pieces of a message that is not whole never wait for themselves.
+A session has two windows, one for each direction: `SendWindow` and `ReceiveWindow` keep the sequence numbers, what is
+not acknowledged, and the credit. The session knows which connection carries it now (`Route`), whether either end has
+ended, and what a store has of it (`SessionRecord`). Whatever concerns the endpoint as a whole it reports to its
+`SessionOwner`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from linkbox.core.channel import AskHeader, Channel, OutgoingMessage, Unit
+from linkbox.core.connection import Connection
+from linkbox.core.context import Context
+from linkbox.core.durable.write_schedule import Touchable
+from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, ACK_NOT_DUE, Route
+from linkbox.core.generation import Generation
+from linkbox.core.receive_window import ReceiveWindow
+from linkbox.core.rejections import Rejections
+from linkbox.core.send_window import EARLY_BYTES, SendWindow
+from linkbox.core.timers import NEVER
+from linkbox.core.wire import frames
+from linkbox.errors import LinkboxError, StateError, TooLarge
+from linkbox.events import Peer, Stage
 
-from linkbox.core.mailbox import ENDLESS, Box, MailboxState, Source
-from linkbox.core.sending import EARLY_BYTES, EARLY_UNITS, Sending
-from linkbox.core.stream import Assembly, Pile
-from linkbox.core.units import Delivery
-from linkbox.errors import ProtocolViolation
-from linkbox.events import Peer
-from linkbox.limits import Limits
-
-NEVER = float("inf")
-ACK_SPACING = 0.001
-"""Seconds from one acknowledgement that rides on a write to the next: each costs as much as a message."""
-ACK_BYTES = 64 * 1024
-"""Bytes after which the next one rides all the same: they are kept at the peer until then."""
+ACK_NOW_FRAME = frames.frame(frames.ACK_NOW)
 
 
-class Session(Sending):
+class SessionOwner:
+    """What a session reports. `SessionTable` implements it."""
+
+    __slots__ = ()
+
+    def acked(self, session: Session, done: list[Unit]) -> None:
+        """The peer has acknowledged these, and may have granted more credit."""
+        raise NotImplementedError
+
+    def message_failed(self, session: Session, message: OutgoingMessage) -> None:
+        """The peer has rejected a message, or does not take one of its size."""
+        raise NotImplementedError
+
+    def end_arrived(self, session: Session) -> None:
+        """The peer has ended: check whether everything that it sent before is in the mailbox."""
+        raise NotImplementedError
+
+    def end_acked(self, session: Session, done: list[Unit]) -> None:
+        """The peer has everything, the END mark included."""
+        raise NotImplementedError
+
+    def session_due(self, session: Session, now: float) -> None:
+        """The time ``session.due_at`` has come."""
+        raise NotImplementedError
+
+    def close_session(self, session: Session, error: Exception | None, is_known: bool = False) -> None:
+        """The conversation is over for good."""
+        raise NotImplementedError
+
+
+class SessionRecord(Touchable):
+    """What a store has of a session, as the core sees it. `Record` implements it."""
+
+    __slots__ = ()
+
+    def waiting(self) -> int:
+        """Messages that are accepted, and are on disk only."""
+        raise NotImplementedError
+
+    def is_gated(self) -> bool:
+        """Must the disk know something before more may be written to the peer?"""
+        raise NotImplementedError
+
+    def is_loading(self) -> bool:
+        """Is what was sent still on disk only? Then what the peer says of it has to wait."""
+        raise NotImplementedError
+
+    def is_settled(self) -> bool:
+        """Does the disk know that the peer has everything? Only then may the peer forget the session."""
+        raise NotImplementedError
+
+    def received(self) -> int:
+        """Number (on the wire) of the newest message that was handed to the store."""
+        raise NotImplementedError
+
+    def on_acked(self) -> None:
+        """The peer has more of it."""
+        raise NotImplementedError
+
+    def resume(self, received: int) -> None:
+        """The peer has that many of our units: go on from there."""
+        raise NotImplementedError
+
+    def offline(self) -> None:
+        """The connection is gone."""
+        raise NotImplementedError
+
+    def suspend(self) -> None:
+        """The session ends with this life of the endpoint; the next goes on with it."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """The conversation is over for good."""
+        raise NotImplementedError
+
+    def absent(self) -> list[OutgoingMessage]:
+        """Receipts of messages that are on disk only."""
+        raise NotImplementedError
+
+
+class Ending:
+    """How far the end of a conversation has come, in both directions."""
+
+    __slots__ = ("is_acked", "is_requested", "is_sent", "peer_last")
+
+    def __init__(self) -> None:
+        self.is_requested = False
+        """The application sends nothing more; END goes when the queue is empty."""
+        self.is_sent = False
+        self.is_acked = False
+        self.peer_last: int | None = None
+        """The peer has sent END: the number of its last unit."""
+
+    def rewind(self) -> None:
+        """A resume: both END marks are sent again."""
+        self.is_sent = self.is_acked = False
+        self.peer_last = None
+
+
+class Attempts:
+    """A client's attempts to connect."""
+
+    __slots__ = ("connect_by", "failures", "last_failure", "progress")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        """Connections in a row that came to nothing."""
+        self.last_failure: Exception | None = None
+        self.progress = 0
+        """Units that had been acknowledged or received when the last connection broke."""
+        self.connect_by = NEVER
+        """When the first welcome must be there."""
+
+    def failed(self, error: Exception) -> None:
+        """One more has come to nothing."""
+        self.failures += 1
+        self.last_failure = error
+
+    def reached(self, progress: int) -> None:
+        """A connection broke; if it had achieved something, the next attempt is made at once."""
+        if progress > self.progress:
+            self.progress, self.failures = progress, 0
+
+
+class Session(Channel):
     """Both directions of one conversation. Knows no socket, no clock and no frame layout."""
 
     __slots__ = (
-        "ack_owed",
-        "arrived",
-        "arrived_bytes",
-        "began_at",
-        "born",
-        "box",
-        "bytes_received",
-        "bytes_regained",
-        "connect_by",
-        "drops",
+        "attempts",
+        "context",
         "due_at",
-        "eager_until",
-        "epoch",
-        "error",
-        "established",
-        "failures",
-        "first_failure",
-        "grace_bytes",
-        "grace_messages",
-        "granted_bytes",
-        "granted_messages",
-        "hub",
-        "id",
-        "incarnation",
+        "ending",
+        "generation",
         "is_up",
-        "last_failure",
-        "limits",
-        "link",
-        "mailbox",
-        "messages_received",
-        "messages_regained",
-        "peer",
-        "processed_bytes",
-        "progress",
-        "raw",
-        "receipts",
+        "owner",
+        "receiving",
         "record",
-        "refusals",
         "rejections",
-        "reported_taken",
         "resumes",
-        "rides_at",
-        "rides_from",
-        "source",
+        "route",
+        "sending",
         "successor",
         "timer_at",
-        "untold",
     )
 
-    def __init__(
-        self, id: str, peer: Peer, mailbox: MailboxState, limits: Limits, receipts: type[Delivery]
-    ) -> None:
-        self.id = id
-        self.peer = peer
-        self.mailbox = mailbox
-        self.limits = limits
-        self.receipts = receipts
-        self.link: Any = None
-        """The connection that carries it now, or None."""
-        self.epoch = 0
-        self.born = 1
-        """The epoch in which the server began it."""
-        self.incarnation = ""
-        self.failures = 0
-        self.last_failure: Exception | None = None
-        """Connections in a row that came to nothing."""
-        self.progress = 0
-        """What it had achieved when its last connection broke."""
-        self.began_at = 0.0
-        self.connect_by = NEVER
-        self.established = False
-        """Was ever welcomed."""
+    def __init__(self, peer: Peer, context: Context, owner: SessionOwner) -> None:
+        super().__init__(peer)
+        self.context = context
+        self.owner = owner
+        self.route = Route(context.effects)
+        self.generation = Generation()
+        self.attempts = Attempts()
+        self.sending = SendWindow(self, context.limits, context.settings.receipts)
+        self.receiving = ReceiveWindow(peer, self.route, context.limits, context.paused_links)
+        self.rejections = Rejections()
+        self.ending = Ending()
         self.resumes = True
-        """May it be carried on by another connection?"""
+        """May another connection carry it on?"""
         self.is_up = False
-        """Has a link, and callbacks were told so."""
-        self.due_at = self.timer_at = NEVER
-        """When the hub wants to look at it again, and when it will be called for that."""
-        self.box = Box()
+        """Has a connection, and CONNECTED was emitted."""
+        self.record: SessionRecord | None = None
         self.successor: Session | None = None
         """The session that took over what this one could not send, if any."""
-        self.error: Exception | None = None
-        """Set when it is over for good; `EndOfData` for an orderly end."""
-        self.first_failure: Exception | None = None
-        """Why the first of its messages that failed did."""
-        self.record: Any = None
-        """What the store knows of it, or None (see record.py)."""
-        self._begin_sending()
-        self._begin_receiving()
+        self.due_at = NEVER
+        """When its owner wants to look at it again."""
+        self.timer_at = NEVER
+        """When `handle_timer` will be called (kept by `Timers`)."""
 
-    def _begin_receiving(self) -> None:
-        self.source = Source(self.peer, self._on_taken)
-        self.arrived = 0
-        self.arrived_bytes = self.processed_bytes = 0
-        self.granted_bytes = self.granted_messages = 0
-        self.messages_regained = 0.0
-        self.bytes_regained = 0.0
-        """When so much has arrived and been taken, the peer gets back a quarter of its window."""
-        self.grace_bytes = self.grace_messages = 0
-        """How much more an earlier life of this end may have granted, that was not written down."""
-        self.assembly: Assembly | None = None
-        """The message that arrives in pieces now."""
-        self.raw = Pile()
-        """Over Raw: an ask, or an answer, that is whole when its stream ends."""
-        self.messages_received = self.bytes_received = 0
-        self.peer_end: int | None = None
-        self.refusals: list[bytes] = []
-        """The last thousand REJECT frames, to be said again after a drop: they may not have got there."""
-        self.rejections = 0
-        self.drops: list[tuple[int, int]] = []
-        self.untold: list[tuple[int, int]] = []
-        """Ranges of numbers that our full mailbox dropped after they were acknowledged; and those of
-        them that the peer has not been told."""
-        self.eager_until = 0
-        self.reported_taken = 0
-        self.ack_owed = 0
-        """0: nothing new to tell. 1: tell with a write, or soon. 2: tell now."""
-        self.rides_at = 0.0
-        self.rides_from = 0
-        """When, or after how many bytes, an acknowledgement rides on a write again."""
-        self.hub: Any = None
-        """Is told when an acknowledgement is owed, and when a delivery fails here."""
+    @property
+    def id(self) -> str:
+        """Chosen by the client, 32 hexadecimal digits."""
+        return self.peer.id
+
+    @property
+    def link(self) -> Connection | None:
+        """The connection that carries it now, or None."""
+        return self.route.link
+
+    @property
+    def is_plain(self) -> bool:
+        return self.context.is_plain
+
+    @property
+    def is_ending(self) -> bool:
+        return self.ending.is_requested
+
+    @property
+    def established(self) -> bool:
+        return self.generation.established
+
+    @property
+    def last_failure(self) -> Exception | None:
+        return self.attempts.last_failure
+
+    def was_connected(self) -> bool:
+        # What a store has kept of an earlier life does not count.
+        return self.generation.established if self.record is None else self.is_up
+
+    def connect_within(self, deadline: float) -> None:
+        self.attempts.connect_by = min(self.attempts.connect_by, deadline)
 
     def latest(self) -> Session:
-        """The session that carries on, after any number of take-overs; often this one."""
         session = self
         while session.successor is not None:
             session = session.successor
         return session
+
+    def rename(self, peer: Peer) -> None:
+        """The peer has said what it is called."""
+        self.peer = self.receiving.peer = peer
+
+    # -- connections -----------------------------------------------------------------------------------
+
+    def attach(self, link: Connection) -> None:
+        """This connection carries it from now on."""
+        self.route.link = link
+
+    def detach(self) -> Connection | None:
+        """No connection carries it any more; returns the one that did."""
+        link, self.route.link = self.route.link, None
+        self.route.ack_due = ACK_NOT_DUE
+        return link
+
+    def rewind(self, received: int) -> None:
+        """A resume: the peer has that many units of ours. `ProtocolViolation` if that cannot be."""
+        self.sending.rewind(received)
+        self.ending.rewind()
 
     def next_timer(self) -> float:
         """When `handle_timer` should be called next."""
         return self.due_at if self.error is None else NEVER
 
     def handle_timer(self, now: float) -> None:
-        """The hub wanted to look at it."""
+        """The time has come that its owner had set."""
         if now >= self.due_at:
             self.due_at = NEVER
-            self.hub.on_session_due(self, now)
+            self.owner.session_due(self, now)
 
-    # -- receiving ----------------------------------------------------------------------------------
+    def wake_at(self, when: float) -> None:
+        """Call `SessionOwner.session_due` then."""
+        self.due_at = when
+        self.route.schedule(self, when)
 
-    def arrival_mark(self) -> tuple[int, int, Assembly | None, int]:
-        """Where receiving stands, for `back_to`."""
-        assembly = self.assembly
-        return self.arrived, self.arrived_bytes, assembly, 0 if assembly is None else assembly.arrived
+    # -- sending ---------------------------------------------------------------------------------------
 
-    def back_to(self, mark: tuple[int, int, Assembly | None, int]) -> None:
-        """Forget what was received since that mark."""
-        self.arrived, self.arrived_bytes, self.assembly, size = mark
-        if self.assembly is not None:
-            self.assembly.cut(size)
+    def stage_of(self, message: OutgoingMessage) -> Stage:
+        return self.sending.stage_of(message, self.context.is_plain)
 
-    def on_units(self, count: int, nbytes: int, last_size: int) -> None:
-        """So many units have arrived together. ``last_size`` of the bytes belong to the last of them."""
-        arrived, arrived_bytes = self.arrived + count, self.arrived_bytes + nbytes
-        if arrived > self.granted_messages or arrived_bytes - last_size > self.granted_bytes:
-            self._check_overdraft(arrived, arrived_bytes, last_size)
-        self.arrived, self.arrived_bytes = arrived, arrived_bytes
+    def has_room(self) -> bool:
+        return self.sending.has_room()
 
-    def _check_overdraft(self, arrived: int, arrived_bytes: int, last_size: int) -> None:
-        """More than was granted: what came behind HELLO was sent before the sender knew its credit."""
-        if arrived > max(self.granted_messages + self.grace_messages, EARLY_UNITS) or (
-            arrived_bytes - last_size > max(self.granted_bytes + self.grace_bytes, EARLY_BYTES)
-        ):
-            raise ProtocolViolation(
-                f"{self.peer} sent {arrived} units and {arrived_bytes} bytes, beyond its credit of "
-                f"{self.granted_messages} and {self.granted_bytes}"
+    def in_flight(self) -> int:
+        units = self.sending.in_memory
+        return units if self.record is None else units + self.record.waiting()
+
+    def send(self, payload: bytes) -> OutgoingMessage:
+        self.check_open()
+        sending, route = self.sending, self.route
+        if len(payload) > sending.peer_message:
+            raise TooLarge(
+                f"{self.peer} takes messages of at most {sending.peer_message} bytes, not {len(payload)}; "
+                "raise Limits(message=...) there"
             )
+        message = sending.message_type(self, payload)
+        link = route.link
+        if link is None:
+            sending.enqueue(message)
+        else:
+            effects = route.effects
+            effects.to_write.append(link)
+            if not link.send_at_once(message, effects.now):
+                sending.enqueue(message)
+        return message
+
+    def send_later(self, payload: bytes) -> OutgoingMessage:
+        message = self.sending.message_type(self, payload)
+        self.sending.enqueue(message)
+        return message
+
+    def send_many(self, payloads: list[bytes]) -> int:
+        return self.sending.send_all(payloads, not self.context.is_plain)
+
+    def send_part(self, header: AskHeader, payload: bytes) -> OutgoingMessage:
+        """Send a message of a request or a response, or a frame about one."""
+        message = self.sending.message_type(self, payload, header)
+        link = self.route.link
+        if link is None or not link.send_at_once(message, self.context.effects.now):
+            self.sending.enqueue(message)
+        self.route.write_soon()
+        return message
+
+    def queue_part(self, header: AskHeader, payload: bytes) -> None:
+        """Queue the same, while the connection is being written."""
+        self.sending.enqueue(self.sending.message_type(self, payload, header))
+
+    def check_open(self) -> None:
+        """`StateError` if nothing more can be sent."""
+        if self.ending.is_requested or self.error is not None:
+            raise StateError(f"the conversation with {self.peer} has ended; nothing more can be sent")
+
+    def flush(self) -> None:
+        self.route.write_soon()
+
+    def end(self) -> None:
+        self.ending.is_requested = True
+        self.route.write_soon()
+
+    def may_send(self) -> bool:
+        """Is there something queued that credit and the store allow to be written?"""
+        sending = self.sending
+        return (
+            bool(sending.queue)
+            and sending.has_credit()
+            and (self.record is None or not self.record.is_gated())
+        )
+
+    def wants_end(self) -> bool:
+        """Has the time come to write END?"""
+        ending = self.ending
+        if not ending.is_requested or ending.is_sent or self.sending.queue or self.route.link is None:
+            return False
+        return self.record is None or not (self.record.waiting() or self.record.is_gated())
+
+    def on_ack(self, acked: int, taken: int, byte_limit: int, unit_limit: int) -> None:
+        """The peer's marks have arrived."""
+        was_full = not self.sending.has_room()
+        done = self.sending.on_ack(acked, taken, byte_limit, unit_limit)
+        if was_full and self.context.pattern.asks:
+            self.receiving.request_ack(ACK_DUE_SOON)
+        self.owner.acked(self, done)
+
+    def on_reject(self, number: int, error: LinkboxError) -> None:
+        """The peer has rejected a message."""
+        message = self.sending.on_reject(number, error)
+        if message is not None:
+            self.owner.message_failed(self, message)
+
+    def request_ack(self) -> None:
+        link = self.route.link
+        if link is not None and not self.context.is_plain and link.is_open():
+            link.send_control(ACK_NOW_FRAME)
+
+    def is_delivered(self) -> bool:
+        return self.ending.is_acked
+
+    def close(self, error: Exception | None) -> None:
+        self.owner.close_session(self, error)
+
+    # -- receiving -------------------------------------------------------------------------------------
 
     def credit(self) -> tuple[int, int]:
         """The limits (bytes, units) to grant now; remembered as granted."""
-        limits, source, mailbox = self.limits, self.source, self.mailbox
-        if self.endless_credit:
-            return self._grant(ENDLESS, ENDLESS)
-        if self.hub.pattern.asks and not self.has_room():
-            return self.granted_bytes, self.granted_messages  # Who does not take answers asks no more.
-        if mailbox.overflow != "block":
-            window, waiting, waiting_bytes = max(limits.mailbox_bytes, EARLY_BYTES), 0, 0
-        elif mailbox.nbytes < max(limits.mailbox_total, mailbox.wanted) or not source.waiting:
-            window = max(limits.mailbox_bytes, mailbox.wanted)
-            waiting, waiting_bytes = source.waiting, source.waiting_bytes
-        else:  # All mailboxes together are full: no more for now.
-            return self.granted_bytes, self.granted_messages
-        if self.hub.pending_events >= limits.mailbox_messages:
-            return self.granted_bytes, self.granted_messages  # A callback blocks: its events count too.
-        messages = max(limits.mailbox_messages, min(mailbox.wanted, window))
-        arrived, arrived_bytes = self._digested()
-        return self._grant(
-            max(self.granted_bytes, arrived_bytes - waiting_bytes + window),
-            max(self.granted_messages, arrived - waiting + messages),
-        )
+        context, receiving = self.context, self.receiving
+        limits, mailbox = context.limits, context.mailbox
+        if context.pattern.asks and context.is_client:
+            receiving.grant_endless()  # Responses need no credit: the requests in flight are bounded instead.
+        elif context.pattern.asks and not self.sending.has_room():
+            pass  # A peer that does not take responses may send no more requests.
+        elif context.effects.events.pending >= limits.mailbox_messages:
+            pass  # A callback blocks: its events count as well.
+        elif mailbox.overflow != "block":
+            window = max(limits.mailbox_bytes, EARLY_BYTES)
+            units = max(limits.mailbox_messages, min(mailbox.requested, window))
+            receiving.grant(0, 0, units, window)
+        elif mailbox.nbytes < max(limits.mailbox_total, mailbox.requested) or not receiving.waiting:
+            window = max(limits.mailbox_bytes, mailbox.requested)
+            units = max(limits.mailbox_messages, min(mailbox.requested, window))
+            receiving.grant(receiving.waiting, receiving.waiting_bytes, units, window)
+        return receiving.granted_bytes, receiving.granted_units
 
-    def _grant(self, nbytes: int, messages: int) -> tuple[int, int]:
-        self.granted_bytes, self.granted_messages = nbytes, messages
-        self.bytes_regained = nbytes - 0.75 * self.limits.mailbox_bytes
-        self.messages_regained = messages - 0.75 * self.limits.mailbox_messages
-        return nbytes, messages
-
-    def _digested(self) -> tuple[int, int]:
-        """What has arrived (units, bytes), less what is whole and waits to be decoded."""
-        assembly = self.assembly
-        pieces, nbytes = (0, 0) if assembly is None else (assembly.pieces, assembly.arrived)
-        return self.source.processed + pieces, self.processed_bytes + nbytes
-
-    def marks(self) -> tuple[int, int, int, int]:
-        """What an ACK says. The caller must write it: it counts as told."""
-        source = self.source
-        is_stored = self.record is not None
-        taken = source.known_taken if is_stored else source.taken
-        self.ack_owed = 0
-        self.hub.on_ack_told(self)
-        self.reported_taken = taken
-        if source.eager and taken >= self.eager_until and not is_stored:
-            source.eager = False
-        return (source.processed, taken, *self.credit())
-
-    def tells_acks(self, now: float) -> bool:
-        """Something is written now: does an acknowledgement that is owed go with it?"""
-        if self.ack_owed < 2 and now < self.rides_at and self.arrived_bytes < self.rides_from:
-            return False
-        self.rides_at = now + ACK_SPACING
-        self.rides_from = self.arrived_bytes + ACK_BYTES
-        return True
+    def ack_frame(self) -> bytes:
+        """An ACK. The caller must write it: it counts as acknowledged."""
+        processed, taken = self.receiving.marks()
+        nbytes, units = self.credit()
+        return frames.encode_ack(processed, taken, nbytes, units)
 
     def on_ack_now(self) -> None:
-        """The peer waits for receipts: acknowledge now, and each step up to here at once."""
-        self.eager_until = self.arrived
-        self.mailbox.settle_hand()
-        self.source.eager = True
-        self.owe_ack(2)
+        """The peer waits for receipts: acknowledge now, and each message up to here as it is taken."""
+        self.context.mailbox.settle_fast_queue()
+        self.receiving.acknowledge_each()
 
-    def owe_ack(self, urgency: int) -> None:
-        """There is something to acknowledge; urgent when it would open a good part of the window again.
+    def ack_again(self) -> None:
+        """A new connection: what was acknowledged on an older one may not have arrived."""
+        self.route.ack_due = ACK_DUE_NOW
+        self.rejections.report_all()
 
-        Not sooner: a sender that gets its credit in crumbs would send crumbs. Over a plain framing
-        nothing is acknowledged; but a link that was not read because the mailbox was full may be read.
+    def end_has_arrived(self) -> bool:
+        """Has the peer ended, and is everything it sent in the mailbox?"""
+        last = self.ending.peer_last
+        return last is not None and self.receiving.processed >= last
+
+    def is_finished(self) -> bool:
+        """Has this side sent and received everything, and does it know that the peer has received it?
+
+        When it also sees the peer close (FIN), the peer is finished too: neither closes earlier.
         """
-        if self.is_plain:
-            self.hub.read_again()
-            return
-        if self.ack_owed < 2:
-            source = self.source
-            # Would the peer get back a quarter of its window, or does it wait to hear of each message taken?
-            if (
-                self.arrived - source.waiting >= self.messages_regained
-                or self.arrived_bytes - source.waiting_bytes >= self.bytes_regained
-                or (source.eager and self._is_eager())
-            ):
-                urgency = 2
-            if urgency > self.ack_owed:
-                self.ack_owed = urgency
-                self.hub.on_ack_owed(self)
-
-    def _is_eager(self) -> bool:
-        return self.record is None or self.eager_until > self.reported_taken
-
-    def keep_refusals(self, frames: Iterable[bytes]) -> None:
-        """REJECT frames that may have to be said again."""
-        self.refusals += frames
-        del self.refusals[:-1000]
-
-    def is_worth_a_line(self) -> bool:
-        """One more message was rejected: does the log say so? The 1st, 2nd, 4th, 8th, …: a flood must not
-        fill it, nor take the time of others with it."""
-        self.rejections += 1
-        return self.rejections & (self.rejections - 1) == 0
-
-    def _on_taken(self) -> None:
-        record = self.source.record
-        if record is None:
-            self.owe_ack(1)
-        else:
-            record.on_taken(self.source)  # The peer hears of it when the disk knows.
+        ending = self.ending
+        is_confirmed = (
+            ending.is_acked or not self.resumes
+        )  # A peer that never comes back needs no confirmation.
+        is_heard = self.receiving.end_reason is not None
+        return ending.is_sent and is_confirmed and is_heard and not self.sending.queue

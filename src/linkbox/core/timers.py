@@ -7,9 +7,10 @@ moves later is left where it is in the heap: when its time comes, its owner is a
 from __future__ import annotations
 
 import heapq
-from typing import Protocol
+from typing import Final, Protocol
 
-from linkbox.core.session import NEVER
+NEVER: Final = float("inf")
+"""The time of what is not due."""
 
 
 class Timed(Protocol):

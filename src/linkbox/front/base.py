@@ -11,17 +11,17 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from linkbox.core.auth import Lookup
-from linkbox.core.framings import Framing, PlainFraming, as_framing
+from linkbox.core.wire.authentication import Lookup
+from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.core.hub import Hub
-from linkbox.core.journal import Journal
+from linkbox.core.durable.journal import Journal
 from linkbox.core.mailbox import BytesMailbox, MailboxState
 from linkbox.core.patterns import Pattern
-from linkbox.core.restoring import Left
+from linkbox.core.durable.recovery import Left
 from linkbox.core.session import Session
 from linkbox.core.settings import Counters, Settings
-from linkbox.core.snapshot import statistics
-from linkbox.core.units import Delivery
+from linkbox.core.statistics import statistics
+from linkbox.core.outgoing import Delivery
 from linkbox.errors import EndOfData, FormatError, MailboxFull, StateError, TooLarge
 from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
 from linkbox.formats import Bytes, as_format

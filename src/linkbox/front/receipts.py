@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linkbox.core.units import Delivery
+from linkbox.core.outgoing import Delivery
 from linkbox.errors import DeadlineExceeded, PeerLost
 from linkbox.events import Stage
 

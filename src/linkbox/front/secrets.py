@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from linkbox.core.auth import Lookup
+from linkbox.core.wire.authentication import Lookup
 
 log = logging.getLogger("linkbox")
 

@@ -19,7 +19,7 @@ from hashlib import sha256
 from typing import Any
 
 from linkbox.address import Address
-from linkbox.core import frames
+from linkbox.core.wire import frames
 from linkbox.core.link import Arrival, Link
 from linkbox.errors import AuthenticationFailed, ConnectFailed, LinkError, PeerLost, ProtocolViolation
 from linkbox.tls import certificate_of, client_context

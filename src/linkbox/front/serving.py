@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from linkbox.core.asks import Incoming, Request
-from linkbox.core.journal import Spool
+from linkbox.core.durable.journal import Spool
 from linkbox.core.mailbox import Source
 from linkbox.core.server import ServerHub
 from linkbox.core.session import Session

@@ -9,10 +9,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from linkbox.core.backoff import Backoff
-from linkbox.core.journal import Journal, Spool
+from linkbox.core.durable.journal import Journal, Spool
 from linkbox.core.mailbox import MailboxState
 from linkbox.core.patterns import Pattern
-from linkbox.core.restoring import Left, restore
+from linkbox.core.durable.recovery import Left, restore
 from linkbox.errors import StateError
 
 if TYPE_CHECKING:  # SQLite is loaded only where there is a store

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from linkbox.core.record import Row, units_of
+from linkbox.core.durable.record import Row, units_of
 from linkbox.errors import StoreError
 from linkbox.store.checks import seal
 from linkbox.store.sqlite import APPLICATION, MASK, NUMBERS, VERSION, decode_row, told

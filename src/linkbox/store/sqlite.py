@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from linkbox.core.journal import (
+from linkbox.core.durable.journal import (
     FETCH_BYTES,
     FETCH_COUNT,
     Batch,
@@ -31,8 +31,8 @@ from linkbox.core.journal import (
     Restart,
     Spool,
 )
-from linkbox.core.record import Row, Stored, units_of
-from linkbox.core.restoring import Left, Unread
+from linkbox.core.durable.record import Row, Stored, units_of
+from linkbox.core.durable.recovery import Left, Unread
 from linkbox.errors import StoreError
 from linkbox.store.checks import log_damage, seal, wal_of
 from linkbox.store.files import RESERVE, Lock, Reserve, check_access, create

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from linkbox.core import frames
+from linkbox.core.wire import frames
 
 _header = struct.Struct("!I")
 _PREFACE = len(frames.preface())

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from linkbox.core.hub import Hub
-from linkbox.core.journal import Spool
+from linkbox.core.durable.journal import Spool
 from linkbox.core.mailbox import Box
 from linkbox.core.session import NEVER, Session
 from linkbox.errors import DeadlineExceeded, EndOfData, StateError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from linkbox.core.session import NEVER
-from linkbox.core.units import Delivery
+from linkbox.core.outgoing import Delivery
 from linkbox.events import Stage
 from linkbox.front.receipts import stage_reached, stage_wanted
 

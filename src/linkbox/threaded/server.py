@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.core.asks import Request
-from linkbox.core.framings import Framing, Linked
+from linkbox.core.wire.framings import Framing, Linked
 from linkbox.core.mailbox import Source
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.session import NEVER, Session

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from linkbox.core.journal import Journal
+from linkbox.core.durable.journal import Journal
 from linkbox.core.session import NEVER
 from linkbox.errors import StoreError
 

@@ -1,0 +1,399 @@
+"""Which connections a server admits: limits, the handshake, places, ``accept=``; and what a reconnect means."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from linkbox.core.context import Context
+from linkbox.core.handshake import STEP, NotLinkbox, NotProven, OtherVersion, ServerHandshake
+from linkbox.core.link import Link, LinkOwner, State
+from linkbox.core.link_table import LinkTable
+from linkbox.core.linked_link import LinkedLink
+from linkbox.core.places import PING_WAIT, Places
+from linkbox.core.plain_link import PlainLink
+from linkbox.core.resumption import HelloVerdict, on_hello
+from linkbox.core.session import Session
+from linkbox.core.session_table import SessionTable
+from linkbox.core.timers import NEVER
+from linkbox.core.wait_queue import ENDLESS, WaitQueue
+from linkbox.core.wire import handshake_messages
+from linkbox.core.wire.framings import PlainFraming
+from linkbox.core.wire.handshake_messages import Hello, Welcome
+from linkbox.errors import LinkError, PeerLost, ProtocolViolation
+from linkbox.events import EventKind, Peer, PeerInfo
+
+
+class PendingAccept(NamedTuple):
+    """A connection that the application is to decide on (``accept=``)."""
+
+    link: Link
+    hello: Hello | None
+    """What the client has said of itself; None over a plain framing."""
+    info: PeerInfo
+
+
+class PendingHandshake:
+    """A client that waits because all places look taken: the silent peers have been pinged."""
+
+    __slots__ = ("_admission", "asked_at", "hello", "link", "timer_at")
+
+    def __init__(self, admission: Admission, link: LinkedLink, hello: Hello, asked_at: float) -> None:
+        self._admission = admission
+        self.link = link
+        self.hello = hello
+        self.asked_at = asked_at
+        self.timer_at = NEVER
+
+    def next_timer(self) -> float:
+        """When a peer that has not answered the ping loses its place."""
+        return self.asked_at + PING_WAIT if self in self._admission.waiting else NEVER
+
+    def handle_timer(self, now: float) -> None:
+        """The peers have had their time."""
+        if now >= self.next_timer():
+            self._admission.settle_waiting(self, now)
+
+
+class Admission:
+    """Decides on every connection of a server until it is open."""
+
+    __slots__ = (
+        "_context",
+        "_links",
+        "_owner",
+        "_sessions",
+        "max_links",
+        "pending",
+        "pending_accepts",
+        "pending_accepts_changed",
+        "places",
+        "waiting",
+    )
+
+    def __init__(
+        self, context: Context, sessions: SessionTable, links: LinkTable, places: Places, owner: LinkOwner
+    ) -> None:
+        self._context = context
+        self._sessions = sessions
+        self._links = links
+        self._owner = owner
+        """What the links report to."""
+        self.places = places
+        self.max_links = context.limits.connections
+        """The front end lowers it to what the process's descriptors allow."""
+        self.pending: dict[Link, str | None] = {}
+        """Connections that are not admitted yet, and the IP address they count for (None: exempt)."""
+        self.waiting: list[PendingHandshake] = []
+        self.pending_accepts: deque[PendingAccept] = deque()
+        """Ask ``accept=`` about these, and then call `decide`."""
+        self.pending_accepts_changed = WaitQueue()
+
+    # -- connections -----------------------------------------------------------------------------------
+
+    def is_crowded(self) -> bool:
+        """Are as many connections pending as may be? The next ones wait in the kernel's queue."""
+        return len(self.pending) >= self._context.limits.unwelcomed
+
+    def accept(self, address: str, ip: str | None, now: float) -> Link | None:
+        """A connection has arrived. None: close it at once, a limit is reached.
+
+        ``ip`` is what the per-address limit counts by; None (loopback, unix) is exempt.
+        """
+        context = self._context
+        context.effects.now = now
+        limits = context.limits
+        from_ip = sum(1 for each in self.pending.values() if each == ip) if ip is not None else 0
+        is_full = self.is_crowded() or len(self._links.links) >= self.max_links
+        if is_full or from_ip >= limits.unwelcomed_per_ip:
+            context.counters.refused += 1
+            return None
+        framing = context.settings.framing
+        link: Link
+        if isinstance(framing, PlainFraming):
+            if self._has_no_place(address):
+                return None
+            link = plain = PlainLink(self._owner, context, address, now, framing)
+            self._add(link, ip)
+            if not context.settings.secure:
+                self._meet_plain(plain, now)
+        else:
+            link = LinkedLink(self._owner, context, address, now, ServerHandshake(context))
+            self._add(link, ip)
+        return link
+
+    def _add(self, link: Link, ip: str | None) -> None:
+        self._links.add(link)
+        self.pending[link] = ip
+
+    def forget(self, link: Link) -> bool:
+        """The connection is admitted or closed. True if it was pending."""
+        if link not in self.pending:
+            return False
+        del self.pending[link]
+        return True
+
+    def hurry(self, seconds: float, now: float) -> None:
+        """The server stops: pending connections get a refusal, if they introduce themselves soon."""
+        for link in list(self.pending):
+            link.shorten_handshake(seconds, now)
+
+    def _has_no_place(self, address: str) -> bool:
+        """Is there no place for one more over a plain framing? Then log that."""
+        is_full = self.places.are_taken()
+        if is_full:
+            self._log_rejected(address, f"all {self.places.max_peers} places are taken")
+        return is_full
+
+    def _log_rejected(self, address: str, reason: str) -> None:
+        self._context.counters.refused += 1
+        self._context.effects.log_unauthenticated(f"{address} was rejected: {reason}")
+
+    # -- plain framings --------------------------------------------------------------------------------
+
+    def _meet_plain(self, link: PlainLink, now: float) -> None:
+        """Everything is known of a plain peer that ever will be."""
+        if self._context.settings.asks_first:
+            link.paused = True
+            self._ask_application(link, None)
+        else:
+            self._admit_plain(link, now)
+
+    def _admit_plain(self, link: PlainLink, now: float) -> None:
+        self.forget(link)
+        context = self._context
+        id = context.settings.entropy(16).hex()
+        peer = Peer(link.address, link.address, id, context.wall_time(now), link.identity)
+        session = self._sessions.open(peer)
+        session.attach(link)
+        link.open(session)
+        self._sessions.announce_up(session, EventKind.CONNECTED)
+        if context.mailbox.is_crowded() and context.paused_links is not None:
+            context.paused_links.pause(session.receiving, session.route)
+
+    # -- TLS -------------------------------------------------------------------------------------------
+
+    def secured(self, link: Link, now: float) -> None:
+        """The TLS handshake is complete: a Linked client introduces itself, a plain one is met."""
+        if isinstance(link, PlainLink):
+            if self._has_no_place(link.address):
+                link.abort(None)
+            else:
+                self._meet_plain(link, now)
+        self._context.effects.to_write.append(link)
+
+    def insecure(self, link: Link, error: LinkError, now: float) -> None:
+        """The TLS handshake has failed: let its alert be written, as after any refusal."""
+        link.error = error
+        self._log_rejected(link.address, str(error))
+        link.close_soon(now)
+        self._context.effects.to_write.append(link)
+
+    # -- accept= ---------------------------------------------------------------------------------------
+
+    def _ask_application(self, link: Link, hello: Hello | None) -> None:
+        """Let the application decide; its answer comes back through `decide`."""
+        name = link.address if hello is None else hello.name
+        identity = link.identity if hello is None else self._identity(link, hello)
+        self.pending_accepts.append(PendingAccept(link, hello, PeerInfo(link.address, name, identity)))
+        effects = self._context.effects
+        effects.to_wake.append(self.pending_accepts_changed)
+        effects.to_write.append(link)
+
+    def decide(self, pending: PendingAccept, is_accepted: bool, now: float) -> None:
+        """What the application has decided."""
+        effects = self._context.effects
+        effects.now = now
+        link, hello = pending.link, pending.hello
+        if link.state is not State.HANDSHAKE:
+            return  # It has gone, or waited too long.
+        if isinstance(link, LinkedLink) and hello is not None:
+            no = self._objection(hello) if is_accepted else ("denied", "this server does not let you in")
+            self._try(link, hello, no, now)
+        elif not is_accepted:
+            self._log_rejected(link.address, "accept= returned False")
+            link.abort(None)
+        elif self._has_no_place(link.address):
+            link.abort(None)
+        elif isinstance(link, PlainLink):
+            link.paused = False
+            self._admit_plain(link, now)
+        effects.to_write.append(link)
+        effects.to_read.append(link)
+
+    # -- the handshake ---------------------------------------------------------------------------------
+
+    def shake_hands(
+        self, link: LinkedLink, handshake: ServerHandshake, data: bytes, now: float
+    ) -> bytes | None:
+        """Process bytes of the handshake. Returns what follows it once the link is open, else None."""
+        view, has_moved = memoryview(data), False
+        self._context.effects.to_write.append(link)
+        while link.state is State.HANDSHAKE:
+            # Little by little: what comes in one read with the end of the handshake is not early.
+            step, view = bytes(view[:STEP]), view[STEP:]
+            try:
+                hello = handshake.feed(step)
+            except ProtocolViolation as error:
+                self._handshake_failed(link, error, now)
+                return None
+            has_moved = has_moved or handshake.has_moved
+            if hello is not None:
+                no = self._objection(hello)
+                if no is None and self._context.settings.asks_first:
+                    self._ask_application(link, hello)
+                else:
+                    self._try(link, hello, no, now)
+            if not view:
+                break
+        if link.state is State.OPEN:
+            return bytes(view)
+        if link.state is State.HANDSHAKE:
+            link.watch_progress(handshake.buffered(), has_moved, now)
+        return None
+
+    def _handshake_failed(self, link: LinkedLink, error: ProtocolViolation, now: float) -> None:
+        if isinstance(error, NotLinkbox):
+            self._context.effects.log_unauthenticated(f"{link.address}: {error}")
+            link.abort(error)
+        elif isinstance(error, OtherVersion):
+            link.refuse("version", str(error), now)
+        elif isinstance(error, NotProven):
+            self._refuse(link, "authentication", str(error), now)
+        else:
+            link.refuse("protocol", f"{link.address} broke the protocol: {error}", now)
+
+    def _try(self, link: LinkedLink, hello: Hello, no: tuple[str, str] | None, now: float) -> None:
+        """Let the client in, or refuse it."""
+        if no is not None:
+            self._refuse(link, no[0], no[1], now)
+            return
+        try:
+            self._enter(link, hello, now)
+        except ProtocolViolation as error:  # It resumes at a unit that was never sent.
+            self._handshake_failed(link, error, now)
+
+    def _objection(self, hello: Hello) -> tuple[str, str] | None:
+        """Why this client is refused, whatever places there are: code and reason."""
+        context = self._context
+        pattern, format_name = context.pattern.name, context.settings.format_name
+        if hello.pattern != pattern:
+            return "pattern", f"this is a server for {pattern}, the client is for {hello.pattern}"
+        if hello.format != format_name:
+            return "format", f"the format here is {format_name}, the client's is {hello.format}"
+        if hello.session in self._sessions.by_id:
+            return None
+        if context.is_stopping:
+            return "limit", "the server is stopping"
+        # What a new client says first needs no credit: many short lives would add up to any size.
+        return ("limit", "the mailbox is full") if context.mailbox.is_crowded() else None
+
+    def _enter(self, link: LinkedLink, hello: Hello, now: float) -> None:
+        """Nothing speaks against this client but, perhaps, the lack of a place."""
+        known = self._sessions.by_id.get(hello.session)
+        verdict = on_hello(
+            is_known=known is not None,
+            is_same_identity=known is not None and known.peer.identity == self._identity(link, hello),
+            is_newer=known is not None and hello.epoch > known.generation.epoch,
+            is_same_birth=known is not None and hello.born == known.generation.born,
+        )
+        if known is None or verdict is HelloVerdict.NEW:
+            if self.places.make_room():
+                self._admit(link, hello, now)
+            else:
+                self._let_wait(link, hello, now)
+        elif verdict is HelloVerdict.NOT_ITS_OWN:
+            self._refuse(link, "session", "this session is another client's", now)
+        elif verdict is HelloVerdict.OUTDATED:
+            newest = known.generation.epoch
+            self._refuse(link, "session", f"a newer connection of this session exists ({newest})", now)
+        else:
+            self._resume(link, known, hello, verdict is HelloVerdict.RESUME, now)
+
+    def _refuse(self, link: LinkedLink, code: str, reason: str, now: float) -> None:
+        self._context.counters.refused += 1
+        self._context.effects.log_unauthenticated(f"{link.address} was refused ({code}): {reason}")
+        link.refuse(code, reason, now)
+
+    def _identity(self, link: Link, hello: Hello) -> str | None:
+        """The client's proven name: by its certificate, or by a secret that is its alone."""
+        return link.identity or (hello.name if self._context.settings.identifies else None)
+
+    def _admit(self, link: LinkedLink, hello: Hello, now: float) -> None:
+        identity = self._identity(link, hello)
+        peer = Peer(hello.name, link.address, hello.session, self._context.wall_time(now), identity)
+        session = self._sessions.open(peer)
+        session.generation.born = hello.epoch
+        self._welcome(link, session, hello, False, now)
+        self._sessions.announce_up(session, EventKind.CONNECTED)
+
+    def _resume(self, link: LinkedLink, session: Session, hello: Hello, is_same: bool, now: float) -> None:
+        received = hello.received if is_same else 0
+        if session.record is None:
+            session.rewind(received)
+        else:
+            session.record.resume(received)
+        old = session.detach()
+        if old is not None:
+            old.abort(PeerLost(f"{session.peer} came back on another connection"))
+            self._sessions.announce_down(session, None)
+        self._welcome(link, session, hello, is_same, now)
+        self._context.counters.reconnects += 1
+        self._sessions.announce_up(session, EventKind.RESUMED if is_same else EventKind.CONNECTED)
+
+    def _welcome(
+        self, link: LinkedLink, session: Session, hello: Hello, is_resumed: bool, now: float
+    ) -> None:
+        self.forget(link)
+        context = self._context
+        session.generation.epoch = hello.epoch
+        session.resumes = hello.resumes
+        session.attach(link)
+        session.due_at = NEVER
+        largest = hello.message if session.record is None else ENDLESS
+        session.sending.welcome(hello.credit, largest, is_resumed)
+        welcome = Welcome(
+            context.settings.name,
+            context.incarnation,
+            session.credit(),
+            context.limits.message,
+            session.receiving.arrived,
+            is_resumed,
+            born=session.generation.born,
+            is_new=not is_resumed and hello.age > 0 and link.opened_at - hello.age > context.knows_since,
+        )
+        link.send_welcome(handshake_messages.encode_welcome(welcome))
+        link.open(session, now)
+        context.effects.to_write.append(link)
+
+    # -- all places taken ------------------------------------------------------------------------------
+
+    def _let_wait(self, link: LinkedLink, hello: Hello, now: float) -> None:
+        """Peers that may be dead are asked for a sign of life before a new client is refused."""
+        if not self.places.ping_silent(now):
+            self._refuse(link, "busy", self.places.describe(), now)
+            return
+        pending = PendingHandshake(self, link, hello, now)
+        self.waiting.append(pending)
+        self._context.effects.timers.schedule(pending, pending.next_timer())
+
+    def settle_waiting(self, pending: PendingHandshake, now: float) -> None:
+        """The client has waited long enough: a peer that has not answered the ping makes room."""
+        self.waiting.remove(pending)
+        if pending.link.state is not State.HANDSHAKE:
+            return
+        self.places.evict_silent(pending.asked_at)
+        if self.places.make_room():
+            self._admit_waiting(pending, now)
+        else:
+            self._refuse(pending.link, "busy", self.places.describe(), now)
+
+    def place_free(self) -> None:
+        """A link or a session is gone: a client that waits gets the place."""
+        self.waiting = [each for each in self.waiting if each.link.state is State.HANDSHAKE]
+        while self.waiting and self.places.make_room():
+            self._admit_waiting(self.waiting.pop(0), self._context.effects.now)
+
+    def _admit_waiting(self, pending: PendingHandshake, now: float) -> None:
+        self._admit(pending.link, pending.hello, now)
+        self._context.effects.to_read.append(pending.link)

@@ -1,0 +1,81 @@
+"""Messages between the wire and the mailbox: whole, but not decoded; and the parts of a request or response."""
+
+from __future__ import annotations
+
+from linkbox.core.session import Session
+from linkbox.core.wire import frames
+from linkbox.core.wire.decoder import Pile, too_large
+from linkbox.errors import TooLarge
+
+Payload = bytes | TooLarge
+"""A message as it arrived, or why it is to be rejected."""
+
+
+class Assembler:
+    """Puts a message together that arrives in pieces. Of one that is too large only the size is kept."""
+
+    __slots__ = ("_parts", "_size")
+
+    def __init__(self) -> None:
+        self._parts: Pile | None = None
+        self._size = 0
+
+    def add(self, body: bytes, limit: int) -> None:
+        """A piece; others follow."""
+        parts = self._parts = self._parts or Pile()
+        self._size += len(body)
+        if self._size <= limit:
+            parts.add(body)
+        elif parts.size:
+            parts.take()
+
+    def whole(self, limit: int) -> Payload:
+        """The message is complete with what was added."""
+        parts, size = self._parts or Pile(), self._size
+        self.clear()
+        return parts.take() if size <= limit else too_large(size, limit)
+
+    def gather(self, body: bytes, flags: int, limit: int) -> Payload | None:
+        """A piece of a message of a request or response: the whole message, or None while pieces are missing."""
+        more = flags & frames.MORE_OF_MESSAGE
+        if not more and self._parts is None:
+            return body if len(body) <= limit else too_large(len(body), limit)
+        self.add(body, limit)
+        return None if more else self.whole(limit)
+
+    def clear(self) -> None:
+        """Forget the pieces."""
+        self._parts, self._size = None, 0
+
+
+class AskState:
+    """A request of either side that is not answered: `Ask` of a client, `IncomingAsk` of a server."""
+
+    __slots__ = ("assembler", "id", "session")
+
+    def __init__(self, session: Session, id: int) -> None:
+        self.session = session
+        self.id = id
+        self.assembler = Assembler()
+
+
+class Arrival:
+    """Consecutive messages of one session, whole but not decoded. ``last`` numbers the last of them.
+
+    ``ask`` is the request that the one message belongs to, or None; ``is_final``: the request is complete with it.
+    ``mark`` is how many bytes had arrived with it. Where ``has_errors``, a payload may be a `TooLarge` instead: that
+    message is to be rejected.
+    """
+
+    __slots__ = ("ask", "has_errors", "is_final", "last", "mark", "payloads", "session")
+
+    def __init__(
+        self, session: Session, payloads: list[Payload], last: int, ask: AskState | None = None
+    ) -> None:
+        self.session = session
+        self.payloads = payloads
+        self.last = last
+        self.mark = session.receiving.arrived_bytes
+        self.ask = ask
+        self.is_final = True
+        self.has_errors = len(payloads) == 1 and isinstance(payloads[0], TooLarge)

@@ -1,0 +1,237 @@
+"""The client's side of requests: ids, deadlines, cancelling, late and double responses.
+
+A request is one or more messages under an id that is never used again; its response is one message, or a failure. Both
+travel as numbered units of the session (see send_window.py), so a resume never executes a request twice; pieces of
+large ones take turns. What belongs to an id that is finished is ignored; what belongs to an id that was never issued is
+a violation of the protocol.
+"""
+
+from __future__ import annotations
+
+from linkbox.core.arrival import Arrival, AskState, Assembler
+from linkbox.core.channel import AskHeader, OutgoingMessage
+from linkbox.core.context import Context
+from linkbox.core.mailbox import Source
+from linkbox.core.session import Session
+from linkbox.core.values import Value
+from linkbox.core.wait_queue import WaitQueue
+from linkbox.core.wire import frames
+from linkbox.errors import AnswerError, DeadlineExceeded, DecodeError, ProtocolViolation, TooLarge
+from linkbox.events import EventKind
+
+
+class Answer:
+    """What is in a ClientAR's mailbox: the response to ``receipt``, or why there is none."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self, value: Value, error: Exception | None) -> None:
+        self.value = value
+        self.error = error
+
+
+class Ask(AskState):
+    """A request that waits for its response."""
+
+    __slots__ = (
+        "changed",
+        "ends_session",
+        "error",
+        "frames_sent",
+        "is_done",
+        "receipt",
+        "to_mailbox",
+        "value",
+    )
+
+    def __init__(self, session: Session, to_mailbox: bool, ends_session: bool) -> None:
+        super().__init__(session, 0)
+        self.to_mailbox = to_mailbox
+        self.ends_session = ends_session
+        """Over a plain framing: is the connection for this request only?"""
+        self.frames_sent = 0
+        """How many messages it was sent as."""
+        self.receipt: OutgoingMessage | None = None
+        self.changed = WaitQueue()
+        self.is_done = False
+        self.value: Value = None
+        self.error: Exception | None = None
+
+
+class ClientAsks:
+    """All requests of a client that wait for their response."""
+
+    __slots__ = ("_by_session", "_context", "_last_id", "_raw", "waiting")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.waiting: dict[int, Ask] = {}
+        self._by_session: dict[Session, dict[int, Ask]] = {}
+        self._raw: dict[Session, Assembler] = {}
+        """Over Raw: the responses that are complete when their stream ends."""
+        self._last_id = 0
+
+    # -- sending ---------------------------------------------------------------------------------------
+
+    def begin(self, session: Session, to_mailbox: bool, ends_session: bool = False) -> Ask:
+        """A new request. Add its messages with `add`; the first gives it its id, so that ids are sent in order."""
+        return Ask(session, to_mailbox, ends_session)
+
+    def add(self, ask: Ask, payload: bytes, more: bool, deadline: float | None) -> None:
+        """Send a message of the request; ``more`` are to follow, the last of them with `finish`."""
+        self._send(ask, payload, frames.MORE_OF_ASK if more else 0, deadline)
+
+    def finish(self, ask: Ask) -> None:
+        """All messages of a request of several have been added."""
+        self._send(ask, b"", frames.NO_MESSAGE, None)
+
+    def _send(self, ask: Ask, payload: bytes, flags: int, deadline: float | None) -> None:
+        session = ask.session
+        ask.frames_sent += 1
+        if not ask.id:
+            self._last_id += 1
+            ask.id = self._last_id
+            self.waiting[ask.id] = ask
+            self._by_session.setdefault(session, {})[ask.id] = ask
+        header = AskHeader(frames.ASK, ask.id, flags, deadline)
+        if session.error is None:
+            ask.receipt = session.send_part(header, payload)
+            return
+        ask.receipt = session.sending.message_type(session, payload, header)
+        ask.receipt.error = session.error
+        self.fail_all(session, session.error)
+
+    def cancel(self, ask: Ask, reason: str) -> bool:
+        """The response is not wanted any more. True: over this framing only closing the session can say so."""
+        if not self._forget(ask):
+            return False
+        session = ask.session
+        if session.is_plain:
+            return True
+        if session.error is None:
+            header = AskHeader(frames.CANCEL, ask.id)
+            session.send_part(header, frames.encode_cancel(ask.id, reason))
+        return False
+
+    def _forget(self, ask: Ask) -> bool:
+        """Take a request off the books. False if it was not there."""
+        if self.waiting.pop(ask.id, None) is None:
+            return False
+        of_session = self._by_session[ask.session]
+        del of_session[ask.id]
+        if not of_session:
+            del self._by_session[ask.session]
+        return True
+
+    def settle(self, ask: Ask, value: Value, error: Exception | None) -> None:
+        """The response, or why there is none."""
+        if not self._forget(ask):
+            return
+        ask.value, ask.error, ask.is_done = value, error, True
+        ask.assembler.clear()
+        effects, session = self._context.effects, ask.session
+        effects.to_wake.append(ask.changed)
+        if ask.ends_session and session.error is None:
+            session.end()
+        if ask.to_mailbox:
+            # Not the session's own source: responses are counted by their requests, not as units.
+            source, mailbox = Source(session.peer), self._context.mailbox
+            at = self._context.wall_time(effects.now)
+            batch = mailbox.put(source, (Answer(value, error),), 1, 0, at)
+            batch.receipt = ask.receipt
+            effects.to_wake.append(mailbox.changed)
+            effects.emit(EventKind.DATA, session.peer)
+
+    # -- sessions --------------------------------------------------------------------------------------
+
+    def of(self, session: Session) -> list[Ask]:
+        """The requests of a session that wait, the oldest first."""
+        return list(self._by_session.get(session, {}).values())
+
+    def is_busy(self, session: Session) -> bool:
+        """Does a request wait on this session?"""
+        return session in self._by_session
+
+    def fail_all(self, session: Session, error: Exception) -> None:
+        """The session is over: its requests will not be answered."""
+        self._raw.pop(session, None)
+        for ask in self.of(session):
+            self.settle(ask, None, error)
+
+    def move(self, old: Session, new: Session, id: int) -> None:
+        """A request goes on in another session."""
+        ask = self.waiting.get(id)
+        if ask is not None and ask.session is old:
+            self._forget(ask)
+            ask.session = new
+            self.waiting[id] = ask
+            self._by_session.setdefault(new, {})[id] = ask
+
+    def on_message_failed(self, message: OutgoingMessage) -> None:
+        """The server does not take a message of a request."""
+        header = message.header
+        if header is not None and header.kind == frames.ASK and header.id in self.waiting:
+            self.settle(self.waiting[header.id], None, message.error)
+
+    # -- from the wire ---------------------------------------------------------------------------------
+
+    def on_frame(self, session: Session, kind: int, payload: bytes) -> Arrival | None:
+        """A frame about a request; returns the response that is complete with it, if any."""
+        receiving = session.receiving
+        if kind == frames.ANSWER:
+            id, flags, body = frames.decode_answer(payload)
+            receiving.add_units(1, len(body), len(body))
+            ask = self._find(session, id)
+            if ask is None:
+                return None
+            whole = ask.assembler.gather(body, flags, self._context.limits.message)
+            return None if whole is None else Arrival(session, [whole], receiving.arrived, ask)
+        if kind == frames.FAIL:
+            size = len(payload) + 4  # What such a frame weighs at its sender, see `Session.send_part`.
+            receiving.add_units(1, size, size)
+            id, type_name, text = frames.decode_fail(payload)
+            ask = self._find(session, id)
+            if ask is not None:
+                self.settle(ask, None, _failure(type_name, text))
+            return None
+        raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
+
+    def _find(self, session: Session, id: int) -> Ask | None:
+        """The request that waits under this id; None if it is finished."""
+        if not 0 < id <= self._last_id:
+            raise ProtocolViolation(f"an answer to ask {id}; {self._last_id} were asked")
+        ask = self.waiting.get(id)
+        return ask if ask is not None and ask.session is session else None
+
+    # -- over plain framings: a request is one message, the next message back its response --------------
+
+    def on_plain(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
+        """Whole messages over a plain framing. Over Raw the response is complete at FIN."""
+        if self._context.settings.framing.name == "raw":
+            assembler = self._raw.setdefault(session, Assembler())
+            for payload in payloads:
+                assembler.add(payload, self._context.limits.message)
+            return []
+        asks = self.of(session)
+        arrived = session.receiving.arrived
+        return [Arrival(session, [payload], arrived, asks[0]) for payload in payloads] if asks else []
+
+    def on_plain_eof(self, session: Session) -> list[Arrival]:
+        """The server has closed its half: over Raw its response is complete."""
+        assembler, asks = self._raw.pop(session, None), self.of(session)
+        if assembler is None or not asks:
+            return []
+        whole = assembler.whole(self._context.limits.message)
+        return [Arrival(session, [whole], session.receiving.arrived, asks[0])]
+
+
+_FAILURES: dict[str, type[Exception]] = {
+    "linkbox.TooLarge": TooLarge,
+    "linkbox.DecodeError": DecodeError,
+    "linkbox.DeadlineExceeded": DeadlineExceeded,
+}
+
+
+def _failure(type: str, text: str) -> Exception:
+    """What the asker sees: some failures have an error of their own."""
+    return _FAILURES[type](text) if type in _FAILURES else AnswerError(type, text)

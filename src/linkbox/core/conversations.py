@@ -1,0 +1,176 @@
+"""A client's conversations: begin, go on with what another session could not send."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from linkbox.core.asks_client import Ask
+from linkbox.core.channel import OutgoingMessage
+from linkbox.core.context import Context
+from linkbox.core.dialing import Dialing
+from linkbox.core.durable.entries import in_doubt
+from linkbox.core.durable.record import Record
+from linkbox.core.linked_link import LinkedLink
+from linkbox.core.session import Session
+from linkbox.core.session_table import SessionTable
+from linkbox.core.wire import frames
+from linkbox.errors import PeerLost
+from linkbox.events import Peer
+
+
+class Conversations:
+    """The sessions that a client has begun."""
+
+    __slots__ = ("_context", "_sessions", "dialing", "main", "resumes")
+
+    def __init__(self, context: Context, sessions: SessionTable, dialing: Dialing, resumes: bool) -> None:
+        self._context = context
+        self._sessions = sessions
+        self.dialing = dialing
+        self.resumes = resumes
+        """Does a session outlive its connection?"""
+        self.main: Session | None = None
+        """The conversation that sends go to; None: the next send begins one."""
+
+    def begin(self, now: float) -> Session:
+        """A new conversation; it is dialled at once."""
+        id = self._context.settings.entropy(16).hex()
+        address = self.dialing.address
+        session = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
+        self.set_out(session, now)
+        return session
+
+    def set_out(self, session: Session, now: float) -> None:
+        """Dial it."""
+        session.resumes = self.resumes
+        self.dialing.begin(session, now)
+
+    def restore(self, session: Session, is_ending: bool, now: float) -> None:
+        """A session that an earlier life of this client has left in the store."""
+        record, generation = session.record, session.generation
+        assert record is not None
+        generation.established = bool(generation.incarnation)
+        if not record.waiting() and not generation.established:
+            self._sessions.close_session(session, None)
+            record.finish()
+            return
+        is_done = not record.waiting() and not self._context.pattern.server_sends
+        session.ending.is_requested = is_ending or is_done
+        if not session.is_ending:
+            self.main = session
+        self.set_out(session, now)
+
+    def current(self, now: float) -> Session:
+        """The conversation under way, or a new one."""
+        session = self.main
+        if session is None or session.error is not None or session.is_ending:
+            session = self.main = self.begin(now)
+        return session
+
+    def idle(self) -> Session | None:
+        """Over a plain framing: a connection on which no request waits."""
+        for session in self._sessions.by_id.values():
+            if (
+                session.error is None
+                and not session.is_ending
+                and not self._sessions.client_asks.is_busy(session)
+            ):
+                return session
+        return None
+
+    def start_over(self, link: LinkedLink, old: Session) -> Session:
+        """The server has forgotten the session: what was never sent moves over, the rest is in doubt."""
+        old.detach()
+        doubt, unsent = old.sending.abandon()
+        old.receiving.assembly = None
+        if old.record is not None:
+            new = self._sessions.add(old.peer)
+            self._hand_over(old, new, doubt, unsent)
+        else:
+            error = in_doubt(old, doubt)
+            for message in doubt:
+                self._sessions.fail_message(old, message, error)
+            carries_on = self.main is old
+            self._sessions.close_session(old, error)
+            new = self._sessions.open(old.peer)
+            new.generation.follow(old.generation)
+            new.ending.is_requested = old.is_ending
+            # Requests have failed with the old session: a server that was restarted may have half of one.
+            self._move(old, [each for each in unsent if each.kind == frames.DATA], new)
+            if carries_on:
+                self.main = new
+        link.session = new
+        new.attach(link)
+        return new
+
+    def _hand_over(
+        self, old: Session, new: Session, doubt: list[OutgoingMessage], unsent: list[OutgoingMessage]
+    ) -> None:
+        """The same where there is a store: it finds out what is in doubt, and goes on with the rest."""
+        record, journal = old.record, self._sessions.journal
+        assert journal is not None and isinstance(record, Record)
+        new.generation.follow(old.generation)
+        new.ending.is_requested, new.resumes = old.is_ending, old.resumes
+        journal.restart(record, old, new, doubt, unsent)
+        old.successor = new
+        if self.main is old:
+            self.main = new
+        self._sessions.close_session(old, None)
+        self._sessions.by_id[new.id] = new
+
+    def _move(self, old: Session, unsent: list[OutgoingMessage], new: Session) -> None:
+        """Messages that were never sent go on in another session."""
+        old.successor = new
+        for message in unsent:
+            if message.error is None:
+                message.channel = new
+                new.sending.enqueue(message)
+                if message.header is not None:
+                    self._sessions.client_asks.move(old, new, message.header.id)
+
+    def leave(self, session: Session, unsent: list[OutgoingMessage]) -> None:
+        """What the server has not accepted goes on in a new conversation; other requests have failed."""
+        error = PeerLost(f"{session.peer} was stopped")
+        is_ending, asks = session.is_ending, self._sessions.client_asks
+        waiting = asks.of(session)
+        moved = _unsent_whole(waiting, unsent)
+        unsent = [each for each in unsent if each.header is None or each.header.id in moved]
+        if unsent and self.dialing.reconnect is not None and not self._context.is_stopping:
+            new = self.begin(self._context.effects.now)
+            new.ending.is_requested = is_ending
+            self._move(session, unsent, new)
+            if self.main is session:
+                self.main = new
+        else:
+            for message in unsent:
+                self._sessions.fail_message(session, message, error)
+        for ask in waiting:
+            if ask.id not in moved:
+                asks.settle(ask, None, error)
+        self._sessions.close_session(session, error if waiting or not is_ending else None)
+
+    def follow(self, old: Session, unsent: list[OutgoingMessage]) -> None:
+        """What the server has not accepted is in the store: a new session takes it over."""
+        record = old.record
+        assert record is not None
+        if not unsent and not old.in_flight():
+            self._sessions.close_session(old, None)
+            record.finish()  # Another life would have nothing to send.
+            return
+        if self._context.is_stopping:
+            self._sessions.undelivered += len(unsent)
+            self._sessions.close_session(old, PeerLost(f"{old.peer} was stopped"))
+            return
+        id = self._context.settings.entropy(16).hex()
+        peer = old.peer
+        new = self._sessions.add(Peer(peer.name, peer.address, id, peer.connected_at, peer.identity))
+        self._hand_over(old, new, [], unsent)
+        new.generation.epoch = 0
+        self.set_out(new, self._context.effects.now)
+
+
+def _unsent_whole(waiting: list[Ask], unsent: list[OutgoingMessage]) -> set[int]:
+    """The requests of which nothing was sent: a request moves as a whole, or not at all."""
+    ids = (each.header.id for each in unsent if each.header is not None and each.header.kind == frames.ASK)
+    counts = Counter(ids)
+    return {ask.id for ask in waiting if ask.frames_sent == counts[ask.id]}

@@ -1,0 +1,92 @@
+"""When a client connects: at once, after a pause, or not any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from linkbox.core.backoff import Backoff
+from linkbox.core.context import Context
+from linkbox.core.session import Session
+from linkbox.core.session_table import SessionTable
+from linkbox.core.timers import NEVER
+from linkbox.errors import ConnectFailed, PeerLost
+
+LAST_TRY = 0.05
+"""Seconds before the end of ``connect_timeout`` in which the last attempt is made."""
+
+
+class Dialing:
+    """The attempts of a client to connect.
+
+    A session that needs a connection is in ``dials`` when it is time; the network connects and reports
+    `ClientCore.connected` or `ClientCore.connect_failed`. Until a session was welcomed once, it is dialled until its
+    ``connect_by``; after a drop, as the `Backoff` says.
+    """
+
+    __slots__ = ("_context", "_random", "_sessions", "address", "connect_timeout", "dials", "reconnect")
+
+    def __init__(
+        self,
+        context: Context,
+        sessions: SessionTable,
+        address: str,
+        reconnect: Backoff | None,
+        connect_timeout: float,
+        random: Callable[[], float],
+    ) -> None:
+        self._context = context
+        self._sessions = sessions
+        self.address = address
+        self.reconnect = reconnect
+        self.connect_timeout = connect_timeout
+        self._random = random
+        self.dials: list[Session] = []
+        """Sessions that need a connection now."""
+
+    def begin(self, session: Session, now: float) -> None:
+        """Dial a new session; what is in a store is dialled for ever."""
+        session.attempts.connect_by = now + self.connect_timeout if session.record is None else NEVER
+        self.dials.append(session)
+        session.wake_at(session.attempts.connect_by)
+
+    def patience(self, session: Session, others: int, now: float) -> float:
+        """Seconds to try one of the host's addresses, when ``others`` are to be tried after it."""
+        left = self.connect_timeout
+        if session.attempts.connect_by != NEVER and not session.generation.established:
+            left = session.attempts.connect_by - now
+        return max(0.05, left / (others + 1))
+
+    def failed(self, session: Session, error: Exception, now: float, is_absent: bool = False) -> None:
+        """An attempt, or a connection, has failed: try again later, or give up. ``is_absent``: nobody answered."""
+        delay = None
+        is_established = session.generation.established
+        # Whoever waits for a response is told at once that the server is not even there any more.
+        if self.reconnect is not None and not (is_absent and is_established and self._context.pattern.asks):
+            delay = self.reconnect.delay(session.attempts.failures, self._random)
+        session.attempts.failed(error)
+        if session.is_finished() and (delay is None or is_absent):
+            self._sessions.close_session(session, None)  # Only the last confirmation was missing.
+            return
+        if delay is None and is_established:
+            gone = PeerLost(f"{session.peer} is gone, and does not come back: {error}")
+            self._sessions.close_session(session, gone)
+            return
+        last_try = session.attempts.connect_by - LAST_TRY
+        if delay is None or (not is_established and now >= last_try):
+            self._sessions.close_session(session, error)
+            return
+        session.wake_at(now + delay if is_established else min(now + delay, last_try))
+
+    def is_due(self, session: Session, now: float) -> None:
+        """The time has come to dial a session, or to give it up."""
+        if not session.generation.established and now >= session.attempts.connect_by:
+            error = ConnectFailed(f"no welcome from {self.address} within {self.connect_timeout:g} s")
+            self._sessions.close_session(session, session.attempts.last_failure or error)
+        elif session.link is None:
+            self.dials.append(session)
+            session.due_at = NEVER if session.generation.established else session.attempts.connect_by
+
+    def forget(self, session: Session) -> None:
+        """The session is over."""
+        if session in self.dials:
+            self.dials.remove(session)

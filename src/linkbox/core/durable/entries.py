@@ -1,0 +1,222 @@
+"""What happens once something is on disk: the entries of a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linkbox.core.arrival import Arrival
+from linkbox.core.channel import OutgoingMessage
+from linkbox.core.durable.record import Record
+from linkbox.core.durable.rows import Stored
+from linkbox.core.outgoing import Unit
+from linkbox.core.session import Session
+from linkbox.core.values import Value
+from linkbox.core.wait_queue import WaitQueue
+from linkbox.core.wire.rejections import is_error, reject_frame
+from linkbox.errors import SessionLost, StoreError, TooLarge
+
+__all__ = ["Entry", "Fetch", "Inflow", "JournalOwner", "Online", "Restart", "Spool", "Unit", "in_doubt"]
+
+
+class JournalOwner:
+    """What the store has done. `EndpointCore` implements it."""
+
+    __slots__ = ()
+
+    def store_arrival(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
+        """Messages that arrived are on disk: put them into the mailbox."""
+        raise NotImplementedError
+
+    def fail_message(self, session: Session, message: OutgoingMessage, error: Exception) -> None:
+        """A message will not be delivered."""
+        raise NotImplementedError
+
+    def report_error(self, session: Session, error: Exception) -> None:
+        """Emit an ERROR event for a conversation."""
+        raise NotImplementedError
+
+    def wake(self, queue: WaitQueue) -> None:
+        """Somebody may wait for this."""
+        raise NotImplementedError
+
+
+class Entry:
+    """Something that happens once it is on disk."""
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def done(self, owner: JournalOwner) -> None:
+        """It is on disk."""
+
+
+class Spool(Entry):
+    """Messages to be sent. ``changed`` is woken when they are on disk, or refused with ``error``."""
+
+    __slots__ = ("changed", "error", "is_settled", "messages", "rows")
+
+    def __init__(self, record: Record, rows: list[Stored], messages: list[OutgoingMessage] | None) -> None:
+        super().__init__(record)
+        self.rows = rows
+        self.messages = messages
+        """Their receipts, if the sender wants some."""
+        self.changed = WaitQueue()
+        self.is_settled = False
+        self.error: StoreError | None = None
+
+    def done(self, owner: JournalOwner) -> None:
+        record = self.record
+        record.queue(self.rows, self.messages)
+        session = record.owner()
+        if record.is_over:  # There is no peer any more to send it to.
+            assert session.error is not None
+            for message in self.messages or ():
+                owner.fail_message(session, message, session.error)
+        session.flush()
+        self._settle(owner)
+
+    def refuse(self, owner: JournalOwner, error: StoreError) -> None:
+        """It is not on disk, and is not going to be."""
+        self.error = error
+        self.record.spool.break_promises(len(self.rows))
+        self._settle(owner)
+
+    def _settle(self, owner: JournalOwner) -> None:
+        self.is_settled = True
+        owner.wake(self.changed)
+
+
+class Inflow(Entry):
+    """Messages that have arrived; an error is in the place of a value that could not be decoded."""
+
+    __slots__ = ("arrival", "at", "base", "before", "nbytes", "values")
+
+    def __init__(self, record: Record, arrival: Arrival, values: Sequence[Value], at: float) -> None:
+        super().__init__(record)
+        inbox = record.inbox
+        self.arrival = arrival
+        self.values = values
+        self.at = at
+        self.base = inbox.base
+        self.before = inbox.received, inbox.received_bytes
+        """What had been received before that."""
+        self.nbytes = sum(len(each) for each in arrival.payloads if not isinstance(each, TooLarge))
+        inbox.received = arrival.last + self.base
+        inbox.received_bytes = arrival.mark
+        if arrival.has_errors:
+            first = arrival.last - len(values) + 1
+            arrival.session.rejections.keep(
+                reject_frame(number, value) for number, value in enumerate(values, first) if is_error(value)
+            )
+
+    def rows(self) -> list[tuple[int, bytes]]:
+        """What is to be kept: the stored number of each message, and its payload."""
+        payloads = self.arrival.payloads
+        first = self.arrival.last - len(payloads) + 1 + self.base
+        return [
+            (number, payload)
+            for number, (payload, value) in enumerate(zip(payloads, self.values, strict=True), first)
+            if not isinstance(payload, TooLarge) and not (self.arrival.has_errors and is_error(value))
+        ]
+
+    def done(self, owner: JournalOwner) -> None:
+        owner.store_arrival(self.arrival, self.values, self.at)
+
+
+class Online(Entry):
+    """The session has a connection. Until that is on disk nothing is written to it.
+
+    For a stub, what is spooled is read along with it, into ``rows``: all up to ``until``, and some more.
+    """
+
+    __slots__ = ("after", "is_needed", "rows", "until")
+
+    def __init__(self, record: Record, until: int) -> None:
+        super().__init__(record)
+        self.is_needed = record.spool.is_stub
+        self.after = record.spool.acked
+        self.until = until
+        self.rows: list[Stored] = []
+        record.gates += 1
+
+    def done(self, owner: JournalOwner) -> None:
+        record, session = self.record, self.record.owner()
+        record.gates -= 1
+        is_off = record.restarts or session.error is not None  # Meanwhile it begins anew, or has ended.
+        if record.spool.is_stub and not is_off:
+            record.begin(self.rows)
+        session.flush()
+
+
+class Fetch(Entry):
+    """More of the spool is wanted: what is behind ``after`` is read into ``rows``."""
+
+    __slots__ = ("after", "rows")
+
+    def __init__(self, record: Record, after: int) -> None:
+        super().__init__(record)
+        self.after = after
+        self.rows: list[Stored] = []
+        record.spool.is_fetching = True
+
+    def done(self, owner: JournalOwner) -> None:
+        record = self.record
+        record.spool.is_fetching = False
+        if not record.spool.is_stub:  # Else it begins anew, and these are read again.
+            record.load(self.rows)
+            record.owner().flush()
+
+
+class Restart(Entry):
+    """The peer has forgotten the session. What may have been sent is in doubt, and leaves the spool.
+
+    The store moves the messages up to ``until`` aside, returns them in ``doubtful``, and begins the rest anew: ``base``
+    and ``base_total``. ``known``: their receipts, as far as the application has them.
+    """
+
+    __slots__ = ("base", "base_total", "doubtful", "known", "old", "until")
+
+    def __init__(self, record: Record, old: Session, until: int, known: dict[int, OutgoingMessage]) -> None:
+        super().__init__(record)
+        self.old = old
+        self.until = until
+        self.known = known
+        self.doubtful: list[Stored] = []
+        self.base = self.base_total = 0
+        record.gates += 1
+        record.restarts += 1
+
+    def done(self, owner: JournalOwner) -> None:
+        record = self.record
+        record.spool.restart(self.base, self.base_total, len(self.doubtful))
+        record.gates -= 1
+        record.restarts -= 1
+        self._report(owner)
+        if record.owner().link is not None:
+            record.resume(0)
+
+    def _report(self, owner: JournalOwner) -> None:
+        """Report what is in doubt, and never send it again."""
+        old = self.old
+        messages: list[OutgoingMessage] = []
+        for number, _, payload in self.doubtful:
+            message = self.known.get(number)
+            if message is None:
+                message = old.sending.message_type(old, payload)
+                message.stored_number = number
+            messages.append(message)
+        if messages:
+            error = in_doubt(old, messages)
+            for message in messages:
+                owner.fail_message(old, message, error)
+            owner.report_error(old, error)
+
+
+def in_doubt(session: Session, messages: list[OutgoingMessage]) -> SessionLost:
+    """Nobody knows whether these messages were received."""
+    text = (
+        f"{session.peer} has forgotten the session (it was restarted); {len(messages)} messages are in doubt"
+    )
+    return SessionLost(text, tuple(messages))

@@ -1,0 +1,230 @@
+"""What is to be written to the disk, in order, and what happens once it is there: a store without a disk.
+
+The core never waits for a disk. Whatever must be on disk before it counts becomes an *entry* (entries.py); marks that
+have moved are noted by *touching* their record. The front end's writer, which may wait, takes all of it as one `Batch`,
+commits it as one transaction, and comes back with `committed`: then each entry is done, in order: the message is in the
+send queue, or in the mailbox. If the disk refuses, `failed`: what was to be sent was not accepted, and its sender is
+told; everything else is kept, and tried again. While one batch is being written the next one gathers: many messages,
+one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+
+from linkbox.core.channel import OutgoingMessage
+from linkbox.core.context import Context
+from linkbox.core.durable.entries import Entry, Fetch, Inflow, JournalOwner, Online, Restart, Spool
+from linkbox.core.durable.record import JournalHooks, Record
+from linkbox.core.durable.rows import Row
+from linkbox.core.durable.write_schedule import MARKS_WAIT, WriteSchedule
+from linkbox.core.session import Session
+from linkbox.core.wait_queue import ENDLESS
+from linkbox.core.wire import frames
+from linkbox.errors import StoreError
+from linkbox.events import EventKind
+
+RETRY = 1.0
+"""Seconds until a disk that refused is tried again."""
+SMALL = 64 * 1024
+"""Bytes of arrived messages that are tried even on a disk that has no room for more."""
+FETCH_BYTES = 4 * 1024 * 1024
+FETCH_COUNT = 10_000
+"""Most that is read from the spool at a time."""
+
+
+class Batch:
+    """What is written to the disk at once."""
+
+    def __init__(self, entries: list[Entry], rows: list[tuple[Record, Row]], knows_since: float) -> None:
+        self.entries = entries
+        self.rows = rows
+        self.knows_since = knows_since
+        """Seconds since the epoch; see generation.py."""
+        self.is_all = True
+        """Is nothing left out that waits?"""
+
+
+def _step_back(row: Row, received: int, nbytes: int) -> None:
+    """Only that much has been received, as far as the disk is concerned."""
+    row.received, row.received_bytes = received, nbytes
+    last = received - row.in_base
+    row.refusals = tuple(each for each in row.refusals if frames.decode_reject(each[4:])[0] <= last)
+
+
+class Journal(JournalHooks):
+    """What an endpoint wants on disk."""
+
+    def __init__(
+        self, context: Context, owner: JournalOwner, life: int, next_key: int, wake: Callable[[], None]
+    ) -> None:
+        self._context = context
+        self._owner = owner
+        self.life = life
+        """See generation.py."""
+        self._next_key = next_key
+        self.schedule = WriteSchedule(context.effects, wake)
+        self.entries: list[Entry] = []
+        self.spooling: set[Record] = set()
+        """Those that may have something in the spool."""
+        self.error: StoreError | None = None
+        """Why the disk refused the last batch, or None."""
+        self._is_sparing = False
+        """Arrived messages are left out of the next batch: marks alone may be what makes room for them."""
+        self._most = ENDLESS
+        """Bytes of arrived messages that go into a batch: fewer, where all of them found no room."""
+        self.in_flight: Batch | None = None
+
+    @property
+    def due(self) -> float:
+        """When a batch should be taken."""
+        return self.schedule.due
+
+    # -- for the core ----------------------------------------------------------------------------------
+
+    def open(self, session: Session) -> None:
+        """A new session begins."""
+        record = Record(self, self.schedule, self._next_key, session.peer, session.id)
+        self._next_key += 1
+        self.spooling.add(record)
+        record.attach(session)
+
+    def spool(self, record: Record, payloads: list[bytes], messages: list[OutgoingMessage] | None) -> Spool:
+        """Messages are to be sent: accepted once this is settled. `StoreError` beyond the quota."""
+        quota, held = self._context.limits.store_bytes, self.spooled()
+        wanted = sum(map(len, payloads))
+        if held + wanted > quota:
+            raise StoreError(
+                f"the store holds {held} bytes of messages that are not delivered yet; with {wanted} more it "
+                f"would pass its quota of {quota}: wait until some are, or raise Limits(store_bytes=...)"
+            )
+        entry = Spool(record, record.spool.promise(payloads), messages)
+        for row, message in zip(entry.rows, messages or (), strict=False):
+            message.stored_number = row[0]
+            record.spool.absent[row[0]] = message
+        self.add(entry)
+        return entry
+
+    def spooled(self) -> int:
+        """Bytes of messages that are accepted and not acknowledged yet."""
+        return sum(each.spool.held_bytes() for each in self.spooling)
+
+    def add(self, entry: Entry) -> None:
+        """This is to be on disk, soon."""
+        self.entries.append(entry)
+        self.schedule.write_by(0.0)
+
+    def go_online(self, record: Record, until: int) -> None:
+        self.add(Online(record, until))
+
+    def fetch_if_wanted(self, record: Record) -> None:
+        if record.wants_more():
+            self.add(Fetch(record, record.spool.loaded))
+
+    def restart(
+        self,
+        record: Record,
+        old: Session,
+        new: Session,
+        doubt: list[OutgoingMessage],
+        unsent: list[OutgoingMessage],
+    ) -> None:
+        """The peer has forgotten the old session; the new one takes over what was not sent."""
+        spool = record.spool
+        most = max(old.sending.sent, old.sending.most_sent) + spool.base
+        until = spool.stub_most if spool.is_stub else most
+        old.record, record.id = None, new.id
+        spool.waiting += len(doubt) + len(unsent)
+        known = {each.stored_number: each for each in doubt}
+        for each in unsent:
+            each.channel, each.payload = new, None
+            spool.absent[each.stored_number] = each
+        spool.is_stub = True  # What is not in doubt is loaded again, for the new session.
+        record.inbox.restart()
+        self.add(Restart(record, old, until, known))
+        record.attach(new)
+
+    # -- for the writer --------------------------------------------------------------------------------
+
+    def take(self) -> Batch:
+        """Everything that is to be written now. Then call `committed` or `failed`."""
+        touched = self.schedule.touched
+        touched.update((entry.record, None) for entry in self.entries)
+        entries, rest = self.entries, self._spared()
+        if rest:
+            spared = set(rest)
+            entries = [each for each in entries if each not in spared]
+        rows = [(record, record.row()) for record in touched if isinstance(record, Record)]
+        before = {each.record: each.before for each in reversed(rest)}
+        for record, row in rows:
+            if record in before:
+                received, nbytes = before[record]
+                _step_back(row, received, nbytes)
+        batch = Batch(entries, rows, self._context.wall_time(self._context.knows_since))
+        batch.is_all = not rest
+        self.entries = [*rest]
+        self.schedule.taken()
+        self.in_flight = batch
+        return batch
+
+    def _spared(self) -> list[Inflow]:
+        """Arrived messages that are left out this time."""
+        is_sparing, self._is_sparing = self._is_sparing, False
+        most = 0 if is_sparing else self._most
+        if most == ENDLESS or any(isinstance(each, Restart) for each in self.entries):
+            return []
+        inflows = [each for each in self.entries if isinstance(each, Inflow)]
+        count = 0 if is_sparing else 1
+        sizes = accumulate(each.nbytes for each in inflows)
+        return inflows[max(count, sum(size <= most for size in sizes)) :]
+
+    def committed(self, batch: Batch, now: float) -> None:
+        """It is on disk. The driver must settle now."""
+        effects = self._context.effects
+        effects.now = now
+        self.in_flight = None
+        if self.error is not None and batch.is_all:
+            self.error, self._most = None, ENDLESS
+            self.schedule.is_failing = False
+            effects.log("info", "the store works again")
+        for record, row in batch.rows:
+            record.on_written(row)
+            if row.over and record.spool.acked >= record.spool.next:
+                self.spooling.discard(record)
+        for entry in batch.entries:
+            entry.done(self._owner)
+        for record, _ in batch.rows:
+            self.fetch_if_wanted(record)
+        if self.error is not None:
+            has_more = self._most > SMALL or any(isinstance(each, Inflow) for each in batch.entries)
+            self.schedule.retry_at(now if has_more else now + RETRY)
+        elif self.entries or self.schedule.touched:
+            self.schedule.write_by(0.0 if self.entries else now + MARKS_WAIT)
+
+    def failed(self, batch: Batch, error: StoreError, now: float) -> None:
+        """It is not on disk: nothing of it has happened. The driver must settle now."""
+        effects = self._context.effects
+        effects.now = now
+        self.in_flight = None
+        if self.error is None:
+            effects.log("warning", f"the store refuses: {error}")
+            effects.emit(EventKind.ERROR, None, error)
+        self.error = error
+        self.schedule.is_failing = True
+        entries = batch.entries + self.entries
+        spools = [each for each in entries if isinstance(each, Spool)]
+        self.entries = [each for each in entries if not isinstance(each, Spool)]
+        for record, row in batch.rows:
+            record.on_failed(row)
+        for each in spools:
+            each.refuse(self._owner, error)
+        # At once without what needs room: that may be all the disk refuses.
+        arrived = sum(each.nbytes for each in batch.entries if isinstance(each, Inflow))
+        if arrived:
+            self._is_sparing, self._most = True, max(SMALL, arrived // 2)
+        self.schedule.retry_at(now if spools or self._is_sparing else now + RETRY)
+
+    def is_idle(self) -> bool:
+        """Is everything on disk?"""
+        return not (self.entries or self.schedule.touched or self.in_flight)

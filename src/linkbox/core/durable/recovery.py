@@ -1,0 +1,135 @@
+"""A new life of an endpoint goes on with what the last one left in its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import NamedTuple
+
+from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.decoding import Decode
+from linkbox.core.durable.journal import Journal
+from linkbox.core.durable.record import Record
+from linkbox.core.durable.rows import Row
+from linkbox.core.endpoint_core import ClientCore, ServerCore
+from linkbox.core.mailbox import Mailbox, Source
+from linkbox.core.session import Session
+from linkbox.core.values import Value
+from linkbox.errors import StoreError
+from linkbox.events import Peer
+
+
+class Unread(NamedTuple):
+    """A message of the inbox that was not taken."""
+
+    key: int
+    number: int
+    received_at: float
+    start: int
+    """Bytes of it that were taken."""
+    payload: bytes
+
+
+class Left(NamedTuple):
+    """What an earlier life has left."""
+
+    life: int
+    """Counts the lives, this one included."""
+    incarnation: str
+    knows_since: float
+    """Seconds since the epoch: see generation.py."""
+    rows: list[tuple[Row, int, int]]
+    """The sessions, each with the number and the bytes of the messages in its spool."""
+    unread: list[Unread]
+    """In the order of their arrival."""
+
+
+class _Sources(NamedTuple):
+    """Where unread messages of one record go."""
+
+    record: Record
+    earlier: Source
+    """Those of an earlier conversation."""
+    session: Session | None
+    """The one that has those of this conversation; None: it is over."""
+
+
+def restore(
+    core: ClientCore | ServerCore, left: Left, decode: Decode | None, wake: Callable[[], None], now: float
+) -> Journal:
+    """Give the core its journal, its sessions, and what is unread in its mailbox.
+
+    Raises `StoreError` for a message that the format cannot decode any more.
+    """
+    core.effects.now = now
+    core.context.incarnation = left.incarnation
+    core.context.knows_since = left.knows_since - core.context.settings.wall
+    next_key = max((row.key for row, _, _ in left.rows), default=0) + 1
+    journal = core.open_journal(left.life, next_key, wake)
+    sources: dict[int, _Sources] = {}
+    for row, waiting, nbytes in left.rows:
+        sources[row.key] = _restore_session(core, journal, row, waiting, nbytes, now)
+    _restore_mailbox(core.mailbox, sources, left.unread, decode)
+    for each in sources.values():
+        if each.session is not None:
+            each.session.receiving.processed = each.record.received()
+    return journal
+
+
+def _restore_session(
+    core: ClientCore | ServerCore, journal: Journal, row: Row, waiting: int, nbytes: int, now: float
+) -> _Sources:
+    peer = Peer(row.name, row.address, row.id, row.connected_at, row.identity)
+    record = Record(journal, journal.schedule, row.key, peer, row.id)
+    record.restore(row, waiting, nbytes)
+    earlier = Source(peer)
+    earlier.inbox, earlier.ack_each = record.inbox, True
+    if row.over:
+        return _Sources(record, earlier, None)
+    session = core.sessions.add(peer)
+    record.attach(session)
+    journal.spooling.add(record)
+    generation = session.generation
+    generation.born, generation.incarnation = row.born, row.incarnation
+    generation.epoch = journal.life << 20 if core.context.is_client else row.epoch
+    generation.began_at = row.began and row.began - core.context.settings.wall
+    session.sending.restore(row.acked - row.base)
+    session.receiving.restore(row.received - row.in_base, row.received_bytes, max(0, row.given - row.in_base))
+    session.rejections.keep(row.refusals)
+    core.restore_session(session, row.ending, now)
+    return _Sources(record, earlier, session)
+
+
+def _restore_mailbox(
+    mailbox: Mailbox, sources: dict[int, _Sources], unread: Iterable[Unread], decode: Decode | None
+) -> None:
+    def run_of(item: tuple[int, Unread]) -> tuple[int, int, bool]:
+        """The same for messages that follow each other; one that was begun is the first of its run."""
+        position, each = item
+        found = sources[each.key]
+        is_current = found.session is not None and each.number > found.record.inbox.base
+        return each.key, each.number - position, is_current
+
+    for (key, _, is_current), run in groupby(enumerate(unread), run_of):
+        messages = [each for _, each in run]
+        record, earlier, session = sources[key]
+        source: Source = session.receiving if is_current and session is not None else earlier
+        record.inbox.given = min(record.inbox.given, messages[0].number - 1)
+        values = [_value(each, decode, mailbox) for each in messages]
+        nbytes = sum(len(each.payload) - each.start for each in messages)
+        # Messages of an earlier conversation have their numbers on disk.
+        last = messages[-1].number - source.base
+        batch = mailbox.put(source, values, last, nbytes, messages[0].received_at)
+        batch.redelivered = True
+
+
+def _value(message: Unread, decode: Decode | None, mailbox: Mailbox) -> Value:
+    try:
+        value = message.payload if decode is None else decode(message.payload)
+    except Exception as error:
+        raise StoreError(
+            f"message {message.number} in the store cannot be decoded any more: {error}; "
+            "was it made with another format?"
+        ) from error
+    is_begun = message.start and isinstance(mailbox, BytesMailbox)
+    return memoryview(value)[message.start :] if is_begun else value

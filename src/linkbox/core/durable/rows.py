@@ -1,0 +1,62 @@
+"""What the rows of a store say. Numbers are stored ones, see record.py."""
+
+from __future__ import annotations
+
+import msgspec
+
+from linkbox.core.wire import frames
+
+REJECTIONS = 100
+"""Most REJECT frames that are kept on disk."""
+UNKNOWN = -1
+"""Of `Row.sent_most`: anything up to the last message may have been sent."""
+
+Stored = tuple[int, int, bytes]
+"""A message of the spool: its number, the bytes of all messages up to it, its payload."""
+
+
+class Row(msgspec.Struct):
+    """A record as it is on disk."""
+
+    key: int
+    id: str
+    name: str
+    address: str
+    identity: str | None
+    connected_at: float
+    epoch: int = 0
+    born: int = 1
+    incarnation: str = ""
+    ending: bool = False
+    """The application has ended the conversation."""
+    over: bool = False
+    """It is finished or lost for good; the row is kept while messages of it are unread."""
+    sent_most: int = 0
+    """Nothing beyond this was ever sent, or `UNKNOWN`."""
+    base: int = 0
+    base_total: int = 0
+    next: int = 0
+    total: int = 0
+    """Bytes of all messages ever spooled."""
+    acked: int = 0
+    """Spooled messages up to this one are not on disk any more."""
+    in_base: int = 0
+    received: int = 0
+    received_bytes: int = 0
+    """On the wire, up to ``received``."""
+    given: int = 0
+    """Received messages up to this one are not on disk any more, but ``kept`` ones."""
+    start: int = 0
+    """Bytes taken of the message after that."""
+    kept: tuple[int, ...] = ()
+    began: float = 0.0
+    """Client: when something may first have been written, in seconds since the epoch; 0: never."""
+    refusals: tuple[bytes, ...] = ()
+    """REJECT frames that the peer may not have seen."""
+    freed: tuple[int, ...] = ()
+    """Messages that were kept, and are not needed any more."""
+
+
+def units_of(size: int) -> int:
+    """How many numbers a message of that many bytes takes."""
+    return max(1, -(-size // frames.MAX_PIECE))

@@ -1,0 +1,27 @@
+"""The upper seam: the names of the core that operations and endpoints may use."""
+
+from __future__ import annotations
+
+from linkbox.core.admission import PendingAccept
+from linkbox.core.asks_client import Answer, Ask
+from linkbox.core.asks_server import IncomingAsk
+from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.channel import Channel, OutgoingMessage
+from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
+from linkbox.core.mailbox import Batch, Mailbox, Source
+
+__all__ = [
+    "Answer",
+    "Ask",
+    "Batch",
+    "BytesMailbox",
+    "Channel",
+    "ClientCore",
+    "EndpointCore",
+    "IncomingAsk",
+    "Mailbox",
+    "OutgoingMessage",
+    "PendingAccept",
+    "ServerCore",
+    "Source",
+]

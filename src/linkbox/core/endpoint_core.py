@@ -1,0 +1,328 @@
+"""The core of an endpoint: wires its parts together. It decides nothing.
+
+`ServerCore` and `ClientCore` are the whole core as operations and drivers see it. Nothing in here blocks, and nothing is
+thread-safe: a driver calls under its one lock, and then does what ``effects`` says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from linkbox.core.admission import Admission, PendingAccept
+from linkbox.core.arrival import Arrival
+from linkbox.core.asks_client import ClientAsks
+from linkbox.core.asks_server import IncomingAsk, ServerAsks
+from linkbox.core.backoff import Backoff
+from linkbox.core.channel import Channel, OutgoingMessage
+from linkbox.core.client_side import ClientSide
+from linkbox.core.connection import Connection
+from linkbox.core.context import Context, Settings
+from linkbox.core.dialing import Dialing
+from linkbox.core.durable.entries import JournalOwner, Spool
+from linkbox.core.durable.journal import Journal
+from linkbox.core.durable.record import Record
+from linkbox.core.handshake import ClientHandshake, ServerHandshake
+from linkbox.core.inbox import Inbox
+from linkbox.core.link import Link, State
+from linkbox.core.link_table import LinkTable
+from linkbox.core.linked_link import LinkedLink
+from linkbox.core.mailbox import Mailbox
+from linkbox.core.server_side import ServerSide
+from linkbox.core.session import Session
+from linkbox.core.session_table import SessionTable
+from linkbox.core.statistics import statistics
+from linkbox.core.values import Value
+from linkbox.core.wait_queue import WaitQueue
+from linkbox.errors import PeerLost
+from linkbox.events import EventKind, Peer, Statistics
+
+
+class EndpointCore(JournalOwner):
+    """What servers and clients share."""
+
+    __slots__ = ("context", "effects", "inbox", "links", "mailbox", "sessions")
+
+    def __init__(self, settings: Settings, mailbox: Mailbox, is_client: bool) -> None:
+        self.context = Context(settings, mailbox, is_client)
+        self.mailbox = mailbox
+        self.effects = self.context.effects
+        self.sessions = SessionTable(self.context, ClientAsks(self.context), ServerAsks(self.context))
+        self.links = LinkTable(self.context, self.sessions)
+        self.inbox = Inbox(self.context, self.sessions)
+
+    # -- for networks ----------------------------------------------------------------------------------
+
+    def received(self, connection: Connection, data: bytes, now: float, into: deque[Arrival]) -> None:
+        """Bytes arrived. Decode what is added to ``into``, then call `deliver` for each, in order."""
+        self.effects.now = now
+        assert isinstance(connection, Link)
+        if isinstance(connection, LinkedLink) and connection.handshake is not None:
+            rest = self._shake_hands(connection, data, now)
+            if rest is None:
+                return
+            data = rest
+        into.extend(connection.receive(data, now))
+
+    def _shake_hands(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
+        """Let the handshake process the bytes; returns what follows it once the link is open."""
+        link.heard(now)
+        if link.state is State.CLOSING:
+            link.drain(data)
+            return None
+        return self._continue_handshake(link, data, now)
+
+    def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
+        raise NotImplementedError
+
+    def ended(self, connection: Connection, now: float, into: deque[Arrival]) -> None:
+        """The peer closed its half. Deliver what is added to ``into``."""
+        assert isinstance(connection, Link)
+        self.effects.now = now
+        self.effects.to_write.append(connection)
+        into.extend(connection.receive_eof(now))
+
+    def lost(self, connection: Connection, error: OSError, now: float) -> None:
+        """The socket failed."""
+        self.effects.now = now
+        connection.abort(PeerLost(f"{connection.address}: the connection broke ({error})"))
+
+    def deliver(self, arrival: Arrival, values: Sequence[Value], now: float) -> None:
+        """Store decoded messages. An error is in the place of a value that could not be decoded."""
+        self.inbox.deliver(arrival, values, now)
+
+    def next_timer(self) -> float:
+        """When `handle_timers` should be called next; infinity: never."""
+        return self.effects.next_timer()
+
+    def handle_timers(self, now: float) -> None:
+        """Do everything that is due."""
+        effects = self.effects
+        effects.now = now
+        if now >= effects.acks_due_at:
+            effects.flush_acks()
+        effects.timers.handle(now)
+
+    # -- for operations --------------------------------------------------------------------------------
+
+    @property
+    def changed(self) -> WaitQueue:
+        """Woken when sessions or connections come and go."""
+        return self.sessions.changed
+
+    @property
+    def is_stopping(self) -> bool:
+        """Has `shutdown` or `abort` been called?"""
+        return self.context.is_stopping
+
+    @property
+    def undelivered(self) -> int:
+        """Messages that were accepted for sending, and are not known to have arrived."""
+        return self.sessions.undelivered
+
+    def channels(self) -> list[Channel]:
+        """The conversations that are not over."""
+        return list(self.sessions.by_id.values())
+
+    def peers(self) -> tuple[Peer, ...]:
+        """The connected peers."""
+        return self.sessions.peers()
+
+    def statistics(self) -> Statistics:
+        """All numbers of the endpoint."""
+        return statistics(self.sessions, self.context.counters, self.mailbox)
+
+    def in_flight(self) -> int:
+        """Messages that are queued, on disk only, or not acknowledged."""
+        return sum(session.in_flight() for session in self.sessions.by_id.values())
+
+    def is_idle(self) -> bool:
+        """Is no conversation and no connection left?"""
+        return not self.sessions.by_id and not self.links.links
+
+    def raise_limit(self, count: int) -> None:
+        """Somebody waits for more than the mailbox may usually hold: let that much arrive."""
+        self.inbox.raise_limit(count)
+
+    def events_done(self, count: int) -> None:
+        """Callbacks have been called for that many events."""
+        self.inbox.events_done(count)
+
+    def forget_data_events(self) -> None:
+        """No DATA callback is left: what waits is emitted again when there is one."""
+        self.events_done(self.effects.events.forget_data())
+
+    def abort(self) -> None:
+        """Close everything now; what is not acknowledged fails."""
+        self.context.is_stopping = True
+        for session in list(self.sessions.by_id.values()):
+            error = PeerLost(f"stopped before {session.peer} had everything")
+            self.sessions.close_session(session, error)
+        self.links.abort_all()
+
+    # -- stores ----------------------------------------------------------------------------------------
+
+    @property
+    def journal(self) -> Journal | None:
+        """What is to be on disk, if there is a store."""
+        return self.sessions.journal
+
+    def open_journal(self, life: int, next_key: int, wake: Callable[[], None]) -> Journal:
+        """This endpoint has a store."""
+        journal = self.sessions.journal = Journal(self.context, self, life, next_key, wake)
+        return journal
+
+    def spool(self, channel: Channel, payloads: list[bytes], with_receipts: bool) -> Spool:
+        """Send messages of an endpoint with a store: accepted once the entry is settled. Also `StoreError`."""
+        assert isinstance(channel, Session)
+        channel.check_open()
+        journal, record = self.sessions.journal, channel.record
+        assert journal is not None and isinstance(record, Record)
+        message_type = self.context.settings.receipts
+        messages = [message_type(channel, payload) for payload in payloads] if with_receipts else None
+        return journal.spool(record, payloads, messages)
+
+    def store_arrival(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
+        self.inbox.store(arrival, values, at)
+
+    def fail_message(self, session: Session, message: OutgoingMessage, error: Exception) -> None:
+        self.sessions.fail_message(session, message, error)
+
+    def report_error(self, session: Session, error: Exception) -> None:
+        self.effects.emit(EventKind.ERROR, session.peer, error)
+
+    def wake(self, queue: WaitQueue) -> None:
+        self.effects.to_wake.append(queue)
+
+
+class ServerCore(EndpointCore):
+    """The core of a server."""
+
+    __slots__ = ("admission", "side")
+
+    def __init__(self, settings: Settings, mailbox: Mailbox, max_peers: int, now: float = 0.0) -> None:
+        super().__init__(settings, mailbox, is_client=False)
+        self.context.knows_since = now
+        self.side = ServerSide(self.context, self.sessions, self.links, self.inbox, max_peers)
+        self.sessions.side = self.side
+        self.admission: Admission = self.side.admission
+
+    @property
+    def asks(self) -> ServerAsks:
+        """The requests that are not answered."""
+        return self.sessions.server_asks
+
+    def accept(self, address: str, ip: str | None, now: float) -> Link | None:
+        """A connection has arrived; see `Admission.accept`."""
+        return self.admission.accept(address, ip, now)
+
+    def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
+        assert isinstance(link.handshake, ServerHandshake)
+        return self.admission.shake_hands(link, link.handshake, data, now)
+
+    def decide(self, pending: PendingAccept, is_accepted: bool, now: float) -> None:
+        """What the application has decided about a connection (``accept=``)."""
+        self.admission.decide(pending, is_accepted, now)
+
+    def channel_of(self, peer: Peer) -> Session | None:
+        """The conversation with a peer."""
+        return self.sessions.by_id.get(peer.id)
+
+    def restore_session(self, session: Session, is_ending: bool, now: float) -> None:
+        """A session that an earlier life of this server has left in the store."""
+        session.generation.established = True
+        session.ending.is_requested = is_ending
+        self.side.await_return(session)
+
+    def answer(self, ask: IncomingAsk, payload: bytes) -> None:
+        """Answer a request. `StateError` if that was done already."""
+        self.inbox.answer(ask, payload)
+
+    def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+        """Let a request fail. `StateError` if it was answered already."""
+        self.inbox.fail(ask, type, text)
+
+    def disconnect(self, channel: Channel, reason: str, now: float) -> None:
+        """The application does not want this peer any more."""
+        assert isinstance(channel, Session)
+        self.effects.now = now
+        self.side.disconnect(channel, reason)
+
+    def shutdown(self, now: float) -> None:
+        """Close in order, once everything is sent."""
+        self.effects.now = now
+        self.context.is_stopping = True
+        self.side.shutdown(now)
+
+
+class ClientCore(EndpointCore):
+    """The core of a client."""
+
+    __slots__ = ("conversations", "dialing", "side")
+
+    def __init__(
+        self,
+        settings: Settings,
+        mailbox: Mailbox,
+        address: str,
+        reconnect: Backoff | None,
+        connect_timeout: float,
+        random: Callable[[], float],
+        resumes: bool,
+    ) -> None:
+        super().__init__(settings, mailbox, is_client=True)
+        self.dialing = Dialing(self.context, self.sessions, address, reconnect, connect_timeout, random)
+        self.side = ClientSide(self.context, self.sessions, self.links, self.dialing, resumes)
+        self.sessions.side = self.side
+        self.conversations = self.side.conversations
+
+    @property
+    def asks(self) -> ClientAsks:
+        """The requests that wait for their response."""
+        return self.sessions.client_asks
+
+    @property
+    def conversation(self) -> Session | None:
+        """The conversation that sends go to."""
+        return self.conversations.main
+
+    @conversation.setter
+    def conversation(self, session: Session | None) -> None:
+        self.conversations.main = session
+
+    def begin(self, now: float) -> Session:
+        """A new conversation; it is dialled at once."""
+        self.effects.now = now
+        return self.conversations.begin(now)
+
+    def current(self, now: float) -> Session:
+        """The conversation under way, or a new one."""
+        self.effects.now = now
+        return self.conversations.current(now)
+
+    def restore_session(self, session: Session, is_ending: bool, now: float) -> None:
+        """A session that an earlier life of this client has left in the store."""
+        self.conversations.restore(session, is_ending, now)
+
+    def connected(self, session: Session, address: str, now: float) -> Link | None:
+        """The connection for a dialled session is there. None: it is not needed any more."""
+        self.effects.now = now
+        return self.side.connected(session, address, now)
+
+    def connect_failed(self, session: Session, error: Exception, now: float) -> None:
+        """Nobody answered. Try again later, or give up."""
+        self.effects.now = now
+        if session.error is None:
+            # A reset does not mean that nobody is there: the server dropped the connection.
+            is_absent = not isinstance(error.__cause__, ConnectionResetError)
+            self.dialing.failed(session, error, now, is_absent)
+
+    def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
+        assert isinstance(link.handshake, ClientHandshake)
+        return self.side.shake_hands(link, link.handshake, data, now)
+
+    def shutdown(self, now: float) -> None:
+        """Send what is left, send END, close."""
+        self.effects.now = now
+        self.context.is_stopping = True
+        self.side.shutdown(now)

@@ -1,0 +1,262 @@
+"""What becomes of messages that have arrived and are decoded: stored in the mailbox, or rejected by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linkbox.core.arrival import Arrival, AskState
+from linkbox.core.asks_client import Ask
+from linkbox.core.asks_server import IncomingAsk, request_failed
+from linkbox.core.context import Context
+from linkbox.core.durable.entries import Inflow
+from linkbox.core.durable.record import Record
+from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON
+from linkbox.core.link import bytes_of
+from linkbox.core.mailbox import Source
+from linkbox.core.session import Session
+from linkbox.core.session_table import SessionTable
+from linkbox.core.timers import NEVER
+from linkbox.core.values import Value
+from linkbox.core.wire import frames
+from linkbox.core.wire.rejections import is_error, reject_frame
+from linkbox.errors import LinkboxError, MailboxFull, TooLarge
+from linkbox.events import EventKind
+
+DATA = EventKind.DATA
+REAP_EVERY = 0.25
+"""Seconds between two looks for abandoned requests."""
+
+
+class Inbox:
+    """Puts decoded messages, requests and responses where they belong."""
+
+    __slots__ = ("_context", "_reaper", "_sessions")
+
+    def __init__(self, context: Context, sessions: SessionTable) -> None:
+        self._context = context
+        self._sessions = sessions
+        self._reaper = AbandonedRequestReaper(self)
+
+    # -- messages --------------------------------------------------------------------------------------
+
+    def deliver(self, arrival: Arrival, values: Sequence[Value], now: float) -> None:
+        """Store decoded messages. An error is in the place of a value that could not be decoded."""
+        context = self._context
+        context.effects.now = now
+        session = arrival.session
+        receiving = session.receiving
+        if session.error is not None and not context.is_plain:
+            return  # Never acknowledged: its sender knows.
+        if context.pattern.asks:
+            receiving.processed_bytes = max(receiving.processed_bytes, arrival.mark)
+            self._deliver_ask(session, arrival, values, now)
+        elif session.record is None:
+            self.store(arrival, values, context.wall_time(now))
+        elif arrival.last > session.record.received() or not arrival.payloads:
+            journal, record = self._sessions.journal, session.record
+            assert journal is not None and isinstance(record, Record)
+            journal.add(Inflow(record, arrival, values, context.wall_time(now)))
+
+    def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
+        """Store messages in the mailbox: with a store, once they are on disk."""
+        session, payloads = arrival.session, arrival.payloads
+        receiving, mailbox = session.receiving, self._context.mailbox
+        if arrival.mark > receiving.processed_bytes:
+            receiving.processed_bytes = arrival.mark
+        if not payloads:
+            receiving.processed = arrival.last
+        elif mailbox.overflow == "block" and not arrival.has_errors:
+            first = payloads[0]
+            nbytes = len(first) if len(payloads) == 1 and isinstance(first, bytes) else bytes_of(payloads)
+            self._put(session, values, arrival.last, nbytes, at)
+        else:
+            number = arrival.last - len(values)
+            for payload, value in zip(payloads, values, strict=True):
+                number += 1
+                nbytes = len(payload) if isinstance(payload, bytes) else 0
+                self._store_one(session, value, number, nbytes, at)
+        if self._context.paused_links is not None:
+            if mailbox.is_full(receiving):
+                self._context.paused_links.pause(receiving, session.route)
+        elif not session.route.ack_due or receiving.ack_each:
+            receiving.request_ack(ACK_DUE_SOON)
+        if session.ending.peer_last is not None:
+            self._sessions.end_arrived(session)
+
+    def _put(self, session: Session, values: Sequence[Value], last: int, nbytes: int, at: float) -> None:
+        count = len(values)
+        effects, mailbox, receiving = self._context.effects, self._context.mailbox, session.receiving
+        receiving.messages_received += count
+        receiving.bytes_received += nbytes
+        mailbox.put(receiving, values, last, nbytes, at)
+        if mailbox.changed.waiters:
+            effects.to_wake.append(mailbox.changed)
+        if DATA in effects.events.listening:
+            effects.emit(DATA, session.peer, count=count)
+
+    def _store_one(self, session: Session, value: Value, number: int, nbytes: int, at: float) -> None:
+        """One message that may be bad, or may find no room."""
+        receiving, mailbox = session.receiving, self._context.mailbox
+        if is_error(value):
+            receiving.processed = number
+            self._reject(session, number, value)
+            return
+        if mailbox.overflow == "block":
+            self._put(session, (value,), number, nbytes, at)
+            return
+        effects = self._context.effects
+        stored, dropped = mailbox.put_bounded(receiving, value, number, nbytes, at)
+        for victim, victim_number in dropped:
+            self._report_dropped(victim, victim_number)
+            effects.emit(EventKind.OVERFLOW, victim.peer)
+        if stored:
+            receiving.count_messages(1, nbytes)
+            effects.to_wake.append(mailbox.changed)
+            effects.emit(DATA, session.peer)
+        else:
+            error = MailboxFull(f"the mailbox is full (overflow={mailbox.overflow!r})")
+            effects.emit(EventKind.OVERFLOW, session.peer, error)
+            self._send_reject(session, frames.encode_reject(number, "full", str(error)))
+
+    def _report_dropped(self, source: Source, number: int) -> None:
+        """A message was acknowledged, and then dropped from the full mailbox: its sender is told."""
+        session = self._sessions.by_id.get(source.peer.id)
+        if session is not None and session.receiving is source and not session.is_plain:
+            session.rejections.add_dropped(number)
+            session.flush()
+
+    def _reject(self, session: Session, number: int, error: LinkboxError) -> None:
+        """A message is rejected: its sender is told, and the stream continues."""
+        self._context.counters.rejected += 1
+        effects = self._context.effects
+        if session.rejections.count_one():
+            effects.log("warning", f"a message from {session.peer} was rejected: {error}")
+        effects.emit(EventKind.ERROR, session.peer, error)
+        if session.record is None:
+            self._send_reject(session, reject_frame(number, error))
+        elif session.link is not None:
+            session.link.send_control(reject_frame(number, error))  # The record has kept it already.
+
+    def _send_reject(self, session: Session, frame: bytes) -> None:
+        if not session.is_plain:
+            session.rejections.keep((frame,))
+            if session.link is not None:
+                session.link.send_control(frame)
+
+    # -- requests and responses ------------------------------------------------------------------------
+
+    def _deliver_ask(self, session: Session, arrival: Arrival, values: Sequence[Value], now: float) -> None:
+        ask, receiving = arrival.ask, session.receiving
+        if ask is not None:
+            self._deliver_message(session, ask, arrival, values, now)
+        receiving.processed = max(receiving.processed, arrival.last)
+        receiving.request_ack(ACK_DUE_SOON)
+        if session.ending.peer_last is not None:
+            self._sessions.end_arrived(session)
+
+    def _deliver_message(
+        self, session: Session, ask: AskState, arrival: Arrival, values: Sequence[Value], now: float
+    ) -> None:
+        error = next((value for value in values if is_error(value)), None)
+        session.receiving.count_messages(len(values), bytes_of(arrival.payloads) if error is None else 0)
+        if isinstance(ask, Ask):
+            self._sessions.client_asks.settle(ask, None if error else values[0], error)
+            return
+        assert isinstance(ask, IncomingAsk)
+        if error is not None:
+            self._context.counters.rejected += 1
+            self._context.effects.emit(EventKind.ERROR, session.peer, error)
+            kind = "linkbox.TooLarge" if isinstance(error, TooLarge) else "linkbox.DecodeError"
+            if not ask.is_finished:
+                self._fail(ask, kind, str(error))
+        elif not ask.is_finished:
+            ask.messages += values
+            if not arrival.is_final:
+                self._context.effects.emit(EventKind.PART, session.peer)
+            elif self._sessions.server_asks.may_start(ask):
+                self._store_request(session, ask, arrival.last, now)
+
+    def _store_request(self, session: Session, ask: IncomingAsk, last: int, now: float) -> None:
+        """A request is complete: put it into the mailbox."""
+        effects, mailbox = self._context.effects, self._context.mailbox
+        self._reaper.start(now, self._context)
+        mailbox.put(session.receiving, (ask,), last, ask.weight(), self._context.wall_time(now))
+        effects.to_wake.append(mailbox.changed)
+        effects.emit(DATA, session.peer)
+
+    def answer(self, ask: IncomingAsk, payload: bytes) -> None:
+        """Answer a request. `StateError` if that was done already."""
+        self._sessions.server_asks.answer(ask, payload)
+        self.ask_closed(ask.session)
+
+    def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+        """Let a request fail. `StateError` if it was answered already."""
+        self._fail(ask, type, text)
+        self.ask_closed(ask.session)
+
+    def _fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+        if self._sessions.server_asks.fail(ask, type, text):
+            self._sessions.close_session(ask.session, request_failed(ask.session))
+
+    def ask_closed(self, session: Session) -> None:
+        """One request less is open: the next may start, if requests are answered in their order."""
+        if session.is_plain:
+            ask = self._sessions.server_asks.next_plain(session)
+            if ask is not None:
+                self._store_request(session, ask, session.receiving.processed, self._context.effects.now)
+        self._sessions.ask_closed(session)
+
+    def fail_abandoned(self) -> bool:
+        """Fail the requests that the application has dropped unanswered. Are any requests open?"""
+        asks = self._sessions.server_asks
+        while asks.abandoned:
+            ask = asks.abandoned.popleft()
+            if not ask.is_finished:
+                self.fail(ask, "RequestFailed", "the server dropped the request unanswered")
+        return asks.open_count > 0
+
+    # -- room ------------------------------------------------------------------------------------------
+
+    def events_done(self, count: int) -> None:
+        """Callbacks have been called for that many events: there may be room for more messages."""
+        events, most = self._context.effects.events, self._context.limits.mailbox_messages
+        was_full = events.pending >= most
+        events.done(count)
+        if was_full and events.pending < most:
+            self._grant_all()
+
+    def raise_limit(self, count: int) -> None:
+        """Somebody waits for more than the mailbox may usually hold: let that much arrive."""
+        mailbox = self._context.mailbox
+        if count > mailbox.requested:
+            mailbox.requested = count
+            self._grant_all()
+
+    def _grant_all(self) -> None:
+        for session in self._sessions.by_id.values():
+            session.receiving.request_ack(ACK_DUE_NOW)
+
+
+class AbandonedRequestReaper:
+    """Looks now and then for abandoned requests, while any are open."""
+
+    __slots__ = ("_due_at", "_inbox", "timer_at")
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._due_at = NEVER
+        self.timer_at = NEVER
+
+    def start(self, now: float, context: Context) -> None:
+        """There is a request that may be abandoned."""
+        if self.timer_at == NEVER:
+            self._due_at = now + REAP_EVERY
+            context.effects.timers.schedule(self, self._due_at)
+
+    def next_timer(self) -> float:
+        """When to look next."""
+        return self._due_at
+
+    def handle_timer(self, now: float) -> None:
+        """Fail what was abandoned."""
+        self._due_at = now + REAP_EVERY if self._inbox.fail_abandoned() else NEVER

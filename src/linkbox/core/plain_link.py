@@ -1,0 +1,133 @@
+"""One connection over a plain framing: messages, and FIN as the only END.
+
+Nothing is acknowledged and nothing is resumed: what is handed to the kernel is forgotten, and what is on its way when a
+connection drops is lost. The page of link.py holds here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linkbox.core.arrival import Arrival
+from linkbox.core.connection import Buffer
+from linkbox.core.context import Context
+from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
+from linkbox.core.session import Session
+from linkbox.core.wire.framings import PlainFraming
+from linkbox.errors import LinkboxError, LinkError, ProtocolViolation
+
+_LAST_READ = 1.0
+"""Seconds that a peer gets to read the last of what a stopping endpoint has sent."""
+
+
+class PlainLink(Link):
+    """A connection whose messages are found by a plain framing. FIN is its only END."""
+
+    __slots__ = ("_decoder", "_framing", "_held")
+
+    def __init__(
+        self, owner: LinkOwner, context: Context, address: str, now: float, framing: PlainFraming
+    ) -> None:
+        super().__init__(owner, context, address, now)
+        self._framing = framing
+        self._decoder = framing.decoder(context.limits.message)
+        settings = context.settings
+        self.state = State.HANDSHAKE if settings.secure or settings.asks_first else State.OPEN
+        self._held = b""
+        """What arrived before the peer was admitted (``accept=``)."""
+
+    def open(self, session: Session) -> None:
+        """The peer is admitted: the session's messages flow."""
+        self.session = session
+        self.state = State.OPEN
+
+    def carry(self, session: Session) -> None:
+        """The connection is for this session; with TLS it is open only when that is ready."""
+        self.session = session
+
+    def receive(self, data: bytes, now: float) -> list[Arrival]:
+        self.heard_at = now
+        if self.state is State.HANDSHAKE:
+            self._held += data
+            return []
+        if self.state is not State.OPEN or self.session is None:
+            return []
+        if self._held:
+            data, self._held = self._held + data, b""
+        payloads = self._decoder.receive(data)
+        arrivals = self._arrived(payloads)
+        if self._decoder.error is not None:
+            self._violated(self._decoder.error)
+        self.watch_progress(self._decoder.pending, bool(payloads), now)
+        if self.eof and not self.closed:  # That came before the peer was admitted, too.
+            arrivals += self.receive_eof(now)
+        return arrivals
+
+    def _violated(self, error: LinkboxError) -> None:
+        text = f"{self.address} broke the framing {self._framing.name}: {error}"
+        self.owner.plain_error(self, type(error)(text))
+        self.abort(error if isinstance(error, LinkError) else ProtocolViolation(text))
+
+    def _arrived(self, payloads: Sequence[bytes]) -> list[Arrival]:
+        session = self.session
+        if not payloads or session is None:
+            return []
+        messages = list(payloads)
+        session.receiving.add_plain(messages)
+        return self.owner.plain_messages(session, messages)
+
+    def forget_input(self) -> None:
+        self._decoder, self._held = self._framing.decoder(self.context.limits.message), b""
+
+    def receive_eof(self, now: float) -> list[Arrival]:
+        """The peer will send nothing more: its END. A last message may have ended with it."""
+        self.eof = True
+        if self.state is State.HANDSHAKE:
+            return []  # `receive` processes it when the peer is admitted.
+        if self.state is not State.OPEN or self.session is None:
+            self.abort(None)
+            return []
+        arrivals = self._arrived(self._decoder.eof())
+        if self._decoder.error is not None:
+            self._violated(self._decoder.error)
+            return arrivals
+        session = self.session
+        session.ending.peer_last = session.receiving.arrived
+        arrivals += self.owner.plain_rest(session)
+        arrivals.append(Arrival(session, [], session.receiving.arrived))  # The END, after all messages.
+        return arrivals
+
+    def data_to_send(self, now: float) -> list[Buffer]:
+        session = self.session
+        self.has_more = True
+        if session is None or session.route.link is not self:
+            return []
+        if session.sending.queue and not self.shut:
+            payloads = session.sending.pull_plain(WRITE_BUDGET)
+            session.owner.acked(session, [])  # There is room again, and SENT is the last stage that is known.
+            return [self._framing.encode_many(payloads)]
+        if session.wants_end():
+            session.ending.is_sent = True
+            self.half_close = True
+        if session.ending.is_sent and session.receiving.end_reason is not None:
+            self.close_soon(now)
+        return []
+
+    def settle_eof(self, now: float) -> None:
+        if self.shut and self.session is not None and self.session.ending.is_sent:
+            self.close_soon(now)
+
+    def finish_writing(self) -> None:
+        session, now = self.session, self.context.effects.now
+        if session is not None and self.half_close:
+            session.ending.is_acked = True  # Nothing more will ever be known.
+            session.owner.end_acked(session, [])
+        super().finish_writing()
+        if self.context.is_stopping and self.state is State.OPEN:
+            # The peer may stay connected for as long as it likes. Let it read what it was sent, then close.
+            self.close_soon(now)
+            was_silent = session is None or not session.sending.sent
+            self.close_by(now + (0.0 if was_silent else _LAST_READ))
+
+    def send_control(self, frame: bytes) -> None:
+        pass  # There are no frames over a plain framing.

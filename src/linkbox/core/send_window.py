@@ -1,0 +1,461 @@
+"""The sending half of a session: what is queued, what is not acknowledged, what credit allows.
+
+Each direction of a session is a sequence of *units*, numbered from 1 and never renumbered. A unit is a message, or one
+piece of a message too large for a frame, or one piece of a request or a response. Numbers are counted, never sent: the
+n-th unit on the wire is unit n, on both sides. Marks move along the sequence, each never backwards::
+
+    taken  <=  acked  <=  sent        (what the peer has reported, what it has reported, what was written)
+
+What is sent and not acknowledged is kept, in order, in ``unacked``; a resume moves what the peer has not got back to
+the front of ``queue``. Nothing is ever sent again without a resume.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from itertools import accumulate, islice
+from operator import attrgetter
+from typing import Final
+
+from linkbox.core.channel import Channel
+from linkbox.core.outgoing import (
+    Bundle,
+    MessageType,
+    OutgoingMessage,
+    Piece,
+    Unit,
+    add_range,
+    batch_size,
+    count_of,
+    messages_of,
+    size_of,
+)
+from linkbox.core.wait_queue import ENDLESS
+from linkbox.core.wire import frames
+from linkbox.errors import LinkboxError, MailboxFull, ProtocolViolation, TooLarge
+from linkbox.events import Stage
+from linkbox.limits import Limits
+
+BATCH_BODIES: Final = frames.MAX_BATCH // 2
+"""Most bytes of bodies in one BATCH: leaves room for its lengths, which are as large when bodies are tiny."""
+BATCH_COUNT: Final = BATCH_BODIES // 4 - 1
+EARLY_BYTES: Final = 64 * 1024
+EARLY_UNITS: Final = EARLY_BYTES // 16
+"""Most that a client writes before it is welcomed."""
+_BATCH_MOST: Final = 8192
+"""Most messages in one BATCH."""
+_LIMITED: Final = (frames.DATA, frames.ASK, frames.ANSWER)
+"""The kinds that the peer's limit on messages is for: a FAIL or CANCEL is no message."""
+_number = attrgetter("number")
+
+
+class SendWindow:
+    """What a session has to send, and has sent without an acknowledgement."""
+
+    __slots__ = (
+        "acked",
+        "acked_bytes",
+        "bundled",
+        "bytes_sent",
+        "channel",
+        "dropped",
+        "held_bytes",
+        "limits",
+        "message_type",
+        "messages_sent",
+        "most_sent",
+        "peer_bytes",
+        "peer_message",
+        "peer_units",
+        "queue",
+        "sent",
+        "sent_bytes",
+        "taken",
+        "unacked",
+    )
+
+    def __init__(self, channel: Channel, limits: Limits, message_type: MessageType) -> None:
+        self.channel = channel
+        self.limits = limits
+        self.message_type = message_type
+        self.queue: deque[Unit] = deque()
+        self.unacked: deque[Unit] = deque()
+        self.bundled = 0
+        """By how many the messages in bundles outnumber the bundles."""
+        self.acked = 0
+        self.sent = 0
+        self.taken = 0
+        self.sent_bytes = 0
+        self.acked_bytes = 0
+        self.most_sent = 0
+        """The most `sent` was before it went back."""
+        self.held_bytes = 0
+        """Bytes of payload that are queued or not acknowledged."""
+        self.peer_bytes = EARLY_BYTES
+        self.peer_units = EARLY_UNITS
+        """The credit that the peer has granted."""
+        self.peer_message = ENDLESS
+        """The largest message that the peer takes."""
+        self.messages_sent = 0
+        self.bytes_sent = 0
+        self.dropped: list[tuple[int, int]] = []
+        """Ranges of numbers the peer acknowledged and later dropped from a full mailbox."""
+
+    def welcome(self, credit: tuple[int, int], largest: int, is_resumed: bool) -> None:
+        """A new connection: the peer's first credit (bytes, units), and the largest message that it takes.
+
+        Numbers on disk are given for good: a message from a store that is too large is sent, and rejected.
+        """
+        self.peer_bytes = max(self.peer_bytes if is_resumed else 0, credit[0])
+        self.peer_units = max(self.peer_units if is_resumed else 0, credit[1])
+        self.peer_message = largest
+
+    @property
+    def in_memory(self) -> int:
+        """Units queued or not acknowledged."""
+        return len(self.queue) + len(self.unacked) + self.bundled
+
+    def stage_of(self, message: OutgoingMessage, is_plain: bool) -> Stage:
+        """How far a message has come that has not failed."""
+        number = message.number
+        if number == 0 or number > self.sent:
+            return Stage.QUEUED
+        if self.dropped and any(first <= number <= last for first, last in self.dropped):
+            message.error = MailboxFull(
+                f"{self.channel.peer} dropped the message from its full mailbox, untaken"
+            )
+            return Stage.FAILED
+        if number <= self.taken:  # over a plain framing this stays 0
+            return Stage.TAKEN
+        return Stage.RECEIVED if number <= self.acked and not is_plain else Stage.SENT
+
+    def has_room(self) -> bool:
+        """Is the send window open?"""
+        limits = self.limits
+        return (
+            self.held_bytes < limits.window_bytes
+            and len(self.queue) + len(self.unacked) + self.bundled < limits.window_messages
+        )
+
+    def send_all(self, payloads: list[bytes], may_bundle: bool) -> int:
+        """Queue as many of these as the window has room for (it must have some); returns how many."""
+        limits, channel, message_type = self.limits, self.channel, self.message_type
+        count, nbytes = min(len(payloads), limits.window_messages - self.in_memory), sum(map(len, payloads))
+        if count < len(payloads) or self.held_bytes + nbytes > limits.window_bytes:
+            sizes = list(accumulate(map(len, payloads[:count])))
+            count = min(count, bisect_left(sizes, limits.window_bytes - self.held_bytes) + 1)
+            payloads, nbytes = payloads[:count], sizes[count - 1]
+        self.held_bytes += nbytes
+        if nbytes <= BATCH_BODIES and count <= BATCH_COUNT and may_bundle:
+            self.bundled += count - 1
+            self.queue.append(Bundle(channel, message_type, payloads, nbytes))
+        else:
+            self.queue.extend([message_type(channel, payload) for payload in payloads])
+        return count
+
+    def enqueue(self, message: OutgoingMessage) -> None:
+        """Queue one message."""
+        self.queue.append(message)
+        self.held_bytes += message.size()
+
+    def has_credit(self) -> bool:
+        """Does the peer let one more unit start?"""
+        return self.sent < self.peer_units and self.sent_bytes < self.peer_bytes
+
+    def sent_at_once(self, message: OutgoingMessage, size: int) -> None:
+        """Count a message as sent that was never queued."""
+        self.held_bytes += size
+        self.sent = message.number = self.sent + 1
+        self.sent_bytes += size
+        self.messages_sent += 1
+        self.bytes_sent += size
+        self.unacked.append(message)
+
+    def next_size(self) -> int:
+        """Bytes of the message that is queued first. There must be one."""
+        head = self.queue[0]
+        if isinstance(head, Bundle):
+            return len(head.payloads[0])
+        return head.message.size() if isinstance(head, Piece) else _message(head).size()
+
+    def pull(self, byte_budget: int) -> list[Unit]:
+        """Take units off the queue to be written now: all of one kind, within credit and budget.
+
+        Returns one unit, or several messages that fit one BATCH, or nothing if the first message is larger than
+        the peer takes: then call `pop_too_large`.
+        """
+        head = self.queue[0]
+        if isinstance(head, Bundle):
+            if self._may_go_whole(head, byte_budget):
+                self._pull_bundle(head)
+                return [head]
+            self.queue = self._unbundled(self.queue, 0)
+            head = self.queue[0]
+        if isinstance(head, Piece):
+            return [self._pull_piece(head)]
+        message = _message(head)
+        size = message.size()
+        if size > self.peer_message and message.kind in _LIMITED:
+            return []
+        if (
+            len(self.queue) == 1
+            or message.header is not None
+            or size >= byte_budget
+            or self.peer_units - self.sent == 1
+        ):
+            return [self._pull_message(message)]
+        return self._pull_batch(byte_budget)
+
+    def pop_too_large(self) -> OutgoingMessage:
+        """Take the first message off the queue, which the peer does not take: it has failed."""
+        message = _message(self.queue.popleft())
+        size = message.size()
+        self.held_bytes -= size
+        message.error = TooLarge(
+            f"{self.channel.peer} takes messages of at most {self.peer_message} bytes, not {size}"
+        )
+        return message
+
+    def pull_one(self) -> None:
+        """The first unit in the queue was written by an earlier life."""
+        head = self.queue[0]
+        if isinstance(head, Piece):
+            self._pull_piece(head)
+        else:
+            self._pull_message(_message(head))
+
+    def _pull_piece(self, piece: Piece) -> Piece:
+        """A piece that goes out again after a resume."""
+        self._count_unit(piece, piece.message, piece.stop - piece.start, piece.is_last)
+        self.queue.popleft()
+        return piece
+
+    def _pull_message(self, message: OutgoingMessage) -> Unit:
+        size = message.size()
+        longest = frames.MAX_PIECE if message.header is None else frames.MAX_ASK_PIECE
+        if size <= longest:
+            self._count_unit(message, message, size, True)
+            self.queue.popleft()
+            return message
+        start = message.offset
+        stop = message.offset = min(start + longest, size)
+        piece = Piece(message, start, stop)
+        self._count_unit(piece, message, stop - start, stop == size)
+        # One parted message at a time; requests and responses take turns, piece by piece.
+        if stop == size:
+            self.queue.popleft()
+        elif not self._has_more_of(message):
+            self.queue.rotate(-1)
+        return piece
+
+    def _count_unit(self, unit: Unit, message: OutgoingMessage, size: int, is_last: bool) -> None:
+        self.sent += 1
+        self.sent_bytes += size
+        if is_last:
+            message.number = self.sent
+            self.messages_sent += 1
+            self.bytes_sent += message.size()
+        unit.number = self.sent
+        self.unacked.append(unit)
+
+    def _may_go_whole(self, bundle: Bundle, byte_budget: int) -> bool:
+        nbytes = bundle.nbytes
+        return (
+            nbytes <= byte_budget
+            and self.sent_bytes + nbytes <= self.peer_bytes
+            and self.sent + len(bundle.payloads) <= self.peer_units
+            and (nbytes <= self.peer_message or max(map(len, bundle.payloads)) <= self.peer_message)
+        )
+
+    def _pull_bundle(self, head: Bundle) -> None:
+        count = len(head.payloads)
+        self.sent += count
+        self.sent_bytes += head.nbytes
+        self.messages_sent += count
+        self.bytes_sent += head.nbytes
+        head.number = self.sent
+        self.unacked.append(head)
+        self.queue.popleft()
+
+    def _unbundled(self, units: deque[Unit], index: int) -> deque[Unit]:
+        """The same units, with the messages of that bundle one by one."""
+        bundle = units[index]
+        assert isinstance(bundle, Bundle)
+        messages = bundle.messages()
+        self.bundled -= len(messages) - 1
+        return deque((*islice(units, index), *messages, *islice(units, index + 1, None)))
+
+    def _has_more_of(self, head: OutgoingMessage) -> bool:
+        """Must what is queued wait for the rest of this message? Its own kind must, or its own request."""
+        if head.header is None:
+            return True
+        return any(
+            isinstance(each, OutgoingMessage)
+            and each is not head
+            and each.header is not None
+            and each.header.id == head.header.id
+            for each in self.queue
+        )
+
+    def _pull_batch(self, byte_budget: int) -> list[Unit]:
+        queue = self.queue
+        count = min(len(queue), self.peer_units - self.sent, BATCH_COUNT, _BATCH_MOST)
+        batch = list(islice(queue, count))
+        sizes = list(accumulate(map(batch_size, batch)))
+        credit = self.peer_bytes - self.sent_bytes
+        fits = max(1, min(bisect_right(sizes, byte_budget), bisect_left(sizes, credit) + 1))
+        del batch[fits:]
+        for number, unit in enumerate(batch, self.sent + 1):
+            unit.number = number
+        self.messages_sent += len(batch)
+        self.bytes_sent += sizes[len(batch) - 1]
+        self.sent += len(batch)
+        self.sent_bytes += sizes[len(batch) - 1]
+        self.unacked.extend(batch)
+        if len(batch) == len(queue):
+            queue.clear()
+        else:
+            for _ in batch:
+                queue.popleft()
+        return batch
+
+    def pull_plain(self, byte_budget: int) -> list[bytes]:
+        """Take whole messages off the queue of a plain framing, and forget them."""
+        payloads: list[bytes] = []
+        queue, size = self.queue, 0
+        while queue and size < byte_budget:
+            message = _message(queue[0])
+            payload = message.payload or b""
+            if payloads and size + len(payload) > byte_budget:
+                break
+            queue.popleft()
+            payloads.append(payload)
+            size += len(payload)
+            self.sent += 1
+            message.number = self.sent
+        self.acked = self.sent
+        self.held_bytes -= size
+        self.messages_sent += len(payloads)
+        self.bytes_sent += size
+        return payloads
+
+    def on_ack(self, acked: int, taken: int, byte_limit: int, unit_limit: int) -> list[Unit]:
+        """The peer's marks. Returns the messages and bundles that it has acknowledged with this."""
+        if not self.acked <= acked <= self.sent or not self.taken <= taken <= acked:
+            raise ProtocolViolation(
+                f"{self.channel.peer} acknowledged {acked} and took {taken} of the {self.sent} units sent to it "
+                f"(before: {self.acked} and {self.taken})"
+            )
+        done = self.forget(acked) if acked > self.acked else []
+        self.taken = taken
+        # Never lowered: an ACK that was overtaken by a resume may be older than what is known.
+        self.peer_bytes = max(self.peer_bytes, byte_limit)
+        self.peer_units = max(self.peer_units, unit_limit)
+        return done
+
+    def forget(self, acked: int) -> list[Unit]:
+        """Drop the units up to that number: the peer has them. Returns the messages and bundles."""
+        done: list[Unit] = []
+        freed = 0
+        count, self.acked = acked - self.acked, acked
+        while count:
+            unit = self.unacked[0]
+            if isinstance(unit, Bundle):
+                if len(unit.payloads) > count:
+                    self.unacked = self._unbundled(self.unacked, 0)
+                    continue
+                count -= len(unit.payloads)
+                freed += unit.nbytes
+                self.bundled -= len(unit.payloads) - 1
+            else:
+                count -= 1
+                if isinstance(unit, Piece):
+                    freed += unit.stop - unit.start
+                    if not unit.is_last:
+                        self.unacked.popleft()
+                        continue
+                    message = unit.message
+                else:
+                    message = _message(unit)
+                    freed += message.size()
+                message.payload = None
+                self.unacked.popleft()
+                done.append(message)
+                continue
+            self.unacked.popleft()
+            done.append(unit)
+        self.held_bytes -= freed
+        self.acked_bytes += freed
+        return done
+
+    def on_reject(self, number: int, error: LinkboxError) -> OutgoingMessage | None:
+        """The peer has processed that message, and rejected it. Returns the message, unless it had failed before."""
+        if not 0 < number <= self.sent:
+            raise ProtocolViolation(f"{self.channel.peer} rejected unit {number}; {self.sent} were sent")
+        if number <= self.acked:
+            return None  # Sent again after a drop.
+        index = bisect_left(self.unacked, number, key=_number)
+        if isinstance(self.unacked[index], Bundle):
+            self.unacked = self._unbundled(self.unacked, index)
+            index = bisect_left(self.unacked, number, key=_number)
+        unit = self.unacked[index]
+        message = unit.message if isinstance(unit, Piece) else _message(unit)
+        if message.error is not None:
+            return None
+        message.error = error
+        return message
+
+    def on_dropped(self, first: int, last: int) -> None:
+        """The peer dropped messages it had acknowledged, before its application took them."""
+        add_range(self.dropped, first, last)
+
+    def rewind(self, arrived: int) -> None:
+        """A resume: what the peer has not got goes back to the front of the queue."""
+        if not self.acked <= arrived <= self.sent:
+            raise ProtocolViolation(
+                f"{self.channel.peer} resumes at unit {arrived}; {self.acked} to {self.sent} are possible"
+            )
+        self.most_sent = max(self.most_sent, self.sent)
+        while self.sent > arrived:
+            unit = self.unacked[-1]
+            if isinstance(unit, Bundle) and self.sent - len(unit.payloads) < arrived:
+                self.unacked = self._unbundled(self.unacked, len(self.unacked) - 1)
+                continue
+            self.unacked.pop()
+            self.queue.appendleft(unit)
+            self.sent -= count_of(unit)
+            self.sent_bytes -= size_of(unit)
+            if not isinstance(unit, Piece):
+                self.messages_sent -= count_of(unit)
+                self.bytes_sent -= size_of(unit)
+            elif unit.is_last:
+                self.messages_sent -= 1
+                self.bytes_sent -= unit.message.size()
+
+    def abandon(self) -> tuple[list[OutgoingMessage], list[OutgoingMessage]]:
+        """The session is over: (in doubt, never sent whole), each in order; both leave the window."""
+        unacked, queued = messages_of(self.unacked), messages_of(self.queue)
+        doubt = {id(each): each for each in unacked if each.number}
+        unsent = {id(each): each for each in (*unacked, *queued) if id(each) not in doubt}
+        for each in unsent.values():
+            each.offset = each.number = 0
+        self.queue.clear()
+        self.unacked.clear()
+        self.held_bytes = self.bundled = 0
+        return list(doubt.values()), list(unsent.values())
+
+    def restore(self, acked: int) -> None:
+        """An earlier life has sent that many units, and the peer has acknowledged them."""
+        self.sent = self.acked = acked
+
+    def restore_bytes(self, acked: int, nbytes: int) -> None:
+        """The same, with the bytes of these units."""
+        self.sent = self.acked = acked
+        self.sent_bytes = self.acked_bytes = nbytes
+
+
+def _message(unit: Unit) -> OutgoingMessage:
+    """A unit that is neither a piece nor a bundle."""
+    assert isinstance(unit, OutgoingMessage)
+    return unit

@@ -1,0 +1,172 @@
+"""What links and sessions report to a server, and how a server stops."""
+
+from __future__ import annotations
+
+from linkbox.core.admission import Admission
+from linkbox.core.arrival import Arrival
+from linkbox.core.context import Context
+from linkbox.core.inbox import Inbox
+from linkbox.core.link import Link
+from linkbox.core.link_table import LinkTable
+from linkbox.core.places import Places
+from linkbox.core.session import Session
+from linkbox.core.session_table import SessionTable, Side
+from linkbox.core.wire import frames, handshake_messages
+from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation
+from linkbox.events import EventKind
+
+CONFIRM = 60.0
+"""Seconds that an ended session is kept, when its last confirmation may have been lost."""
+PENDING_LEAVE = 0.25
+"""Seconds that a stopping server gives to connections that have not introduced themselves."""
+
+
+class ServerSide(Side):
+    """A server's sessions when their links drop, and its stop."""
+
+    __slots__ = ("_context", "_inbox", "_links", "_sessions", "admission")
+
+    def __init__(
+        self, context: Context, sessions: SessionTable, links: LinkTable, inbox: Inbox, max_peers: int
+    ) -> None:
+        self._context = context
+        self._sessions = sessions
+        self._links = links
+        self._inbox = inbox
+        self.admission = Admission(context, sessions, links, Places(sessions, max_peers), self)
+
+    # -- what links report -----------------------------------------------------------------------------
+
+    def link_closed(self, link: Link, error: Exception | None) -> None:
+        was_pending = self.admission.forget(link)
+        if was_pending and error is not None and not isinstance(error, ProtocolViolation):  # those are logged
+            self._context.effects.log_unauthenticated(str(error), "info")
+        self._links.closed(link, error)
+        self.admission.place_free()
+
+    def secured(self, link: Link, now: float) -> None:
+        self._context.effects.now = now
+        self.admission.secured(link, now)
+
+    def insecure(self, link: Link, error: LinkError, now: float) -> None:
+        self._context.effects.now = now
+        self.admission.insecure(link, error, now)
+
+    def ask_frame(self, session: Session, kind: int, payload: bytes, now: float) -> Arrival | None:
+        arrival, is_closed = self._sessions.server_asks.on_frame(session, kind, payload, now)
+        if is_closed:
+            self._inbox.ask_closed(session)
+        return arrival
+
+    def plain_messages(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
+        if self._context.pattern.asks:
+            return self._sessions.server_asks.on_plain(session, payloads)
+        return [Arrival(session, [*payloads], session.receiving.arrived)]
+
+    def plain_rest(self, session: Session) -> list[Arrival]:
+        return self._sessions.server_asks.on_plain_eof(session) if self._context.pattern.asks else []
+
+    def plain_error(self, link: Link, error: LinkboxError) -> None:
+        self._context.counters.rejected += 1
+        peer = None if link.session is None else link.session.peer
+        self._context.effects.emit(EventKind.ERROR, peer, error)
+
+    # -- what sessions report --------------------------------------------------------------------------
+
+    def session_dropped(self, session: Session, error: Exception) -> None:
+        """Keep the session for its peer to come back, as long as there is room for such sessions."""
+        has_ended = session.receiving.end_reason is not None
+        self._sessions.announce_down(session, None if has_ended and isinstance(error, PeerLost) else error)
+        limits = self._context.limits
+        if self._context.is_stopping or not session.resumes or self._are_too_many(session):
+            self._sessions.close_session(session, None if session.is_finished() else error)
+        elif session.record is not None:
+            self.await_return(session)
+        else:
+            patience = min(CONFIRM, limits.session) if has_ended else limits.session
+            session.wake_at(self._context.effects.now + patience)
+
+    def _are_too_many(self, session: Session) -> bool:
+        """Are there too many dropped sessions, or do they keep too much of incomplete messages?"""
+        dropped = [each for each in self._sessions.by_id.values() if each.link is None]
+        if len(dropped) > self._context.limits.sessions:
+            return True
+        if session.receiving.assembly is None:
+            return False
+        halves = (each.receiving.assembly for each in dropped if each is not session)
+        return sum(half.size for half in halves if half is not None) > self._context.limits.mailbox_total
+
+    def await_return(self, session: Session) -> None:
+        """Keep what is in the store for long."""
+        session.wake_at(self._context.effects.now + self._context.limits.stored_session)
+
+    def session_due(self, session: Session, now: float) -> None:
+        """Its peer did not come back in time."""
+        lost = PeerLost(f"{session.peer} did not come back in {self._context.limits.session:g} s")
+        self._sessions.close_session(session, None if session.is_finished() else lost)
+
+    def session_closing(self, session: Session, is_known: bool) -> None:
+        if session.resumes and not is_known:
+            self._context.knows_since = max(self._context.knows_since, self._context.effects.now)
+
+    def session_acked(self, session: Session) -> None:
+        if self._context.is_stopping and not self._context.pattern.stop_ends and session.error is None:
+            self._go_away(session)
+
+    def ask_closed(self, session: Session) -> None:
+        if self._context.is_stopping and session.error is None:
+            self._go_away(session)
+
+    # -- stopping --------------------------------------------------------------------------------------
+
+    def shutdown(self, now: float) -> None:
+        """Close in order: send END, or go away, once everything is sent."""
+        self.admission.hurry(PENDING_LEAVE, now)
+        for session in list(self._sessions.by_id.values()):
+            link = session.link
+            if link is None:
+                is_lost = bool(session.in_flight())
+                error = (
+                    PeerLost(f"{session.peer} was disconnected when this end stopped") if is_lost else None
+                )
+                self._sessions.close_session(session, error)
+            elif session.record is not None and session.ending.peer_last is None and not session.is_ending:
+                link.send_control(session.ack_frame())
+                self._part(session, None)  # It comes back to the next life of this server.
+            elif self._context.pattern.stop_ends or session.is_plain or session.ending.peer_last is not None:
+                session.end()
+            else:
+                self._go_away(session)
+
+    def _go_away(self, session: Session) -> None:
+        """Tell the client that this server stops, and which of its units were accepted.
+
+        Responses that are due, or on their way, come first: this is tried again after each.
+        """
+        link = session.link
+        if (
+            link is None
+            or session.is_plain
+            or session.ending.peer_last is not None
+            or self._sessions.server_asks.has_open(session)
+            or session.in_flight()
+        ):
+            return
+        link.send_control(session.ack_frame())
+        link.send_control(frames.encode_number(frames.GOAWAY, session.receiving.processed))
+        self._part(session, None)
+
+    def _part(self, session: Session, error: LinkboxError | None) -> None:
+        """The session ends here; its link writes what is left, and closes."""
+        link = session.detach()
+        self._sessions.close_session(session, error)
+        if link is not None:
+            link.close_soon(self._context.effects.now)
+            self._context.effects.to_write.append(link)
+
+    def disconnect(self, session: Session, reason: str) -> None:
+        """The application does not want this peer any more: it is told, and does not come back."""
+        link = session.link
+        if link is not None and not session.is_plain:
+            link.send_control(handshake_messages.refuse("disconnected", reason))
+        self._part(session, PeerLost(f"{session.peer} was disconnected from here: {reason}"))

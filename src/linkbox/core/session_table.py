@@ -1,0 +1,237 @@
+"""All sessions of an endpoint: open, keep, close; what an acknowledgement, a failure, an END mean for the endpoint."""
+
+from __future__ import annotations
+
+from linkbox.core.asks_client import ClientAsks
+from linkbox.core.asks_server import ServerAsks
+from linkbox.core.channel import OutgoingMessage, Unit
+from linkbox.core.context import Context
+from linkbox.core.durable.journal import Journal
+from linkbox.core.link import Link, LinkOwner
+from linkbox.core.outgoing import messages_of
+from linkbox.core.session import Session, SessionOwner
+from linkbox.core.wait_queue import WaitQueue
+from linkbox.core.wire import frames
+from linkbox.errors import EndOfData, PeerLost
+from linkbox.events import EventKind, Peer
+
+
+class Side(LinkOwner):
+    """What differs between servers and clients. `Admission` and `Connecting` implement it."""
+
+    __slots__ = ()
+
+    def session_acked(self, session: Session) -> None:
+        """The peer has acknowledged something, or granted more credit."""
+
+    def peer_ended(self, session: Session) -> None:
+        """The peer has ended, and everything that it sent is in the mailbox."""
+
+    def ask_closed(self, session: Session) -> None:
+        """A request of this session is answered, failed or cancelled."""
+
+    def session_dropped(self, session: Session, error: Exception) -> None:
+        """The connection broke in the middle of a session: keep it, dial again, or close it."""
+        raise NotImplementedError
+
+    def session_due(self, session: Session, now: float) -> None:
+        """The time ``session.due_at`` has come."""
+        raise NotImplementedError
+
+    def session_closing(self, session: Session, is_known: bool) -> None:
+        """A session is about to be closed. ``is_known``: the peer is sure to know that it is over."""
+
+    def session_closed(self, session: Session, error: Exception | None) -> None:
+        """A session was closed."""
+
+
+class SessionTable(SessionOwner):
+    """All sessions of an endpoint, by their ids."""
+
+    __slots__ = (
+        "by_id",
+        "changed",
+        "client_asks",
+        "context",
+        "journal",
+        "server_asks",
+        "side",
+        "undelivered",
+    )
+
+    def __init__(self, context: Context, client_asks: ClientAsks, server_asks: ServerAsks) -> None:
+        self.context = context
+        self.client_asks = client_asks
+        self.server_asks = server_asks
+        self.side = Side()
+        """Set once, by the core that this is a part of."""
+        self.by_id: dict[str, Session] = {}
+        self.journal: Journal | None = None
+        """What is to be on disk, if there is a store."""
+        self.changed = WaitQueue()
+        """Woken when sessions or links come and go."""
+        self.undelivered = 0
+        """Messages that were accepted for sending, and are not known to have arrived."""
+
+    # -- opening ---------------------------------------------------------------------------------------
+
+    def open(self, peer: Peer) -> Session:
+        """A new conversation."""
+        session = self.add(peer)
+        if self.journal is not None:
+            self.journal.open(session)
+        return session
+
+    def add(self, peer: Peer) -> Session:
+        """The same, for what the store knows already."""
+        session = Session(peer, self.context, self)
+        self.by_id[peer.id] = session
+        return session
+
+    def announce_up(self, session: Session, kind: EventKind) -> None:
+        """The peer is connected: CONNECTED or RESUMED."""
+        session.generation.established = session.is_up = True
+        self.context.effects.to_wake += (self.changed, session.changed)
+        self.context.effects.emit(kind, session.peer)
+
+    def announce_down(self, session: Session, error: Exception | None) -> None:
+        """The peer's connection is gone: emit that once."""
+        if session.is_up:
+            session.is_up = False
+            self.context.effects.emit(EventKind.DISCONNECTED, session.peer, error)
+
+    def peers(self) -> tuple[Peer, ...]:
+        """The connected peers."""
+        return tuple(each.peer for each in self.by_id.values() if each.is_up)
+
+    # -- what sessions report --------------------------------------------------------------------------
+
+    def acked(self, session: Session, done: list[Unit]) -> None:
+        effects = self.context.effects
+        if session.record is not None:
+            session.record.on_acked()
+        if session.sending.queue:
+            session.flush()
+        if session.changed.waiters:
+            effects.to_wake.append(session.changed)
+        if done and EventKind.DELIVERED in effects.events.listening:
+            for message in messages_of(done):
+                if message.error is None:
+                    effects.emit(EventKind.DELIVERED, session.peer, receipt=message)
+        self.side.session_acked(session)
+
+    def message_failed(self, session: Session, message: OutgoingMessage) -> None:
+        session.first_failure = session.first_failure or message.error
+        effects = self.context.effects
+        effects.to_wake.append(session.changed)
+        effects.emit(EventKind.ERROR, session.peer, message.error, message)
+        self.client_asks.on_message_failed(message)
+        self.server_asks.on_message_failed(session, message)
+
+    def end_arrived(self, session: Session) -> None:
+        if not session.end_has_arrived():
+            return
+        effects = self.context.effects
+        if session.receiving.end_reason is None:
+            session.receiving.end_reason = EndOfData(f"{session.peer} has ended the conversation")
+            effects.to_wake += (self.context.mailbox.end_changed, session.changed)
+            if not self.context.pattern.asks:
+                effects.emit(EventKind.END, session.peer)
+            self.side.peer_ended(session)
+        if not self.server_asks.has_open(session):
+            session.ending.is_requested = True
+        session.flush()
+        if session.link is not None and session.link.eof:
+            session.link.settle_eof(effects.now)
+
+    def end_acked(self, session: Session, done: list[Unit]) -> None:
+        self.context.effects.to_wake.append(session.changed)
+        self.acked(session, done)
+        session.flush()
+
+    def session_due(self, session: Session, now: float) -> None:
+        self.side.session_due(session, now)
+
+    def ask_closed(self, session: Session) -> None:
+        """One request less is open: a session that only waited for that may end."""
+        if session.ending.peer_last is not None:
+            self.end_arrived(session)
+        self.side.ask_closed(session)
+
+    # -- closing ---------------------------------------------------------------------------------------
+
+    def connection_lost(self, session: Session, link: Link, error: Exception | None) -> None:
+        """The connection that carried the session is closed."""
+        session.detach()
+        if session.record is not None:
+            session.record.offline()
+        if session.is_finished() and link.eof and not session.is_plain:
+            self.acked(session, session.sending.forget(session.sending.sent))
+            self.close_session(session, None, is_known=True)
+        elif session.is_plain:
+            self.close_session(session, error)
+        else:
+            lost = error or PeerLost(f"{link.address} closed the connection")
+            self.side.session_dropped(session, lost)
+
+    def close_session(self, session: Session, error: Exception | None, is_known: bool = False) -> None:
+        """The conversation is over for good. What was not acknowledged has failed.
+
+        ``is_known``: the peer is sure to know that it is over.
+        """
+        if session.error is not None:
+            return
+        effects = self.context.effects
+        self.side.session_closing(session, is_known)
+        self.by_id.pop(session.id, None)
+        effects.timers.forget_one()
+        is_kept = self._is_kept(session)
+        session.error = error or EndOfData(f"the conversation with {session.peer} is over")
+        if session.receiving.end_reason is None:
+            session.receiving.end_reason = session.error
+        self._add_counts(session)
+        self.server_asks.drop_session(session)
+        if is_kept and session.record is not None:
+            self.undelivered += session.in_flight()
+            session.record.suspend()
+        else:
+            self._fail_all(session, error or PeerLost(f"{session.peer} closed before it was acknowledged"))
+        self.client_asks.fail_all(session, error or PeerLost(f"{session.peer} closed without an answer"))
+        link = session.detach()
+        if link is not None:
+            link.abort(error)
+        effects.to_wake += (session.changed, self.context.mailbox.end_changed, self.changed)
+        self.announce_down(session, error)
+        self.side.session_closed(session, error)
+
+    def _is_kept(self, session: Session) -> bool:
+        """Does the store keep the session for the next life of this end?"""
+        is_left = self.context.is_client or self.context.is_stopping
+        return session.record is not None and is_left and not session.is_finished()
+
+    def _fail_all(self, session: Session, error: Exception) -> None:
+        """What was not acknowledged has failed."""
+        doubt, unsent = session.sending.abandon()
+        session.receiving.assembly = None  # A timer may keep this session in memory for long.
+        messages = doubt + unsent
+        if session.record is not None:
+            messages += session.record.absent()
+            session.record.finish()
+        for message in messages:
+            self.fail_message(session, message, error)
+
+    def fail_message(self, session: Session, message: OutgoingMessage, error: Exception) -> None:
+        """Its receipt fails, unless it has failed already."""
+        if message.error is None:
+            message.error = session.first_failure = error
+            self.undelivered += 1
+            if message.kind == frames.DATA:
+                self.context.effects.emit(EventKind.ERROR, session.peer, error, message)
+
+    def _add_counts(self, session: Session) -> None:
+        """Keep what a session that is over has counted."""
+        counters, sending, receiving = self.context.counters, session.sending, session.receiving
+        counters.messages_sent += sending.messages_sent
+        counters.messages_received += receiving.messages_received
+        counters.bytes_sent += sending.bytes_sent
+        counters.bytes_received += receiving.bytes_received

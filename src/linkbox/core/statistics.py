@@ -1,0 +1,45 @@
+"""Statistics: the counters of an endpoint as one frozen picture."""
+
+from __future__ import annotations
+
+from linkbox.core.context import Counters
+from linkbox.core.mailbox import Mailbox
+from linkbox.core.session import Session
+from linkbox.core.session_table import SessionTable
+from linkbox.events import PeerStatistics, Statistics
+
+
+def statistics(table: SessionTable | None, counters: Counters, mailbox: Mailbox) -> Statistics:
+    """All numbers of an endpoint; ``table`` is None while it is not started."""
+    mailbox.settle_fast_queue()
+    sessions: list[Session] = [] if table is None else list(table.by_id.values())
+    up = [session for session in sessions if session.is_up]
+    return Statistics(
+        messages_sent=counters.messages_sent + sum(each.sending.messages_sent for each in sessions),
+        messages_received=counters.messages_received
+        + sum(each.receiving.messages_received for each in sessions),
+        bytes_sent=counters.bytes_sent + sum(each.sending.bytes_sent for each in sessions),
+        bytes_received=counters.bytes_received + sum(each.receiving.bytes_received for each in sessions),
+        waiting=mailbox.count,
+        waiting_bytes=mailbox.nbytes,
+        dropped=mailbox.dropped,
+        rejected=counters.rejected,
+        callback_errors=counters.callback_errors,
+        connections=len(up),
+        connections_total=counters.connections,
+        refused=counters.refused,
+        reconnects=counters.reconnects,
+        peers={session.peer: _of_peer(session) for session in up},
+    )
+
+
+def _of_peer(session: Session) -> PeerStatistics:
+    return PeerStatistics(
+        messages_sent=session.sending.messages_sent,
+        messages_received=session.receiving.messages_received,
+        bytes_sent=session.sending.bytes_sent,
+        bytes_received=session.receiving.bytes_received,
+        unacknowledged=session.in_flight(),
+        waiting=session.receiving.waiting,
+        round_trip=None if session.link is None else session.link.round_trip_time(),
+    )

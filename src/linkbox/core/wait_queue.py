@@ -1,0 +1,35 @@
+"""Those who wait for one kind of change. The core says what has changed; a front end wakes who waits."""
+
+from __future__ import annotations
+
+ENDLESS = 1 << 62
+"""More than there will ever be."""
+
+
+class Predicate:
+    """A condition that somebody waits for. It is evaluated under the lock, possibly many times."""
+
+    __slots__ = ()
+
+    def holds(self) -> bool:
+        """Does the condition hold now?"""
+        raise NotImplementedError
+
+
+class Waiter:
+    """One thread or task that waits. Each front end has a class of its own."""
+
+    __slots__ = ()
+
+
+class WaitQueue:
+    """The waiters for one kind of change, in the order in which they began to wait."""
+
+    __slots__ = ("waiters",)
+
+    def __init__(self) -> None:
+        self.waiters: dict[Waiter, None] = {}
+
+    def available(self) -> int:
+        """How many waiters the change is enough for: no more are woken."""
+        return ENDLESS

@@ -1,0 +1,1 @@
+"""The wire: frames, framings, handshake messages. Shapes of bytes, no meaning."""

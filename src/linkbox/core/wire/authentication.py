@@ -1,0 +1,143 @@
+"""Who knows the secret? A challenge and two proofs, between HELLO and WELCOME.
+
+How to think about it. Both sides know a secret; it never travels. The server answers HELLO with a nonce
+(CHALLENGE). The client proves first: a nonce of its own, and a MAC (HMAC-SHA256) over everything that was
+said so far, with a label that says who speaks. Only then does the server prove the same with its own label.
+One algorithm, nothing to negotiate. A proof cannot be used again, for nonces are fresh; nor sent back to its
+maker, for labels differ; nor for another conversation, for HELLO with its session id is part of it.
+
+It says who is there; it does not protect the bytes that follow. That is what TLS is for. Under TLS the
+MAC covers the server's certificate as well: whoever sits between the two has another one, and so another MAC.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from linkbox.core.wire import frames
+from linkbox.errors import ProtocolViolation
+
+NONCE = 32
+"""Bytes of a nonce, and of a MAC."""
+NO_SECRET = "it wants to know a secret, and this client has none: give it secret=…"
+NOT_ASKED = "it did not ask for the secret that this client has: it may be somebody else"
+NOT_PROVEN = "it does not know the secret"
+WRONG = "the secret is wrong, or this name is not known"
+
+M = TypeVar("M")
+Lookup = Callable[[str], Sequence[bytes]]
+"""The secrets that a peer of this name may have, the best first; none: it is not known."""
+
+
+class Challenge(msgspec.Struct, frozen=True):
+    """The server's nonce, and its name."""
+
+    nonce: str
+    name: str
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """A MAC; the client's comes with its nonce."""
+
+    mac: str
+    nonce: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+_challenge = msgspec.json.Decoder(Challenge)
+_proof = msgspec.json.Decoder(Proof)
+
+
+def mac(
+    secret: bytes, role: str, hello: bytes, challenge: bytes, nonce: bytes, certificate: bytes = b""
+) -> bytes:
+    """What ``role`` ("client" or "server") has to say after a HELLO and a CHALLENGE with these payloads.
+
+    ``certificate``: under TLS, the SHA-256 of the server's.
+    """
+    digest = hmac.new(secret, f"linkbox {frames.VERSION} {role}".encode(), "sha256")
+    for part in (hello, challenge, nonce, *([certificate] if certificate else [])):
+        digest.update(len(part).to_bytes(4, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+class ServerSide:
+    """The server's half of one conversation."""
+
+    def __init__(
+        self, lookup: Lookup, hello: bytes, nonce: bytes, name: str, certificate: bytes = b""
+    ) -> None:
+        self._lookup = lookup
+        self._certificate = certificate
+        self._hello = hello
+        self._challenge = _encoder.encode(Challenge(nonce.hex(), name))
+
+    def challenge(self) -> bytes:
+        """The frame to send."""
+        return frames.frame(frames.CHALLENGE, self._challenge)
+
+    def check(self, payload: bytes, name: str) -> bytes | None:
+        """The frame that proves our side, if this PROOF is right; else None."""
+        proof = _decode(_proof, payload)
+        nonce, claimed = _bytes(proof.nonce), _bytes(proof.mac)
+        right: bytes | None = None
+        # A name that is not known takes as long as a secret that is wrong.
+        for secret in self._lookup(name) or (_NOBODY,):
+            said = mac(secret, "client", self._hello, self._challenge, nonce, self._certificate)
+            if hmac.compare_digest(said, claimed) and secret is not _NOBODY:
+                right = secret
+        if right is None:
+            return None
+        ours = mac(right, "server", self._hello, self._challenge, nonce, self._certificate)
+        return frames.frame(frames.PROOF, _encoder.encode(Proof(ours.hex())))
+
+
+class ClientSide:
+    """The client's half."""
+
+    def __init__(self, lookup: Lookup, hello: bytes) -> None:
+        self._lookup = lookup
+        self._hello = hello
+        self._expected = b""
+        self.is_proven = False
+        """Has the server shown that it knows the secret?"""
+
+    def prove(self, challenge: bytes, nonce: bytes, certificate: bytes = b"") -> bytes | None:
+        """The frame that answers a CHALLENGE; None if we have no secret for a server of that name."""
+        server = _decode(_challenge, challenge)
+        if len(_bytes(server.nonce)) != NONCE or self._expected:
+            raise ProtocolViolation("a CHALLENGE that is out of place, or has no nonce")
+        secrets = self._lookup(server.name)
+        if not secrets:
+            return None
+        said = mac(secrets[0], "client", self._hello, challenge, nonce, certificate)
+        self._expected = mac(secrets[0], "server", self._hello, challenge, nonce, certificate)
+        return frames.frame(frames.PROOF, _encoder.encode(Proof(said.hex(), nonce.hex())))
+
+    def check(self, payload: bytes) -> bool:
+        """Is the server's PROOF right?"""
+        claimed = _bytes(_decode(_proof, payload).mac)
+        self.is_proven = bool(self._expected) and hmac.compare_digest(self._expected, claimed)
+        return self.is_proven
+
+
+_NOBODY = b"\0" * NONCE
+
+
+def _decode(decoder: msgspec.json.Decoder[M], payload: bytes) -> M:
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolViolation(f"CHALLENGE or PROOF: {error}") from error
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise ProtocolViolation("CHALLENGE or PROOF: no hexadecimal digits") from error

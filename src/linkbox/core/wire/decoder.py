@@ -1,0 +1,271 @@
+"""Frames found again in a stream of bytes, however TCP has cut it. What a frame is, frames.py says.
+
+**What came before an error is still good.** TCP cuts the stream where it likes, so good frames and a bad one
+often arrive in one chunk. `Decoder.receive` therefore never raises: it returns the good frames, keeps the
+violation in ``error``, and returns nothing from then on. The caller handles the frames, then looks at
+``error``: in that order, so that the outcome does not depend on how the bytes were cut.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from linkbox.core.wire.frames import MAX_EARLY, MAX_SMALL, MAXIMUM, WELCOME, violation
+from linkbox.errors import ProtocolViolation, TooLarge
+
+_HEADER: Final = 4
+_COLLECT: Final = 4096  # bytes; chunks below this are gathered instead of kept one by one
+_SKIPPED_FROM: Final = 0x80
+_u32: Final = Struct(">I")
+
+# Indexed by the type byte, -1 for unknown types: one lookup and one comparison find everything unusual.
+_LIMITS: Final = tuple(MAXIMUM.get(type, -1) for type in range(256))
+_SMALL_LIMITS: Final = tuple(min(limit, MAX_SMALL) for limit in _LIMITS)
+
+
+def lone(data: bytes) -> tuple[int, bytes] | None:
+    """Type and payload, if these bytes are one whole frame within its limit, and nothing else."""
+    length = len(data) - _HEADER
+    if length < 0:
+        return None
+    word = _u32.unpack_from(data)[0]
+    type = word >> 24
+    return (type, data[_HEADER:]) if word & 0xFFFFFF == length <= _LIMITS[type] else None
+
+
+class Pile:
+    """Bytes that wait for the rest: kept in the pieces they came in, joined once.
+
+    Small pieces are gathered, or a peer that dribbles two bytes at a time would cost twenty times what it
+    sent. ``size`` is the number of bytes held.
+    """
+
+    __slots__ = ("_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | bytearray | memoryview] = []
+        self.size = 0
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Keep ``data``, which must not change any more."""
+        self.size += len(data)
+        if len(data) >= _COLLECT:
+            self._pieces.append(data)
+        elif self._pieces and isinstance(last := self._pieces[-1], bytearray):
+            last += data
+        else:
+            self._pieces.append(bytearray(data))
+
+    def add_rest(self, data: bytes, start: int) -> None:
+        """Keep ``data[start:]``, without a copy if that is most of it (a view keeps all of it alive)."""
+        self.add(memoryview(data)[start:] if start < len(data) // 2 else data[start:])
+
+    def take(self) -> bytes:
+        """Everything, in order; nothing is held afterwards."""
+        joined = b"".join(self._pieces)
+        self._pieces.clear()
+        self.size = 0
+        return joined
+
+
+class Assembly(Pile):
+    """The pieces of a message that arrives in several. Of one that is too large only the size is kept."""
+
+    __slots__ = ("arrived", "limit", "pieces", "total")
+
+    def __init__(self, total: int, limit: int) -> None:
+        super().__init__()
+        self.total = total
+        self.limit = limit
+        self.arrived = 0
+        self.pieces = 0
+
+    def put(self, body: bytes) -> None:
+        """A further piece. `ProtocolViolation` if there is more than was announced."""
+        self.pieces += 1
+        self.arrived += len(body)
+        if self.arrived > self.total:
+            raise self._violation()
+        if self.total <= self.limit:
+            self.add(body)
+
+    def whole(self, body: bytes) -> bytes | TooLarge:
+        """The last piece: the whole message, or why it is refused."""
+        self.put(body)
+        if self.total > self.limit:
+            return too_large(self.total, self.limit)
+        if self.arrived != self.total:
+            raise self._violation()
+        return self.take()
+
+    def cut(self, size: int) -> None:
+        """Forget what came after the first ``size`` bytes."""
+        self.arrived = size
+        if self.size > size:
+            self.add(self.take()[:size])
+
+    def _violation(self) -> ProtocolViolation:
+        return ProtocolViolation(
+            f"a message of {self.total} bytes was announced, and {self.arrived} were sent"
+        )
+
+
+def too_large(size: int, limit: int) -> TooLarge:
+    """Why a message is refused."""
+    return TooLarge(f"a message of {size} bytes; this end takes at most {limit}")
+
+
+class Decoder:
+    """Finds frames in a stream of bytes, however TCP has cut it.
+
+    ``small=True`` (before the handshake is over): no frame may have more than `MAX_SMALL` bytes, and the
+    decoder stops behind HELLO and behind WELCOME. What follows is held unread, up to `MAX_EARLY` bytes.
+    Once the handshake is settled set ``small = False`` and call ``receive(b"")`` to get what was held; to go
+    on reading with the strict limits instead (PROOF after HELLO), call `proceed`, then ``receive(b"")``.
+
+    ``error`` is None, or the violation that stands behind the frames returned so far: look at it after
+    handling them. From then on `receive` returns nothing. ``missing`` is how many bytes complete the frame
+    under way, 0 if there is none: a good size for the next read.
+    """
+
+    __slots__ = ("_head", "_pile", "_skip", "_stopped", "_type", "busy", "error", "missing", "small")
+
+    def __init__(self, small: bool = False) -> None:
+        self.small = small
+        self.error: ProtocolViolation | None = None
+        self.missing = 0
+        self._type = 0  # of the frame under way
+        self._pile = Pile()  # its bytes so far; or, when stopped, what is not to be read yet
+        self._head = b""  # up to three bytes of a header
+        self._skip = 0  # bytes of an unknown frame that are still to be dropped
+        self._stopped = False  # behind HELLO or WELCOME
+        self.busy = False  # is anything left over? One question for the fast way through
+
+    @property
+    def buffered(self) -> int:
+        """Bytes held in memory: an unfinished frame, or what waits for the end of the handshake."""
+        return len(self._head) + self._pile.size
+
+    def proceed(self) -> None:
+        """Stop holding, though ``small`` stays; you must now call ``receive(b"")``."""
+        self._stopped = False
+
+    def take_held(self) -> bytes:
+        """The handshake is settled: what was held, for the decoder of the open link."""
+        held = self._head + self._pile.take()
+        self._head = b""
+        self.busy = self._stopped = False
+        return held
+
+    def hold(self, data: bytes) -> None:
+        """Process these bytes with the next call of `receive`."""
+        if data:
+            self._pile.add(data)
+            self.busy = True
+
+    def receive(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The frames that are complete now, as ``(type, payload)``, in order; keeps the rest.
+
+        Never raises. You must now handle the frames, and then look at ``error``.
+        """
+        frames: list[tuple[int, bytes]] = []
+        position = 0
+        if self.busy:
+            data, position = self._carry_on(data, frames)
+        size = len(data)
+        limits = _SMALL_LIMITS if self.small else _LIMITS
+        unpack = _u32.unpack_from
+        while size - position >= _HEADER:
+            word = unpack(data, position)[0]
+            position += _HEADER
+            type = word >> 24
+            length = word & 0xFFFFFF
+            if length > limits[type]:
+                position = self._unusual(type, length, data, position)
+                continue
+            end = position + length
+            if end > size:
+                self._type = type
+                self.missing = end - size
+                self._pile.add_rest(data, position)
+                self.busy = True
+                return frames
+            frames.append((type, data[position:end]))
+            position = end
+            if type <= WELCOME and self.small:
+                self._stop(data[position:])
+                return frames
+        if position < size:
+            self._head = data[position:]
+            self.busy = True
+        return frames
+
+    def _carry_on(self, data: bytes, frames: list[tuple[int, bytes]]) -> tuple[bytes, int]:
+        """Use what was left over last time: the bytes to decode now, and where to begin in them."""
+        if self.error:
+            return b"", 0
+        if self._stopped and self.small:
+            self._hold(data)
+            return b"", 0
+        self.busy = self._stopped = False
+        if self.missing:
+            return data, self._fill(data, frames)
+        if self._pile.size:
+            self._pile.add(data)
+            return self._pile.take(), 0
+        if self._head:
+            data = self._head + data
+            self._head = b""
+            return data, 0
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        self.busy = self._skip > 0
+        return data, skipped
+
+    def _fill(self, data: bytes, frames: list[tuple[int, bytes]]) -> int:
+        """Add to the frame under way; where the next one begins in ``data``."""
+        missing = self.missing
+        if len(data) < missing:
+            self._pile.add(data)
+            self.missing = missing - len(data)
+            self.busy = True
+            return len(data)
+        self._pile.add(memoryview(data)[:missing])
+        self.missing = 0
+        frames.append((self._type, self._pile.take()))
+        if self._type <= WELCOME and self.small:
+            self._stop(data[missing:])
+            return len(data)
+        return missing
+
+    def _unusual(self, type: int, length: int, data: bytes, position: int) -> int:
+        """A frame over its limit: skip it, or note the violation. Where to go on in ``data``."""
+        if type >= _SKIPPED_FROM and (length <= MAX_SMALL or not self.small):
+            there = min(length, len(data) - position)
+            self._skip = length - there
+            self.busy = self._skip > 0
+            return position + there
+        self.busy = True
+        if type not in MAXIMUM and type < _SKIPPED_FROM:
+            self.error = violation(type, "there is no such type in this version of the protocol")
+        else:
+            allowed = MAXIMUM.get(type, MAX_SMALL)
+            when = ""
+            if self.small and allowed >= MAX_SMALL:
+                allowed, when = MAX_SMALL, " before the handshake is over"
+            self.error = violation(type, f"{length} bytes of payload, at most {allowed} allowed{when}")
+        return len(data)
+
+    def _stop(self, rest: bytes) -> None:
+        """Behind HELLO or WELCOME: what follows waits."""
+        self.busy = self._stopped = True
+        self._hold(rest)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep bytes unread until the handshake is settled."""
+        if self._pile.size + len(data) > MAX_EARLY + _HEADER:
+            self._pile.take()
+            self.error = ProtocolViolation(f"more than {MAX_EARLY} bytes came before the handshake was over")
+        elif data:
+            self._pile.add(data)

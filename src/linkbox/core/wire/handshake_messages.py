@@ -1,0 +1,152 @@
+"""What both ends tell each other before anything else: HELLO, WELCOME, REFUSE.
+
+Each is a small JSON object. Unknown keys are ignored, so that either end may be newer.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from linkbox.core.wire import frames
+from linkbox.errors import AuthenticationFailed, LinkError, PeerLost, ProtocolViolation, Refused
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """The client's first frame."""
+
+    pattern: str
+    format: str
+    name: str
+    session: str
+    """Chosen by the client, 32 hexadecimal digits."""
+    epoch: int
+    """Counts the connections of this session; the newest wins."""
+    credit: tuple[int, int]
+    """Bytes and units the client takes in."""
+    message: int
+    """Largest message the client takes in."""
+    received: int = 0
+    """Units that arrived here so far: the server goes on after that."""
+    resumes: bool = True
+    """Will it come back when the connection breaks?"""
+    born: int = 1
+    """The epoch in which the session began that the client means: see `Welcome.born`."""
+    age: float = 0.0
+    """Seconds since its first connection was tried, counted after the server's preface was received; 0 in
+    a first attempt. So the first attempt was no earlier than this connection's start minus the age."""
+    incarnation: str = ""
+    """The server's life in which this session began, if it has."""
+    features: tuple[str, ...] = ()
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """The server's yes."""
+
+    name: str
+    incarnation: str
+    """Fresh at each start of a server without a store."""
+    credit: tuple[int, int]
+    message: int
+    received: int = 0
+    resumed: bool = False
+    """Does the server know this session, and go on with it?"""
+    born: int = 1
+    """The epoch in which the server's session began. A server that had to begin anew, and whose welcome
+    was lost, would else be taken for the one that knew the session from its beginning."""
+    is_new: bool = False
+    """Has the server surely never had this session? Then nothing of it is in doubt."""
+    features: tuple[str, ...] = ()
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """The server's no."""
+
+    code: str
+    reason: str
+    supported: tuple[int, ...] = (frames.VERSION,)
+
+
+_encoder = msgspec.json.Encoder()
+_hello = msgspec.json.Decoder(Hello)
+_welcome = msgspec.json.Decoder(Welcome)
+_refuse = msgspec.json.Decoder(Refuse)
+M = TypeVar("M")
+_U64_MAX = (1 << 64) - 1
+# What is said back to a peer must fit a frame, even where JSON takes six bytes for each character.
+_NAME_CHARACTERS = 256
+_INCARNATION_CHARACTERS = 100
+_REASON_CHARACTERS = 600
+_SESSION = re.compile("[0-9a-f]{32}")
+
+
+def encode_hello(hello: Hello, age: float = 0.0) -> bytes:
+    """The frame of a HELLO, with that age."""
+    return frames.frame(
+        frames.HELLO, _encoder.encode(msgspec.structs.replace(hello, age=age) if age else hello)
+    )
+
+
+def encode_welcome(welcome: Welcome) -> bytes:
+    """The frame of a WELCOME."""
+    return frames.frame(frames.WELCOME, _encoder.encode(welcome))
+
+
+def refuse(code: str, reason: str) -> bytes:
+    """The frame of a refusal. A long reason is cut."""
+    return frames.frame(frames.REFUSE, _encoder.encode(Refuse(code, reason[:_REASON_CHARACTERS])))
+
+
+def decode_hello(payload: bytes) -> Hello:
+    """The message in a HELLO frame. Raises `ProtocolViolation`."""
+    hello = _decode(_hello, payload, "HELLO")
+    _check(hello, "HELLO")
+    return hello
+
+
+def decode_welcome(payload: bytes) -> Welcome:
+    """The message in a WELCOME frame. Raises `ProtocolViolation`."""
+    welcome = _decode(_welcome, payload, "WELCOME")
+    _check(welcome, "WELCOME")
+    return welcome
+
+
+def decode_refuse(payload: bytes) -> Refuse:
+    """The message in a REFUSE frame. Raises `ProtocolViolation`."""
+    return _decode(_refuse, payload, "REFUSE")
+
+
+def _decode(decoder: msgspec.json.Decoder[M], payload: bytes, which: str) -> M:
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolViolation(f"{which}: {error}") from error
+
+
+def _check(message: Hello | Welcome, which: str) -> None:
+    numbers = (*message.credit, message.message, message.received, message.born)
+    bad = (
+        len(message.name) > _NAME_CHARACTERS
+        or len(message.incarnation) > _INCARNATION_CHARACTERS
+        or message.message < 1
+        or min(numbers) < 0
+        or max(numbers) > _U64_MAX
+    )
+    if isinstance(message, Hello):
+        bad = bad or not _SESSION.fullmatch(message.session) or not 0 < message.epoch <= _U64_MAX
+    if bad:
+        raise ProtocolViolation(
+            f"{which}: name, session, epoch, born, incarnation, credit, message or received is out of range"
+        )
+
+
+def refusal(message: Refuse, address: str) -> LinkError:
+    """The error for a refusal that was received; in the middle of a conversation it is the end of it."""
+    if message.code == "disconnected":
+        return PeerLost(f"{address} disconnected this end: {message.reason}")
+    text = f"{address} refused: {message.reason}"
+    if message.code == "authentication":
+        return AuthenticationFailed(text)
+    return Refused(text, message.code)
