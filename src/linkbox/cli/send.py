@@ -196,7 +196,7 @@ class Sender:
         for message in self._messages():
             under_way.append(client.send(message))
             count += 1
-            while under_way and under_way[0].stage >= last:
+            while under_way and (under_way[0].stage >= last or under_way[0].failed):
                 _check(under_way.popleft())
         client.flush()
         for receipt in under_way:

@@ -40,6 +40,11 @@ class Delivery(msgspec.Struct, eq=False, weakref=True):
     deadline: float | None = None
 
     @property
+    def failed(self) -> bool:
+        """Has the message failed? ``error`` says why."""
+        return self.stage is Stage.FAILED
+
+    @property
     def stage(self) -> Stage:
         """How far the message has come. Never goes back, but from SENT to QUEUED when a link drops."""
         if self.error is not None:
