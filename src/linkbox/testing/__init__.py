@@ -1,4 +1,4 @@
-"""For your tests: a proxy that misbehaves as networks do, and a network in memory with a clock of its own."""
+"""For your tests: a proxy that simulates a bad network, and a network in memory with a manual clock."""
 
 from linkbox.testing.memory import ManualClock, MemoryLink, MemoryNetwork
 from linkbox.testing.proxy import Faults, FaultyProxy
