@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 import re
-import types
 import typing
 from collections.abc import Callable, Iterator
 from itertools import accumulate
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Generic, NewType, Protocol, TypeAlias, ov
 import msgspec
 
 from .errors import DecodeError, FormatError
+from .format_types import brief, check_class, classes_of, decoder_of, describe, with_article
 
 if TYPE_CHECKING:
     # Type variables have defaults from Python 3.13 on; before, only type checkers see them.
@@ -101,7 +101,9 @@ class Bytes:
         if isinstance(value, str):
             raise FormatError('cannot send a str over Bytes(); encode it first: "…".encode()')
         kind = type(value).__name__
-        raise FormatError(f"cannot send {_a(kind)} over Bytes(), only bytes; for objects use format=Json()")
+        raise FormatError(
+            f"cannot send {with_article(kind)} over Bytes(), only bytes; for objects use format=Json()"
+        )
 
     def decode(self, data: bytes, /) -> bytes:
         """Return ``data`` itself."""
@@ -175,13 +177,13 @@ class Typed(Generic[A]):
 
     def __init__(self, type: Any) -> None:
         self.type = type
-        self._decode = _decoder(msgspec.json.Decoder, type, (dict, list, str, int, float, bool, _None))
-        self._classes = _classes(type)
+        self._decode = decoder_of(msgspec.json.Decoder, type, (dict, list, str, int, float, bool, _None))
+        self._classes = classes_of(type)
 
     def encode(self, value: A, /) -> bytes:
         """Return ``value`` as JSON. `FormatError` if it has another class, or JSON cannot represent it."""
         if self._classes is not None and type(value) not in self._classes:
-            _check_class(value, self._classes, self.type)
+            check_class(value, self._classes, self.type)
         try:
             data = _json_encode(value)
         except MemoryError:
@@ -204,10 +206,10 @@ class Typed(Generic[A]):
         except MemoryError:
             raise
         except Exception as error:
-            raise _undecodable(data, error, _describe(self.type)) from error
+            raise _undecodable(data, error, describe(self.type)) from error
 
     def __repr__(self) -> str:
-        return f"Typed({_describe(self.type)})"
+        return f"Typed({describe(self.type)})"
 
 
 class MsgPack(Generic[A]):
@@ -232,15 +234,15 @@ class MsgPack(Generic[A]):
 
     def __init__(self, type: Any = Any) -> None:
         self.type = type
-        self._decode = _decoder(
+        self._decode = decoder_of(
             msgspec.msgpack.Decoder, type, (dict, list, str, bytes, int, float, bool, _None)
         )
-        self._classes = _classes(type)
+        self._classes = classes_of(type)
 
     def encode(self, value: A, /) -> bytes:
         """Return ``value`` as MessagePack. `FormatError` if it has another class, or does not fit."""
         if self._classes is not None and type(value) not in self._classes:
-            _check_class(value, self._classes, self.type)
+            check_class(value, self._classes, self.type)
         try:
             return _msgpack_encode(value)
         except MemoryError:
@@ -256,11 +258,11 @@ class MsgPack(Generic[A]):
         except MemoryError:
             raise
         except Exception as error:
-            what = "MessagePack" if self.type is Any else _describe(self.type)
+            what = "MessagePack" if self.type is Any else describe(self.type)
             raise _undecodable(data, error, what) from error
 
     def __repr__(self) -> str:
-        return "MsgPack()" if self.type is Any else f"MsgPack({_describe(self.type)})"
+        return "MsgPack()" if self.type is Any else f"MsgPack({describe(self.type)})"
 
 
 def as_format(value: object) -> Format[Any, Any]:
@@ -316,7 +318,9 @@ _None = type(None)
 def _check_encoded(value: object, data: bytes) -> None:
     """Raise for output of msgspec that strict JSON does not allow; ``data`` is ``value`` encoded."""
     if data.count(91) + data.count(123) > MAX_DEPTH and _too_deep(data):
-        raise FormatError(f"{_a(type(value).__name__)} nested more than {MAX_DEPTH} deep does not fit JSON")
+        raise FormatError(
+            f"{with_article(type(value).__name__)} nested more than {MAX_DEPTH} deep does not fit JSON"
+        )
     if data.find(b"null") >= 0 and _may_hold_nan(value):
         _refuse_nan(value)
 
@@ -349,7 +353,7 @@ def _children(value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, child in value.items():
             yield (
-                (f".{key:.40}" if isinstance(key, str) and key.isidentifier() else f"[{_brief(key)}]"),
+                (f".{key:.40}" if isinstance(key, str) and key.isidentifier() else f"[{brief(key)}]"),
                 child,
             )
     elif isinstance(value, (list, tuple, set, frozenset)):
@@ -364,7 +368,9 @@ def _children(value: object) -> Iterator[tuple[str, object]]:
 def _unfit(value: object, error: Exception, encode: Callable[[Any], bytes], what: str) -> FormatError:
     """The error for a value that could not be encoded. It names the part at fault."""
     if isinstance(error, RecursionError):
-        return FormatError(f"{_a(type(value).__name__)} is nested too deep for {what}, or contains itself")
+        return FormatError(
+            f"{with_article(type(value).__name__)} is nested too deep for {what}, or contains itself"
+        )
     path, culprit = "$", value
     for _ in range(MAX_DEPTH):  # descend into the child that cannot be encoded either
         for step, child in _children(culprit):
@@ -374,7 +380,7 @@ def _unfit(value: object, error: Exception, encode: Callable[[Any], bytes], what
         else:
             break
     kind = type(culprit).__name__
-    return FormatError(f"{_a(kind)} at {path} does not fit {what}: {error}")
+    return FormatError(f"{with_article(kind)} at {path} does not fit {what}: {error}")
 
 
 def _encodes(value: object, encode: Callable[[Any], bytes]) -> bool:
@@ -428,117 +434,3 @@ def _excerpt(data: bytes) -> str:
     """The beginning of a message, for an error message."""
     more = "…" if len(data) > 40 else ""
     return f"{bytes(data[:40])!r}{more} ({len(data)} bytes)"
-
-
-# ---- types ----------------------------------------------------------------------------------------
-
-
-def _decoder(make: Callable[[Any], Any], type: Any, native: tuple[type, ...]) -> Callable[[bytes], Any]:
-    """The decode function for a type. `TypeError` if no message can have that type.
-
-    ``native``: the classes that the wire format itself produces.
-    """
-    if isinstance(type, str) or type is ...:
-        raise TypeError(f"use the type itself, not {type!r}")
-    try:
-        decode: Callable[[bytes], Any] = make(type).decode
-    except Exception as error:  # TypeError for the type itself, NameError for an annotation inside it
-        raise TypeError(f"msgspec cannot read {_describe(type)} from a message: {error}") from error
-    for custom in _customs(type):
-        if not any(_is_subclass(one, custom) for one in native):
-            inside = "" if custom is type else f" (inside {_describe(type)})"
-            raise TypeError(
-                f"msgspec cannot read {_describe(custom)}{inside} from a message; "
-                "make it a msgspec.Struct or a dataclass"
-            )
-    return decode
-
-
-def _customs(type: Any) -> set[Any]:
-    """The classes in a type that msgspec does not support."""
-    try:
-        info = msgspec.inspect.type_info(type)
-    except Exception:  # msgspec 0.19 can decode Literal["a", 1], but not describe it
-        return set()
-    found: set[Any] = set()
-    seen: set[int] = set()
-    waiting: list[Any] = [info]
-    while waiting:
-        part = waiting.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, msgspec.inspect.CustomType):
-            found.add(part.cls)
-        elif isinstance(part, tuple):
-            waiting += part
-        elif isinstance(part, (msgspec.inspect.Type, msgspec.inspect.Field)):
-            waiting += [getattr(part, field) for field in part.__struct_fields__ if field != "cls"]
-    return found
-
-
-def _is_subclass(one: type, other: Any) -> bool:
-    try:
-        return issubclass(one, other)
-    except TypeError:  # a Protocol that is not runtime_checkable
-        return False
-
-
-def _classes(kind: Any) -> tuple[type, ...] | None:
-    """The classes that a value of the type may have, or None if it may have any class."""
-    kind = _unwrapped(kind)
-    origin = typing.get_origin(kind)
-    if kind in (Any, object) or isinstance(kind, typing.TypeVar):
-        return None
-    if kind is None:
-        return (_None,)
-    if origin in (typing.Union, types.UnionType):
-        parts = [_classes(arg) for arg in typing.get_args(kind)]
-        return None if None in parts else tuple(one for part in parts for one in part or ())
-    if origin is typing.Literal:
-        return tuple({type(value) for value in typing.get_args(kind)})
-    if typing.is_typeddict(origin or kind):
-        return (dict,)
-    cls: type = origin or kind
-    return _ALSO.get(cls, (cls,))
-
-
-_ALSO: dict[type, tuple[type, ...]] = {float: (float, int), bytes: (bytes, bytearray, memoryview)}
-_TYPE = type  # where a parameter is called `type`
-
-
-def _unwrapped(kind: Any) -> Any:
-    """A type without NewType, Annotated and ``type X = …`` around it."""
-    while True:
-        if typing.get_origin(kind) is typing.Annotated:
-            inner = typing.get_args(kind)[0]
-        else:
-            inner = getattr(kind, "__supertype__", None) or getattr(kind, "__value__", None)
-        if inner is None:
-            return kind
-        kind = inner
-
-
-def _check_class(value: object, classes: tuple[type, ...], type: Any) -> None:
-    """Raise `FormatError` if the value has none of the classes. A bool does not count as a number here."""
-    if not isinstance(value, classes) or (isinstance(value, bool) and (int in classes or float in classes)):
-        raise FormatError(f"expected {_describe(type)}, got {value.__class__.__name__}: {_brief(value)}")
-
-
-def _brief(value: object) -> str:
-    """The value in a few characters. Its repr is user code and may fail."""
-    try:
-        return f"{value!r:.60}"
-    except Exception:
-        return "…"
-
-
-def _describe(type: Any) -> str:
-    """A type as it is written in code."""
-    if isinstance(type, _TYPE) and not typing.get_args(type):
-        return type.__qualname__.rpartition("<locals>.")[2]
-    return str(type).replace("typing.", "")
-
-
-def _a(noun: str) -> str:
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

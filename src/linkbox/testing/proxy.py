@@ -1,9 +1,10 @@
 """A proxy between a client and a server that simulates the faults of a bad network.
 
-How to think about it. Each connection has two directions, *up* (client to server) and *down*. In each direction
-the proxy reads bytes, delays them, and writes them in the order in which they arrived: it never reorders. The
-`Faults` of a direction say what happens to its bytes; they may be replaced at any time. The proxy runs in an
-event loop on a separate thread, so it works with threads, asyncio and other processes alike.
+How to think about it. Each connection has two directions, *up* (client to server) and *down*. In each
+direction the proxy reads bytes, delays them, and writes them in the order in which they arrived: it never
+reorders. The `Faults` of a direction say what happens to its bytes; they may be replaced at any time. The
+proxy runs in an event loop on a separate thread, so it works with threads, asyncio and other processes
+alike.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ class FaultyProxy:
         with FaultyProxy(server.address, latency=0.05, slice=1) as proxy:
             client = ClientP2P(proxy.address)
 
-    ``faults`` are the fields of `Faults`, for both directions; `change` changes them at run time, also for one
-    direction only. ``seed`` makes the jitter reproducible.
+    ``faults`` are the fields of `Faults`, for both directions; `change` changes them at run time, also for
+    one direction only. ``seed`` makes the jitter reproducible.
     """
 
     def __init__(
@@ -125,7 +126,8 @@ class FaultyProxy:
         """The URL of the proxy, with the actual port after `start`."""
         return str(self._listen)
 
-    # -- starting and stopping ---------------------------------------------------------------------------------------
+    # -- starting and stopping
+    # ---------------------------------------------------------------------------------------
 
     def start(self) -> FaultyProxy:
         """Listen, and forward in the background. Returns self. OSError if the address is not available."""
@@ -212,13 +214,14 @@ class FaultyProxy:
         return self._call(lambda: self._cut_all(reset))
 
     def replay(self, number: int) -> None:
-        """Send the client's bytes of connection ``number`` (from 0) to the server again, on a new connection."""
+        """Send the client's bytes of connection ``number`` (from 0) again, on a new connection."""
         sent = self._call(lambda: bytes(self._past[number].sent))
         loop = self._loop
         assert loop is not None
         asyncio.run_coroutine_threadsafe(self._send(sent), loop).result()
 
-    # -- in the event loop -------------------------------------------------------------------------------------
+    # -- in the event loop
+    # -------------------------------------------------------------------------------------
 
     async def _serve(self) -> asyncio.Server:
         address = self._listen
