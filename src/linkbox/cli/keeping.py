@@ -165,6 +165,6 @@ class Delivery:
 
 
 def end_with(is_well: bool) -> None:
-    """Exit with status 1 unless all is well."""
+    """Exit with status 1 if messages were not delivered."""
     if not is_well:
         raise typer.Exit(LINK_FAILED)

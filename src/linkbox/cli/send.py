@@ -162,7 +162,7 @@ class Sender:
             return client.send_many(self._watched(progress, task))
 
     def run_stored(self, client: ClientP2M[Any], delivery: Delivery) -> tuple[int, bool]:
-        """Store everything, then wait for delivery. Returns the number of messages, and if all is well."""
+        """Store everything, then wait for delivery. Returns their number, and whether all arrived."""
         client.start()
         self._source = commits = Commits(client, self._file, BULK_BYTES if self.is_file else 0)
         try:
