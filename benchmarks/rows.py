@@ -198,7 +198,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "ask_crowd",
-        "AR, 64 askers at once",
+        "AR, 64 concurrent callers",
         "crowd",
         _peers(zmq_router="zmq"),
         {"count": 500, "size": 64, "threads": 64},
@@ -208,7 +208,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "ask_sparse",
-        "AR, one ask every 10 ms",
+        "AR, one request every 10 ms",
         "sparse",
         _peers(zmq_reqrep="zmq"),
         {"count": 200, "size": 64, "pause": 0.01},

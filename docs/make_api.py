@@ -1,6 +1,6 @@
 """Writes docs/api.md from the docstrings: ``python docs/make_api.py``.
 
-A test fails when the page is not what this makes, or when a public name has no place in `SECTIONS`.
+A test fails if the page is out of date, or if a public name is missing in `SECTIONS`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ PAGE = Path(__file__).with_name("api.md")
 HEAD = """\
 # API reference
 
-Made from the docstrings by `docs/make_api.py`; do not edit it by hand. Everything here is imported from
-`linkbox`. Times are seconds and sizes are bytes, unless a line says otherwise. The guides explain how the
+Generated from the docstrings by `docs/make_api.py`; do not edit it by hand. Everything here is imported from
+`linkbox`. Times are seconds and sizes are bytes, unless stated otherwise. The guides explain how the
 parts work together: [getting started](getting-started.md), [patterns](patterns.md),
 [guarantees](guarantees.md).
 """
 
-# Heading -> (a line about it, the names in it). Every name of linkbox.__all__ stands in exactly one.
+# Heading -> (a line about it, the names in it). Every name of linkbox.__all__ is in exactly one.
 SECTIONS: dict[str, tuple[str, list[Any]]] = {
-    "Every endpoint": ("What all six share.", [Endpoint, Receiving]),
+    "Every endpoint": ("The part that all six share.", [Endpoint, Receiving]),
     "Servers": ("", ["Server", "ServerP2P", "ServerP2M", "ServerAR", "LinkView"]),
     "Clients": ("", ["Client", "ClientP2P", "ClientP2M", "ClientAR"]),
     "Messages, receipts, requests": ("", ["Message", "Receipt", "Stage", "Request", "Peer", "PeerInfo"]),
@@ -51,7 +51,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
     ),
     "Settings": ("[Limits](limits.md) has all defaults.", ["Limits", "Backoff", "Address"]),
     "Errors": (
-        "[Errors](errors.md) says whose fault each is, and what to do.",
+        "[Errors](errors.md) says who is at fault, and what to do.",
         """LinkboxError AddressError StateError FormatError DecodeError TooLarge LinkError ListenFailed
         ConnectFailed Refused AuthenticationFailed ProtocolViolation PeerLost SessionLost MailboxEmpty
         MailboxFull EndOfData Incomplete DeadlineExceeded AnswerError StoreError""".split(),
@@ -63,7 +63,7 @@ HIDDEN = {
     "lock", "transport", "join_messages", "is_late", "answer_request", "fail_request", "forgotten",
     "decoder", "encode_many", "check",
 }  # fmt: skip
-# Handed out, or the base of others: nobody calls these. The fields of Limits stand in its table.
+# Returned by calls, or base classes: users do not construct these. The fields of Limits are in its table.
 NOT_MADE = set(
     """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Format Framing
     Server Client Limits""".split()
@@ -74,12 +74,12 @@ ROLES = {Endpoint: "Life cycle, callbacks, peers", Receiving: "The mailbox"}
 
 
 def documented() -> list[str]:
-    """The public names that have a place on the page."""
+    """The public names that are on the page."""
     return [each for _, names in SECTIONS.values() for each in names if isinstance(each, str)]
 
 
 def page() -> str:
-    """The whole of docs/api.md."""
+    """The complete text of docs/api.md."""
     parts = [HEAD]
     for title, (about, names) in SECTIONS.items():
         parts.append(f"## {title}\n")
@@ -116,7 +116,7 @@ def of_class(cls: type) -> Iterator[str]:
 
 
 def members(cls: type) -> Iterator[tuple[str, object]]:
-    """What the class itself has, with what comes from a base that is no part of the interface."""
+    """The members of the class, including those of base classes that are not public."""
     if cls is linkbox.Receipt:
         yield from vars(Delivery).items()
     for base in (*front_bases(cls), cls):
@@ -126,7 +126,7 @@ def members(cls: type) -> Iterator[tuple[str, object]]:
 
 
 def front_bases(cls: type) -> list[type]:
-    """What both front ends share of it, and no base that has a heading of its own shows already."""
+    """Its base classes in the shared layer, without those of a base that has its own heading."""
     shown = {each for base in cls.__mro__[1:] if base in SHARED or is_listed(base) for each in base.__mro__}
     return [
         each
@@ -149,7 +149,7 @@ def is_public(name: str, member: object) -> bool:
 
 
 def overrides_quietly(cls: type, name: str, member: object) -> bool:
-    """Says a method the same as the one it overrides? Then that one is enough."""
+    """Has the method the same docstring as the one it overrides? Then the page shows only that one."""
     above = [vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)]
     return name in vars(cls) and bool(above) and doc_of(member) in (None, doc_of(above[0]))
 
@@ -169,7 +169,7 @@ def of_member(name: str, member: Any) -> Iterator[str]:
 
 
 def constructor(cls: type) -> str:
-    """How to make one; empty for what is only ever handed out, for errors, enums and bases."""
+    """The constructor; empty for classes that users do not construct, for errors, enums and bases."""
     function: Any = vars(cls).get("__init__")
     if cls.__name__ in NOT_MADE or issubclass(cls, enum.Enum | Exception):
         return ""
@@ -189,13 +189,13 @@ def parameters(function: Any) -> list[str]:
 
 
 def keyword_only(function: Any) -> int:
-    """Where the parameters begin that are given by name only; 0 if there are none."""
+    """The index of the first keyword-only parameter; 0 if there is none."""
     given = [each for each in inspect.signature(function).parameters.values() if each.name != "self"]
     return next((at for at, each in enumerate(given) if each.kind is each.KEYWORD_ONLY), 0)
 
 
 def signature_of(function: Any) -> str:
-    """The parameters and result, without self, on one line, as they are written in the source."""
+    """The parameters and the result, without self, on one line, as written in the source."""
     signature = inspect.signature(function)
     shown = [
         each.replace(annotation=plain(each.annotation))
@@ -210,7 +210,7 @@ def signature_of(function: Any) -> str:
 
 
 class Plain:
-    """An annotation that is shown as it was written."""
+    """An annotation that is shown as written."""
 
     def __init__(self, written: str) -> None:
         self._written = written
@@ -229,7 +229,7 @@ def plain(annotation: Any) -> Any:
 
 
 def fields(cls: type) -> Iterator[str]:
-    """Attributes with the docstrings below them, in a table. What the constructor says is not repeated."""
+    """A table of attributes with their docstrings, without those that the constructor shows."""
     if issubclass(cls, Exception) or not (dataclasses.is_dataclass(cls) or has_notes(cls)):
         return
     found = list(noted(cls))

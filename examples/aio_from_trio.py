@@ -14,12 +14,12 @@ except ImportError:
 
 
 async def main() -> None:
-    # An asyncio loop in a thread of its own, for whatever needs one.
+    # An asyncio loop in a separate thread, for code that needs asyncio.
     with start_blocking_portal(backend="asyncio") as portal:
         server = ServerAR("tcp://127.0.0.1:0", Json, handler=lambda request: request.data[::-1])
         await trio.to_thread.run_sync(portal.call, server.start)
 
-        # The threaded client, from Trio: a call that waits gets a thread.
+        # The threaded client, from Trio: each call that may wait runs in a thread.
         client = ClientAR(server.address, Json, keep_alive=True)
 
         async def ask(word: str) -> None:

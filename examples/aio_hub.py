@@ -1,4 +1,4 @@
-"""asyncio: a hub that many sensors push to, asks about it, and a live link, all in one event loop."""
+"""asyncio: sensors that push, requests for their values, and a P2P connection, all in one event loop."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ async def main() -> None:
             print("pump 3 says", await client.ask("pump 3"))
         async with ClientP2P(console.address, Json) as operator:
             receipt = await operator.send("all well?")
-            await receipt  # until it is in the console's mailbox
+            await receipt  # waits until it is in the console's mailbox
             print("asked:", await console.data_get())
             await console.send("yes")
             print("answer:", await operator.data_get())

@@ -1,6 +1,6 @@
-"""linkbox inside a web application (Starlette; FastAPI is the same): an HTTP request becomes an ask.
+"""linkbox in a web application (Starlette or FastAPI): each HTTP request becomes a linkbox request.
 
-Needs starlette, and httpx, which plays the browser here.
+Needs starlette, and httpx, which acts as the browser.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ except ImportError:
 
 @contextlib.asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Endpoints live as long as the application, in its event loop."""
+    """Run the endpoints as long as the application, in its event loop."""
     server = await ServerAR("tcp://127.0.0.1:0", Json, handler=lambda request: request.data["n"] ** 2).start()
     async with server, ClientAR(server.address, Json, keep_alive=True) as client:
         app.state.client = client
@@ -30,7 +30,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def square(request: Request) -> JSONResponse:
-    """Any number of HTTP requests share the one connection."""
+    """All HTTP requests share one linkbox connection."""
     number = int(request.path_params["number"])
     return JSONResponse({"square": await request.app.state.client.ask({"n": number})})
 
@@ -39,7 +39,7 @@ app = Starlette(routes=[Route("/square/{number}", square)], lifespan=lifespan)
 
 
 async def browse() -> None:
-    """What uvicorn and a browser would do."""
+    """Do what uvicorn and a browser would do."""
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

@@ -5,8 +5,8 @@ import asyncio
 from linkbox import ClientP2P, Json, aio
 
 
-def talk(address: str) -> list[str]:
-    """An old, blocking part of the program: it knows nothing of asyncio."""
+def converse(address: str) -> list[str]:
+    """A blocking part of the program, without asyncio."""
     with ClientP2P(address, Json) as client:
         client.send("hello from a thread")
         return [client.data_get(5), client.data_get(5)]
@@ -14,13 +14,13 @@ def talk(address: str) -> list[str]:
 
 async def main() -> None:
     async with aio.ServerP2P("tcp://127.0.0.1:0", Json) as server:
-        talking = asyncio.create_task(asyncio.to_thread(talk, server.address))
+        conversation = asyncio.create_task(asyncio.to_thread(converse, server.address))
         print(await server.data_get())
         await server.send("hello from the loop")
         await server.send("good bye")
-        print(await talking)
+        print(await conversation)
 
-    # The other way round: a threaded endpoint in a coroutine. Each call that may wait gets a thread.
+    # The reverse: a threaded endpoint in a coroutine. Each call that may wait runs in a thread.
     async with aio.ServerAR(
         "tcp://127.0.0.1:0", Json, handler=lambda request: request.data.upper()
     ) as server:

@@ -1,15 +1,17 @@
-"""Ask and answer: a calculator. What goes wrong there is raised here."""
+"""Request and response: a calculator. An exception in the handler is raised at the client."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from linkbox import AnswerError, ClientAR, Json, ServerAR
 
-logging.getLogger("linkbox").addHandler(logging.NullHandler())  # tracebacks stay in the server's log
+logging.getLogger("linkbox").addHandler(
+    logging.NullHandler()
+)  # without this, tracebacks of the handler appear on stderr
 
 
 def calculate(request):
-    """Runs on a thread of the server's, several at a time."""
+    """Runs on threads of the server, for several requests at a time."""
     left, operator, right = request.data
     if operator == "+":
         return left + right
@@ -19,7 +21,7 @@ def calculate(request):
 
 
 with ServerAR("tcp://127.0.0.1:0", format=Json(), handler=calculate) as server:
-    # A connection for each ask:
+    # One connection per request:
     with ClientAR(server.address, format=Json()) as client:
         print("2 + 3 =", client.ask([2, "+", 3]))
 
@@ -27,10 +29,10 @@ with ServerAR("tcp://127.0.0.1:0", format=Json(), handler=calculate) as server:
             try:
                 client.ask(nonsense)
             except AnswerError as error:
-                print("the server could not:", error.type, "-", error.text)
+                print("the handler failed:", error.type, "-", error.text)
 
-    # One connection for many asks, from many threads:
+    # One connection for many requests, from many threads:
     with ClientAR(server.address, format=Json(), keep_alive=True) as client, ThreadPoolExecutor() as pool:
         answers = list(pool.map(lambda n: client.ask([n, "+", n]), range(1000)))
         assert answers == [2 * n for n in range(1000)]
-        print(len(answers), "answers over one connection")
+        print(len(answers), "responses over one connection")

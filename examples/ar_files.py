@@ -1,4 +1,4 @@
-"""A file server in mailbox mode: asks wait in the mailbox until the program gets round to them."""
+"""A file server in mailbox mode: requests wait in the mailbox until the program takes them."""
 
 import threading
 from pathlib import Path
@@ -8,7 +8,7 @@ from linkbox import AnswerError, ClientAR, EndOfData, ServerAR
 
 
 def serve(server, folder):
-    """Answer one ask after another, until the server is stopped."""
+    """Respond to one request after another, until the server is stopped."""
     while True:
         try:
             request = server.data_get()
@@ -17,7 +17,7 @@ def serve(server, folder):
         name = request.data.decode()
         path = folder / name
         if path.parent != folder or not path.is_file():
-            request.fail(f"there is no file {name!r}")
+            request.fail(f"no such file: {name!r}")
         else:
             request.answer(path.read_bytes())
 
@@ -33,9 +33,9 @@ with TemporaryDirectory() as temporary:
         with ClientAR(server.address) as client:
             print(client.ask(b"hello.txt").decode(), end="")
             assert client.ask(b"large.bin") == (folder / "large.bin").read_bytes()
-            print("5 MB came over whole")
+            print("5 MB arrived complete")
             try:
                 client.ask(b"../secret")
             except AnswerError as error:
-                print("refused:", error.text)
+                print("failed:", error.text)
     thread.join()

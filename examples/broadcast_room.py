@@ -1,4 +1,4 @@
-"""A room: what one says, all hear. One ServerP2P with room for many peers."""
+"""A chat room: each message goes to all peers of one ServerP2P."""
 
 from linkbox import ClientP2P, EventKind, Json, ServerP2P
 
@@ -17,12 +17,12 @@ with ServerP2P("tcp://127.0.0.1:0", format=Json(), max_peers=10) as server:
         guest.send(f"hello from {name}")
 
     for name, guest in guests.items():
-        heard = [guest.data_get(timeout=5) for _ in NAMES]
-        print(name, "heard", [message["from"] for message in heard])
-        assert sorted(message["from"] for message in heard) == NAMES
+        received = [guest.data_get(timeout=5) for _ in NAMES]
+        print(name, "received messages from", [message["from"] for message in received])
+        assert sorted(message["from"] for message in received) == NAMES
 
     (bob,) = [peer for peer in server.peers() if peer.name == "bob"]
     server.send({"from": "server", "text": "just for you"}, to=bob)
-    print("bob heard", guests["bob"].data_get(timeout=5))
+    print("bob received", guests["bob"].data_get(timeout=5))
     for guest in guests.values():
         guest.stop()

@@ -1,4 +1,4 @@
-"""Bytes as a stream: sent in pieces of odd sizes, read in other sizes, across the message borders."""
+"""Bytes as a stream: sent in pieces of random sizes, read in other sizes, across message boundaries."""
 
 import random
 import struct
@@ -16,7 +16,7 @@ with ServerP2P("tcp://127.0.0.1:0") as server, ClientP2P(server.address) as clie
         client.send(stream[position : position + size])
         position += size
 
-    # The reader does not care how the sender cut it: it asks for as many bytes as it needs next.
+    # The reader takes as many bytes as it needs next, however the sender split them.
     for record in records:
         (length,) = HEADER.unpack(server.data_get_count(HEADER.size, timeout=10))
         assert length == 0 or server.data_get_count(length, timeout=10) == record

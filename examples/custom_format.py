@@ -1,4 +1,4 @@
-"""A format of your own: anything with a name, encode and decode. Here: compressed JSON."""
+"""A custom format: any object with a name, encode and decode. Here: compressed JSON."""
 
 import json
 import zlib
@@ -9,7 +9,7 @@ from linkbox import ClientP2M, DecodeError, FormatError, ServerP2M
 class ZippedJson:
     """JSON, compressed."""
 
-    name = "zipped-json"  # both ends have to use the same
+    name = "zipped-json"  # both ends must use the same name
 
     def encode(self, value):
         try:

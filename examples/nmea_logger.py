@@ -1,4 +1,4 @@
-"""A logger for NMEA 0183, the language of GPS and wind instruments: checked, sorted, counted."""
+"""A logger for NMEA 0183, the protocol of GPS and wind instruments: checks and counts the sentences."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ def checksum(body):
 
 
 def instruments(address):
-    """Stands for the instruments on a boat: bare sockets, CRLF, and one sentence with a flaw."""
+    """Simulate the instruments of a boat: a bare socket, CRLF, and one sentence with a wrong checksum."""
     target = Address.parse(address)
     with socket.create_connection((target.host, target.port)) as sock:
         for second in range(50):
@@ -31,7 +31,7 @@ with ServerP2M("tcp://127.0.0.1:0", framing=Lines()) as server:
     server.add_callback(lambda event: ended.set(), EventKind.END)
     thread = threading.Thread(target=instruments, args=(server.address,))
     thread.start()
-    assert ended.wait(10)  # the END rings when all that came before it is in the mailbox
+    assert ended.wait(10)  # END is emitted when everything before it is in the mailbox
     thread.join()
     for sentence in server.data_get_all():
         body, _, digits = sentence.removeprefix(b"$").partition(b"*")

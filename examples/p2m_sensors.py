@@ -1,4 +1,4 @@
-"""Several processes push readings into one mailbox; the server knows whose each is."""
+"""Several processes push readings into one mailbox; the server knows the sender of each."""
 
 import multiprocessing
 import random
@@ -10,11 +10,11 @@ READINGS = 100
 
 
 def sensor(name, address):
-    """What runs in each process. blocking=False: it never waits for the network."""
+    """Runs in each process. With blocking=False, send() never waits for the network."""
     with ClientP2M(address, format=Json(), blocking=False, linger=1.0, name=name) as client:
         for number in range(READINGS):
             client.send({"n": number, "celsius": round(random.gauss(21, 0.5), 2)})
-        client.flush(timeout=10)  # until the server has them all
+        client.flush(timeout=10)  # waits until the server has received all
 
 
 def main():

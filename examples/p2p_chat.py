@@ -1,4 +1,4 @@
-"""Two programs talk over one link, both at any time (here both ends live in one program)."""
+"""Two programs send over one connection, both at any time (here both ends are in one program)."""
 
 from linkbox import ClientP2P, EventKind, Json, ServerP2P
 
@@ -6,7 +6,7 @@ with ServerP2P("tcp://127.0.0.1:0", format=Json()) as server:
 
     @server.on(EventKind.DATA)
     def answer(event):
-        """The bell carries no data: take it from the mailbox, here or anywhere else."""
+        """An event carries no data: take it from the mailbox, here or anywhere else."""
         message = server.data_get()
         print(f"{event.peer.name} says: {message['text']}")
         server.send({"text": message["text"].upper()})
@@ -16,4 +16,4 @@ with ServerP2P("tcp://127.0.0.1:0", format=Json()) as server:
             client.send({"text": text})
         for _ in range(3):
             print("the server says:", client.data_get(timeout=5)["text"])
-        client.end()  # the END mark: nothing more from here, and nothing is lost
+        client.end()  # the END mark: no more messages from the client, and nothing is lost

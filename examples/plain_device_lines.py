@@ -1,4 +1,4 @@
-"""A device that knows nothing of linkbox, only sockets: it sends lines, and obeys lines."""
+"""A device without linkbox: it sends lines over a bare socket, and executes the lines it receives."""
 
 import socket
 import threading
@@ -7,10 +7,10 @@ from linkbox import Address, Lines, ServerP2P
 
 
 def device(address):
-    """The firmware of something small: reports its state, switches when told to."""
+    """The firmware of a small device: reports its state and executes commands."""
     target = Address.parse(address)
     with socket.create_connection((target.host, target.port)) as sock, sock.makefile("rb") as lines:
-        sock.sendall(b"state off\r\nsta")  # devices do not care about borders
+        sock.sendall(b"state off\r\nsta")  # a device may split a line anywhere
         sock.sendall(b"te idle\r\n")
         for line in lines:
             sock.sendall(b"done " + line)

@@ -1,4 +1,4 @@
-"""A pump keeps its readings on disk while nobody listens, and a server may be stopped at any time."""
+"""A pump keeps its readings on disk while the server is away; both may be stopped at any time."""
 
 import tempfile
 from pathlib import Path
@@ -20,18 +20,18 @@ def main() -> None:
         with pump:
             server.stop()
             receipts = [pump.send({"reading": number}) for number in range(5)]
-            print("nobody listens, and it is accepted:", receipts[-1].stage.name)
+            print("accepted while the server is away:", receipts[-1].stage.name)
 
             server.start()
             receipts[-1].wait(Stage.RECEIVED, timeout=10)
-            print("on the server's disk; now it is restarted before anybody has looked")
+            print("on the server's disk; now it is restarted before the message is taken")
             server.stop()
             server.start()
 
             for _ in receipts:
                 message = server.message_get(timeout=10, ack=False)
                 print(message.peer.name, message.data, "again" if message.redelivered else "")
-                message.ack()  # when the work is done: until then a restart brings it back
+                message.ack()  # when the work is done: until then, a restart delivers it again
             receipts[-1].wait(Stage.TAKEN, timeout=10)
             print("the pump knows that all was taken")
         server.stop()

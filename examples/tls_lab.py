@@ -1,6 +1,6 @@
-"""TLS in a lab: an authority of one's own, a server, and a client with a certificate that says who it is.
+"""TLS in a lab: your own authority, a server, and a client that a certificate identifies.
 
-The certificates are made by `linkbox cert`, as in a shell: it needs typer, rich, psutil and cryptography.
+The certificates are made by `linkbox cert`, which needs typer, rich, psutil and cryptography.
 """
 
 import subprocess
@@ -19,13 +19,13 @@ def cert(*arguments: str) -> None:
         raise SystemExit("this example needs: pip install 'linkbox[cli,tls]'")
 
 
-cert("init")  # once: ca.pem is for everybody, ca.key stays here
-cert("issue", "127.0.0.1")  # for each server: the host that its clients call
-cert("issue", "pump")  # for each client that is to be known by name
+cert("init")  # once: copy ca.pem to all machines, keep ca.key secret
+cert("issue", "127.0.0.1")  # for each server: the host that its clients connect to
+cert("issue", "pump")  # for each client with an authenticated name
 
 
 def accept(peer: PeerInfo) -> bool:
-    """Who may come in? Only the identity is proven; a name is what a peer calls itself."""
+    """Admit these clients. Only the identity is proven; the name is chosen by the peer."""
     return peer.identity in ("pump", "valve")
 
 

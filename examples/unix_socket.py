@@ -1,4 +1,4 @@
-"""Between programs of one machine a unix socket will do: no port, and the file's rights decide who may."""
+"""A unix socket connects programs of one machine: no port, and file permissions control the access."""
 
 import sys
 from pathlib import Path
@@ -7,12 +7,12 @@ from tempfile import TemporaryDirectory
 from linkbox import ClientAR, ServerAR
 
 if sys.platform == "win32":
-    sys.exit("there are no unix sockets on this platform")
+    sys.exit("this platform has no unix sockets")
 
 with TemporaryDirectory() as folder:
     path = Path(folder) / "echo.sock"
     with ServerAR(f"unix://{path}", handler=lambda request: request.data[::-1]) as server:
-        print("listening at a socket:", path.is_socket())
+        print("the socket exists:", path.is_socket())
         with ClientAR(server.address) as client:
             print(client.ask(b"stressed"))
-    print("and it is gone:", not path.exists())
+    print("it is removed:", not path.exists())

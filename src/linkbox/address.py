@@ -1,6 +1,6 @@
-"""Addresses: ``tcp://host:port``, ``tls://host:port``, ``unix:///path``. Parsing only, nothing is resolved.
+"""Addresses: ``tcp://host:port``, ``tls://host:port``, ``unix:///path``. They are parsed, not resolved.
 
-Every wrong form gets an `AddressError` that says what is wrong with it and shows a right one.
+Each malformed address is an `AddressError` that says what is wrong and shows a valid one.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _LIKE_IPV4 = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen or connect. Made by `parse`, which checks; the constructor does not.
+    """An address to listen at or connect to. Made by `parse`, which checks it; the constructor does not.
 
-    ``host`` and ``port`` are for tcp and tls, where ``path`` is empty; ``path`` is for unix, where
-    ``host`` is empty and ``port`` 0. Names are in lower case, and in ASCII (IDNA) when they were not.
+    tcp and tls use ``host`` and ``port``, and ``path`` is empty; unix uses ``path``, ``host`` is empty and
+    ``port`` is 0. Host names are in lower case, non-ASCII ones in their ASCII form (IDNA).
     """
 
     scheme: Literal["tcp", "tls", "unix"]
@@ -42,7 +42,7 @@ class Address:
     def parse(cls, value: object, *, server: bool = False) -> Address:
         """Read a URL, a pair ``(host, port)`` or an `Address`.
 
-        ``server=True`` allows port 0, "any free one". Raises `AddressError`.
+        ``server=True`` allows port 0, which means any free port. Raises `AddressError`.
         """
         if isinstance(value, Address):
             address = value
@@ -54,12 +54,12 @@ class Address:
             kind = type(value).__name__
             raise AddressError(f'an address is a str like "{_EXAMPLE}" or a pair (host, port), not {kind}')
         if address.port == 0 and address.scheme != "unix" and not server:
-            _refuse(value, "port 0 is for servers only; a client needs the port the server has", _EXAMPLE)
+            _refuse(value, "port 0 is for servers only; a client needs the port of its server", _EXAMPLE)
         return address
 
     @property
     def url(self) -> str:
-        """The one canonical way to write it; `parse` gives an equal address back."""
+        """The canonical URL of the address; `parse` returns an equal address for it."""
         if self.scheme == "unix":
             return f"unix://{self.path}" if self.path.startswith("/") else f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -70,7 +70,7 @@ class Address:
 
     @property
     def host_kind(self) -> Literal["ipv4", "ipv6", "name", "path"]:
-        """What ``host`` is; ``"path"`` for unix."""
+        """The kind of ``host``; ``"path"`` for unix."""
         if self.scheme == "unix":
             return "path"
         ip = _ip(self.host)
@@ -80,7 +80,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Can only this machine be at the other end? unix, a loopback address, or "localhost"."""
+        """Is the address reachable from this machine only: unix, a loopback address, or "localhost"?"""
         ip = _unmapped(self.host)
         return self.scheme == "unix" or self.host == "localhost" or (ip is not None and ip.is_loopback)
 
@@ -92,33 +92,33 @@ class Address:
 
     @property
     def sockaddr(self) -> tuple[str, int] | str:
-        """What a socket takes: ``(host, port)`` (still to be resolved), or the path of a unix socket."""
+        """The argument for a socket: ``(host, port)``, not resolved, or the path of a unix socket."""
         if self.scheme != "unix":
             return (self.host, self.port)
         return "\0" + self.path[1:] if self.path.startswith("@") else self.path
 
     def with_port(self, port: int) -> Address:
-        """The same with another port. Raises `AddressError` when out of range, or on a unix address."""
+        """Return the address with another port. `AddressError` if out of range, or for a unix address."""
         if self.scheme == "unix":
             raise AddressError(f"{self.url} is a unix socket and has no port")
         return replace(self, port=_checked_port(port, self.url))
 
 
 def _refuse(value: object, why: str, example: str) -> NoReturn:
-    raise AddressError(f'{_shown(value)} is no address: {why}; write it like "{example}"')
+    raise AddressError(f'{_shown(value)} is not a valid address: {why}; write it like "{example}"')
 
 
 def _shown(value: object) -> str:
-    """What was given, for an error: not too long, and without what may be a password."""
+    """The rejected value for an error message: cut, and without a part that may be a password."""
     if isinstance(value, str) and "@" in value and not value.startswith("unix:"):
         value = "…@" + value.rpartition("@")[2]
     return f"{value!r:.120}"
 
 
 def _parse_url(url: str) -> Address:
-    """Split off the scheme and leave the rest to the two kinds."""
+    """Split off the scheme, and parse the rest by its kind."""
     if not url or url != url.strip():
-        _refuse(url, "there is white space around it" if url.strip() else "it is empty", _EXAMPLE)
+        _refuse(url, "it begins or ends with white space" if url.strip() else "it is empty", _EXAMPLE)
     match = _SCHEME.match(url)
     scheme, slashes = (match[1].lower(), match[2]) if match else ("", None)
     rest = url[match.end() :] if match else url
@@ -130,7 +130,7 @@ def _parse_url(url: str) -> Address:
     if scheme in _SCHEMES:
         _refuse(url, f'"//" is missing after "{scheme}:"', f"{scheme}://127.0.0.1:9000")
     if slashes:
-        _refuse(url, f'there is no scheme "{scheme}", only {", ".join(_SCHEMES)}', _EXAMPLE)
+        _refuse(url, f'the scheme "{scheme}" is unknown; known are {", ".join(_SCHEMES)}', _EXAMPLE)
     if url.startswith(("/", "./", "../")):
         raise AddressError(
             f'{_shown(url)} has no scheme; did you mean "unix:{"//" * (url[0] == "/")}{url:.80}"?'
@@ -139,7 +139,7 @@ def _parse_url(url: str) -> Address:
 
 
 def _guess(text: str) -> str:
-    """What somebody who wrote no scheme may have meant."""
+    """The probable URL for a text without a scheme."""
     try:
         return _parse_url(f"tcp://{text}").url
     except AddressError:
@@ -147,19 +147,21 @@ def _guess(text: str) -> str:
 
 
 def _parse_unix(url: str, path: str, slashes: bool) -> Address:
-    """``unix:///absolute``, ``unix:relative``, ``unix:@abstract`` (Linux). Taken as it is: no escapes."""
+    """``unix:///absolute``, ``unix:relative``, ``unix:@abstract`` (Linux). The path has no escapes."""
     example = "unix:///run/app.sock"
     if not path or path == "@":
         _refuse(url, "the path is missing", example)
     if slashes and not path.startswith("/"):
-        why = (
-            'after "unix://" comes an absolute path, so three slashes; a relative one is written without any'
-        )
+        why = 'an absolute path must follow "unix://" (three slashes); write a relative path without slashes'
         _refuse(url, why, f"unix:{path}" if path.startswith(("@", ".")) else f"unix:///{path}")
     if "\0" in path:
-        _refuse(url, "there is a NUL in the path", example)
+        _refuse(url, "the path contains a NUL", example)
     if path.endswith("/"):
-        _refuse(url, "the path is a directory's", f"unix:{'//' * (path[0] == '/')}{path}app.sock")
+        _refuse(
+            url,
+            "the path ends with a slash, so it is a directory",
+            f"unix:{'//' * (path[0] == '/')}{path}app.sock",
+        )
     try:
         size = len(path.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
@@ -173,9 +175,9 @@ def _parse_authority(url: str, rest: str, scheme: str) -> tuple[str, int]:
     """``host:port``, with an IPv6 host in brackets."""
     example = f"{scheme}://127.0.0.1:9000"
     if "@" in rest:
-        _refuse(url, "it takes no user and no password", example)
+        _refuse(url, "it must not contain a user or a password", example)
     if re.search(r"[\s\x00-\x1f\x7f]", rest):
-        _refuse(url, "there is white space in it", example)
+        _refuse(url, "it contains white space", example)
     tail = re.search(r"[/?#\\]", rest)
     if tail:
         _refuse(url, f"nothing may follow the port ({rest[tail.start() :]!r:.40})", example)
@@ -184,17 +186,17 @@ def _parse_authority(url: str, rest: str, scheme: str) -> tuple[str, int]:
         if not bracket:
             _refuse(url, 'the "]" is missing', f"{scheme}://[::1]:9000")
         if after and not after.startswith(":"):
-            _refuse(url, 'after "]" comes ":" and the port', f"{scheme}://[{host}]:9000")
+            _refuse(url, '":" and the port must follow "]"', f"{scheme}://[{host}]:9000")
         return _bracketed(url, host, scheme), _parse_port(url, after[1:], f"{scheme}://[{host}]:9000")
     host, _, port = rest.rpartition(":") if ":" in rest else (rest, "", "")
     if ":" in host:
-        _refuse(url, "an IPv6 address stands in brackets", _bracket_guess(scheme, rest))
+        _refuse(url, "an IPv6 address must be in brackets", _bracket_guess(scheme, rest))
     host = _checked_host(url, host, example)
     return host, _parse_port(url, port, f"{scheme}://{host}:9000")
 
 
 def _bracket_guess(scheme: str, rest: str) -> str:
-    """How an IPv6 address without brackets may have been meant."""
+    """The probable URL for an IPv6 address without brackets."""
     host, _, port = rest.rpartition(":")
     if _ip(rest) is not None and (_ip(host) is None or len(port) < 4 or not port.isdigit()):
         return f"{scheme}://[{rest}]:9000"
@@ -208,13 +210,15 @@ def _bracketed(url: str, host: str, scheme: str) -> str:
     if ip is None or ip.version != 6:
         example = f"{scheme}://127.0.0.1:9000" if ip is None else f"{scheme}://{host}:9000"
         _refuse(
-            url, "only an IPv6 address stands in brackets" if ip else f"[{host}] is no IPv6 address", example
+            url,
+            "brackets are for IPv6 addresses only" if ip else f"{host!r:.80} is not an IPv6 address",
+            example,
         )
     return str(ip)
 
 
 def _parse_port(url: object, text: str, example: str) -> int:
-    """The port, from text."""
+    """Parse the port."""
     if not text:
         _refuse(url, "the port is missing", example)
     if not (text.isascii() and text.isdigit()):
@@ -224,29 +228,31 @@ def _parse_port(url: object, text: str, example: str) -> int:
 
 
 def _checked_port(port: object, shown: object, example: str = _EXAMPLE) -> int:
-    if type(port) is not int:  # bool is an int to Python
-        _refuse(shown, f"the port is {port!r:.40}, {type(port).__name__}, not an int", example)
+    if type(port) is not int:  # bool is a subclass of int
+        _refuse(shown, f"the port {port!r:.40} must be an int, not {type(port).__name__}", example)
     if not 0 <= port <= 65535:
-        _refuse(shown, "a port is at most 65535 and not negative", example)
+        _refuse(shown, "a port must be from 0 to 65535", example)
     return port
 
 
 def _parse_pair(pair: tuple[object, ...]) -> Address:
-    """``(host, port)`` as the socket module has it. IPv6 without brackets here."""
+    """``(host, port)`` as in the socket module: IPv6 without brackets."""
     example = '("127.0.0.1", 9000)'
     if len(pair) != 2:
-        raise AddressError(f"a tuple address is a pair (host, port), not {len(pair)} items; like {example}")
+        raise AddressError(
+            f"a tuple address is a pair (host, port), not {len(pair)} items; write it like {example}"
+        )
     host, port = pair
     if not isinstance(host, str):
         raise AddressError(
-            f"the host in {pair!r:.120} is {type(host).__name__}, not a str; write it like {example}"
+            f"the host in {pair!r:.120} must be a str, not {type(host).__name__}; write it like {example}"
         )
     if host.startswith("["):
-        _refuse(pair, "the brackets belong to URLs", f"tcp://{host}:9000")
+        _refuse(pair, "brackets are for URLs only", f"tcp://{host}:9000")
     if ":" in host:
         ip = _ip(host)
         if ip is None:
-            _refuse(pair, f"{host!r:.80} is no host name and no IPv6 address", _EXAMPLE)
+            _refuse(pair, f"{host!r:.80} is neither a host name nor an IPv6 address", _EXAMPLE)
         host = str(ip)
     else:
         host = _checked_host(pair, host, _EXAMPLE)
@@ -254,28 +260,30 @@ def _parse_pair(pair: tuple[object, ...]) -> Address:
 
 
 def _checked_host(shown: object, host: str, example: str) -> str:
-    """A host name or an IPv4 address in its canonical form."""
+    """Return a host name or an IPv4 address in its canonical form."""
     if not host:
-        _refuse(shown, "the host is missing (every interface of a server: 0.0.0.0)", example)
+        _refuse(shown, "the host is missing (a server listens on every interface with 0.0.0.0)", example)
     try:
         name = host.lower() if host.isascii() else host.encode("idna").decode("ascii").lower()
     except UnicodeError as error:
-        _refuse(shown, f"{host!r:.80} is no host name ({error})", example)
+        _refuse(shown, f"{host!r:.80} is not a host name ({error})", example)
     if _LIKE_IPV4.fullmatch(name):
         ip = _ip(name)
         if ip is None:
             _refuse(
-                shown, f"{name:.80} is no IPv4 address: four numbers from 0 to 255, no leading zeros", example
+                shown,
+                f"{name:.80} is not an IPv4 address: four numbers from 0 to 255, no leading zeros",
+                example,
             )
         return str(ip)
     labels = name.removesuffix(".").split(".")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        _refuse(shown, f"{host!r:.80} is no host name", example)
+        _refuse(shown, f"{host!r:.80} is not a host name", example)
     return name
 
 
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The IP address a host is, or None for names."""
+    """The IP address of a host, or None if it is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -283,7 +291,7 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _unmapped(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The same, but ::ffff:127.0.0.1 is 127.0.0.1 (Python before 3.13 does not see through that)."""
+    """As `_ip`, but ::ffff:127.0.0.1 is 127.0.0.1 (Python before 3.13 does not treat it so)."""
     ip = _ip(host)
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return mapped or ip

@@ -1,91 +1,115 @@
-"""Every error linkbox raises, sorted by whose fault it is.
+"""Every error that linkbox raises, sorted by whose fault it is.
 
 ::
 
     LinkboxError
-    ├── AddressError(ValueError)          yours: the address cannot mean anything
-    ├── StateError(RuntimeError)          yours: right call, wrong moment
+    ├── AddressError(ValueError)          yours: the address is malformed or unsafe
+    ├── StateError(RuntimeError)          yours: a valid call at the wrong time
     ├── FormatError(ValueError)           yours: your value does not fit the format
     ├── TooLarge(ValueError)              yours or the peer's: a message over the limit
     ├── DecodeError(ValueError)           the peer's: its bytes do not fit the format
     ├── LinkError(ConnectionError)        the network's or the peer's
-    │   ├── ListenFailed                  this address cannot be listened at
-    │   ├── ConnectFailed                 nobody answered at that address
-    │   ├── Refused                       somebody answered, and said no (``.code``)
-    │   │   └── AuthenticationFailed      ... because of who you are, or are not
+    │   ├── ListenFailed                  the server cannot listen at this address
+    │   ├── ConnectFailed                 no server answered at that address
+    │   ├── Refused                       the peer rejected the connection (``.code``)
+    │   │   └── AuthenticationFailed      ... because authentication failed
     │   ├── ProtocolViolation             the peer broke the protocol
-    │   └── PeerLost                      the link broke, and will not come back
-    │       └── SessionLost               ... because the peer forgot it (``.in_doubt``)
+    │   └── PeerLost                      the connection broke and is not restored
+    │       └── SessionLost               ... because the peer lost the session (``.in_doubt``)
     ├── MailboxEmpty(queue.Empty)         nobody's: nothing has arrived yet
-    ├── MailboxFull(queue.Full)           nobody's: no room just now
+    ├── MailboxFull(queue.Full)           nobody's: no room at the moment
     ├── EndOfData(EOFError)               nobody's: the conversation is over
     ├── Incomplete(EOFError)              nobody's: it was over too early (``.available``)
     ├── DeadlineExceeded(TimeoutError)    time ran out
     ├── AnswerError                       the remote handler failed (``.type``, ``.text``)
     └── StoreError                        the disk's
 
-Each is also the built-in exception a Python user would reach for, so ``except ConnectionError``,
-``except queue.Empty``, ``except EOFError`` and ``except TimeoutError`` work as expected.
+Each error is also the built-in exception that a Python user expects: ``except ConnectionError``,
+``except queue.Empty``, ``except EOFError`` and ``except TimeoutError`` work. Every error can be pickled and
+copied.
 """
 
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from typing import Any
+
+from .text import printable
+
+_LONGEST_TEXT = 1000
+"""Characters of a remote error that ``str(error)`` shows."""
 
 
 class LinkboxError(Exception):
     """Base of every error of linkbox. Never raised itself."""
 
+    def __reduce__(self) -> tuple[Callable[..., LinkboxError], tuple[Any, ...]]:
+        # Exception.__reduce__ calls the class with `args`, which not every constructor takes.
+        return _restore, (type(self), self.args, self._attributes())
+
+    def _attributes(self) -> dict[str, Any]:
+        """The attributes to pickle or copy."""
+        return dict(self.__dict__)
+
+
+def _restore(cls: type[LinkboxError], args: tuple[Any, ...], attributes: dict[str, Any]) -> LinkboxError:
+    """Make an unpickled or copied error, without its constructor."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
 
 class AddressError(LinkboxError, ValueError):
     """The address is malformed, or cannot be opened safely.
 
-    Says nothing about whether somebody listens there: that is `ConnectFailed`.
+    It does not mean that no server listens there: that is `ConnectFailed`.
     """
 
 
 class StateError(LinkboxError, RuntimeError):
-    """The call is right, its moment is wrong: not started, stopped, ended, nobody connected.
+    """The call is valid, but not now: the endpoint is not started, is stopped, has ended, or has no peer.
 
     Never caused by the network.
     """
 
 
 class FormatError(LinkboxError, ValueError):
-    """The value you gave does not fit the endpoint's format or framing. Nothing was sent."""
+    """Your value does not fit the format or the framing of the endpoint. Nothing was sent."""
 
 
 class DecodeError(LinkboxError, ValueError):
-    """A peer's message does not fit the format. That message is rejected, the stream goes on."""
+    """A message from a peer does not fit the format. That message is rejected, the conversation continues."""
 
 
 class TooLarge(LinkboxError, ValueError):
     """A message is larger than a limit allows: your own limit, or the peer's.
 
-    The link is unharmed; send less, or raise ``Limits(message=…)`` on both sides.
+    The connection is unharmed. Send less, or raise ``Limits(message=…)`` on both sides.
     """
 
 
 class LinkError(LinkboxError, ConnectionError):
-    """Something is wrong between here and the peer. Base of all that the network can cause."""
+    """The connection to the peer failed. Base of all errors that the network can cause."""
 
 
 class ListenFailed(LinkError):
-    """A server cannot listen at its address: in use, not permitted, or not one of this machine."""
+    """A server cannot listen at its address: in use, not permitted, or not an address of this machine."""
 
 
 class ConnectFailed(LinkError):
-    """No link could be made: nobody listens, no route, no such name, no answer in time."""
+    """No connection was made: no server listens there, no route, no such name, or no answer in time."""
 
 
 class Refused(LinkError):
-    """The peer answered and said no.
+    """The peer rejected the connection.
 
-    ``code`` says why: ``"busy"`` (all places taken), ``"limit"`` (a limit of the server),
-    ``"pattern"`` (a P2P client called an AR server, say), ``"format"`` (the formats differ),
-    ``"version"``, ``"session"``, ``"denied"`` (its ``accept=`` said no). All but ``busy`` and ``limit``
-    are final: trying again cannot help.
+    ``code`` says why: ``"busy"`` (the server has as many peers as it allows), ``"limit"`` (another limit of
+    the server), ``"pattern"`` (for example a P2P client that connected to an AR server), ``"format"`` (the
+    formats differ), ``"version"``, ``"session"``, ``"denied"`` (the server's ``accept=`` returned False),
+    ``"protocol"``, ``"disconnected"`` (``server.disconnect(peer)``). All but ``busy`` and ``limit`` are
+    final: another attempt cannot help.
     """
 
     def __init__(self, message: str, code: str = "refused") -> None:
@@ -94,34 +118,40 @@ class Refused(LinkError):
 
 
 class AuthenticationFailed(Refused):
-    """The peer does not accept who this end is, or this end does not accept the peer."""
+    """The peer does not accept the identity of this end, or this end does not accept the peer's."""
 
     def __init__(self, message: str, code: str = "authentication") -> None:
         super().__init__(message, code)
 
 
 class ProtocolViolation(LinkError):
-    """The peer sent what the protocol does not allow. The link is closed."""
+    """The peer sent something that the protocol does not allow. The connection is closed."""
 
 
 class PeerLost(LinkError):
-    """The link to the peer broke and is not coming back. The peer may or may not be alive."""
+    """The connection to the peer broke and is not restored. The peer may or may not be alive."""
 
 
 class SessionLost(PeerLost):
-    """The peer is there again but has forgotten the session: it was restarted without a store.
+    """The peer is back but has lost the session: it was restarted without a store.
 
-    ``in_doubt`` holds the receipts of what had been sent without an acknowledgement: the peer may
-    have had them, or not. They are never sent again silently; that is for you to decide.
+    ``in_doubt`` holds the receipts of the messages that were sent and not acknowledged: the peer may
+    have received them, or not. linkbox never sends them again by itself; that is your decision. In an
+    error that was pickled or copied, ``in_doubt`` holds the payloads instead.
     """
 
     def __init__(self, message: str, in_doubt: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
         self.in_doubt = in_doubt
 
+    def _attributes(self) -> dict[str, Any]:
+        # A receipt belongs to its endpoint, which cannot be pickled. Payloads of an earlier copy stay.
+        payloads = tuple(getattr(each, "payload", each) for each in self.in_doubt)
+        return {**self.__dict__, "in_doubt": payloads}
+
 
 class MailboxEmpty(LinkboxError, queue.Empty):
-    """Nothing (or not enough) arrived in time. Nothing was taken; the link may be well."""
+    """Nothing (or not enough) arrived in time. Nothing was taken; the connection may be healthy."""
 
 
 class MailboxFull(LinkboxError, queue.Full):
@@ -133,7 +163,7 @@ class EndOfData(LinkboxError, EOFError):
 
 
 class Incomplete(LinkboxError, EOFError):
-    """The conversation is over with less waiting than was asked for.
+    """The conversation is over and less is waiting than was requested.
 
     ``available`` is how much there is (bytes for Bytes, messages otherwise); it can still be taken.
     """
@@ -144,20 +174,21 @@ class Incomplete(LinkboxError, EOFError):
 
 
 class DeadlineExceeded(LinkboxError, TimeoutError):
-    """No answer, or no acknowledgement, came in time. The link may be well."""
+    """No response, or no acknowledgement, came in time. The connection may be healthy."""
 
 
 class AnswerError(LinkboxError):
-    """The remote handler failed. ``type`` is the class name of what it raised, ``text`` its message.
+    """The remote handler failed. ``type`` is the class name of its exception, ``text`` the message.
 
-    The link is well, and the traceback is in the server's log.
+    Both are as the peer sent them; ``str(error)`` escapes control characters and cuts long texts.
+    The connection is unharmed, and the traceback is in the server's log.
     """
 
     def __init__(self, type: str, text: str) -> None:
-        super().__init__(f"{type}: {text}" if text else type)
+        super().__init__(printable(f"{type}: {text}" if text else type, _LONGEST_TEXT))
         self.type = type
         self.text = text
 
 
 class StoreError(LinkboxError):
-    """The store on disk cannot be used. What was refused was not accepted; nothing is lost."""
+    """The store on disk cannot be used. What this call offered was not accepted; nothing else is lost."""

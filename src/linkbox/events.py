@@ -1,4 +1,4 @@
-"""What an endpoint tells: events, peers, messages, stages and statistics."""
+"""What an endpoint reports: events, peers, messages, stages and statistics."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from .text import printable
+
 T = TypeVar("T")
 
 
 class EventKind(enum.Enum):
-    """What happened. A callback is registered for one or more of these."""
+    """The kinds of event. A callback is registered for one or more of them."""
 
     DATA = "data"
-    """One message was stored in the mailbox (for ServerAR: one whole ask)."""
+    """One message was stored in the mailbox (for ServerAR: one complete request)."""
     PART = "part"
-    """One message of an ask of several messages arrived; the ask is not whole yet."""
+    """One message of a request of several messages arrived; the request is not complete yet."""
     END = "end"
-    """A peer ended its conversation, and all it sent before is in the mailbox."""
+    """A peer ended its conversation; everything it sent before is in the mailbox."""
     CONNECTED = "connected"
-    """A peer is there (welcomed, not merely connected)."""
+    """A peer is connected: its handshake is complete."""
     DISCONNECTED = "disconnected"
-    """A peer's link is gone; ``event.error`` says why, None after an orderly end."""
+    """The connection to a peer is closed; ``event.error`` says why, None after a graceful end."""
     RESUMED = "resumed"
-    """A dropped link is back, nothing was lost."""
+    """A dropped connection is restored, and nothing was lost."""
     ERROR = "error"
-    """Something failed; ``event.error`` says what, ``event.receipt`` whose message it was, if any."""
+    """Something failed; ``event.error`` says what, ``event.receipt`` belongs to the message, if any."""
     DELIVERED = "delivered"
     """The peer has acknowledged the message of ``event.receipt``."""
     OVERFLOW = "overflow"
@@ -39,61 +41,61 @@ class EventKind(enum.Enum):
 
 
 class Stage(enum.IntEnum):
-    """How far a sent message has come."""
+    """How far a sent message has come. A failed message compares as less than every other stage."""
 
+    FAILED = -1
+    """It will not arrive, or was rejected there; ``receipt.error`` says why."""
     QUEUED = 0
     """Accepted, not yet handed to the network."""
     SENT = 1
-    """Handed to the network. Over a plain framing nothing further is ever known."""
+    """Handed to the network. Over a plain framing this is the last stage that is known."""
     RECEIVED = 2
     """In the peer's mailbox (with a store: on the peer's disk)."""
     TAKEN = 3
     """The peer's application has taken all of it."""
-    FAILED = 4
-    """It will not get there, or was rejected there; ``receipt.error`` says why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Peer:
-    """Who is on the other end. The same object for as long as the peer's session lives."""
+    """The other end of a conversation. The same object for as long as the peer's session exists."""
 
     name: str
-    """What the peer calls itself; by default ``host:pid``. Over a plain framing, its address."""
+    """The name that the peer gave itself; by default ``host:pid``. Over a plain framing, its address."""
     address: str
-    """Where it comes from, as a URL."""
+    """The address of the peer, as a URL."""
     id: str
     """Unique for each conversation, 32 hexadecimal digits."""
     connected_at: float
     """Seconds since the epoch."""
     identity: str | None = None
-    """Its authenticated name; None when nothing was authenticated."""
+    """Its authenticated name; None if the peer is unauthenticated."""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.address})"
+        return f"{printable(self.name)} ({printable(self.address)})"
 
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """Who asks to be let in: what ``accept=`` of a server decides on."""
+    """A peer that asks to connect: the argument of ``accept=`` of a server."""
 
     address: str
-    """Where it comes from, as a URL."""
+    """The address of the peer, as a URL."""
     name: str
-    """What it calls itself. Over a plain framing, its address."""
+    """The name that the peer gave itself. Over a plain framing, its address."""
     identity: str | None = None
-    """Its authenticated name; None when nothing was authenticated. Only this is proven."""
+    """Its authenticated name; None if the peer is unauthenticated. Only this field is proven."""
 
 
 class Event(msgspec.Struct, frozen=True, eq=False):
-    """What a callback is called with. It carries no data: that is in the mailbox."""
+    """The argument of a callback. It carries no data: take that from the mailbox."""
 
     kind: EventKind
     endpoint: Any
-    """The endpoint it happened on."""
+    """The endpoint that emitted the event."""
     peer: Peer | None = None
     error: Exception | None = None
     receipt: Any = None
-    """For DELIVERED, and for ERROR when one message failed."""
+    """Set for DELIVERED, and for ERROR if one message failed."""
     at: float = 0.0
     """Seconds since the epoch."""
 
@@ -103,20 +105,20 @@ Callback = Callable[[Event], object]
 
 @dataclass(slots=True, eq=False)
 class Message(Generic[T]):
-    """One message with all that is known of it. From ``message_get()``."""
+    """One message with everything known about it. Returned by ``message_get()``."""
 
     data: T
     peer: Peer | None
     received_at: float
     """Seconds since the epoch."""
     redelivered: bool = False
-    """True when a store delivers it again, after a crash between taking and finishing."""
+    """True if a store delivers it again, after a crash between taking and ``ack()``."""
     receipt: Any = None
-    """ClientAR: the receipt of the ask that this answers."""
+    """ClientAR: the receipt of the request that this responds to."""
     _ack: Callable[[], None] | None = field(default=None, repr=False)
 
     def ack(self) -> None:
-        """Count the message as taken, after ``message_get(ack=False)``. Further calls do nothing."""
+        """Mark the message as taken, after ``message_get(ack=False)``. Further calls do nothing."""
         done, self._ack = self._ack, None
         if done is not None:
             done()
@@ -131,16 +133,16 @@ class PeerStatistics:
     bytes_sent: int
     bytes_received: int
     unacknowledged: int
-    """Messages sent or queued, and not acknowledged yet."""
+    """Messages that are sent or queued and not acknowledged yet."""
     waiting: int
-    """Its messages in our mailbox."""
+    """Messages of this peer in the mailbox."""
     round_trip: float | None
-    """Seconds, of the last heartbeat; None when there was none yet."""
+    """Seconds, measured by the last heartbeat; None before the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """A snapshot of an endpoint's counters, since it was made. Bytes are message bodies."""
+    """A snapshot of the counters of an endpoint, since its construction. Bytes are message payloads."""
 
     messages_sent: int
     messages_received: int
@@ -155,9 +157,9 @@ class Statistics:
     """Messages that could not be decoded, or were too large."""
     callback_errors: int
     connections: int
-    """Links that are up now."""
+    """Connections that are open now."""
     connections_total: int
     refused: int
-    """Peers turned away (server), or refusals met (client)."""
+    """Connections rejected by this server, or rejections that this client received."""
     reconnects: int
     peers: Mapping[Peer, PeerStatistics]

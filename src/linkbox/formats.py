@@ -1,29 +1,28 @@
-"""Formats: how one message of yours becomes bytes, and bytes one message. The format decides T.
+"""Formats convert one message to bytes and back. The format determines the message type T.
 
 | format | T | on the wire | name |
 |---|---|---|---|
-| `Bytes()` | bytes | as they are | ``bytes`` |
-| `Json()` | what JSON can say | JSON (RFC 8259) | ``json`` |
+| `Bytes()` | bytes | unchanged | ``bytes`` |
+| `Json()` | any JSON value | JSON (RFC 8259) | ``json`` |
 | `Typed(Point)` | Point | JSON, checked against the type | ``json`` |
-| `MsgPack()`, `MsgPack(Point)` | anything, or Point | MessagePack | ``msgpack`` |
+| `MsgPack()`, `MsgPack(Point)` | any MessagePack value, or Point | MessagePack | ``msgpack`` |
 
-The two ends compare names when they meet: `Json` at one end and `Typed` at the other understand each other.
+The two ends compare the names in the handshake: `Json` at one end works with `Typed` at the other.
 Any object with ``name``, ``encode`` and ``decode`` is a format too.
 
-``encode`` raises `FormatError` and nothing else, ``decode`` `DecodeError` and nothing else (running out of
-memory excepted). All four are safe to share between threads: msgspec keeps no state between calls.
+``encode`` raises only `FormatError`, and ``decode`` only `DecodeError` (and MemoryError). All four can be
+shared between threads: msgspec keeps no state between calls.
 
-How the types flow. An endpoint is generic in (T, K): T is the item, K the type of the format's *name*.
-`Bytes` declares its name as `Joined` (a str), every other format simply as str; that one bit tells a type
-checker that ``data_get_count`` gives ``bytes`` and not ``list[T]``. K follows from ``name``, so a
-format of yours needs to inherit nothing, and one of ``bytes`` (compression, say) gives ``list[bytes]``.
+How the types are inferred. An endpoint is generic in (T, K): T is the item type, K the type of the format's
+*name*. `Bytes` declares its name as `Joined` (a str), every other format as str; from this a type checker
+knows that ``data_get_count`` returns ``bytes`` and not ``list[T]``. K follows from ``name``, so a format of
+yours needs no base class, and a format for ``bytes`` (compression, for example) gives ``list[bytes]``.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import types
 import typing
 from collections.abc import Callable, Iterator
 from itertools import accumulate
@@ -32,9 +31,10 @@ from typing import TYPE_CHECKING, Any, Generic, NewType, Protocol, TypeAlias, ov
 import msgspec
 
 from .errors import DecodeError, FormatError
+from .format_types import brief, check_class, classes_of, decoder_of, describe, with_article
 
 if TYPE_CHECKING:
-    # Defaults of type variables come with Python 3.13; until then only type checkers need to see them.
+    # Type variables have defaults from Python 3.13 on; before, only type checkers see them.
     from typing_extensions import TypeVar
 
     T = TypeVar("T", default=bytes)
@@ -49,36 +49,37 @@ else:
 
 __all__ = ["Bytes", "Format", "FormatLike", "Joined", "Json", "MsgPack", "Typed", "as_format"]
 
-MAX_DEPTH = 100  # JSON arrays and objects inside each other; what Python can parse differs by version
+MAX_DEPTH = 100  # nested JSON arrays and objects; the depth that Python itself can parse differs by version
 _SHALLOW = (
     2 * MAX_DEPTH
-)  # so short a JSON text cannot be deeper; neither can one of few "[" (91) and "{" (123)
+)  # a JSON text of this length cannot be deeper; nor can one with few "[" (91) and "{" (123)
 
 Joined = NewType("Joined", str)
-"""The type of `Bytes.name`: tells type checkers that ``data_get_count`` joins messages."""
+"""The type of `Bytes.name`: type checkers infer from it that ``data_get_count`` joins messages."""
 
 
 class Format(Protocol[T, K_co]):
-    """What an endpoint needs of a format: a name, and a way there and back."""
+    """What an endpoint needs of a format: a name, and functions to encode and decode."""
 
     @property
     def name(self) -> K_co:
-        """Short text, compared with the peer's when a link is made. Must be a str."""
+        """A short str, compared with the peer's in the handshake."""
         ...
 
     def encode(self, value: T, /) -> bytes:
-        """Give the bytes of one message. Raise `FormatError` when the value does not fit."""
+        """Return the bytes of one message. Raise `FormatError` if the value does not fit."""
         ...
 
     def decode(self, data: bytes, /) -> T:
-        """Give the value of one message. Raise `DecodeError` when the bytes do not fit."""
+        """Return the value of one message. Raise `DecodeError` if the bytes do not fit."""
         ...
 
 
 FormatLike: TypeAlias = "Format[T, K_co] | Callable[[], Format[T, K_co]]"
-"""What ``format=`` takes: a format, or a class of formats that needs no arguments.
+"""The type of ``format=``: a format, or a format class whose constructor needs no arguments.
 
-pyright cannot match overloaded constructors with it: it wants ``MsgPack()`` where mypy takes ``MsgPack`` too.
+pyright cannot match overloaded constructors with it: it requires ``MsgPack()``, mypy also accepts
+``MsgPack``.
 """
 
 
@@ -86,13 +87,13 @@ pyright cannot match overloaded constructors with it: it wants ``MsgPack()`` whe
 
 
 class Bytes:
-    """Messages are bytes and travel as they are."""
+    """Messages are bytes and are sent unchanged."""
 
     __slots__ = ()
     name: Joined = Joined("bytes")
 
     def encode(self, value: bytes | bytearray | memoryview, /) -> bytes:
-        """Give the bytes. A bytearray or memoryview is copied: you may change it at once."""
+        """Return the bytes. A bytearray or memoryview is copied: you may change it after the call."""
         if type(value) is bytes:
             return value
         if isinstance(value, (bytes, bytearray, memoryview)):
@@ -100,10 +101,12 @@ class Bytes:
         if isinstance(value, str):
             raise FormatError('cannot send a str over Bytes(); encode it first: "…".encode()')
         kind = type(value).__name__
-        raise FormatError(f"cannot send {_a(kind)} over Bytes(), only bytes; for objects use format=Json()")
+        raise FormatError(
+            f"cannot send {with_article(kind)} over Bytes(), only bytes; for objects use format=Json()"
+        )
 
     def decode(self, data: bytes, /) -> bytes:
-        """Give ``data`` itself."""
+        """Return ``data`` itself."""
         return data
 
     def __repr__(self) -> str:
@@ -111,23 +114,22 @@ class Bytes:
 
 
 class Json:
-    """Messages are what JSON can say: dict, list, str, int, float, bool, None.
+    """Messages are JSON values: dict, list, str, int, float, bool, None.
 
-    Strict (RFC 8259): UTF-8 only, no NaN and no Infinity (not even hidden in ``1e999``), at most 100
-    arrays and objects inside each other. Of two equal keys in an object the last one wins. Integers
-    keep every digit, up to 4,300 with the minus; programs in other languages may round those beyond 2**53.
+    Strict (RFC 8259): UTF-8 only, no NaN and no Infinity (nor numbers that overflow to it, as ``1e999``), at
+    most 100 nested arrays and objects. If an object has a key twice, the last value counts. Integers keep all
+    digits, up to 4,300 including the sign; programs in other languages may round those beyond 2**53.
 
-    What comes back is not always what was sent. Sent as something similar: tuples and sets (list),
-    bytes (base64 str), datetime, UUID and Decimal (str), Enum (its value), Struct and dataclass (dict),
-    number keys of a dict (str). To get them back as they were, use `Typed`. A `msgspec.Raw` is put in
-    as it is, unchecked.
+    Some values arrive as another type: tuples and sets (list), bytes (base64 str), datetime, UUID and Decimal
+    (str), Enum (its value), Struct and dataclass (dict), number keys of a dict (str). To receive the original
+    types, use `Typed`. A `msgspec.Raw` is inserted unchanged and unchecked.
     """
 
     __slots__ = ()
     name: str = "json"
 
     def encode(self, value: Any, /) -> bytes:
-        """Give the JSON text of ``value``; `FormatError` says what in it has no JSON, and where."""
+        """Return ``value`` as JSON. `FormatError` names the part that JSON cannot represent."""
         try:
             data = _json_encode(value)
         except MemoryError:
@@ -139,7 +141,7 @@ class Json:
         return data
 
     def decode(self, data: bytes, /) -> Any:
-        """Give the value of a JSON text; `DecodeError` says what is wrong with it, and where."""
+        """Return the value of a JSON text. `DecodeError` says what is wrong with the text, and where."""
         if len(data) > _SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH and _too_deep(data):
             raise DecodeError(f"JSON nested more than {MAX_DEPTH} deep: {_excerpt(data)}")
         try:
@@ -156,12 +158,12 @@ class Json:
 class Typed(Generic[A]):
     """Messages are of one type: a msgspec Struct, a dataclass, a TypedDict, ``list[Point]``, ….
 
-    JSON on the wire, strict like `Json`. What arrives is checked against the whole type, to the last
-    field. What is sent is checked against its class only (``list[Point]``: that it is a list), because
-    Python code has a type checker for the rest; if a field is wrong nevertheless, the receiver rejects
-    the message and its receipt fails. Fields the type does not know are skipped.
+    JSON on the wire, strict like `Json`. A received message is checked against the whole type, including
+    every field. For a sent message only the class is checked (for ``list[Point]``: that it is a list),
+    because a type checker covers the rest; if a field is wrong, the receiver rejects the message and its
+    receipt fails. Unknown fields are ignored.
 
-    `TypeError` at construction when msgspec cannot build the type from JSON.
+    `TypeError` at construction if msgspec cannot build the type from JSON.
     """
 
     __slots__ = ("_classes", "_decode", "type")
@@ -175,13 +177,13 @@ class Typed(Generic[A]):
 
     def __init__(self, type: Any) -> None:
         self.type = type
-        self._decode = _decoder(msgspec.json.Decoder, type, (dict, list, str, int, float, bool, _None))
-        self._classes = _classes(type)
+        self._decode = decoder_of(msgspec.json.Decoder, type, (dict, list, str, int, float, bool, _None))
+        self._classes = classes_of(type)
 
     def encode(self, value: A, /) -> bytes:
-        """Give the JSON text of ``value``; `FormatError` when it is of another class, or has no JSON."""
+        """Return ``value`` as JSON. `FormatError` if it has another class, or JSON cannot represent it."""
         if self._classes is not None and type(value) not in self._classes:
-            _check_class(value, self._classes, self.type)
+            check_class(value, self._classes, self.type)
         try:
             data = _json_encode(value)
         except MemoryError:
@@ -193,7 +195,7 @@ class Typed(Generic[A]):
         return data
 
     def decode(self, data: bytes, /) -> A:
-        """Give the value of a JSON text; `DecodeError` says what in it does not fit the type, and where."""
+        """Return the value of a JSON text. `DecodeError` says what does not fit the type, and where."""
         if len(data) > _SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH and _too_deep(data):
             raise DecodeError(f"JSON nested more than {MAX_DEPTH} deep: {_excerpt(data)}")
         try:
@@ -204,18 +206,18 @@ class Typed(Generic[A]):
         except MemoryError:
             raise
         except Exception as error:
-            raise _undecodable(data, error, _describe(self.type)) from error
+            raise _undecodable(data, error, describe(self.type)) from error
 
     def __repr__(self) -> str:
-        return f"Typed({_describe(self.type)})"
+        return f"Typed({describe(self.type)})"
 
 
 class MsgPack(Generic[A]):
     """Messages in MessagePack: like JSON, but smaller, and bytes stay bytes.
 
-    With a type, like `Typed`; without one, anything MessagePack can say: also NaN, and keys that are
-    not str. Integers from -2**63 to 2**64-1. How deep values may be nested is Python's limit (less on
-    3.11 than on 3.13), not ours. Sets come back as lists, datetimes without time zone as str.
+    With a type, it checks like `Typed`; without one, it accepts every MessagePack value, including NaN and
+    keys that are not str. Integers are from -2**63 to 2**64-1. The nesting depth is limited by Python (less
+    on 3.11 than on 3.13). Sets arrive as lists, datetimes without time zone as str.
     """
 
     __slots__ = ("_classes", "_decode", "type")
@@ -232,15 +234,15 @@ class MsgPack(Generic[A]):
 
     def __init__(self, type: Any = Any) -> None:
         self.type = type
-        self._decode = _decoder(
+        self._decode = decoder_of(
             msgspec.msgpack.Decoder, type, (dict, list, str, bytes, int, float, bool, _None)
         )
-        self._classes = _classes(type)
+        self._classes = classes_of(type)
 
     def encode(self, value: A, /) -> bytes:
-        """Give the MessagePack of ``value``; `FormatError` when it is of another class, or has none."""
+        """Return ``value`` as MessagePack. `FormatError` if it has another class, or does not fit."""
         if self._classes is not None and type(value) not in self._classes:
-            _check_class(value, self._classes, self.type)
+            check_class(value, self._classes, self.type)
         try:
             return _msgpack_encode(value)
         except MemoryError:
@@ -249,34 +251,34 @@ class MsgPack(Generic[A]):
             raise _unfit(value, error, _msgpack_encode, "MessagePack") from error
 
     def decode(self, data: bytes, /) -> A:
-        """Give the value; `DecodeError` says what is wrong with the bytes, and where."""
+        """Return the value. `DecodeError` says what is wrong with the bytes, and where."""
         try:
             value: A = self._decode(data)
             return value
         except MemoryError:
             raise
         except Exception as error:
-            what = "MessagePack" if self.type is Any else _describe(self.type)
+            what = "MessagePack" if self.type is Any else describe(self.type)
             raise _undecodable(data, error, what) from error
 
     def __repr__(self) -> str:
-        return "MsgPack()" if self.type is Any else f"MsgPack({_describe(self.type)})"
+        return "MsgPack()" if self.type is Any else f"MsgPack({describe(self.type)})"
 
 
 def as_format(value: object) -> Format[Any, Any]:
-    """Give the format ``value`` stands for: itself, or for a class like `Json` a new one of it.
+    """Return ``value`` if it is a format, or an instance if it is a format class such as `Json`.
 
-    Raises `TypeError` saying what to write instead.
+    Raises a `TypeError` that says what to write instead.
     """
     if isinstance(value, type):
         return as_format(_instance(value))
     if isinstance(value, str):
-        raise TypeError(f"format={value!r} is a str; give a format: Bytes(), Json(), Typed(…) or MsgPack()")
+        raise TypeError(f"format={value!r} is a str; use a format: Bytes(), Json(), Typed(…) or MsgPack()")
     missing = [part for part in ("name", "encode", "decode") if not hasattr(value, part)]
     if missing:
         raise TypeError(
             f"format={value!r} has no {', '.join(missing)}; "
-            "give Bytes(), Json(), Typed(…), MsgPack(), or an object with name, encode and decode"
+            "use Bytes(), Json(), Typed(…), MsgPack(), or an object with name, encode and decode"
         )
     made: Any = value
     if not isinstance(made.name, str) or not 0 < len(made.name) <= 100:
@@ -289,7 +291,7 @@ def as_format(value: object) -> Format[Any, Any]:
 
 
 def _instance(cls: type) -> object:
-    """An object of a format class that needs no arguments."""
+    """Make an instance of a format class."""
     name = cls.__name__
     if issubclass(cls, Typed):
         raise TypeError(f"format={name} needs the type of the messages: format={name}(MyStruct)")
@@ -300,10 +302,12 @@ def _instance(cls: type) -> object:
     try:
         return cls()
     except TypeError as error:
-        raise TypeError(f"format={name} is a class and needs arguments; give an object: {name}(…)") from error
+        raise TypeError(
+            f"format={name} is a class whose constructor needs arguments; use an instance: {name}(…)"
+        ) from error
 
 
-# ---- encoding: what is checked, and how it is said ------------------------------------------------
+# ---- encoding: checks and error messages ------------------------------------------------------
 
 _json_encode = msgspec.json.Encoder().encode
 _json_decode = msgspec.json.Decoder().decode
@@ -312,28 +316,30 @@ _None = type(None)
 
 
 def _check_encoded(value: object, data: bytes) -> None:
-    """Refuse what msgspec writes but strict JSON must not hold: ``data`` is what it made of ``value``."""
+    """Raise for output of msgspec that strict JSON does not allow; ``data`` is ``value`` encoded."""
     if data.count(91) + data.count(123) > MAX_DEPTH and _too_deep(data):
-        raise FormatError(f"{_a(type(value).__name__)} nested more than {MAX_DEPTH} deep does not fit JSON")
+        raise FormatError(
+            f"{with_article(type(value).__name__)} nested more than {MAX_DEPTH} deep does not fit JSON"
+        )
     if data.find(b"null") >= 0 and _may_hold_nan(value):
         _refuse_nan(value)
 
 
-# msgspec writes NaN and infinities as null. In MessagePack they are 0xCB and a float64 whose exponent is all
-# ones: making that and searching it is several times as fast as walking the value, and most nulls are None.
+# msgspec writes NaN and infinities as null. In MessagePack they are 0xCB and a float64 with all exponent bits
+# set: encoding the value again and searching it is several times as fast as a recursive walk.
 _nan_in_msgpack = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
 
 
 def _may_hold_nan(value: object) -> bool:
-    """False: surely no NaN or infinity inside. True: better look."""
+    """False: the value contains no NaN and no infinity. True: it may contain one."""
     try:
         return _nan_in_msgpack(_msgpack_encode(value)) is not None
-    except Exception:  # an integer too big for MessagePack, say
+    except Exception:  # for example an integer that is too big for MessagePack
         return True
 
 
 def _refuse_nan(value: object) -> None:
-    """Raise `FormatError` that names the first NaN or infinity inside, if there is one."""
+    """Raise a `FormatError` that names the first NaN or infinity in the value, if there is one."""
     waiting: list[tuple[str, Any]] = [("$", msgspec.to_builtins(value, enc_hook=lambda raw: None))]
     while waiting:
         path, item = waiting.pop()
@@ -343,11 +349,11 @@ def _refuse_nan(value: object) -> None:
 
 
 def _children(value: object) -> Iterator[tuple[str, object]]:
-    """What is directly inside a value, each with its step in msgspec's way of writing paths."""
+    """The direct children of a value, each with its step in the path notation of msgspec."""
     if isinstance(value, dict):
         for key, child in value.items():
             yield (
-                (f".{key:.40}" if isinstance(key, str) and key.isidentifier() else f"[{_brief(key)}]"),
+                (f".{key:.40}" if isinstance(key, str) and key.isidentifier() else f"[{brief(key)}]"),
                 child,
             )
     elif isinstance(value, (list, tuple, set, frozenset)):
@@ -360,11 +366,13 @@ def _children(value: object) -> Iterator[tuple[str, object]]:
 
 
 def _unfit(value: object, error: Exception, encode: Callable[[Any], bytes], what: str) -> FormatError:
-    """The error for a value that could not be encoded, saying where in it the trouble is."""
+    """The error for a value that could not be encoded. It names the part at fault."""
     if isinstance(error, RecursionError):
-        return FormatError(f"{_a(type(value).__name__)} nested too deep for {what}, or inside itself")
+        return FormatError(
+            f"{with_article(type(value).__name__)} is nested too deep for {what}, or contains itself"
+        )
     path, culprit = "$", value
-    for _ in range(MAX_DEPTH):  # descend into whichever child cannot be encoded by itself either
+    for _ in range(MAX_DEPTH):  # descend into the child that cannot be encoded either
         for step, child in _children(culprit):
             if not _encodes(child, encode):
                 path, culprit = path + step, child
@@ -372,7 +380,7 @@ def _unfit(value: object, error: Exception, encode: Callable[[Any], bytes], what
         else:
             break
     kind = type(culprit).__name__
-    return FormatError(f"{_a(kind)} at {path} does not fit {what}: {error}")
+    return FormatError(f"{with_article(kind)} at {path} does not fit {what}: {error}")
 
 
 def _encodes(value: object, encode: Callable[[Any], bytes]) -> bool:
@@ -392,151 +400,37 @@ _LAYERS = 3
 
 
 def _too_deep(data: bytes) -> bool:
-    """Is JSON nested more than MAX_DEPTH deep? Looks at brackets only, and never inside strings.
+    """Is JSON nested more than MAX_DEPTH deep? Counts brackets outside of strings.
 
-    Nothing here loops in Python: 1 MiB of small objects takes a fraction of the time of parsing it.
-    May say yes too early to a text whose brackets do not match: it is no JSON anyway.
+    There is no Python loop over the text: for 1 MiB of small objects it takes a fraction of the parsing time.
+    It may return True for a shallow text whose brackets do not match, which is invalid JSON anyway.
     """
     if data.find(b"\\") >= 0:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # now every quote begins or ends a string
     kept = data.translate(_ONE_KIND, _ALL_ELSE).replace(b'""', b"")  # strings without brackets are gone
     if kept.find(b'"') >= 0:
         kept = re.sub(rb'"[^"]*"?', b"", kept)
-    for _ in range(_LAYERS):  # take off the innermost layers, and with them most of what is there
+    for _ in range(_LAYERS):  # remove the innermost layers, and with them most of the brackets
         kept = kept.replace(b"[]", b"")
     steps = memoryview(kept.translate(_STEPS)).cast("b")
     return any(map((MAX_DEPTH - _LAYERS).__lt__, accumulate(steps)))
 
 
 def _undecodable(data: bytes, error: Exception, what: str) -> DecodeError:
-    """The error for bytes that could not be decoded, saying what is wrong and how they begin."""
+    """The error for bytes that could not be decoded: what is wrong with them, and how they begin."""
     why = str(error)
     if isinstance(error, RecursionError):
         why = "nested too deep"
     elif isinstance(error, UnicodeDecodeError):
         why = f"text that is not UTF-8 ({error.reason})"
     elif "truncated" in why:
-        why = "it is empty" if not data.strip() else "it is cut short, or has half a surrogate pair"
-    elif not isinstance(error, msgspec.MsgspecError):  # from a __post_init__, say
+        why = "it is empty" if not data.strip() else "it is truncated, or contains half a surrogate pair"
+    elif not isinstance(error, msgspec.MsgspecError):  # for example from a __post_init__
         why = f"{type(error).__name__}: {why}"
     return DecodeError(f"does not fit {what}: {why}: {_excerpt(data)}")
 
 
 def _excerpt(data: bytes) -> str:
-    """How a message begins, for people."""
+    """The beginning of a message, for an error message."""
     more = "…" if len(data) > 40 else ""
     return f"{bytes(data[:40])!r}{more} ({len(data)} bytes)"
-
-
-# ---- types ----------------------------------------------------------------------------------------
-
-
-def _decoder(make: Callable[[Any], Any], type: Any, native: tuple[type, ...]) -> Callable[[bytes], Any]:
-    """The decode function for a type; `TypeError` when no message could ever be of that type.
-
-    ``native``: the classes the wire format itself can give.
-    """
-    if isinstance(type, str) or type is ...:
-        raise TypeError(f"give the type itself, not {type!r}")
-    try:
-        decode: Callable[[bytes], Any] = make(type).decode
-    except Exception as error:  # TypeError for the type itself, NameError for an annotation inside it
-        raise TypeError(f"msgspec cannot read {_describe(type)} from a message: {error}") from error
-    for custom in _customs(type):
-        if not any(_is_subclass(one, custom) for one in native):
-            inside = "" if custom is type else f" (inside {_describe(type)})"
-            raise TypeError(
-                f"msgspec cannot read {_describe(custom)}{inside} from a message; "
-                "make it a msgspec.Struct or a dataclass"
-            )
-    return decode
-
-
-def _customs(type: Any) -> set[Any]:
-    """The classes within a type that msgspec knows nothing about."""
-    try:
-        info = msgspec.inspect.type_info(type)
-    except Exception:  # msgspec 0.19 reads Literal["a", 1] well, but cannot describe it
-        return set()
-    found: set[Any] = set()
-    seen: set[int] = set()
-    waiting: list[Any] = [info]
-    while waiting:
-        part = waiting.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, msgspec.inspect.CustomType):
-            found.add(part.cls)
-        elif isinstance(part, tuple):
-            waiting += part
-        elif isinstance(part, (msgspec.inspect.Type, msgspec.inspect.Field)):
-            waiting += [getattr(part, field) for field in part.__struct_fields__ if field != "cls"]
-    return found
-
-
-def _is_subclass(one: type, other: Any) -> bool:
-    try:
-        return issubclass(one, other)
-    except TypeError:  # a Protocol that is not for run time
-        return False
-
-
-def _classes(kind: Any) -> tuple[type, ...] | None:
-    """The classes a value of the type may have, or None when it may have any."""
-    kind = _unwrapped(kind)
-    origin = typing.get_origin(kind)
-    if kind in (Any, object) or isinstance(kind, typing.TypeVar):
-        return None
-    if kind is None:
-        return (_None,)
-    if origin in (typing.Union, types.UnionType):
-        parts = [_classes(arg) for arg in typing.get_args(kind)]
-        return None if None in parts else tuple(one for part in parts for one in part or ())
-    if origin is typing.Literal:
-        return tuple({type(value) for value in typing.get_args(kind)})
-    if typing.is_typeddict(origin or kind):
-        return (dict,)
-    cls: type = origin or kind
-    return _ALSO.get(cls, (cls,))
-
-
-_ALSO: dict[type, tuple[type, ...]] = {float: (float, int), bytes: (bytes, bytearray, memoryview)}
-_TYPE = type  # for where a parameter has the name
-
-
-def _unwrapped(kind: Any) -> Any:
-    """A type without NewType, Annotated and ``type X = …`` around it."""
-    while True:
-        if typing.get_origin(kind) is typing.Annotated:
-            inner = typing.get_args(kind)[0]
-        else:
-            inner = getattr(kind, "__supertype__", None) or getattr(kind, "__value__", None)
-        if inner is None:
-            return kind
-        kind = inner
-
-
-def _check_class(value: object, classes: tuple[type, ...], type: Any) -> None:
-    """Raise `FormatError` when the value is of none of the classes. A bool is no number here."""
-    if not isinstance(value, classes) or (isinstance(value, bool) and (int in classes or float in classes)):
-        raise FormatError(f"expected {_describe(type)}, got {value.__class__.__name__}: {_brief(value)}")
-
-
-def _brief(value: object) -> str:
-    """The value in a few characters. Its repr is its owner's code, and may fail."""
-    try:
-        return f"{value!r:.60}"
-    except Exception:
-        return "…"
-
-
-def _describe(type: Any) -> str:
-    """A type as one writes it."""
-    if isinstance(type, _TYPE) and not typing.get_args(type):
-        return type.__qualname__.rpartition("<locals>.")[2]
-    return str(type).replace("typing.", "")
-
-
-def _a(noun: str) -> str:
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

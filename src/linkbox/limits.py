@@ -1,4 +1,4 @@
-"""What an endpoint puts up with: every limit, with its unit and its default."""
+"""The limits of an endpoint, each with its unit and its default."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ _MIB = 1024 * 1024
 class Limits:
     """Bounds on memory and time, all on by default. Sizes are bytes, times are seconds.
 
-    Both ends tell each other their ``message`` limit, so that what the other side cannot take is
-    refused by ``send()`` with `TooLarge` before anything is sent.
+    The two ends exchange their ``message`` limits in the handshake: ``send()`` raises `TooLarge` for a
+    message that the peer does not accept, before anything is sent.
     """
 
     message: int = 16 * _MIB
-    """Largest message, encoded."""
+    """The largest message, encoded."""
     handshake: float = 5.0
-    """From the TCP connection to the welcome."""
+    """From the TCP connection to the end of the handshake."""
     unwelcomed: int = 100
-    """Connections of a server that have not finished their handshake."""
+    """Connections of a server that have not finished their handshake, at a time."""
     unwelcomed_per_ip: int = 20
     """The same from one IP address (loopback and unix sockets are exempt)."""
     connections: int = 10_000
-    """Connections of a server in all; also never more than 80 % of the process's descriptors."""
+    """Connections of a server at a time; in any case at most 80 % of the file descriptors of the process."""
     heartbeat: float = 20.0
-    """Silence after which the peer is asked for a sign of life."""
+    """Silence after which the endpoint sends a ping."""
     peer_timeout: float = 20.0
     """Further silence after which the peer is declared lost."""
     progress: float = 30.0
-    """A message that has begun to arrive must be whole by then; of one over 1 MiB, each piece."""
+    """Time for a message that has begun to arrive to be complete; over 1 MiB, for each piece of it."""
     stalled_write: float = 40.0
-    """The peer's kernel took not one byte for so long: it is declared lost."""
+    """Time without a single byte written to the peer, after which the peer is declared lost."""
     mailbox_bytes: int = 16 * _MIB
-    """Waiting in the mailbox, from one peer."""
+    """In the mailbox, from one peer."""
     mailbox_messages: int = 100_000
-    """Waiting in the mailbox, from one peer."""
+    """In the mailbox, from one peer."""
     mailbox_total: int = 256 * _MIB
-    """Waiting in the mailbox, from all peers together; as much again in asks that are not whole yet."""
+    """In the mailbox, from all peers; requests that are not complete yet may take as much again."""
     window_bytes: int = 16 * _MIB
-    """Sent to one peer and not yet acknowledged. Beyond it ``send()`` waits."""
+    """Sent to one peer and not acknowledged yet. When it is reached, ``send()`` waits."""
     window_messages: int = 100_000
     """The same, in messages."""
     control_frames: int = 1_000
-    """Control frames owed to a peer that does not read; more closes the link."""
+    """Control frames that wait for a peer that does not read; more close the connection."""
     asks: int = 1_000
-    """Asks of one client that are waiting for their answer."""
+    """Requests of one client that wait for their response."""
     session: float = 3600.0
-    """How long a dropped session is kept for its peer to come back."""
+    """How long the session of a disconnected peer is kept for its return."""
     sessions: int = 10_000
-    """Dropped sessions kept."""
+    """Sessions of disconnected peers that are kept."""
     stored_session: float = 7 * 86400.0
-    """How long a server with a store keeps a dropped session for its peer to come back."""
+    """How long a server with a store keeps the session of a disconnected peer for its return."""
     store_bytes: int = 1024 * _MIB
-    """Messages in a store that are not delivered yet. Beyond it ``send()`` raises `StoreError`."""
+    """Undelivered messages in a store. When it is reached, ``send()`` raises `StoreError`."""
     close: float = 5.0
-    """For the last bytes of an ordered close."""
+    """For the last bytes of a graceful close."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-                raise ValueError(f"Limits({field.name}={value!r}): a number above 0 is needed")
+                raise ValueError(f"Limits({field.name}={value!r}): it must be a number above 0")
             if field.type == "int" and not isinstance(value, int):
-                raise ValueError(f"Limits({field.name}={value!r}): a whole number is needed")
+                raise ValueError(f"Limits({field.name}={value!r}): it must be a whole number")

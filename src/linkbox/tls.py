@@ -1,9 +1,9 @@
 """Contexts for TLS that are safe as they are: ``ssl=linkbox.tls.server_context("cert.pem", "key.pem")``.
 
-Any `ssl.SSLContext` will do for ``ssl=``; those made here take TLS 1.2 or newer, check what has to be
-checked, and raise at once for a file that is missing or is not what it should be. A server that has a secret
-too must know its own certificate, for the secret is bound to it. The standard library does not tell which
-one a context shows: of those made here it is known, others are made known with `remember`.
+``ssl=`` accepts any `ssl.SSLContext`. The contexts made here require TLS 1.2 or newer, verify certificates
+and host names, and raise at once if a file is missing or invalid. A server with both TLS and a secret must
+know its own certificate, because the secret is bound to it. The standard library cannot say which
+certificate a context uses: linkbox knows it for contexts made here, and `remember` registers it for others.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _certificates: weakref.WeakKeyDictionary[ssl.SSLContext, bytes] = weakref.WeakKe
 
 
 def server_context(cert: File, key: File, client_ca: File | None = None) -> ssl.SSLContext:
-    """For a server: its certificate (with intermediate ones behind it, if any) and its key, in PEM.
+    """Make a context for a server. ``cert``: its certificate, followed by intermediate ones if there are any;
+    ``key``: its private key; both in PEM.
 
-    With ``client_ca`` only clients come in that have a certificate from there; its name is their
-    ``Peer.identity``. OSError for a file that cannot be read, ValueError for one that is not what it
-    should be.
+    With ``client_ca`` the server accepts only clients with a certificate of this authority; the name in it is
+    their ``Peer.identity``. OSError if a file cannot be read, ValueError if its content is invalid.
     """
     context = _new(ssl.PROTOCOL_TLS_SERVER)
     _load_own(context, cert, key)
-    context.num_tickets = 1  # for the client's next connection; it has one at a time
+    context.num_tickets = 1  # a client has one connection at a time, so it needs one ticket
     if client_ca is not None:
         _load_ca(context, client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
@@ -43,13 +43,14 @@ def server_context(cert: File, key: File, client_ca: File | None = None) -> ssl.
 def client_context(
     ca: File | None = None, cert: File | None = None, key: File | None = None
 ) -> ssl.SSLContext:
-    """For a client: whom to trust (``ca``: a file in PEM; None: whom this machine trusts). Host names are
-    checked. ``cert`` and ``key``: a certificate of its own, where the server wants one.
+    """Make a context for a client. ``ca``: a PEM file with the authorities to trust; None trusts those that
+    this machine trusts. Host names are verified. ``cert`` and ``key``: the client's own certificate, if the
+    server requires one.
 
-    OSError for a file that cannot be read, ValueError for one that is not what it should be.
+    OSError if a file cannot be read, ValueError if its content is invalid.
     """
     if (cert is None) is not (key is None):
-        raise ValueError("client_context: cert= and key= come together")
+        raise ValueError("client_context: cert= and key= must be given together")
     context = _new(ssl.PROTOCOL_TLS_CLIENT)
     if ca is None:
         context.load_default_certs()
@@ -61,20 +62,21 @@ def client_context(
 
 
 def remember(context: ssl.SSLContext, cert: File) -> None:
-    """Say which certificate (a file in PEM) a server's context shows, if it was not made by `server_context`.
+    """Register the certificate (a PEM file) of a server's context that was not made by `server_context`.
 
-    Say it again after loading another one. A context that shows one of several cannot be used with a secret.
+    Call it again after loading another certificate. A context that chooses between several certificates
+    cannot be used with a secret.
     """
     text = Path(cert).read_text("ascii", "replace")
     begin, end = text.find(_BEGIN), text.find(_END)
     if not 0 <= begin < end:
-        raise ValueError(f"{cert}: there is no certificate in it (in PEM)")
+        raise ValueError(f"{cert}: it contains no certificate in PEM")
     der = ssl.PEM_cert_to_DER_cert(text[begin : end + len(_END)])
     _certificates[context] = hashlib.sha256(der).digest()
 
 
 def certificate_of(context: ssl.SSLContext) -> bytes | None:
-    """The SHA-256 of the certificate that a server's context shows, where that is known."""
+    """The SHA-256 of the certificate that a server's context uses, or None if it is unknown."""
     return _certificates.get(context)
 
 
@@ -88,15 +90,15 @@ def _new(protocol: int) -> ssl.SSLContext:
 def _load_own(context: ssl.SSLContext, cert: File, key: File) -> None:
     _check_readable(cert, key)
 
-    def no_password() -> NoReturn:  # else OpenSSL would ask at the terminal
+    def no_password() -> NoReturn:  # otherwise OpenSSL asks on the terminal
         raise ValueError(
-            f"{key} is encrypted: give a key without a password, in a file only its owner may read"
+            f"{key} is encrypted: use a key without a password, in a file that only its owner can read"
         )
 
     try:
         context.load_cert_chain(cert, key, password=no_password)
     except ssl.SSLError as error:
-        raise ValueError(f"{cert} is no certificate in PEM, or {key} is not its key ({error})") from error
+        raise ValueError(f"{cert} is not a certificate in PEM, or {key} is not its key ({error})") from error
 
 
 def _load_ca(context: ssl.SSLContext, ca: File) -> None:
@@ -104,11 +106,11 @@ def _load_ca(context: ssl.SSLContext, ca: File) -> None:
     try:
         context.load_verify_locations(ca)
     except ssl.SSLError as error:
-        raise ValueError(f"{ca}: there is no certificate in it (in PEM) ({error})") from error
+        raise ValueError(f"{ca}: it contains no certificate in PEM ({error})") from error
 
 
 def _check_readable(*files: File) -> None:
-    """The ssl module does not say which file it misses."""
+    """Name the file in the error: the ssl module does not say which one is missing."""
     for file in files:
         with open(file, "rb"):
             pass

@@ -36,7 +36,7 @@ def test_text_file_and_stdin(start, run, tmp_path: Path) -> None:
     listener = start("listen", "ar", LOCAL, "--echo", "--count", 3)
     from_file = run("ask", listener.address, "question", "--no-newline")
     assert from_file.out == b"from a file\n"
-    assert "the content of the file question" in from_file.err
+    assert "sending the content of the file question" in from_file.err
     assert run("ask", listener.address, "question", "--text").out == b"question\n"
     assert run("ask", listener.address, "-", "-n", stdin=b"from stdin").out == b"from stdin"
     assert listener.done().out == b"from a file\n\nquestion\nfrom stdin\n"
@@ -59,7 +59,7 @@ def test_a_command_answers_json(start, run) -> None:
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("raise SystemExit(3)", "ended with status 3"),
+        ("raise SystemExit(3)", "exited with status 3"),
         ("print('no json')", "is not JSON"),
         ("import time; time.sleep(60)", "no answer|takes longer|deadline"),
     ],
@@ -83,7 +83,7 @@ def test_answers_by_hand(start, run) -> None:
     listener.process.stdin.close()
     late = run("ask", listener.address, "and now?")
     assert late.status == 1
-    assert "no more answers" in late.err
+    assert "no more responses" in late.err
     assert listener.done().status == 0
 
 

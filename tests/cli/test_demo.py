@@ -27,8 +27,8 @@ def test_the_demo_runs_and_its_summary_is_right(run) -> None:
     done = run("demo", "--seconds", "2.5")
     text = done.out.decode()
     assert done.status == 0, text + done.err
-    assert "All 10 checks are fine" in text
-    for line in ("P2M     cpu", "P2P     to the other", "AR      keeper", "Device  boat"):
+    assert "All 10 checks passed" in text
+    for line in ("P2M     cpu", "P2P     to the client", "AR      keeper", "Device  boat"):
         assert line in text  # plain lines, as this is no terminal
     rows = [line.split() for line in text.splitlines() if line.rstrip().endswith(" ok")]
     assert len(rows) == 10
@@ -103,8 +103,8 @@ class GarblingInstruments(Instruments):
     ("make", "what", "words"),
     [
         (LossyMetrics, "memory", "1 too few arrived"),
-        (SwappedConversation, "and back", "other contents, or another order"),
-        (WrongAnswers, "keeper", "keeper/1/7: a wrong answer"),
+        (SwappedConversation, "from the client", "different contents or order"),
+        (WrongAnswers, "keeper", "keeper/1/7: a wrong response"),
         (GarblingInstruments, "boat", "1 checksums were wrong"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_part_sees_what_went_wrong(make: type[Part], what: str, words: str) ->
     checks = command.perform((make(),), QUIET, 1.0, is_quiet=True)
     bad = {check.what: check.verdict for check in checks if not check.is_fine}
     assert words in bad.pop(what)
-    assert set(bad) <= {"the doorbell"}
+    assert set(bad) <= {"events"}
 
 
 def test_the_demo_fails_when_something_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_the_demo_fails_when_something_is_lost(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(("part", "address"), [("device", "tcp://127.0.0.1:1"), ("dance", "?")])
 def test_a_child_that_fails_is_seen(part: str, address: str) -> None:
     child = Child(part, "somebody", address, 0.1)
-    with pytest.raises(ChildFailed, match="somebody ended with status 1"):
+    with pytest.raises(ChildFailed, match="somebody exited with status 1"):
         child.report()
     child.kill()
 

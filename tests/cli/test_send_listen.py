@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from linkbox import ClientP2M
+
 LOCAL = "tcp://127.0.0.1:0"
 
 
@@ -158,7 +160,7 @@ def test_a_reader_that_has_had_enough_ends_a_listener(start) -> None:
 def test_nothing_came(start) -> None:
     heard = start("listen", "p2m", LOCAL, "--timeout", "0.2").done()
     assert heard.status == 1
-    assert "nothing came for 0.2 s" in heard.err
+    assert "no message arrived within 0.2 s" in heard.err
 
 
 def test_quiet(start, run) -> None:
@@ -230,3 +232,14 @@ def test_a_secret_file_that_cannot_serve(run, tmp_path: Path) -> None:
     ):
         done = run("send", "tcp://127.0.0.1:1", *options, stdin=b"x\n")
         assert done.status == 2, done.err
+
+
+def test_a_peers_name_cannot_forge_a_line(start) -> None:
+    listener = start("listen", "p2m", LOCAL, "--count", "1")
+    with ClientP2M(listener.address, name="x\nlinkbox: forged \x1b[31mred") as client:
+        client.send(b"hello")
+    heard = listener.done()
+    assert heard.out == b"hello\n"
+    assert r"x\nlinkbox: forged \x1b[31mred (tcp://" in heard.err
+    assert "\x1b" not in heard.err
+    assert not any(line.startswith("linkbox: forged") for line in heard.err.splitlines())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from linkbox import ClientP2M, ClientP2P
-from linkbox.store.checks import seal
+from linkbox.store.checks import checksum
 
 LOCAL = "tcp://127.0.0.1:0"
 
@@ -57,7 +57,7 @@ def test_what_nobody_takes_is_kept_and_flushed_later(
     source = ("file",) if from_file else ()
     sent = run("send", "--store", "out.db", "--timeout", "0.3", nobody, *source, stdin=text)
     assert sent.status == 1
-    assert "30000 messages kept in out.db: nobody answered" in sent.err
+    assert "30000 messages kept in out.db: no server answered" in sent.err
     assert "`linkbox spool flush out.db`" in sent.err
     found = status("out.db")
     assert (found["pattern"], found["side"], found["format"]) == ("p2m", "client", "bytes")
@@ -174,7 +174,7 @@ def test_a_listener_with_a_store_has_timeouts_too(start) -> None:
     for options in ((), ("--once",)):
         heard = start("listen", "p2m", LOCAL, "--timeout", "0.3", "--store", "in.db", *options).done()
         assert heard.status == 1
-        assert "nothing came for 0.3 s" in heard.err
+        assert "no message arrived within 0.3 s" in heard.err
 
 
 # -- status -------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_export_of_bytes(run, keep) -> None:
     keep("out.db", b"a\nb", "--whole")
     plain = run("spool", "export", "out.db")
     assert plain[:2] == (0, b"one\ntwo\na\nb\n")
-    assert "1 of them have newlines" in plain.err
+    assert "1 of them contain newlines" in plain.err
     counted = run("spool", "export", "out.db", "--framing", "length-prefixed:2")
     assert counted[:2] == (0, b"\0\3one\0\3two\0\3a\nb")
     assert run("spool", "export", "out.db", "-F", r"delimited:\0")[:2] == (0, b"one\0two\0a\nb\0")
@@ -267,10 +267,10 @@ def test_what_is_in_doubt_is_exported(run, keep, status, tmp_path: Path) -> None
     keep("out.db", b"one\ntwo\n")
     with closing(sqlite3.connect(tmp_path / "out.db", isolation_level=None)) as store:
         for (payload,) in store.execute("SELECT payload FROM spool ORDER BY id").fetchall():
-            row = (1.0, seal(payload, 0, 0, 1.0), payload)
+            row = (1.0, checksum(payload, 0, 0, 1.0), payload)
             store.execute("INSERT INTO doubt (at, crc, payload) VALUES (?, ?, ?)", row)
     assert status("out.db")["doubt"] == {"messages": 2, "bytes": 6, "since": 1.0}
-    assert b"may have arrived or not, the oldest since" in run("spool", "status", "out.db").out
+    assert b"may or may not have arrived, the oldest" in run("spool", "status", "out.db").out
     assert run("spool", "export", "out.db", "--doubt")[:2] == (0, b"one\ntwo\n")
 
 
@@ -279,15 +279,15 @@ def test_a_damaged_message_is_named_and_the_others_are_saved(run, keep, tmp_path
     change(tmp_path / "out.db", "UPDATE spool SET payload=x'00' WHERE id % 256 = 2")
     done = run("spool", "export", "out.db")
     assert done[:2] == (1, b"one\nthree\n")
-    assert "message 2 of session 1 in the spool is not what was written" in done.err
+    assert "message 2 of session 1 in the spool is damaged (wrong checksum)" in done.err
     change(tmp_path / "out.db", "DELETE FROM spool WHERE id % 256 = 2")
     done = run("spool", "export", "out.db")
     assert done[:2] == (1, b"one\nthree\n")
-    assert "what stood before message 3 of session 1 in the spool is gone" in done.err
+    assert "the messages before message 3 of session 1 in the spool are missing" in done.err
     change(tmp_path / "out.db", "DELETE FROM spool WHERE id % 256 = 3")
     done = run("spool", "export", "out.db")
     assert done[:2] == (1, b"one\n")
-    assert "what stood after message 1 of session 1 in the spool is gone" in done.err
+    assert "the messages after message 1 of session 1 in the spool are missing" in done.err
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -345,11 +345,11 @@ def test_a_damaged_label_needs_only_the_format(run, keep, tmp_path: Path) -> Non
     [
         ("spool status missing.db", 2, "missing.db: No such file"),
         ("spool flush missing.db", 2, "missing.db: No such file"),
-        ("spool status empty", 1, "is no store"),
-        ("spool status other.db", 1, "is no store"),
-        ("spool export other.db --inbox --doubt", 2, "not both"),
+        ("spool status empty", 1, "is not a store"),
+        ("spool status other.db", 1, "is not a store"),
+        ("spool export other.db --inbox --doubt", 2, "cannot be combined"),
         ("spool export out.db -F linked", 2, "length-prefixed"),
-        ("spool export out.db -F lines -f json", 2, "one message a line"),
+        ("spool export out.db -F lines -f json", 2, "one message per line"),
         ("send tcp://127.0.0.1:1 --store s --framing lines", 2, "--store needs --framing linked"),
         (f"listen p2m {LOCAL} --store s --framing lines", 2, "--store needs --framing linked"),
         (f"listen ar {LOCAL} --store s", 2, "for p2p and p2m"),

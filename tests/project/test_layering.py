@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-SMALL = {"errors", "address", "formats", "events", "limits"}
+SMALL = {"errors", "address", "formats", "format_types", "events", "limits", "text"}
 FRONTS = {"threaded", "aio"}
 
 # Layer -> the layers of linkbox it may import. "linkbox" is the top package, linkbox/__init__.py.

@@ -144,7 +144,7 @@ def test_database_of_something_else_is_refused_and_not_changed(tmp_path: Path) -
         connection.execute("CREATE TABLE mine (x)")
     connection.close()
     before = other.read_bytes()
-    refused(other, "is a database of something else")
+    refused(other, "is a database of another program")
     assert other.read_bytes() == before
 
 
@@ -161,7 +161,7 @@ def test_newer_version_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(store) as connection:
         connection.execute("PRAGMA user_version=2")
     connection.close()
-    refused(store, "has version 2; this linkbox reads 1")
+    refused(store, "has version 2; this linkbox reads version 1")
 
 
 def test_paths_where_there_can_be_no_store(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_damage_in_the_log_of_a_killed_process_is_named(quick_path: Path) -> Non
         damaged[at] ^= 0x10
         target.with_name("store-wal").write_bytes(damaged)
         for _ in range(2):  # it stays refused
-            refused(target, "is damaged: the" if at < 32 else "of its log cannot be read")
+            refused(target, "is damaged: the" if at < 32 else "of its write-ahead log cannot be read")
     assert read_spool(copy(store, quick_path / "copy")) == list(range(20))
 
 

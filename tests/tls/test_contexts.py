@@ -156,7 +156,7 @@ def test_files_that_hold_something_else(authority: Authority, tmp_path: Path) ->
     ):
         with pytest.raises(ValueError, match=rf"{authority.ca.stem}-|empty\.pem"):
             make()
-    with pytest.raises(ValueError, match="come together"):
+    with pytest.raises(ValueError, match="must be given together"):
         tls.client_context(authority.ca, made.cert)
 
 

@@ -15,7 +15,7 @@ from linkbox.front.receipts import stage_reached, stage_wanted
 class Receipt(Delivery, eq=False):
     """What became of one message. From ``await send()``; ``await receipt`` waits until it has arrived.
 
-    ``stage`` says how far it has come, ``error`` why it failed, if it has.
+    ``stage`` says how far it has come, ``failed`` whether it failed, and ``error`` why.
     """
 
     async def wait(self, stage: Stage | None = None, timeout: float | None = None) -> Stage:
@@ -28,7 +28,7 @@ class Receipt(Delivery, eq=False):
         session, stage = self.session, stage_wanted(self, stage)
         front = session.hub.owner
         deadline = NEVER if timeout is None else monotonic() + timeout
-        if self.stage < stage:
+        if self.stage < stage and not self.failed:
             session.hub.acknowledge_now(session)
             front._update()
             await front.wait(self, stage, deadline)

@@ -1,12 +1,12 @@
 """The ``linkbox`` command: send, listen, ask and chat from a shell, and a demo. Needs the extra ``cli``.
 
-- ``app``: the commands, put together. ``options``: what several of them take.
+- ``app``: the complete command. ``options``: options that several commands share.
 - ``listen``, ``send``, ``ask``, ``chat``: one command each.
-- ``spool``: what is in a store. ``keeping``: ``--store`` of the others.
-- ``text``: how messages look on stdin and stdout. ``status``: how a command ends.
-- ``demo``: all patterns at work between processes, and checked.
+- ``spool``: shows, sends and exports a store. ``keeping``: ``--store`` of the other commands.
+- ``text``: messages on stdin and stdout. ``status``: messages on stderr, and the exit status.
+- ``demo``: runs all patterns between processes and checks the results.
 
-stdout is data, stderr is talk. Exit status: 0 fine, 1 the link failed, 2 wrong use.
+stdout carries data, stderr everything else. Exit status: 0 success, 1 the connection failed, 2 wrong use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who answers the asks of ``linkbox listen ar``: stdin, an echo, or a command."""
+"""Sources of the responses of ``linkbox listen ar``: stdin, an echo, or a command."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from linkbox.cli.status import WrongUse, say
 from linkbox.cli.text import lines_of, parse, raw_stdin, strip_newline
 
 WORKERS = 8
-"""Commands that run at a time."""
+"""Commands that run at the same time, at most."""
 
 
 class Answering(Protocol):
-    """Answers asks."""
+    """Responds to requests."""
 
     def answer(self, request: Request[Any]) -> bool:
-        """Answer, now or later. False: nothing can be answered any more."""
+        """Respond, now or later. Returns False if no further request can be answered."""
         ...
 
     def finish(self) -> None:
-        """Wait for the answers that are not given yet."""
+        """Wait for outstanding responses."""
         ...
 
 
 def answering_with(
     is_ar: bool, echo: bool, command: str | None, format: FormatName, framing: Framing
 ) -> Answering | None:
-    """What the options say; None for the patterns without answers."""
+    """The source that the options select; None for the patterns without responses."""
     if not is_ar:
         if echo or command is not None:
-            raise WrongUse("--echo and --exec are for ar: p2p and p2m have no answers")
+            raise WrongUse("--echo and --exec are for ar: p2p and p2m have no responses")
         return None
     if echo and command is not None:
-        raise WrongUse("--echo or --exec, not both")
+        raise WrongUse("--echo and --exec cannot be combined")
     if echo:
         return Echo()
     if command is not None:
@@ -51,21 +51,21 @@ def answering_with(
 
 
 class Echo:
-    """The answer is the ask."""
+    """The response is the request itself."""
 
     def answer(self, request: Request[Any]) -> bool:
         try:
             request.answer(request.data)
-        except LinkboxError as error:  # several messages that no answer can hold
+        except LinkboxError as error:  # a request of several messages does not fit into one response
             request.fail(str(error))
         return True
 
     def finish(self) -> None:
-        """Nothing is left."""
+        """Nothing is outstanding."""
 
 
 class Stdin:
-    """The answer is the next line of stdin."""
+    """The response is the next line of stdin."""
 
     def __init__(self, lines: Iterator[Any]) -> None:
         self._lines = lines
@@ -74,18 +74,18 @@ class Stdin:
         try:
             answer = next(self._lines)
         except StopIteration:
-            request.fail("there are no more answers")
-            say("no more answers on stdin")
+            request.fail("the server has no more responses")
+            say("no more responses on stdin: stopping")
             return False
         request.answer(answer)
         return True
 
     def finish(self) -> None:
-        """Nothing is left."""
+        """Nothing is outstanding."""
 
 
 class Command:
-    """The answer is what a command writes to stdout, less the newline at its end."""
+    """The response is the stdout of a command, without the newline at its end."""
 
     def __init__(self, text: str, format: FormatName) -> None:
         try:
@@ -93,7 +93,7 @@ class Command:
         except ValueError as error:
             raise WrongUse(f"--exec {text}: {error}") from error
         if not self._command or shutil.which(self._command[0]) is None:
-            raise WrongUse(f"--exec {text!r}: there is no such command")
+            raise WrongUse(f"--exec {text!r}: command not found")
         self._format = format
         self._pool = ThreadPoolExecutor(WORKERS)
 
@@ -110,7 +110,7 @@ class Command:
         except (LinkboxError, WrongUse, OSError) as error:
             request.fail(str(error))
         except subprocess.TimeoutExpired:
-            request.fail(f"{self._command[0]} takes longer than the asker waits")
+            request.fail(f"{self._command[0]} did not finish before the deadline of the request")
 
     def _run(self, request: Request[Any]) -> Any:
         data, deadline = request.data, request.deadline
@@ -123,6 +123,6 @@ class Command:
             check=False,
         )
         if done.returncode:
-            raise OSError(f"{self._command[0]} ended with status {done.returncode}")
+            raise OSError(f"{self._command[0]} exited with status {done.returncode}")
         text = strip_newline(done.stdout, b"\n")
         return parse(text, self._format, f"the output of {self._command[0]}")

@@ -1,4 +1,4 @@
-"""The commands, put together."""
+"""The complete command line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from linkbox.cli.send import send
 from linkbox.cli.spool import spool
 
 app = typer.Typer(
-    help="Programs and devices talking over TCP. stdout is data, stderr is talk; "
-    "the exit status is 0 when all is fine, 1 when the link failed, 2 for wrong use.",
+    help="Exchange messages with programs and devices over TCP. stdout carries data, stderr everything else. "
+    "Exit status: 0 success, 1 the connection failed, 2 wrong use.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,7 +35,7 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     pass

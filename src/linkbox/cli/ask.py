@@ -1,4 +1,4 @@
-"""``linkbox ask``: one ask, one answer."""
+"""``linkbox ask``: send a request and write the response."""
 
 from __future__ import annotations
 
@@ -27,25 +27,35 @@ from linkbox.cli.options import (
 from linkbox.cli.status import exit_status, say
 from linkbox.cli.text import Output, lines_of, name_of, newline_of, open_input, parse, strip_newline
 
+RequestArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TEXT|FILE|-",
+        help="The request: the content of a file, or the text itself if there is no such file.",
+    ),
+]
+TextOption = Annotated[
+    bool, typer.Option("--text", help="Take the argument as text, even if a file has that name.")
+]
+LinesOption = Annotated[
+    bool, typer.Option("--lines", help="Send each line as a request, in order, over one connection.")
+]
+ResponseTimeoutOption = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", min=0.001, help="Wait at most SECONDS for the connection and the response."
+    ),
+]
+
 
 def ask(
     address: AddressArgument,
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="TEXT|FILE|-",
-            help="The ask: the file of that name, or else the text itself.",
-        ),
-    ] = "-",
+    what: RequestArgument = "-",
     format: FormatOption = FormatName.bytes,
     framing: FramingOption = "linked",
-    text: Annotated[bool, typer.Option("--text", help="It is the text, not a file.")] = False,
-    lines: Annotated[
-        bool, typer.Option("--lines", help="Each line is an ask; all go over one connection, in order.")
-    ] = False,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.001, help="For the answer, the connection included.")
-    ] = 30.0,
+    text: TextOption = False,
+    lines: LinesOption = False,
+    timeout: ResponseTimeoutOption = 30.0,
     no_newline: NoNewlineOption = False,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
@@ -53,7 +63,7 @@ def ask(
     tls_key: TlsKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask an ar server, and write its answer to stdout."""
+    """Send a request to an ar server and write its response to stdout."""
     with exit_status(quiet):
         wire = framing_of(framing)
         secret = secret_of(secret_file, wire)
@@ -88,18 +98,18 @@ def ask(
 def _is_file(name: str) -> bool:
     try:
         return Path(name).is_file()
-    except (OSError, ValueError):  # too long for a name, or with a NUL
+    except (OSError, ValueError):  # too long for a file name, or contains a NUL
         return False
 
 
 def _whole(what: str, is_text: bool, format: FormatName, framing: Framing, quiet: bool) -> Any:
-    """The one ask there is."""
+    """The content of a single request."""
     if is_text:
         return parse(what.encode("utf-8", "surrogateescape"), format, repr(what))
     if what != "-":
-        say(f"asking with the content of the file {what}", quiet)
+        say(f"sending the content of the file {what}", quiet)
     with open_input(what) as source:
         content = source.read()
-    if not framing.linked:  # a newline at the end means the end to most, and Lines cannot carry it
+    if not framing.linked:  # Lines cannot carry a newline, and most devices do not expect one in a request
         content = strip_newline(content, newline_of(framing))
     return parse(content, format, name_of(what))

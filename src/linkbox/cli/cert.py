@@ -1,4 +1,4 @@
-"""``linkbox cert``: a private authority and its certificates, for a lab. The only place for cryptography."""
+"""``linkbox cert``: a private certificate authority for a lab. The only module that uses cryptography."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 CA, CA_KEY = "ca.pem", "ca.key"
 CA_DAYS = 3650
 DAYS = 397
-"""What public authorities may give, too; a device in a lab may need more: see ``--days``."""
+"""The usual maximum of public authorities; for longer, see ``--days``."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}")
 
 cert = typer.Typer(
-    help="A private authority and its certificates, for a lab: `init` once, then `issue` for each machine. "
-    "Everybody gets ca.pem; ca.key stays where it is.",
+    help="Make a private certificate authority for a lab: `init` once, then `issue` for each machine. "
+    "Copy ca.pem to all machines; keep ca.key secret.",
     no_args_is_help=True,
 )
-FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the authority is.")]
+FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="The folder of the authority.")]
 
 
 @cert.command()
 def init(
     folder: FolderOption = Path(),
-    name: Annotated[str, typer.Option(help="What the authority calls itself.")] = "linkbox lab",
-    days: Annotated[int, typer.Option(min=1, help="How long it is good for.")] = CA_DAYS,
+    name: Annotated[str, typer.Option(help="Set the name of the authority.")] = "linkbox lab",
+    days: Annotated[int, typer.Option(min=1, help="Set how many days the certificate is valid.")] = CA_DAYS,
     quiet: QuietOption = False,
 ) -> None:
-    """Make an authority: ca.pem, which all trust, and ca.key, which nobody else may have."""
+    """Make an authority: ca.pem, its public certificate, and ca.key, its private key."""
     with exit_status(quiet):
         if not _NAME.fullmatch(name):
-            raise WrongUse(f"--name {name!r}: up to 64 letters, digits, spaces and . _ : -")
+            raise WrongUse(f"--name {name!r}: it may have up to 64 letters, digits, spaces and . _ : -")
         x509, ec = _library()
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_common_name(name), key, _common_name(name), key, days)
@@ -51,7 +51,7 @@ def init(
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / CA_KEY, _pem_of_key(key), secret=True)
         _write(folder / CA, _pem(_signed(builder, key)))
-        say(f"{folder / CA} is for everybody; keep {folder / CA_KEY} here", quiet)
+        say(f"copy {folder / CA} to all machines; keep {folder / CA_KEY} secret", quiet)
 
 
 @cert.command()
@@ -59,25 +59,25 @@ def issue(
     name: Annotated[
         str,
         typer.Argument(
-            help="A host name, an IP address, or what a client is called: this is its identity.",
+            help="The host name or IP address of a server, or the name of a client: its identity.",
             show_default=False,
         ),
     ],
     san: Annotated[
         list[str] | None,
-        typer.Option("--san", metavar="HOST", help="One more host name or IP address; as often as needed."),
+        typer.Option("--san", metavar="HOST", help="Add a host name or IP address. May be repeated."),
     ] = None,
     folder: FolderOption = Path(),
-    days: Annotated[int, typer.Option(min=1, help="How long it is good for.")] = DAYS,
+    days: Annotated[int, typer.Option(min=1, help="Set how many days the certificate is valid.")] = DAYS,
     quiet: QuietOption = False,
 ) -> None:
-    """Issue a certificate, good for servers and clients: NAME.pem, and NAME.key, which nobody else may read.
+    """Issue a certificate for a server or a client: NAME.pem, and its private key NAME.key.
 
-    A server's clients must call it by NAME, or by one of the --san.
+    Clients must connect to the server by NAME, or by one of the --san.
     """
     with exit_status(quiet):
         if not _NAME.fullmatch(name):
-            raise WrongUse(f"NAME {name!r}: up to 64 letters, digits, spaces and . _ : -")
+            raise WrongUse(f"NAME {name!r}: it may have up to 64 letters, digits, spaces and . _ : -")
         hosts = [_host(each) for each in san or []]
         if " " not in name:
             hosts.insert(0, _host(name))
@@ -86,7 +86,7 @@ def issue(
 
         ca, ca_key = _authority(folder)
         if days > (left := (ca.not_valid_after_utc - datetime.now(UTC)).days):
-            raise WrongUse(f"{folder / CA} itself is good for {left} days only: say --days {max(left, 1)}")
+            raise WrongUse(f"{folder / CA} itself is valid for only {left} days: use --days {max(left, 1)}")
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_common_name(name), key, ca.subject, ca_key, days)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -99,7 +99,7 @@ def issue(
         certificate, secret = stem.with_name(f"{stem.name}.pem"), stem.with_name(f"{stem.name}.key")
         _write(secret, _pem_of_key(key), secret=True)
         _write(certificate, _pem(_signed(builder, ca_key)))
-        say(f"{certificate} and {secret}, good for {days} days", quiet)
+        say(f"made {certificate} and {secret}, valid for {days} days", quiet)
 
 
 def _library() -> tuple[Any, Any]:
@@ -121,7 +121,7 @@ def _host(text: str) -> x509.GeneralName:
     try:
         return x509.DNSName(text.encode("idna").decode("ascii"))
     except UnicodeError as error:
-        raise WrongUse(f"{text!r} is no host name: {error}") from error
+        raise WrongUse(f"{text!r} is not a host name: {error}") from error
 
 
 def _common_name(name: str) -> x509.Name:
@@ -153,7 +153,7 @@ def _builder(
     issuer_key: EllipticCurvePrivateKey,
     days: int,
 ) -> x509.CertificateBuilder:
-    """What every certificate has."""
+    """The part that all certificates share."""
     from cryptography import x509
 
     now = datetime.now(UTC)
@@ -161,7 +161,7 @@ def _builder(
     theirs = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     return (
         x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # the clocks of a lab are not all right
+        .not_valid_before(now - timedelta(hours=1))  # clocks in a lab may be wrong
         .not_valid_after(now + timedelta(days=days))
         .add_extension(own, critical=False)
         .add_extension(theirs, critical=False)
@@ -175,7 +175,7 @@ def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> x
 
 
 def _authority(folder: Path) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
-    """The authority in that folder."""
+    """Load the authority in that folder."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
@@ -184,13 +184,13 @@ def _authority(folder: Path) -> tuple[x509.Certificate, EllipticCurvePrivateKey]
         key = serialization.load_pem_private_key((folder / CA_KEY).read_bytes(), None)
     except FileNotFoundError as error:
         raise WrongUse(
-            f"there is no {error.filename}: make an authority first, with linkbox cert init"
+            f"{error.filename} does not exist: make an authority first, with `linkbox cert init`"
         ) from error
     except (ValueError, TypeError) as error:
         raise WrongUse(f"{folder / CA} or {folder / CA_KEY} is damaged, or encrypted: {error}") from error
     if certificate.public_key() != key.public_key():
         raise WrongUse(f"{folder / CA_KEY} is not the key of {folder / CA}")
-    return certificate, key  # type: ignore[return-value]  # init makes no other
+    return certificate, key  # type: ignore[return-value]  # `init` makes only this kind of key
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
@@ -208,12 +208,10 @@ def _pem_of_key(key: EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(file: Path, data: bytes, secret: bool = False) -> None:
-    """A new file; what is there already is never overwritten."""
+    """Write a new file. An existing one is never overwritten."""
     try:
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     except FileExistsError as error:
-        raise WrongUse(
-            f"{file} is there already: move it away first, if it is not needed any more"
-        ) from error
+        raise WrongUse(f"{file} already exists: move it away first, if it is no longer needed") from error
     with open(fd, "wb") as opened:
         opened.write(data)

@@ -1,4 +1,4 @@
-"""``linkbox chat``: both ways at once, line by line."""
+"""``linkbox chat``: send and receive lines at the same time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from linkbox import ClientP2P, Framing, LinkboxError, LinkError, ServerP2P
 from linkbox.cli.listen import check_address
 from linkbox.cli.options import (
     AddressArgument,
+    ConnectTimeoutOption,
     FormatName,
     FormatOption,
     FramingOption,
@@ -35,13 +36,11 @@ def chat(
     address: AddressArgument,
     format: FormatOption = FormatName.bytes,
     framing: FramingOption = "linked",
-    listen: Annotated[bool, typer.Option("--listen", "-l", help="Be the server, for one peer.")] = False,
+    listen: Annotated[bool, typer.Option("--listen", "-l", help="Run the server, for one peer.")] = False,
     stay: Annotated[
-        bool, typer.Option("--stay", help="When stdin ends, go on listening until the other side ends.")
+        bool, typer.Option("--stay", help="When stdin ends, keep receiving until the other side ends.")
     ] = False,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
-    ] = 10.0,
+    timeout: ConnectTimeoutOption = 10.0,
     insecure: InsecureOption = False,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
@@ -49,9 +48,9 @@ def chat(
     tls_key: TlsKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Talk with a p2p server: lines of stdin go out, what comes in goes to stdout.
+    """Chat with a p2p server: send the lines of stdin, and write received messages to stdout.
 
-    The end of stdin (Ctrl-D), on either side, ends the conversation: what was said before it still arrives.
+    The end of stdin (Ctrl-D) on either side ends the conversation. All messages sent before still arrive.
     """
     with exit_status(quiet):
         wire = framing_of(framing)
@@ -68,20 +67,20 @@ def chat(
                 say(f"listening at {server.address}", quiet)
                 server.wait_connected()
                 peer = server.peers()[0]
-                say(f"{peer} is there", quiet)
+                say(f"{peer} connected", quiet)
                 view = server.link(peer)
-                Talker(view, format, wire, stay).run(output)
+                Chat(view, format, wire, stay).run(output)
         else:
             client = ClientP2P[Any, Any](
                 address, format_of(format), framing=wire, ssl=ssl, secret=secret, connect_timeout=timeout
             )
             with client:
                 say(f"connected to {client.peers()[0] if client.peers() else address}", quiet)
-                Talker(client, format, wire, stay).run(output)
+                Chat(client, format, wire, stay).run(output)
 
 
-class Talker:
-    """stdin to a link, in a thread of its own, and the link to stdout."""
+class Chat:
+    """Sends stdin to the peer, in a background thread, and writes received messages to stdout."""
 
     def __init__(self, link: Any, format: FormatName, framing: Framing, stay: bool) -> None:
         self._link = link
@@ -91,15 +90,15 @@ class Talker:
         self._error: Exception | None = None
 
     def run(self, output: Output) -> None:
-        """Until both sides have ended, or the link is lost."""
-        threading.Thread(target=self._talk, daemon=True).start()
+        """Run until both sides have ended, or the connection is lost."""
+        threading.Thread(target=self._send_stdin, daemon=True).start()
         for message in self._link:
             output.write(message)
             output.flush()
         if self._error is not None:
             raise self._error
 
-    def _talk(self) -> None:
+    def _send_stdin(self) -> None:
         try:
             is_typed = sys.stdin.isatty()
             for message in lines_of(raw_stdin(), self._format, self._framing, "stdin", is_typed):
@@ -107,7 +106,7 @@ class Talker:
         except WrongUse as error:
             self._error = error
         except LinkboxError as error:
-            # The end of the link is told by what the main thread reads; the rest has to be told here.
+            # The main thread sees a lost connection itself; other errors are reported from here.
             if not isinstance(error, LinkError):
                 self._error = error
         if self._stay and self._error is None:
@@ -115,4 +114,4 @@ class Talker:
         try:
             self._link.end()
         except LinkboxError:
-            pass  # It is over already.
+            pass  # It has already ended.

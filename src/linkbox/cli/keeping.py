@@ -1,4 +1,4 @@
-"""``--store`` of `send`, and `spool flush`: all is on disk first, and goes out if the server is there."""
+"""``send --store`` and ``spool flush``: write messages to disk first, then send them."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from linkbox.front.storing import BULK
 from linkbox.store.reader import Reader
 
 PAUSE = 0.2
-"""Seconds between two looks at whether the server is there."""
+"""Seconds between two checks whether the server is connected."""
 
 
 def check_store(store: Path | None, framing: Framing) -> None:
-    """`WrongUse` where there can be none."""
+    """Raise `WrongUse` for a store over a framing without acknowledgements."""
     if store is not None and not framing.linked:
         raise WrongUse("--store needs --framing linked: a plain framing has no acknowledgements")
 
 
 def count_in(path: Path, part: str) -> int:
-    """How many messages are in one part of a store; none if there is no store."""
+    """Count the messages in one part of a store; 0 if the store does not exist."""
     if not path.exists() or not path.stat().st_size:
         return 0
     with Reader(path) as reader:
@@ -47,9 +47,9 @@ def plural(count: int, what: str = "message") -> str:
 
 
 class Commits:
-    """A source whose messages go to a client's store: what was read together shares a commit.
+    """A file whose messages go to the store of a client, in batches with one commit each.
 
-    Before it reads on, it commits; with ``most``, only what has come to as many bytes.
+    It commits the messages of one read before the next read; with ``most``, once they have that many bytes.
     """
 
     def __init__(self, client: ClientP2M[Any], source: BinaryIO, most: int) -> None:
@@ -61,11 +61,11 @@ class Commits:
         self._waiting: list[Any] = []
 
     def read(self, size: int = -1) -> bytes:
-        """As of a file."""
+        """Read like a file."""
         return self._counted(self._source.read, size)
 
     def read1(self, size: int = -1) -> bytes:
-        """As of a buffered file."""
+        """Read like a buffered file."""
         return self._counted(getattr(self._source, "read1", self._source.read), size)
 
     def _counted(self, read: Any, size: int) -> bytes:
@@ -76,19 +76,19 @@ class Commits:
         return data
 
     def add(self, message: Any) -> None:
-        """One more message."""
+        """Add a message to the batch."""
         self._waiting.append(message)
         if len(self._waiting) >= BULK:
             self.commit()
 
     def commit(self) -> None:
-        """On disk with what was added."""
+        """Write the batch to disk."""
         waiting, self._waiting, self._read = self._waiting, [], 0
         self.count += self._client.send_many(waiting)
 
 
 class Delivery:
-    """What becomes of the messages in a client's store, from before its start to after its stop."""
+    """Tracks the delivery of the messages in a client's store, from before start() to after stop()."""
 
     def __init__(self, client: Any, path: Path, timeout: float) -> None:
         self._client = client
@@ -111,7 +111,7 @@ class Delivery:
             self._rejected += 1
 
     def wait(self) -> None:
-        """Until the server has it all, is away for as long as it may be, or says no."""
+        """Wait until the server has everything, is away longer than the timeout, or rejects the client."""
         there = monotonic()
         while not self._flush(min(PAUSE, self._timeout)):
             if self._client.peers():
@@ -127,7 +127,7 @@ class Delivery:
             except DeadlineExceeded:
                 return False
             return True
-        peers = self._client.statistics().peers  # P2P: acknowledgements come by themselves
+        peers = self._client.statistics().peers  # P2P has no flush(): acknowledgements arrive by themselves
         if any(not each.unacknowledged for each in peers.values()):
             return True
         sleep(timeout)
@@ -143,11 +143,11 @@ class Delivery:
         if self._was_there:
             return f"{address} has not acknowledged them"
         if self._has_waited:
-            return f"nobody answered at {address} within {self._timeout:g} s"
+            return f"no server answered at {address} within {self._timeout:g} s"
         return f"{address} has not answered yet"
 
     def report(self) -> bool:
-        """Say what did not get there, and what to do; after the stop. Returns whether all is well."""
+        """Report undelivered messages, and what to do. Call after stop(). True if all were delivered."""
         path, address = self._path, self._client.address
         left, doubt = count_in(path, "spool"), count_in(path, "doubt") - self._doubt
         shown = quote(str(path))
@@ -156,7 +156,7 @@ class Delivery:
             say(f"{plural(left)} kept in {path}: {self._why()}; {later}")
         if doubt > 0:
             say(
-                f"{address} has forgotten the session; {plural(doubt)} may have arrived or not: "
+                f"{address} has lost the session; {plural(doubt)} may or may not have arrived: "
                 f"`linkbox spool export --doubt {shown}` shows them"
             )
         if self._rejected:
@@ -165,6 +165,6 @@ class Delivery:
 
 
 def end_with(is_well: bool) -> None:
-    """The exit status."""
+    """Exit with status 1 if messages were not delivered."""
     if not is_well:
         raise typer.Exit(LINK_FAILED)

@@ -1,4 +1,4 @@
-"""``linkbox listen``: be a server, and write what arrives to stdout."""
+"""``linkbox listen``: run a server and write received messages to stdout."""
 
 from __future__ import annotations
 
@@ -65,30 +65,39 @@ _SERVERS: dict[PatternName, Any] = {
 }
 
 
+PatternArgument = Annotated[
+    PatternName,
+    typer.Argument(help="p2p: one peer; p2m: any number of peers; ar: requests and responses."),
+]
+CountOption = Annotated[int | None, typer.Option(min=1, help="Exit after that many messages.")]
+OnceOption = Annotated[bool, typer.Option("--once", help="p2p, p2m: exit when the first peer ends.")]
+MaxPeersOption = Annotated[int | None, typer.Option(min=1, help="Admit at most that many peers at a time.")]
+IdleTimeoutOption = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Exit with status 1 if no message arrives within SECONDS."),
+]
+EchoOption = Annotated[bool, typer.Option("--echo", help="ar: respond with the request itself.")]
+ExecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--exec",
+        metavar="COMMAND",
+        help="ar: run COMMAND (without a shell) with the request on stdin; respond with its stdout.",
+    ),
+]
+
+
 def listen(
-    pattern: Annotated[
-        PatternName,
-        typer.Argument(help="p2p: one peer; p2m: any number of peers; ar: asks, which are answered."),
-    ],
+    pattern: PatternArgument,
     address: AddressArgument,
     format: FormatOption = FormatName.bytes,
     framing: FramingOption = "linked",
-    count: Annotated[int | None, typer.Option(min=1, help="End after that many messages.")] = None,
-    once: Annotated[bool, typer.Option("--once", help="End when a peer has ended (p2p, p2m).")] = False,
-    max_peers: Annotated[int | None, typer.Option(min=1, help="Peers at a time.")] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="End, with status 1, when nothing came for so long."),
-    ] = None,
-    echo: Annotated[bool, typer.Option("--echo", help="ar: answer with what was asked.")] = False,
-    command: Annotated[
-        str | None,
-        typer.Option(
-            "--exec",
-            metavar="COMMAND",
-            help="ar: answer with the stdout of a command, which gets the ask on its stdin. No shell.",
-        ),
-    ] = None,
+    count: CountOption = None,
+    once: OnceOption = False,
+    max_peers: MaxPeersOption = None,
+    timeout: IdleTimeoutOption = None,
+    echo: EchoOption = False,
+    command: ExecOption = None,
     no_newline: NoNewlineOption = False,
     insecure: InsecureOption = False,
     store: InboxOption = None,
@@ -98,12 +107,13 @@ def listen(
     tls_key: TlsKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Be a server: what arrives goes to stdout. Ctrl-C ends it in order.
+    """Run a server and write received messages to stdout. Ctrl-C shuts it down gracefully.
 
-    ar answers with a line of stdin for each ask, unless --echo or --exec says otherwise.
+    An ar server responds to each request with a line of stdin, unless --echo or --exec is given.
 
-    With --store, what has arrived is on disk, and stays there until it is written to stdout; the next listen
-    with that --store goes on with it, beginning with what may have been written when the last one was killed.
+    With --store, received messages are on disk until they are written to stdout. The next listen with the
+    same --store continues, and writes messages again that may or may not have been written when the last
+    one was killed.
     """
     with exit_status(quiet, interrupted=FINE):
         wire = framing_of(framing)
@@ -127,38 +137,40 @@ def listen(
 
 
 def _check_use(is_ar: bool, framing: Framing, format: FormatName, once: bool, store: Path | None) -> None:
-    """`WrongUse` for what does not go together."""
+    """Raise `WrongUse` for options that cannot be combined."""
     if not is_ar:
         check_fits(framing, format)
     check_store(store, framing)
     if store is not None and is_ar:
-        raise WrongUse("--store is for p2p and p2m: whoever asks waits for the answer, and asks again")
+        raise WrongUse(
+            "--store is for p2p and p2m: a client that asks waits for the response, and can ask again"
+        )
     if once and is_ar:
-        raise WrongUse("--once is for p2p and p2m: say --count 1 to end after one ask")
+        raise WrongUse("--once is for p2p and p2m: use --count 1 to exit after one request")
 
 
 def check_address(text: str, insecure: bool, ssl: Any, secret: Any) -> str:
-    """`WrongUse` for an address that is open to other machines, unless that is wanted."""
+    """Raise `WrongUse` for an unprotected address that other machines can reach, unless ``insecure``."""
     is_protected = ssl is not None and (secret is not None or demands_certificates(ssl))
     if not insecure and not is_protected and not Address.parse(text, server=True).is_local:
         raise WrongUse(
-            f"{text} can be reached from other machines, and too little protects it: use tls:// with "
-            "--tls-cert, --tls-key and --secret-file (or --tls-ca, for clients with certificates), listen at "
-            "127.0.0.1, or say --insecure if everyone who can reach it may use it"
+            f"{text} can be reached from other machines and is not protected: use tls:// with --tls-cert, "
+            "--tls-key and --secret-file (or --tls-ca, for clients with certificates), listen at 127.0.0.1, "
+            "or use --insecure if every machine that can reach it may use it"
         )
     return text
 
 
 PATIENCE = 2.0
-"""Seconds a peer has to hang up in when a listener ends that has nothing more to say to it."""
+"""Seconds that a peer gets to close its connection when the listener stops."""
 PAUSE = 0.2
-"""Seconds between two looks at whether the peer has ended, where that must not end the server by itself."""
+"""Seconds between two checks whether the peer has ended, with a store."""
 UNACKED = 256
-"""Most messages that are written before stdout is flushed, with a store."""
+"""Messages that are written before stdout is flushed, at most, with a store."""
 
 
 class Listener:
-    """A server whose messages go to stdout."""
+    """Writes the messages of a server to stdout."""
 
     def __init__(
         self, server: Any, output: Output, answers: Answering | None, timeout: float | None, quiet: bool
@@ -172,10 +184,10 @@ class Listener:
         self._written = 0
 
     def run(self, count: int | None, once: bool) -> None:
-        """Until ``count`` messages, the end of the first peer, or Ctrl-C."""
+        """Run until ``count`` messages have arrived, the first peer has ended (``once``), or Ctrl-C."""
         server = self._server
         if self._answers is None:
-            server.add_callback(self._tell, EventKind.CONNECTED, EventKind.DISCONNECTED)
+            server.add_callback(self._report, EventKind.CONNECTED, EventKind.DISCONNECTED)
         if once:
             server.add_callback(self._end, EventKind.END, EventKind.DISCONNECTED)
         server.start()
@@ -186,7 +198,7 @@ class Listener:
         finally:
             self._finish(count)
         if self._lost is not None:
-            raise PeerLost(f"the peer was lost before it had ended: {self._lost}")
+            raise PeerLost(f"the connection was lost before the peer ended: {self._lost}")
 
     def _items(self, count: int | None) -> Iterator[Any]:
         while count is None or self._written < count:
@@ -195,7 +207,7 @@ class Listener:
             except EndOfData:
                 return
             except MailboxEmpty:
-                say(f"nothing came for {self._timeout:g} s")
+                say(f"no message arrived within {self._timeout:g} s")
                 raise typer.Exit(LINK_FAILED) from None
 
     def _get(self) -> Any:
@@ -216,7 +228,7 @@ class Listener:
             self._output.flush()
 
     def _finish(self, count: int | None) -> None:
-        """What was acknowledged is written, whatever the reason for the end."""
+        """Stop, and write everything that was acknowledged, also after an error."""
         if self._answers is not None:
             self._answers.finish()
         self._stop()
@@ -225,15 +237,15 @@ class Listener:
                 self._output.write(item)
                 self._written += 1
         self._output.flush()
-        what = "message" if self._answers is None else "ask"
+        what = "message" if self._answers is None else "request"
         say(plural(self._written, what), self._quiet)
 
-    def _tell(self, event: Event) -> None:
+    def _report(self, event: Event) -> None:
         error = f": {event.error}" if event.error is not None else ""
         say(f"{event.peer} {event.kind.value}{error}", self._quiet)
 
     def _end(self, event: Event) -> None:
-        """The first peer is through; what it sent stays readable after stop()."""
+        """Stop after the first peer. Its messages stay readable after stop()."""
         if event.kind is EventKind.DISCONNECTED:
             self._lost = event.error
         self._stop()
@@ -246,7 +258,7 @@ class Listener:
 
 
 class StoredListener(Listener):
-    """The same with a store: a message counts as taken when it has been written and flushed, not earlier."""
+    """As `Listener`, with a store: a message counts as taken once it is written and flushed."""
 
     def __init__(self, plain: Listener, path: Path) -> None:
         super().__init__(plain._server, plain._output, None, plain._timeout, plain._quiet)
@@ -264,12 +276,12 @@ class StoredListener(Listener):
             return self._server.message_get(self._timeout, ack=False)
         deadline = math.inf if self._timeout is None else monotonic() + self._timeout
         while True:
-            has_ended = self._has_ended  # before the look that finds nothing
+            has_ended = self._has_ended  # read before the mailbox is found empty
             try:
                 return self._server.message_get(min(PAUSE, max(0.0, deadline - monotonic())), ack=False)
             except MailboxEmpty:
                 if has_ended:
-                    raise EndOfData("the peer has ended, and nothing of it is left") from None
+                    raise EndOfData("the peer has ended, and all its messages are taken") from None
                 if monotonic() >= deadline:
                     raise
 
@@ -278,18 +290,18 @@ class StoredListener(Listener):
         self._written += 1
         self._unacked.append(item)
         if self._server.data_empty() or len(self._unacked) >= UNACKED:
-            self._settle()
+            self._flush()
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         self._output.flush()
         unacked, self._unacked = self._unacked, []
         for message in unacked:
             message.ack()
 
     def _finish(self, count: int | None) -> None:
-        """What was not written stays in the store."""
+        """Stop. Messages that were not written stay in the store."""
         try:
-            self._settle()
+            self._flush()
         finally:
             self._stop()
         say(plural(self._written), self._quiet)
@@ -297,7 +309,7 @@ class StoredListener(Listener):
             say(f"{plural(left, 'more message')} kept in {self._path} for the next start", self._quiet)
 
     def _end(self, event: Event) -> None:
-        """What has arrived is still to be written, and acknowledged: before the stop."""
+        """Note the end of the peer. The listener stops after it has written and acknowledged everything."""
         if event.kind is EventKind.DISCONNECTED:
             self._lost = event.error
         self._has_ended = True

@@ -1,4 +1,4 @@
-"""What several commands take: address, format, framing."""
+"""Arguments and options that several commands share: address, format, framing, secret, TLS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FRAMINGS = "linked | raw | lines | delimited:TEXT | length-prefixed[:SIZE[:littl
 
 
 class FormatName(enum.StrEnum):
-    """The formats a shell can speak."""
+    """The formats of the command line."""
 
     bytes = "bytes"
     json = "json"
@@ -51,7 +51,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         "-f",
-        help="What a message is. json and msgpack are written as JSON here, one message a line.",
+        help="Set the message format. json and msgpack read and write JSON, one message per line.",
     ),
 ]
 FramingOption = Annotated[
@@ -60,18 +60,21 @@ FramingOption = Annotated[
         "--framing",
         "-F",
         metavar="FRAMING",
-        help=f"How messages are told apart: {FRAMINGS}. All but linked speak to anything with a socket.",
+        help=f"Set how messages are separated: {FRAMINGS}. All but linked work with any socket.",
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]
+ConnectTimeoutOption = Annotated[
+    float, typer.Option(metavar="SECONDS", min=0.001, help="Give up after SECONDS without a server.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Write only errors to stderr.")]
 NoNewlineOption = Annotated[
     bool,
     typer.Option(
-        "--no-newline", "-n", help="Write no newline after a message of bytes (as always with raw)."
+        "--no-newline", "-n", help="Write no newline after a message of bytes (always so with raw)."
     ),
 ]
 InsecureOption = Annotated[
-    bool, typer.Option("--insecure", help="Listen where other machines can reach it, unprotected.")
+    bool, typer.Option("--insecure", help="Listen unprotected at an address that other machines can reach.")
 ]
 
 SecretOption = Annotated[
@@ -79,18 +82,22 @@ SecretOption = Annotated[
     typer.Option(
         "--secret-file",
         metavar="FILE",
-        help="A file with the secret that both sides must know; else LINKBOX_SECRET, if that is set.",
+        help="Read the secret that both sides must know from FILE. Default: LINKBOX_SECRET, if it is set.",
     ),
 ]
 
 SpoolOption = Annotated[
     Path | None,
-    typer.Option("--store", metavar="PATH", help="Keep messages in this file until the server has them."),
+    typer.Option(
+        "--store", metavar="PATH", help="Keep messages in this file until the server acknowledges them."
+    ),
 ]
 InboxOption = Annotated[
     Path | None,
     typer.Option(
-        "--store", metavar="PATH", help="p2p, p2m: keep messages in this file until they are on stdout."
+        "--store",
+        metavar="PATH",
+        help="p2p, p2m: keep messages in this file until they are written to stdout.",
     ),
 ]
 
@@ -99,51 +106,52 @@ TlsCaOption = Annotated[
     typer.Option(
         "--tls-ca",
         metavar="FILE",
-        help="tls://: whom to trust, else whom this machine does. A server: whose certificates clients need.",
+        help="tls://: trust the authorities in FILE, not those of this machine. "
+        "A server requires client certificates of these authorities.",
     ),
 ]
 TlsCertOption = Annotated[
     Path | None,
-    typer.Option("--tls-cert", metavar="FILE", help="tls://: the own certificate. A server needs one."),
+    typer.Option("--tls-cert", metavar="FILE", help="tls://: use this certificate. A server needs one."),
 ]
 TlsKeyOption = Annotated[
-    Path | None, typer.Option("--tls-key", metavar="FILE", help="tls://: the key of --tls-cert.")
+    Path | None,
+    typer.Option("--tls-key", metavar="FILE", help="tls://: use this private key for --tls-cert."),
 ]
 
 
 def context_of(
     address: str, ca: Path | None, cert: Path | None, key: Path | None, is_server: bool = False
 ) -> SSLContext | None:
-    """What ``ssl=`` is to be, as the command line says it; None where there is no TLS."""
+    """The context for ``ssl=`` from the command line; None without TLS."""
     if Address.parse(address, server=is_server).scheme != "tls":
         if ca or cert or key:
             raise WrongUse(f"--tls-ca, --tls-cert and --tls-key are for tls://, not for {address}")
         return None
     if (cert is None) is not (key is None):
-        raise WrongUse("--tls-cert and --tls-key come together")
+        raise WrongUse("--tls-cert and --tls-key must be given together")
     from linkbox import tls
 
     try:
         if not is_server:
             return tls.client_context(ca, cert, key)
         if cert is None or key is None:
-            raise WrongUse(f"{address} needs --tls-cert and --tls-key; linkbox cert makes them")
+            raise WrongUse(f"{address} needs --tls-cert and --tls-key; `linkbox cert` makes them")
         return tls.server_context(cert, key, ca)
     except ValueError as error:
         raise WrongUse(str(error)) from error
 
 
 def secret_of(file: Path | None, framing: Framing) -> Path | str | None:
-    """The secret that the command line or the environment says. Never one on the command line itself: anybody
-    may see that."""
+    """The secret from the file or the environment. It is never an argument: all users can read those."""
     secret = file if file is not None else os.environ.get("LINKBOX_SECRET")
     if secret is not None and not framing.linked:
         if file is None:
-            return None  # It is meant for other commands.
+            return None  # The variable is meant for other commands.
         raise WrongUse("--secret-file needs --framing linked: a plain framing cannot prove a secret")
     if secret == "":
-        # As from $(cat FILE) that failed: to go on without one would let everybody in.
-        raise WrongUse("LINKBOX_SECRET is empty: unset it, or put the secret in it")
+        # For example from a failed $(cat FILE). Without a secret the server would admit every client.
+        raise WrongUse("LINKBOX_SECRET is empty: unset it, or set it to the secret")
     if secret is not None:
         try:
             lookup_of(secret)
@@ -153,16 +161,16 @@ def secret_of(file: Path | None, framing: Framing) -> Path | str | None:
 
 
 def format_of(name: FormatName) -> Any:
-    """The format of that name."""
+    """Make the format of that name."""
     return {"bytes": Bytes, "json": Json, "msgpack": MsgPack}[name.value]()
 
 
 def framing_of(text: str) -> Framing:
-    """The framing that ``--framing`` says, such as ``"length-prefixed:2:little"``."""
+    """Make the framing from the value of ``--framing``, such as ``"length-prefixed:2:little"``."""
     name, _, rest = text.partition(":")
     make = _MAKERS.get(name)
     if make is None:
-        raise WrongUse(f"--framing {text}: there is no framing {name!r}; known are {FRAMINGS}")
+        raise WrongUse(f"--framing {text}: unknown framing {name!r}; known are {FRAMINGS}")
     try:
         return make(rest)
     except ValueError as error:
@@ -170,24 +178,24 @@ def framing_of(text: str) -> Framing:
 
 
 def check_fits(framing: Framing, format: FormatName) -> None:
-    """`WrongUse` for what would fall apart on the wire."""
+    """Raise `WrongUse` for a format that the framing cannot carry."""
     if isinstance(framing, Raw) and format is not FormatName.bytes:
         raise WrongUse(
-            f"--framing raw has no message borders, as --format {format.value} needs them: say lines, perhaps"
+            f"--framing raw has no message boundaries, which --format {format.value} needs: use lines"
         )
 
 
 def _bare(kind: type[Framing]) -> Callable[[str], Framing]:
     def make(rest: str) -> Framing:
         if rest:
-            raise ValueError(f"nothing goes behind the name, and {rest!r} was there")
+            raise ValueError(f"it takes no argument, but has {rest!r}")
         return kind()
 
     return make
 
 
 def _delimited(rest: str) -> Framing:
-    r"""``\n``, ``\r``, ``\t``, ``\0`` and ``\xFF`` mean the bytes they mean in Python."""
+    r"""``\n``, ``\r``, ``\t``, ``\0`` and ``\xFF`` are escapes as in Python."""
     text = rest.encode("utf-8").decode("latin-1")
     return Delimited(text.encode("latin-1").decode("unicode_escape").encode("latin-1"))
 
@@ -195,7 +203,7 @@ def _delimited(rest: str) -> Framing:
 def _length_prefixed(rest: str) -> Framing:
     size, _, order = rest.partition(":")
     if order not in ("", "big", "little"):
-        raise ValueError(f"the byte order is big or little, not {order!r}")
+        raise ValueError(f"the byte order must be big or little, not {order!r}")
     return LengthPrefixed(_whole(size or "4"), "little" if order == "little" else "big")
 
 
@@ -205,7 +213,7 @@ def _fixed_size(rest: str) -> Framing:
 
 def _whole(text: str) -> int:
     if not text.isdecimal():
-        raise ValueError(f"a number of bytes is needed, not {text!r}")
+        raise ValueError(f"it must be a number of bytes, not {text!r}")
     return int(text)
 
 

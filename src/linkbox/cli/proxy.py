@@ -1,4 +1,4 @@
-"""``linkbox proxy``: a network that misbehaves, between your programs."""
+"""``linkbox proxy``: simulate a bad network between two programs."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ def _number(text: str, units: tuple[str, ...], what: str) -> float:
 
 
 def proxy(
-    listen: Annotated[str, typer.Argument(help="Where clients connect, such as tcp://127.0.0.1:9100.")],
-    target: Annotated[str, typer.Argument(help="The server that everything is passed on to.")],
-    latency: Annotated[float, typer.Option(parser=seconds, metavar="TIME", help="All bytes are late.")] = "0",  # type: ignore[assignment]
+    listen: Annotated[str, typer.Argument(help="The address for clients, such as tcp://127.0.0.1:9100.")],
+    target: Annotated[str, typer.Argument(help="The address of the server to forward to.")],
+    latency: Annotated[float, typer.Option(parser=seconds, metavar="TIME", help="Delay all bytes.")] = "0",  # type: ignore[assignment]
     jitter: Annotated[
-        float, typer.Option(parser=seconds, metavar="TIME", help="Up to so much more, by chance.")
+        float, typer.Option(parser=seconds, metavar="TIME", help="Add a random delay of up to TIME.")
     ] = "0",  # type: ignore[assignment]
     bandwidth: Annotated[
-        float | None, typer.Option(parser=size, metavar="SIZE", help="Bytes a second, each way.")
+        float | None,
+        typer.Option(parser=size, metavar="SIZE", help="Limit each direction to SIZE bytes per second."),
     ] = None,
     slice: Annotated[
-        int | None, typer.Option(min=1, metavar="BYTES", help="At most so many bytes in one write.")
+        int | None, typer.Option(min=1, metavar="BYTES", help="Write at most BYTES at a time.")
     ] = None,
     cut_after: Annotated[
-        int | None, typer.Option(min=0, metavar="BYTES", help="Reset each connection after so many bytes.")
+        int | None, typer.Option(min=0, metavar="BYTES", help="Reset each connection after BYTES.")
     ] = None,
-    black_hole: Annotated[bool, typer.Option("--black-hole", help="Let all bytes vanish.")] = False,
-    eat_acks: Annotated[bool, typer.Option("--eat-acks", help="Let acknowledgements vanish.")] = False,
-    seed: Annotated[int | None, typer.Option(help="The same jitter each time.")] = None,
+    black_hole: Annotated[bool, typer.Option("--black-hole", help="Discard all bytes.")] = False,
+    eat_acks: Annotated[bool, typer.Option("--eat-acks", help="Discard acknowledgements.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Make the jitter reproducible.")] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Pass connections on, and do to them what bad networks do. Ctrl-C ends it."""
+    """Forward connections to TARGET and simulate the faults of a bad network. Stop with Ctrl-C."""
     with exit_status(quiet, interrupted=FINE):
         try:
             between = FaultyProxy(
@@ -70,7 +71,7 @@ def proxy(
             ).start()
         except (OSError, ValueError) as error:
             raise WrongUse(str(error)) from error
-        say(f"passing {between.address} on to {target}", quiet)
+        say(f"forwarding {between.address} to {target}", quiet)
         try:
             threading.Event().wait()
         finally:

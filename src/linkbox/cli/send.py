@@ -1,4 +1,4 @@
-"""``linkbox send``: push the lines of a file, or of stdin, to a ServerP2M."""
+"""``linkbox send``: send the lines of a file or of stdin to a p2m server."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from linkbox import ClientP2M, FixedSize, Framing, Limits, Raw, Receipt, Stage
 from linkbox.cli.keeping import Commits, Delivery, check_store, end_with, plural
 from linkbox.cli.options import (
     AddressArgument,
+    ConnectTimeoutOption,
     FormatName,
     FormatOption,
     FramingOption,
@@ -37,23 +38,26 @@ from linkbox.cli.text import PIECE, Readable, lines_of, name_of, open_input, par
 from linkbox.front.storing import BULK_BYTES
 
 FOR_EVER = 1e9
-"""Seconds: the connection of a stream stays, however long its next line takes."""
+"""Seconds: a stream keeps its connection, however long the next line takes."""
 ENDLESS = 1 << 62
-"""Bytes: a command keeps what it is given; the disk is the limit."""
+"""Bytes: only the disk limits the store of a command."""
+
+
+FileArgument = Annotated[str, typer.Argument(metavar="FILE|-", help="The file to send; - is stdin.")]
+ChunksOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Send messages of N bytes, not lines.")
+]
+WholeOption = Annotated[bool, typer.Option("--whole", help="Send the file as one message.")]
 
 
 def send(
     address: AddressArgument,
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="What to send; - is stdin.")] = "-",
+    file: FileArgument = "-",
     format: FormatOption = FormatName.bytes,
     framing: FramingOption = "linked",
-    chunks: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="A message is N bytes, not a line.")
-    ] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="The file is one message.")] = False,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
-    ] = 10.0,
+    chunks: ChunksOption = None,
+    whole: WholeOption = False,
+    timeout: ConnectTimeoutOption = 10.0,
     store: SpoolOption = None,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
@@ -61,12 +65,12 @@ def send(
     tls_key: TlsKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Send each line as a message to a p2m server, and wait until it has them all.
+    """Send each line as a message to a p2m server, and wait until the server has received all.
 
-    With --framing raw, what is sent is the file as it is; with fixed-size:N, pieces of N bytes.
+    With --framing raw, the file is sent unchanged; with fixed-size:N, in pieces of N bytes.
 
-    With --store, everything is on disk first. What the server does not get within --timeout stays there:
-    `linkbox spool flush PATH` sends it, or the next `send` with that --store.
+    With --store, all messages are written to disk first. Those that the server does not receive within
+    --timeout stay there: `linkbox spool flush PATH` sends them, or the next `send` with the same --store.
     """
     with exit_status(quiet):
         wire = framing_of(framing)
@@ -77,7 +81,7 @@ def send(
         cut = _cut(format, wire, chunks, whole)
         with open_input(file) as source:
             if file == "-" and source.isatty():
-                say("a line is a message; Ctrl-D ends", quiet)
+                say("each line is sent as a message; end with Ctrl-D", quiet)
             sender = Sender(source, name_of(file), format, wire, cut)
             began = monotonic()
             client = ClientP2M[Any](
@@ -105,11 +109,11 @@ def send(
 
 
 def _cut(format: FormatName, framing: Framing, chunks: int | None, whole: bool) -> int:
-    """How to cut the input: bytes a message, 0 for lines, -1 for not at all."""
+    """How to split the input: bytes per message, 0 for lines, -1 for one message."""
     if whole and chunks is not None:
-        raise WrongUse("--chunks or --whole, not both")
+        raise WrongUse("--chunks and --whole cannot be combined")
     if chunks is not None and format is not FormatName.bytes:
-        raise WrongUse(f"--chunks cuts bytes: --format {format.value} needs lines, or --whole")
+        raise WrongUse(f"--chunks splits bytes: --format {format.value} needs lines, or --whole")
     if whole:
         return -1
     if chunks is not None:
@@ -120,7 +124,7 @@ def _cut(format: FormatName, framing: Framing, chunks: int | None, whole: bool) 
 
 
 class Sender:
-    """Sends what is in a file."""
+    """Sends the messages in a file."""
 
     def __init__(self, source: BinaryIO, name: str, format: FormatName, framing: Framing, cut: int) -> None:
         self._file = source
@@ -131,13 +135,13 @@ class Sender:
         self._cut = cut
         info = os.fstat(source.fileno())
         self.is_file = stat.S_ISREG(info.st_mode)
-        """A file is all there; a pipe or a terminal says what it says when it says it."""
+        """A file is complete; a pipe or a terminal delivers lines over time."""
         self._size = info.st_size
         self.error: WrongUse | None = None
-        """What was wrong in the input; all before it was sent."""
+        """The first error in the input. Everything before it was sent."""
 
     def run(self, client: ClientP2M[Any], quiet: bool) -> int:
-        """Send it all; returns how many messages that were."""
+        """Send everything. Returns the number of messages."""
         with client:
             return self._send(client, quiet)
 
@@ -158,7 +162,7 @@ class Sender:
             return client.send_many(self._watched(progress, task))
 
     def run_stored(self, client: ClientP2M[Any], delivery: Delivery) -> tuple[int, bool]:
-        """Store it all, then see to it that it gets there. Returns how many, and whether all is well."""
+        """Store everything, then wait for delivery. Returns their number, and whether all arrived."""
         client.start()
         self._source = commits = Commits(client, self._file, BULK_BYTES if self.is_file else 0)
         try:
@@ -189,14 +193,14 @@ class Sender:
             self.error = error
 
     def _send_stream(self, client: ClientP2M[Any]) -> int:
-        """Each message at once. Failures are in the receipts, oldest first."""
+        """Send each line as soon as it is read. Check the receipts for failures, oldest first."""
         last = Stage.RECEIVED if self._framing.linked else Stage.SENT
         under_way: deque[Receipt] = deque()
         count = 0
         for message in self._messages():
             under_way.append(client.send(message))
             count += 1
-            while under_way and under_way[0].stage >= last:
+            while under_way and (under_way[0].stage >= last or under_way[0].failed):
                 _check(under_way.popleft())
         client.flush()
         for receipt in under_way:

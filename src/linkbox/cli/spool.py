@@ -1,4 +1,4 @@
-"""``linkbox spool``: what is in a store, sending it, and saving it from a damaged one."""
+"""``linkbox spool``: show, send and export the messages in a store, also in a damaged one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from linkbox import ClientP2M, ClientP2P, DecodeError, FormatError, Framing, Linked
 from linkbox.cli.keeping import Delivery, end_with, plural
 from linkbox.cli.options import (
+    ConnectTimeoutOption,
     FormatName,
     QuietOption,
     SecretOption,
@@ -27,9 +28,10 @@ from linkbox.cli.options import (
 from linkbox.cli.status import WrongUse, exit_status, say
 from linkbox.core.wire.framings import PlainFraming
 from linkbox.store.reader import Amount, Kept, Reader, Summary
+from linkbox.text import printable
 
 spool = typer.Typer(
-    help="What endpoints with store= (or --store) keep on disk: look at it, send it, save what can be read.",
+    help="Show, send and export what endpoints with store= (or --store) keep on disk.",
     no_args_is_help=True,
 )
 PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="The store.", show_default=False)]
@@ -39,7 +41,7 @@ PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="The store.",
 
 
 class Status(msgspec.Struct):
-    """What ``status --json`` says. Times are seconds since the epoch."""
+    """The output of ``status --json``. Times are seconds since the epoch."""
 
     pattern: str
     format: str
@@ -55,10 +57,10 @@ class Status(msgspec.Struct):
 @spool.command()
 def status(
     path: PathArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="As one line of JSON, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one line of JSON, for programs.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Say what is in a store; also while something uses it."""
+    """Show what is in a store. Works also while a program uses it."""
     with exit_status(quiet):
         with Reader(path) as reader:
             about, summary = reader.about, reader.summary()
@@ -85,13 +87,13 @@ def _status(about: dict[str, str], found: Summary) -> Status:
 
 def _lines(about: dict[str, str], found: Summary) -> list[tuple[str, str]]:
     keys = ("pattern", "side", "format", "address", "name")
-    lines = [(key, about[key]) for key in keys if key in about]
+    lines = [(key, printable(about[key])) for key in keys if key in about]
     return [
         *lines,
         ("sessions", str(found.sessions)),
         ("spool", _amount(found.spool, "not acknowledged", "in a session that began {} ago")),
-        ("inbox", _amount(found.inbox, "not taken", "the oldest came {} ago")),
-        ("doubt", _amount(found.doubt, "may have arrived or not", "the oldest since {}")),
+        ("inbox", _amount(found.inbox, "not taken", "the oldest arrived {} ago")),
+        ("doubt", _amount(found.doubt, "may or may not have arrived", "the oldest {} ago")),
     ]
 
 
@@ -121,30 +123,31 @@ def flush(
     path: PathArgument,
     address: Annotated[
         str | None,
-        typer.Argument(metavar="ADDRESS", help="Where to; else where it went last.", show_default=False),
+        typer.Argument(
+            metavar="ADDRESS", help="The server. Default: the one it was last sent to.", show_default=False
+        ),
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.001, help="How long the server may take to be there.")
-    ] = 10.0,
+    timeout: ConnectTimeoutOption = 10.0,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Send what is in the store of a client, and wait until the server has it. Status 1 if something is left.
+    """Send the messages in the store of a client. Exit with status 1 if the server has not acknowledged all.
 
-    A p2p conversation ends with that, as when its own program stops; what the server still has to say goes
-    into the store.
+    A p2p conversation ends afterwards, as when its program stops; messages from the server go into the store.
     """
     with exit_status(quiet):
         with Reader(path) as reader:
             about, waiting = reader.about, reader.count("spool")
         if about.get("side") != "client":
-            raise WrongUse(f"{path} is a server's: what is in it goes out when its peers come back to it")
+            raise WrongUse(
+                f"{path} is the store of a server: its messages are sent when the peers connect again"
+            )
         where = address or about.get("address")
         if where is None:
-            raise WrongUse(f"{path} does not say where its client connects to: give the ADDRESS")
+            raise WrongUse(f"{path} does not contain the address of the server: give the ADDRESS")
         secret = secret_of(secret_file, Linked())
         ssl = context_of(where, tls_ca, tls_cert, tls_key)
         if not waiting:
@@ -181,8 +184,8 @@ def _deliver(client: Any, path: Path, timeout: float) -> bool:
 _CLIENTS: dict[str, Any] = {"p2p": ClientP2P, "p2m": ClientP2M}
 
 
-class _AsItIs:
-    """A format that we do not know: what is in the store is encoded already."""
+class _Unknown:
+    """A format that the command line does not know: messages in the store are already encoded."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -200,10 +203,10 @@ def _format_of(path: Path, about: dict[str, str]) -> Any:
         return format_of(known)
     if about["pattern"] != "p2m":
         raise WrongUse(
-            f"{path} has the format {name!r}, which is its own program's: what the server says cannot be "
-            "checked here; start that program"
+            f"{path} has the custom format {name!r}: messages from the server cannot be checked here; "
+            "start the program that owns the store"
         )
-    return _AsItIs(name)
+    return _Unknown(name)
 
 
 def _named(name: str) -> FormatName | None:
@@ -219,9 +222,15 @@ def _named(name: str) -> FormatName | None:
 @spool.command()
 def export(
     path: PathArgument,
-    inbox: Annotated[bool, typer.Option("--inbox", help="What has arrived and was not taken.")] = False,
+    inbox: Annotated[
+        bool, typer.Option("--inbox", help="Export received messages that are not taken.")
+    ] = False,
     doubt: Annotated[
-        bool, typer.Option("--doubt", help="What may have arrived, at a server that was restarted since.")
+        bool,
+        typer.Option(
+            "--doubt",
+            help="Export messages in doubt: a server may have received them before it was restarted.",
+        ),
     ] = False,
     framing: Annotated[
         str | None,
@@ -229,25 +238,25 @@ def export(
             "--framing",
             "-F",
             metavar="FRAMING",
-            help="How messages of bytes are told apart, else a newline follows each: "
+            help="Set how messages of bytes are separated; default: a newline after each. "
             "raw | lines | delimited:TEXT | length-prefixed[:SIZE[:little]] | fixed-size:N. "
-            "One that a framing cannot hold is named, and left out.",
+            "A message that the framing cannot carry is reported and skipped.",
         ),
     ] = None,
     format: Annotated[
         FormatName | None,
-        typer.Option("--format", "-f", help="What a message is, if the store cannot say it any more."),
+        typer.Option("--format", "-f", help="Set the message format, if the store is too damaged to say it."),
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Write the messages in a store to stdout, by default those that wait to be sent; json one a line.
+    """Write the messages in a store to stdout, by default those to be sent; json is one message per line.
 
-    The store stays as it is. What is damaged is named on stderr, with status 1 in the end; all that can be
-    read is written.
+    The store is not changed. Damaged messages are reported on stderr, and the exit status is then 1;
+    everything that can be read is written.
     """
     with exit_status(quiet):
         if inbox and doubt:
-            raise WrongUse("--inbox or --doubt, not both")
+            raise WrongUse("--inbox and --doubt cannot be combined")
         part = "inbox" if inbox else "doubt" if doubt else "spool"
         with Reader(path) as reader:
             export = Export(format or _known_format(reader, quiet), _plain(framing))
@@ -261,24 +270,28 @@ def _known_format(reader: Reader, quiet: bool) -> FormatName:
     name = reader.about.get("format")
     if name and (known := _named(name)) is not None:
         return known
-    why = f"the format {name!r} is not known here" if name else "the format cannot be read"
-    say(f"{reader.path}: {why}; messages are written as bytes, unless --format says otherwise", quiet)
+    why = f"the format {name!r} is unknown" if name else "the format cannot be read"
+    say(f"{reader.path}: {why}; writing messages as bytes; use --format to change that", quiet)
     return FormatName.bytes
 
 
 def _plain(text: str | None) -> Framing | None:
     framing = None if text is None else framing_of(text)
     if framing is not None and framing.linked:
-        raise WrongUse("--framing linked is for connections: length-prefixed tells messages in a file apart")
+        raise WrongUse(
+            "--framing linked is for connections: use length-prefixed to separate messages in a file"
+        )
     return framing
 
 
 class Export:
-    """Messages on their way to stdout."""
+    """Writes messages of a store to stdout."""
 
     def __init__(self, format: FormatName, framing: Framing | None) -> None:
         if framing is not None and format is not FormatName.bytes:
-            raise WrongUse(f"--framing is for messages of bytes; {format.value} goes one message a line")
+            raise WrongUse(
+                f"--framing is for messages of bytes; {format.value} is written as one message per line"
+            )
         self._format = format
         self._framing = framing if isinstance(framing, PlainFraming) else None
         self._decode = format_of(format).decode
@@ -288,7 +301,7 @@ class Export:
         self.damaged = 0
 
     def write(self, kept: Kept) -> None:
-        """Write a message, or say what is wrong with it."""
+        """Write a message, or report its damage."""
         damage = kept.damage
         if damage is None:
             try:
@@ -309,8 +322,11 @@ class Export:
         return payload + b"\n"
 
     def finish(self, quiet: bool) -> None:
-        """Say how it went."""
+        """Report how many messages were written."""
         self._file.flush()
         say(plural(self.written), quiet)
         if self._newlines:
-            say(f"{self._newlines} of them have newlines: --framing length-prefixed keeps them apart", quiet)
+            say(
+                f"{self._newlines} of them contain newlines: use --framing length-prefixed to separate them",
+                quiet,
+            )

@@ -1,4 +1,4 @@
-"""How a command ends, and what it says on stderr."""
+"""Messages on stderr, and the exit status of a command."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ from typing import NoReturn
 import typer
 
 from linkbox import AddressError, FormatError, LinkboxError, TooLarge
+from linkbox.text import printable
 
 FINE, LINK_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+LONGEST = 2000
+"""Characters of a message on stderr, at most."""
 
 
 class WrongUse(Exception):
-    """The command line asks for what cannot be."""
+    """The command line is wrong, or its options contradict each other."""
 
 
 def say(text: str, quiet: bool = False) -> None:
-    """Talk on stderr."""
+    """Write one line to stderr. Text from a peer may be part of it, so control characters are escaped."""
     if not quiet:
         try:
-            sys.stderr.write(f"linkbox: {text}\n")  # in one piece, also beside the stdout of others
+            # One call, so that lines of several processes do not mix.
+            sys.stderr.write(f"linkbox: {printable(text, LONGEST)}\n")
             sys.stderr.flush()
         except OSError:
-            pass  # Nobody listens; that is no reason to stop.
+            pass  # stderr is closed; that is no reason to stop.
 
 
-class _TalkHandler(logging.Handler):
-    """The library's log, one line each: tracebacks are for programmers."""
+class _StderrHandler(logging.Handler):
+    """Writes log records of the library to stderr, one line each, without tracebacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage().removeprefix("linkbox: "))
@@ -44,12 +48,12 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 @contextmanager
 def exit_status(quiet: bool = False, interrupted: int = INTERRUPTED) -> Iterator[None]:
-    """Turn whatever ends the body into an exit status, and say why on stderr.
+    """Turn an exception of the body into an exit status and a message on stderr.
 
     ``interrupted`` is the status after Ctrl-C or SIGTERM.
     """
     log = logging.getLogger("linkbox")
-    handler = _TalkHandler(logging.CRITICAL if quiet else logging.WARNING)
+    handler = _StderrHandler(logging.CRITICAL if quiet else logging.WARNING)
     log.addHandler(handler)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -75,7 +79,7 @@ def exit_status(quiet: bool = False, interrupted: int = INTERRUPTED) -> Iterator
 
 
 def _forget_stdout() -> None:
-    """Whoever read our stdout has had enough: what is left in its buffer goes nowhere, silently."""
+    """Discard the rest of the buffer of stdout: the reader has closed the pipe."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

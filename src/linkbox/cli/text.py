@@ -1,6 +1,7 @@
-"""How messages look on stdin, in files and on stdout.
+"""Messages on stdin, in files and on stdout.
 
-Bytes are lines, unless told otherwise. Json and MsgPack are JSON, one message a line (NDJSON).
+A message of Bytes is a line, unless an option says otherwise. Json and MsgPack are JSON, one message per line
+(NDJSON).
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from linkbox.cli.options import FormatName
 from linkbox.cli.status import WrongUse, say
 
 PIECE = 65536
-"""Bytes that are read at a time."""
+"""Bytes to read at a time."""
 
 
 class Readable(Protocol):
-    """Where messages are read from."""
+    """A source of messages."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """As of a binary file."""
+        """Read like a binary file."""
         ...
 
 
 class Output:
-    """Messages on stdout."""
+    """Writes messages to stdout."""
 
     def __init__(self, format: FormatName, framing: Framing, no_newline: bool = False) -> None:
         self._file = sys.stdout.buffer
@@ -38,17 +39,17 @@ class Output:
         self._end = b"" if bare else b"\n"
 
     def write(self, message: Any) -> None:
-        """One message. It is seen for sure after `flush`."""
+        """Write one message. `flush` makes it visible."""
         text = message if self._is_bytes else msgspec.json.encode(message)
         self._file.write(text + self._end)
 
     def flush(self) -> None:
-        """Let it be seen."""
+        """Write the buffer to stdout."""
         self._file.flush()
 
 
 def parse(text: bytes, format: FormatName, where: str) -> Any:
-    """The message that a piece of text means. `WrongUse` if it means none."""
+    """Parse the text of one message. `WrongUse` if it does not fit the format."""
     if format is FormatName.bytes:
         return text
     try:
@@ -58,21 +59,21 @@ def parse(text: bytes, format: FormatName, where: str) -> Any:
 
 
 def newline_of(framing: Framing) -> bytes:
-    r"""What does not belong to a line: with Lines also a ``\r``, or else a line stays as it is."""
+    r"""The bytes to strip from the end of a line: Lines strips ``\r\n``, others only ``\n``."""
     return b"\r\n" if isinstance(framing, Lines) else b"\n"
 
 
 def strip_newline(line: bytes, newline: bytes) -> bytes:
-    """The line without its end."""
+    """Return the line without its newline."""
     return line.removesuffix(newline) if line.endswith(newline) else line.removesuffix(b"\n")
 
 
 def lines_of(
     file: Readable, format: FormatName, framing: Framing, where: str, is_patient: bool = False
 ) -> Iterator[Any]:
-    """The messages in the lines of a file, as they come. Without bytes, blank lines mean nothing.
+    """Yield the messages in the lines of a file, each as soon as it is read. Only Bytes has blank messages.
 
-    A line that is no message is the end (`WrongUse`); ``is_patient``: it is pointed out, and left out.
+    A line that does not fit the format is a `WrongUse`; with ``is_patient`` it is reported and skipped.
     """
     newline = newline_of(framing)
     for number, line in enumerate(unbuffered_lines(file), 1):
@@ -89,13 +90,13 @@ def lines_of(
 
 
 def pieces_of(file: Readable, size: int) -> Iterator[bytes]:
-    """The bytes of a file in pieces of ``size``, the last one perhaps shorter."""
+    """Yield the bytes of a file in pieces of ``size``; the last one may be shorter."""
     while piece := file.read(size):
         yield piece
 
 
 def unbuffered_lines(file: Readable) -> Iterator[bytes]:
-    """Lines of a file, a pipe or a terminal, each as soon as it is there."""
+    """Yield the lines of a file, a pipe or a terminal, each as soon as it is complete."""
     held = bytearray()
     read = getattr(file, "read1", file.read)
     while data := read(PIECE):
@@ -109,19 +110,19 @@ def unbuffered_lines(file: Readable) -> Iterator[bytes]:
 
 
 def raw_stdin() -> BinaryIO:
-    """stdin without a buffer.
+    """Open stdin without a buffer.
 
-    A thread may be left waiting in it when the program ends: a buffer has a lock, and the interpreter
-    does not end while a thread holds it.
+    A thread may still read from it when the program ends. A buffer has a lock, and the interpreter cannot
+    exit while a thread holds it.
     """
     return open(0, "rb", buffering=0, closefd=False)
 
 
 def open_input(name: str) -> BinaryIO:
-    """The file of that name; ``-`` is stdin."""
+    """Open the file of that name; ``-`` is stdin."""
     return sys.stdin.buffer if name == "-" else Path(name).open("rb")
 
 
 def name_of(name: str) -> str:
-    """What to call it in a message."""
+    """The name of the input in messages to the user."""
     return "stdin" if name == "-" else name

@@ -66,6 +66,11 @@ class OutgoingMessage(Unit):
             return Stage.FAILED
         return self.channel.stage_of(self)
 
+    @property
+    def failed(self) -> bool:
+        """Has the message failed? ``error`` says why."""
+        return self.stage is Stage.FAILED
+
     def size(self) -> int:
         """Bytes of payload that are in memory."""
         return 0 if self.payload is None else len(self.payload)

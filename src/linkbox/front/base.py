@@ -304,7 +304,12 @@ class Base:
 
     def _settles(self, receipt: Delivery, session: Session, stage: Stage) -> Callable[[], bool]:
         """Has it come so far, or will it never? Another session may have taken it over: then ask again."""
-        return lambda: receipt.stage >= stage or receipt.session is not session or session.error is not None
+        return lambda: (
+            receipt.stage >= stage
+            or receipt.failed
+            or receipt.session is not session
+            or session.error is not None
+        )
 
 
 def log_notes(hub: Hub) -> None:

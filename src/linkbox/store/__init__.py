@@ -1,1 +1,1 @@
-"""The durable half of an endpoint: its spool (outgoing) and its inbox (incoming), in one SQLite file."""
+"""The store of an endpoint: spool (outgoing messages) and inbox (incoming messages) in one SQLite file."""

@@ -1,4 +1,4 @@
-"""What tells a store that is as it was written from one that is not, where SQLite does not look."""
+"""Checks that detect damage in a store where SQLite itself does not look."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ _head = struct.Struct("<qqd").pack
 _WAL_HEADER, _FRAME_HEADER = 32, 24
 
 
-def seal(payload: bytes, id: int, mark: int = 0, at: float = 0.0) -> int:
-    """The CRC-32 of a row: of its payload, and of where it belongs."""
+def checksum(payload: bytes, id: int, mark: int = 0, at: float = 0.0) -> int:
+    """The CRC-32 of a row: of its payload, and of the fields that identify its place."""
     return crc32(payload, crc32(_head(id, mark, at)))
 
 
 def wal_of(path: Path) -> Path:
-    """Where SQLite keeps what is committed and not in the file yet."""
+    """The write-ahead log of SQLite: transactions that are committed and not in the file yet."""
     return path.with_name(path.name + "-wal")
 
 
 def log_damage(path: Path) -> str | None:
-    """What is wrong with the write-ahead log that a process which died has left; None if nothing.
+    """Describe the damage in the write-ahead log that a crashed process left behind; None if it is intact.
 
-    To be asked before SQLite opens it. SQLite takes the first frame with a wrong checksum for the end: a
-    transaction that was being written when the power went. But each transaction is on the disk before the
-    next one is begun. So where two or more that were finished stand behind the end, it is none: there the log
-    was damaged, and they would be lost. (Damage in the last of all cannot be told from the power cut.)
+    Call this before SQLite opens the log. SQLite treats the first frame with a wrong checksum as the end,
+    because a power failure leaves a half-written last transaction. But each transaction is on disk before
+    the next one begins. If two or more complete transactions follow the supposed end, the log is damaged
+    there, and SQLite would lose them. (Damage in the very last transaction cannot be distinguished from a
+    power failure.)
     """
     try:
         data = wal_of(path).read_bytes()
@@ -38,7 +39,7 @@ def log_damage(path: Path) -> str | None:
     order, step = "<>"[magic & 1], _FRAME_HEADER + size
     total = _checksum(data[:24], order, (0, 0))
     if magic not in (0x377F0682, 0x377F0683) or total != tuple(sums):
-        return "the head of its log is not what was written"
+        return "the header of its write-ahead log has a wrong checksum"
     is_valid, lost = True, 0
     for at in range(_WAL_HEADER, len(data) - step + 1, step):
         _, pages, one, two, *sums = struct.unpack_from(">6I", data, at)
@@ -48,11 +49,11 @@ def log_damage(path: Path) -> str | None:
             is_valid = (one, two) == (salt, salt2) and total == tuple(sums)
         if not is_valid:
             lost += pages != 0 and (one, two) == (salt, salt2)
-    return f"{lost} transactions of its log cannot be read" if lost > 1 else None
+    return f"{lost} transactions of its write-ahead log cannot be read" if lost > 1 else None
 
 
 def _checksum(data: bytes, order: str, before: tuple[int, int]) -> tuple[int, int]:
-    """SQLite's own."""
+    """The checksum that SQLite uses in its log."""
     first, second = before
     words = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
     for one, two in zip(words, words, strict=True):

@@ -1,4 +1,4 @@
-"""What lies beside a store's file: the lock that keeps a second process out, the reserve for a full disk."""
+"""The files beside a store: the lock against a second process, and the reserve for a full disk."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 from linkbox.errors import StoreError
 
 RESERVE = 1024 * 1024
-"""Bytes kept back: SQLite needs room even to delete."""
+"""Bytes of disk space kept free: SQLite needs space even to delete."""
 
 STEP = RESERVE // 4
-"""It grows by that much."""
+"""The reserve grows in steps of this size."""
 
 
 def create(path: Path) -> None:
-    """An empty file that nobody else may read, unless it is there. The folder knows of it afterwards.
+    """Create an empty file that only its owner can read, unless it exists, and sync the folder.
 
-    One that is there is not opened: with any descriptor of a file that is closed, POSIX gives up all locks
-    that the process has on it, SQLite's included.
+    An existing file is not opened: POSIX releases all locks of a process on a file, including SQLite's,
+    when the process closes any descriptor of that file.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -38,25 +38,25 @@ def create(path: Path) -> None:
 
 
 def check_access(path: Path) -> None:
-    """Only for who has the lock: may the file be read and written?"""
+    """Raise unless the file can be read and written. The caller must hold the lock."""
     try:
         with open(path, "r+b") as file:
             if os.name == "posix" and not file.seek(0, os.SEEK_END):
-                os.fchmod(file.fileno(), 0o600)  # somebody else has made it
+                os.fchmod(file.fileno(), 0o600)  # another program created it
     except OSError as error:
         raise not_opened(path, error) from error
 
 
 def not_opened(path: Path, error: OSError) -> StoreError:
-    """Why there is no store."""
+    """The error for a store that cannot be opened."""
     return StoreError(f"the store {path} cannot be opened: {error.strerror or error}")
 
 
 class Lock:
-    """Held while the store is open. It goes with the process, however that ends."""
+    """Held while the store is open. The system releases it when the process ends, also by a crash."""
 
     def __init__(self, path: Path) -> None:
-        # SQLite's own locks: they work on every system, and the kernel gives them back.
+        # SQLite's own locks work on every system, and the kernel releases them.
         create(path)
         store = path.with_name(path.name.removesuffix("-lock"))
         try:
@@ -72,19 +72,20 @@ class Lock:
                 raise StoreError(f"the store {store} cannot be opened: {path}: {error}") from error
             raise StoreError(
                 f"the store {store} is in use by another endpoint "
-                f"or process ({error}): each needs a store of its own"
+                f"or process ({error}): use a separate store for each"
             ) from error
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         self._connection.close()
 
 
 class Reserve:
-    """A file that is there to be given up when the disk is full.
+    """A file that is deleted to free disk space when the disk is full.
 
-    What is committed stands in SQLite's log first, and needs as much room again in the file itself: so the
-    reserve must be as large as the log, or a full disk could never be emptied.
+    A commit is in SQLite's log first, and later needs the same space again in the database file. The
+    reserve must therefore be as large as the log; otherwise a store on a full disk could not even be
+    emptied.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,7 +93,7 @@ class Reserve:
         self._size = 0
 
     def keep(self, size: int = RESERVE) -> None:
-        """Have that much, or more. OSError when there is no room for it."""
+        """Reserve at least ``size`` bytes. OSError if the disk has no space for them."""
         if size <= self._size:
             return
         size = -(-size // STEP) * STEP
@@ -106,7 +107,7 @@ class Reserve:
         self._size = size
 
     def try_to_keep(self) -> None:
-        """Have the least, if there is room for it."""
+        """Reserve the minimum if the disk has space for it."""
         if not self._size:
             try:
                 self.keep()
@@ -114,18 +115,18 @@ class Reserve:
                 self.give_up()
 
     def was_kept(self) -> bool:
-        """Did a store stand here before?"""
+        """Did a store exist at this path before?"""
         return self._path.exists()
 
     def give_up(self) -> None:
-        """Make room."""
+        """Delete the reserve, to free disk space."""
         self._size = 0
         with contextlib.suppress(OSError):
             self._path.unlink()
 
 
 def _allocate(file: FileIO, there: int, size: int) -> None:
-    """Let the file take that much room, no holes."""
+    """Make the file occupy ``size`` bytes on disk, without holes."""
     if there > size:
         file.truncate(size)
     elif hasattr(os, "posix_fallocate") and there < size:

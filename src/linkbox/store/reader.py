@@ -1,9 +1,9 @@
-"""Reading a store without owning it: also while an endpoint uses it, and what can be read of a damaged one.
+"""Reads a store without locking it: while an endpoint uses it, and as much as possible of a damaged one.
 
 How to think about it. The file is opened read-only, without the store's lock; SQLite shows the last commit.
-Each page of rows is a transaction of its own, so that a slow reader does not make the file grow. Where SQLite
-cannot read on, the next row that it can read is searched, first in growing steps, then by halving the last
-one: row ids that lie in a damaged page fail, and those behind it do not.
+Each page of rows is read in a separate transaction, so that a slow reader does not make the file grow.
+Where SQLite reports damage, the reader searches for the next readable row, first in growing steps, then by
+bisection: reading a row id in a damaged page fails, and reading one after it works.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ import msgspec
 
 from linkbox.core.durable.record import Row, units_of
 from linkbox.errors import StoreError
-from linkbox.store.checks import seal
-from linkbox.store.sqlite import APPLICATION, MASK, NUMBERS, VERSION, decode_row, told
+from linkbox.store.checks import checksum
+from linkbox.store.sqlite import APPLICATION, MASK, NUMBERS, VERSION, decode_row, translate_errors
 
 PARTS = {"spool": "in the spool", "inbox": "in the inbox", "doubt": "in doubt"}
-"""The tables with messages, and how to speak of what is in them."""
+"""The tables with messages, and how messages to the user refer to them."""
 PAGE_COUNT = 256
 PAGE_BYTES = 4 * 1024 * 1024
 _LAST = (1 << 63) - 1
 
-SEALED = {"spool": "id, total, 0.0", "inbox": "id, turn, at", "doubt": "0, 0, at"}
-"""What the checksum of a row covers beside the payload (see `seal`)."""
+CHECKED = {"spool": "id, total, 0.0", "inbox": "id, turn, at", "doubt": "0, 0, at"}
+"""The columns that the checksum of a row covers besides the payload (see `checksum`)."""
 _Found = tuple[int, bool, bytes]
-"""Its id, whether it is as it was written, its payload."""
+"""A row: its id, whether its checksum is right, its payload."""
 
 
 class Kept(NamedTuple):
-    """A message that a store keeps; or several, of which nothing but their damage is known."""
+    """A message in a store; or several damaged ones that cannot be read."""
 
     what: str
     payload: bytes
     damage: str | None
-    """What is wrong with it; then the payload is not what was written."""
+    """What is wrong with it, or None. If it is damaged, the payload is not valid."""
 
 
 class Amount(msgspec.Struct, frozen=True):
-    """How much is in one part of a store."""
+    """The amount of messages in one part of a store."""
 
     messages: int = 0
     bytes: int = 0
     since: float | None = None
-    """Seconds since the epoch: nothing in it is older. Of the spool: when its oldest session began."""
+    """Seconds since the epoch: no message is older. For the spool: when its oldest session began."""
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What is in a store."""
+    """The contents of a store in numbers."""
 
     sessions: int
     spool: Amount
@@ -65,7 +65,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    """A store, open for reading. `StoreError` if it is none; OSError if nothing is there."""
+    """A store, open for reading. `StoreError` if the file is not a store, OSError if it does not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -80,14 +80,14 @@ class Reader:
                 raise
         except sqlite3.DatabaseError as error:
             raise StoreError(
-                f"the store {path} cannot be read: {error}; `.recover` of the tool sqlite3 may find something"
+                f"the store {path} cannot be read: {error}; `.recover` of the sqlite3 tool may save parts"
             ) from error
         self.about: dict[str, str] = {}
-        """Side, pattern, format and so on; empty where that cannot be read."""
+        """Side, pattern, format and so on; empty if they cannot be read."""
         try:
             self.about = dict(self._connection.execute("SELECT name, value FROM about"))
         except sqlite3.DatabaseError:
-            pass  # The messages may be well.
+            pass  # The messages may still be readable.
 
     def _connect(self) -> sqlite3.Connection:
         url = f"file:{quote(os.path.abspath(self.path))}?mode=ro"
@@ -98,7 +98,7 @@ class Reader:
             connection.close()
             if self.path.with_name(self.path.name + "-wal").exists():
                 raise
-            # A folder that cannot be written, so that nobody uses it: the file is all there is.
+            # The folder is not writable, so no process uses the store: the file is complete.
             connection = sqlite3.connect(f"{url}&immutable=1", uri=True, isolation_level=None)
         return connection
 
@@ -106,9 +106,11 @@ class Reader:
         execute = self._connection.execute
         version = execute("PRAGMA user_version").fetchone()[0]
         if execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
-            raise StoreError(f"{self.path} is no store: it is a database of something else, or an empty one")
+            raise StoreError(f"{self.path} is not a store: it is another program's database, or empty")
         if version != VERSION:
-            raise StoreError(f"the store {self.path} has version {version}; this linkbox reads {VERSION}")
+            raise StoreError(
+                f"the store {self.path} has version {version}; this linkbox reads version {VERSION}"
+            )
 
     def __enter__(self) -> Reader:
         return self
@@ -118,11 +120,11 @@ class Reader:
     ) -> None:
         self._connection.close()
 
-    # -- what is there ----------------------------------------------------------------------------------
+    # -- the amounts ----------------------------------------------------------------------------------
 
     def summary(self) -> Summary:
-        """How much is in it. `StoreError` if that cannot be read."""
-        with told(self.path, "read"):
+        """Count what is in the store. `StoreError` if that cannot be read."""
+        with translate_errors(self.path, "read"):
             self._connection.execute("BEGIN")
             try:
                 rows = self._sessions()
@@ -136,17 +138,17 @@ class Reader:
                 self._connection.execute("ROLLBACK")
 
     def count(self, part: str) -> int:
-        """How many messages are in one part."""
-        with told(self.path, "read"):
+        """Count the messages in one part."""
+        with translate_errors(self.path, "read"):
             return int(self._connection.execute(f"SELECT count(*) FROM {part}").fetchone()[0])
 
     def _sessions(self, are_needed: bool = True) -> list[Row]:
-        """The sessions; a damaged one is a `StoreError`, or left out."""
+        """Read the sessions. A damaged one is a `StoreError`, or is skipped if not ``are_needed``."""
         rows = []
         for key, text, crc in self._connection.execute("SELECT key, row, crc FROM session"):
             try:
-                if seal(text.encode(), key) != crc:
-                    raise ValueError("it is not what was written")
+                if checksum(text.encode(), key) != crc:
+                    raise ValueError("wrong checksum")
                 rows.append(decode_row(text))
             except (msgspec.MsgspecError, ValueError, AttributeError, struct.error) as error:
                 if are_needed:
@@ -173,14 +175,14 @@ class Reader:
         return Amount(count, nbytes, min(times, default=None))
 
     def _began(self, row: Row) -> float:
-        """A server cannot have spooled anything before its peer was there."""
+        """The start of a session. A server cannot spool anything before its peer has connected."""
         is_client = self.about.get("side") == "client"
         return min(row.began or row.connected_at, row.connected_at) if is_client else row.connected_at
 
     # -- the messages -----------------------------------------------------------------------------------
 
     def messages(self, part: str) -> Iterator[Kept]:
-        """The messages of one of `PARTS`, in order. What is damaged is named, and what follows it is read."""
+        """Yield the messages of one of `PARTS`, in order. Damaged ones are reported and skipped."""
         begun = self._begun() if part == "inbox" else {}
         before: _Found | None = None
         for found in self._rows(part):
@@ -188,9 +190,9 @@ class Reader:
                 before = None
                 yield found
                 continue
-            id, is_whole, payload = found
-            if not is_whole:
-                yield Kept(_name(part, id), b"", "is not what was written")
+            id, is_intact, payload = found
+            if not is_intact:
+                yield Kept(_name(part, id), b"", "is damaged (wrong checksum)")
             else:
                 if part == "spool" and (gap := self._gap(before, found)) is not None:
                     yield gap
@@ -200,7 +202,7 @@ class Reader:
             yield from self._missing_ends()
 
     def _begun(self) -> dict[int, int]:
-        """How many bytes were taken already of a message in the inbox."""
+        """The number of bytes already taken of each partly taken message in the inbox."""
         try:
             rows = self._sessions(are_needed=False)
         except sqlite3.DatabaseError:
@@ -208,7 +210,7 @@ class Reader:
         return {(row.key << NUMBERS) + row.given + 1: row.start for row in rows if row.start}
 
     def _gap(self, before: _Found | None, found: _Found) -> Kept | None:
-        """Are messages missing in between?"""
+        """Report messages that are missing between two rows."""
         key, end = found[0] >> NUMBERS, (found[0] & MASK) - units_of(len(found[2]))
         if before is None or before[0] >> NUMBERS != key or end <= before[0] & MASK:
             return None
@@ -217,11 +219,11 @@ class Reader:
         except sqlite3.DatabaseError:
             sessions = []
         if not sessions or any(row.over or row.acked >= end for row in sessions):
-            return None  # It was acknowledged meanwhile.
-        return Kept(f"what stood before {_name('spool', found[0])}", b"", "is gone")
+            return None  # They were acknowledged in the meantime.
+        return Kept(f"the messages before {_name('spool', found[0])}", b"", "are missing")
 
     def _missing_ends(self) -> list[Kept]:
-        """Sessions whose last messages are gone, as far as that can be seen."""
+        """Report sessions whose last messages are missing, as far as that can be detected."""
         self._connection.execute("BEGIN")
         try:
             rows = self._sessions(are_needed=False)
@@ -239,7 +241,7 @@ class Reader:
         there = row.acked if last is None else last & MASK
         if row.over or there >= row.next:
             return None
-        return Kept(f"what stood after {_name('spool', first + there)}", b"", "is gone")
+        return Kept(f"the messages after {_name('spool', first + there)}", b"", "are missing")
 
     def _rows(self, part: str) -> Iterator[_Found | Kept]:
         after = -1
@@ -250,7 +252,7 @@ class Reader:
             if rows:
                 after = rows[-1][0]
             if is_damaged:
-                # The module sqlite3 is one row ahead: the last one before the damage has to be read alone.
+                # The module sqlite3 reads one row ahead: the last row before the damage must be read alone.
                 last, is_damaged = self._page(part, after + 1, 1)
                 yield from last
                 if last:
@@ -265,21 +267,21 @@ class Reader:
                 return
 
     def _page(self, part: str, first: int, most: int = PAGE_COUNT) -> tuple[list[_Found], bool]:
-        """Rows from that id on, and whether SQLite could not read on."""
+        """Read rows from the id ``first`` on. Also returns True if SQLite reported damage."""
         rows: list[_Found] = []
         room = PAGE_BYTES
         try:
             found = self._connection.execute(
-                f"SELECT id, crc, payload, {SEALED[part]} FROM {part} WHERE id >= ? ORDER BY id LIMIT ?",
+                f"SELECT id, crc, payload, {CHECKED[part]} FROM {part} WHERE id >= ? ORDER BY id LIMIT ?",
                 (first, most),
             )
             for id, crc, payload, place, mark, at in found:
                 if id < first:
-                    return rows, True  # a damaged page may say anything: never read in circles
+                    return rows, True  # a damaged page may contain any id: never read in circles
                 first = id + 1
                 if not isinstance(payload, bytes):
-                    payload = b""  # what SQLite read is no row of ours
-                rows.append((id, _is_sealed(payload, crc, place, mark, at), payload))
+                    payload = b""  # the row is damaged
+                rows.append((id, _is_intact(payload, crc, place, mark, at), payload))
                 room -= len(payload)
                 if room <= 0:
                     break
@@ -289,7 +291,7 @@ class Reader:
         return rows, False
 
     def _beyond(self, part: str, after: int) -> int | None:
-        """The id of the first row behind the damage, which begins after that one; None: there is none."""
+        """The id of the first readable row after the damage, which begins after row ``after``; or None."""
         low, high, step = after, min(after + 1, _LAST), 1
         while (tried := self._page(part, high, 1))[1]:
             if high == _LAST:
@@ -307,11 +309,11 @@ class Reader:
         return rows[0][0] if rows else None
 
 
-def _is_sealed(payload: bytes, crc: Any, place: Any, mark: Any, at: Any) -> bool:
+def _is_intact(payload: bytes, crc: Any, place: Any, mark: Any, at: Any) -> bool:
     try:
-        return bool(seal(payload, place, mark, at) == crc)
+        return bool(checksum(payload, place, mark, at) == crc)
     except (struct.error, TypeError):
-        return False  # what SQLite read is no row of ours
+        return False  # the row is damaged
 
 
 def _name(part: str, id: int) -> str:
@@ -323,4 +325,4 @@ def _name(part: str, id: int) -> str:
 def _unreadable(part: str, after: int, beyond: int | None) -> Kept:
     begin = "from the beginning" if after < 0 else f"after {_name(part, after)}"
     end = "to the end" if beyond is None else f"up to {_name(part, beyond)}"
-    return Kept(f"what stood {PARTS[part]}, {begin} {end},", b"", "cannot be read")
+    return Kept(f"the messages {PARTS[part]}, {begin} {end},", b"", "cannot be read")

@@ -1,10 +1,10 @@
 """A store: one SQLite file, written by one thread at a time, one transaction for each batch.
 
-How to think about it. What counts is on the disk when `apply` returns: the file is in WAL mode with
-``synchronous=FULL``. A message's row id is ``session key << 40 | number``: so what was acknowledged or taken
-goes with one range. Each row carries a CRC-32 (`seal`); SQLite checks its own pages (``quick_check``). All of
-that is looked at at every opening: whatever is found damaged is named in a `StoreError`, and nothing is
-skipped.
+How to think about it. A batch is on disk when `apply` returns: the file is in WAL mode with
+``synchronous=FULL``. The row id of a message is ``session key << 40 | number``, so that all acknowledged or
+taken messages of a session can be deleted as one range. Each row carries a CRC-32 (`checksum`), and SQLite
+checks its own pages (``quick_check``). All checks run whenever a store is opened: damage is reported as a
+`StoreError`, and nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from linkbox.core.durable.journal import (
 from linkbox.core.durable.record import Row, Stored, units_of
 from linkbox.core.durable.recovery import Left, Unread
 from linkbox.errors import StoreError
-from linkbox.store.checks import log_damage, seal, wal_of
+from linkbox.store.checks import checksum, log_damage, wal_of
 from linkbox.store.files import RESERVE, Lock, Reserve, check_access, create
 
 VERSION = 1
-"""Of the tables. A store of another version is refused."""
+"""The version of the tables. A store with another version is not opened."""
 APPLICATION = 0x6C6B6278  # "lkbx"
 _OVERHEAD = 100
-"""Bytes that a message takes on the disk besides its payload, roughly."""
+"""Bytes that a message occupies on disk besides its payload, roughly."""
 NUMBERS = 40
-"""Bits of a row id that are the message's number; those above are its session's key."""
+"""The low bits of a row id are the number of the message, the others the key of its session."""
 MASK = (1 << NUMBERS) - 1
 
 _TABLES = """
@@ -63,15 +63,15 @@ decode_row = msgspec.json.Decoder(Row).decode
 
 
 @contextmanager
-def told(path: Path, what: str) -> Iterator[None]:
-    """SQLite's errors as ours: which store, what it was doing, what to do."""
+def translate_errors(path: Path, what: str) -> Iterator[None]:
+    """Turn errors of SQLite into a `StoreError`: which store, what failed, what to do."""
     try:
         yield
     except sqlite3.Error as error:
         text = str(error)
         hint = ""
         if "not a database" in text:
-            hint = ": it is something else, or badly damaged"
+            hint = ": it is another kind of file, or badly damaged"
         elif "malformed" in text:
             hint = f"; {_export(path)}"
         raise StoreError(f"the store {path} cannot be {what}: {text}{hint}") from error
@@ -94,36 +94,34 @@ def _first(key: int) -> int:
 
 
 def _text_of(row: Row) -> str:
-    """As it is written. What is kept is what is there; it may be much."""
+    """Encode a row. Its ``kept`` and ``freed`` numbers follow from the inbox, and may be many."""
     return _encode_row(msgspec.structs.replace(row, kept=(), freed=())).decode()
 
 
 def _statements() -> list[str]:
-    """How the tables are made."""
+    """The SQL statements that create the tables."""
     return [each.strip() for each in _TABLES.split(";") if each.strip()]
 
 
 def _schema(connection: sqlite3.Connection) -> list[str]:
-    """The same of a database that is there."""
+    """The SQL statements that created the tables of a database."""
     select = "SELECT sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*' ORDER BY rowid"
     return [row[0] for row in connection.execute(select).fetchall()]
 
 
 class Store:
-    """An open store. ``label`` says what it is for: a store of something else is refused."""
+    """An open store. ``label`` describes its endpoint: a store of another endpoint is not opened."""
 
     def __init__(self, path: Path, label: dict[str, str]) -> None:
-        self.path = path = Path(os.path.realpath(path))  # a link to it has the same lock
+        self.path = path = Path(os.path.realpath(path))  # symbolic links share the lock
         if path.is_dir():
-            raise StoreError(
-                f"the store {path} cannot be opened: it is a folder, the path of a file is needed"
-            )
+            raise StoreError(f"the store {path} cannot be opened: it is a folder; give the path of a file")
         self._lock = Lock(path.with_name(path.name + "-lock"))
         self._reserve = Reserve(path.with_name(path.name + "-reserve"))
         try:
             create(path)
             check_access(path)
-            with told(path, "opened"):
+            with translate_errors(path, "opened"):
                 self._open(label)
         except BaseException:
             self._lock.release()
@@ -158,17 +156,21 @@ class Store:
         return connection
 
     def _claim(self, connection: sqlite3.Connection) -> None:
-        """Before anything is written to it: is it ours?"""
+        """Raise if the file is not a store of this version. Called before anything is written to it."""
         execute = connection.execute
         version = execute("PRAGMA user_version").fetchone()[0]
         application = execute("PRAGMA application_id").fetchone()[0]
         is_empty = not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if is_empty and not version and self._reserve.was_kept():
-            raise _damaged(self.path, f"it is empty. To begin anew, remove it and {self.path}-reserve")
+            raise _damaged(
+                self.path, f"it is empty. To start with an empty store, remove it and {self.path}-reserve"
+            )
         if application != APPLICATION and not (is_empty and not version and not application):
-            raise StoreError(f"{self.path} is a database of something else: give another path for the store")
+            raise StoreError(f"{self.path} is a database of another program: give another path for the store")
         if version != VERSION and not is_empty:
-            raise StoreError(f"the store {self.path} has version {version}; this linkbox reads {VERSION}")
+            raise StoreError(
+                f"the store {self.path} has version {version}; this linkbox reads version {VERSION}"
+            )
 
     def _check(self, label: dict[str, str]) -> None:
         execute = self._connection.execute
@@ -185,7 +187,7 @@ class Store:
             if there.get(name) != value:
                 raise StoreError(
                     f"the store {self.path} belongs to an endpoint with {name} {there.get(name)!r}, "
-                    f"this one has {value!r}: each needs a store of its own"
+                    f"this one has {value!r}: use a separate store for each endpoint"
                 )
 
     def _make(self, label: dict[str, str]) -> None:
@@ -207,8 +209,11 @@ class Store:
     # -- opening --------------------------------------------------------------------------------------
 
     def load(self, incarnation: str) -> Left:
-        """What an earlier life has left; a new life begins with this. ``incarnation`` names the first."""
-        with told(self.path, "read"), self._transaction():
+        """Read what the earlier lives of the endpoint left, and begin a new life.
+
+        ``incarnation`` is the name of the first life, if this is the first.
+        """
+        with translate_errors(self.path, "read"), self._transaction():
             execute = self._connection.execute
             about = self._read_about()
             life = int(about["life"]) + 1
@@ -221,21 +226,21 @@ class Store:
             return Left(life, about["incarnation"] or incarnation, self._knows_since, rows, unread)
 
     def note(self, notes: dict[str, str]) -> None:
-        """Keep these beside the label, for whoever reads the store: where its client connects to."""
-        with told(self.path, "written"), self._transaction():
+        """Write more fields beside the label, for readers of the store, such as the address of the server."""
+        with translate_errors(self.path, "written"), self._transaction():
             self._about(**notes)
 
     def _about(self, **values: str) -> None:
         self._connection.executemany(
             "INSERT OR REPLACE INTO about VALUES (?, ?, ?)",
-            [(name, value, seal(f"{name}={value}".encode(), 0)) for name, value in values.items()],
+            [(name, value, checksum(f"{name}={value}".encode(), 0)) for name, value in values.items()],
         )
 
     def _read_about(self) -> dict[str, str]:
         about = {}
         for name, value, crc in self._connection.execute("SELECT name, value, crc FROM about").fetchall():
-            if seal(f"{name}={value}".encode(), 0) != crc:
-                raise _damaged(self.path, f"what it says about its {name} is not what was written")
+            if checksum(f"{name}={value}".encode(), 0) != crc:
+                raise _damaged(self.path, f"the field {name!r} has a wrong checksum")
             about[name] = value
         return about
 
@@ -246,24 +251,24 @@ class Store:
         first = _first(key)
         for number, _, payload in self._spooled(first, first + MASK):
             if last is None and number - units_of(len(payload)) > row.acked:
-                break  # the first are gone
+                break  # earlier messages are missing
             count, nbytes, last = count + 1, nbytes + len(payload), number
         if not row.over and last != row.next and not (last is None and row.acked >= row.next):
-            raise _damaged(self.path, f"messages of the spool of session {key} are gone")
+            raise _damaged(self.path, f"messages of session {key} in the spool are missing")
         return row, count, nbytes
 
     def _unread(self, rows: list[Row]) -> Iterator[Unread]:
         begun = {_first(row.key) + row.given + 1: row.start for row in rows if row.start}
         found = self._connection.execute("SELECT id, turn, at, crc, payload FROM inbox ORDER BY turn, id")
-        with closing(found):  # what is open keeps the file open
+        with closing(found):  # an open cursor keeps the file open
             for id, turn, at, crc, payload in found:
                 what = f"message {id & MASK} of session {id >> NUMBERS} in the inbox"
                 self._verify(payload, crc, what, id, turn, at)
                 yield Unread(id >> NUMBERS, id & MASK, at, begun.get(id, 0), payload)
 
     def _verify(self, payload: bytes, crc: int, what: str, id: int, mark: int = 0, at: float = 0.0) -> None:
-        if not isinstance(payload, bytes) or seal(payload, id, mark, at) != crc:
-            raise _damaged(self.path, f"{what} is not what was written")
+        if not isinstance(payload, bytes) or checksum(payload, id, mark, at) != crc:
+            raise _damaged(self.path, f"{what} has a wrong checksum")
 
     # -- writing --------------------------------------------------------------------------------------
 
@@ -280,10 +285,10 @@ class Store:
             raise
 
     def apply(self, batch: Batch) -> None:
-        """Write a batch. It is on the disk when this returns; raises `StoreError`, and then nothing is."""
+        """Write a batch. On return it is on disk. On `StoreError` nothing of it was written."""
         self._turn += 1
-        with told(self.path, "written"):
-            self._see_to_room(batch)
+        with translate_errors(self.path, "written"):
+            self._reserve_for(batch)
             with self._transaction():
                 for entry in batch.entries:
                     self._WRITERS.get(type(entry), _nothing)(self, entry)
@@ -295,8 +300,8 @@ class Store:
         self._knows_since = batch.knows_since
         self._reserve.try_to_keep()
 
-    def _see_to_room(self, batch: Batch) -> None:
-        """Accept nothing that could not be written back from the log any more."""
+    def _reserve_for(self, batch: Batch) -> None:
+        """Reserve space for the messages of a batch, so that the log can be written back later."""
         more = 0
         for entry in batch.entries:
             if isinstance(entry, Spool):
@@ -312,7 +317,7 @@ class Store:
         self._connection.executemany(
             "INSERT OR REPLACE INTO spool VALUES (?, ?, ?, ?)",
             [
-                (first + number, total, seal(payload, first + number, total), payload)
+                (first + number, total, checksum(payload, first + number, total), payload)
                 for number, total, payload in entry.rows
             ],
         )
@@ -322,7 +327,7 @@ class Store:
         self._connection.executemany(
             "INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)",
             [
-                (first + number, turn, at, seal(payload, first + number, turn, at), payload)
+                (first + number, turn, at, checksum(payload, first + number, turn, at), payload)
                 for number, payload in entry.rows()
             ],
         )
@@ -332,7 +337,7 @@ class Store:
         execute, executemany = self._connection.execute, self._connection.executemany
         executemany(
             "INSERT OR REPLACE INTO session VALUES (?, ?, ?)",
-            [(key, text, seal(text.encode(), key)) for key, text in texts],
+            [(key, text, checksum(text.encode(), key)) for key, text in texts],
         )
         for row in rows:
             first = _first(row.key)
@@ -340,7 +345,8 @@ class Store:
                 "DELETE FROM spool WHERE id BETWEEN ? AND ?",
                 (first, first + (MASK if row.over else row.acked)),
             )
-            # A commit that was reported as failed may have come to the disk after all: that was refused.
+            # A commit that was reported as failed may be on disk nevertheless: its messages were not
+            # accepted.
             execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (first + row.next + 1, first + MASK))
             self._delete_taken(row)
             if row.over:
@@ -370,7 +376,7 @@ class Store:
         entry.doubtful = list(self._spooled(*doubtful))
         self._connection.executemany(
             "INSERT INTO doubt (at, crc, payload) VALUES (?, ?, ?)",
-            [(at, seal(payload, 0, 0, at), payload) for _, _, payload in entry.doubtful],
+            [(at, checksum(payload, 0, 0, at), payload) for _, _, payload in entry.doubtful],
         )
         execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", doubtful)
         text = execute("SELECT row FROM session WHERE key=?", (key,)).fetchone()[0]
@@ -394,13 +400,13 @@ class Store:
             entry.rows = self._some_of(entry, entry.after, entry.until)
 
     def _some_of(self, entry: Entry, after: int, until: int) -> list[Stored]:
-        """What is spooled behind that number: all up to ``until``, else not much more than `FETCH_BYTES`."""
+        """Spooled messages after that number: all up to ``until``, and otherwise about `FETCH_BYTES`."""
         rows: list[Stored] = []
         first, nbytes = _first(entry.record.key), 0
         with closing(self._spooled(first + after + 1, first + MASK)) as found:
             for row in found:
                 if not rows and row[0] - units_of(len(row[2])) > after:
-                    raise _damaged(self.path, f"messages before {row[0]} are gone")
+                    raise _damaged(self.path, f"messages before {row[0]} are missing")
                 rows.append(row)
                 nbytes += len(row[2])
                 if row[0] >= until and (nbytes >= FETCH_BYTES or len(rows) >= FETCH_COUNT):
@@ -408,7 +414,7 @@ class Store:
         return rows
 
     def _spooled(self, first: int, last: int) -> Generator[Stored, None, None]:
-        """Messages of the spool, in order."""
+        """Yield messages of the spool, in order."""
         before = None
         found = self._connection.execute(
             "SELECT id, total, crc, payload FROM spool WHERE id BETWEEN ? AND ? ORDER BY id", (first, last)
@@ -419,7 +425,7 @@ class Store:
                 what = f"message {number} of session {id >> NUMBERS} in the spool"
                 self._verify(payload, crc, what, id, total)
                 if before is not None and before != number - units_of(len(payload)):
-                    raise _damaged(self.path, f"messages before {number} are gone")
+                    raise _damaged(self.path, f"messages before {number} are missing")
                 before = number
                 yield number, total, payload
 
@@ -430,25 +436,25 @@ class Store:
         Online: _begin,
     }
 
-    # -- trouble, and the end ---------------------------------------------------------------------------
+    # -- recovery and closing ---------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """After `apply` has failed: give up the reserve, and begin again with what is on the disk."""
+        """After `apply` has failed: delete the reserve, and reopen the store as it is on disk."""
         self._reserve.give_up()
         try:
             self._connection.close()
             self._connection = self._connect()
         except (sqlite3.Error, StoreError):
-            pass  # The next `apply` says why.
+            pass  # The next `apply` reports the reason.
 
     def close(self) -> None:
-        """Close it. What was applied is on the disk."""
+        """Close the store. Everything that was applied is on disk."""
         try:
             self._connection.close()
         except sqlite3.Error:
-            pass  # What is in the WAL is read from there next time.
+            pass  # The next opening reads the WAL.
         self._lock.release()
 
 
 def _nothing(store: Store, entry: Entry) -> None:
-    """Neither to be written nor to be read."""
+    """Do nothing: the entry is neither written nor read."""

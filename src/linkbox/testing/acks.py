@@ -1,4 +1,4 @@
-"""Takes acknowledgements out of a stream of the linkbox protocol."""
+"""Removes acknowledgements from a stream of the linkbox protocol."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _PREFACE = len(frames.preface())
 
 
 class AckEater:
-    """Passes a stream on and knows where its frames begin; what is no linkbox protocol passes as it is."""
+    """Filters a stream frame by frame. A stream of another protocol passes unchanged."""
 
     def __init__(self) -> None:
         self._preface = b""
         self._head = b""
-        """What has come of a frame's header, and how much of that has been passed on."""
+        """The received part of a frame header, and how much of it was passed on."""
         self._head_passed = 0
         self._left = 0
-        """Bytes of the frame under way that are still to come, and whether they are dropped."""
+        """Missing bytes of the current frame, and whether the frame is dropped."""
         self._drops = False
 
     def feed(self, data: bytes, eats: bool) -> bytes:
-        """What passes of these bytes; ``eats``: acknowledgements that begin in them do not."""
+        """Return the bytes that pass. With ``eats``, acknowledgements that begin in them are removed."""
         passed = []
         if len(self._preface) < _PREFACE:
             passed.append(data[: _PREFACE - len(self._preface)])
@@ -52,6 +52,6 @@ class AckEater:
             rest, self._head, self._head_passed = self._head[self._head_passed :], b"", 0
             return b"" if self._drops else rest
         if eats:
-            return b""  # It may be one to be eaten: wait for the rest of it.
+            return b""  # It may be an acknowledgement: wait for the rest of the header.
         rest, self._head_passed = self._head[self._head_passed :], len(self._head)
         return rest

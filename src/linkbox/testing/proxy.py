@@ -1,9 +1,10 @@
-"""A proxy that stands between a client and a server, and does to their bytes what networks do.
+"""A proxy between a client and a server that simulates the faults of a bad network.
 
-How to think about it. Each connection has two ways, *up* (client to server) and *down*. On each way bytes are
-read, wait until their time has come, and are written in the order they came: nothing is ever reordered. What
-happens to them meanwhile is said by the `Faults` of that way, which may be replaced at any moment. It all
-runs in an event loop on a thread of its own: so it works the same for threads, asyncio, other processes.
+How to think about it. Each connection has two directions, *up* (client to server) and *down*. In each
+direction the proxy reads bytes, delays them, and writes them in the order in which they arrived: it never
+reorders. The `Faults` of a direction say what happens to its bytes; they may be replaced at any time. The
+proxy runs in an event loop on a separate thread, so it works with threads, asyncio and other processes
+alike.
 """
 
 from __future__ import annotations
@@ -26,54 +27,54 @@ R = TypeVar("R")
 Way = Literal["up", "down", "both"]
 CHUNK = 64 * 1024
 REMEMBERED = 1 << 20
-"""Most bytes of one connection that are kept for `FaultyProxy.replay`."""
+"""Bytes of one connection that are recorded for `FaultyProxy.replay`, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What happens to the bytes of one way. The default: nothing."""
+    """What happens to the bytes of one direction. The default: nothing."""
 
     latency: float = 0.0
-    """Seconds that all bytes are late."""
+    """Delay of all bytes, in seconds."""
     jitter: float = 0.0
-    """Up to so many seconds more, by chance; never so that bytes overtake each other."""
+    """Random additional delay of up to this many seconds; the order of the bytes is kept."""
     bandwidth: float | None = None
-    """At most so many bytes a second."""
+    """Maximum number of bytes per second."""
     slice: int | None = None
-    """At most so many bytes in one write: 1 shows each possible border of a `recv`."""
+    """Maximum size of one write, in bytes: with 1, the receiver sees every possible split of the data."""
     cut_after: int | None = None
-    """Reset the connection when so many of its bytes have passed (0: at once)."""
+    """Reset the connection after this many bytes (0: at once)."""
     black_hole: bool = False
-    """Bytes vanish, and nobody is told: a cable that was pulled."""
+    """Discard all bytes without an error, like an unplugged cable."""
     hold: bool = False
-    """Bytes wait until this is False again."""
+    """Hold all bytes back until this is False again."""
     eat_acks: bool = False
-    """Acknowledgements of the linkbox protocol vanish; everything else passes."""
+    """Discard acknowledgements of the linkbox protocol; pass everything else."""
 
     def __post_init__(self) -> None:
         for name in ("latency", "jitter", "bandwidth", "cut_after"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
-                raise ValueError(f"Faults({name}={value!r}): a number from 0 is needed")
+                raise ValueError(f"Faults({name}={value!r}): it must be a number, 0 or more")
         if self.bandwidth == 0:
-            raise ValueError("Faults(bandwidth=0): use hold=True to let nothing through")
+            raise ValueError("Faults(bandwidth=0): use hold=True to stop all bytes")
         if self.slice is not None and self.slice < 1:
-            raise ValueError(f"Faults(slice={self.slice!r}): a whole number from 1 is needed")
+            raise ValueError(f"Faults(slice={self.slice!r}): it must be a whole number, 1 or more")
 
 
 class _Connection:
-    """One client's connection, and ours to the server for it."""
+    """The connection of one client, and the proxy's connection to the server for it."""
 
     def __init__(self, number: int, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
         self.number = number
         self.near = near
         self.far = far
-        self.said = bytearray()
-        """What the client said, as far as it is remembered."""
+        self.sent = bytearray()
+        """The bytes that the client has sent, up to `REMEMBERED`."""
         self.is_cut = False
 
     def cut(self, reset: bool) -> None:
-        """Break both halves, with RST or with FIN."""
+        """Close both sides, with RST or with FIN."""
         self.is_cut = True
         for writer in (self.near, self.far):
             sock = writer.get_extra_info("socket")
@@ -81,20 +82,20 @@ class _Connection:
                 try:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 except OSError:
-                    pass  # It is gone already.
+                    pass  # It is closed already.
             writer.transport.abort()
 
 
 class FaultyProxy:
-    """Listens, and passes everything on to ``target``, with the `Faults` you give it.
+    """Listens, and forwards all bytes to ``target`` and back, with the given `Faults`.
 
     Use it as a context manager, and let clients connect to its ``address``::
 
         with FaultyProxy(server.address, latency=0.05, slice=1) as proxy:
             client = ClientP2P(proxy.address)
 
-    ``faults`` are those of `Faults`, for both ways; `change` changes them while it runs, also for one way
-    only. ``seed`` makes the jitter the same each time.
+    ``faults`` are the fields of `Faults`, for both directions; `change` changes them at run time, also for
+    one direction only. ``seed`` makes the jitter reproducible.
     """
 
     def __init__(
@@ -116,21 +117,22 @@ class FaultyProxy:
         self._past: list[_Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
-        """Connections that were made, since it was started."""
+        """Number of connections since the start."""
         self.passed = {"up": 0, "down": 0}
-        """Bytes that were passed on."""
+        """Number of bytes forwarded in each direction."""
 
     @property
     def address(self) -> str:
-        """Where it listens, as a URL; with the real port once it was started."""
+        """The URL of the proxy, with the actual port after `start`."""
         return str(self._listen)
 
-    # -- life ---------------------------------------------------------------------------------------
+    # -- starting and stopping
+    # ---------------------------------------------------------------------------------------
 
     def start(self) -> FaultyProxy:
-        """Listen, and pass on. Returns self. OSError when the address cannot be had."""
+        """Listen, and forward in the background. Returns self. OSError if the address is not available."""
         if self._thread is not None:
-            raise StateError("this proxy is started already")
+            raise StateError("this proxy is already started")
         ready: list[BaseException | None] = []
         is_ready = threading.Event()
 
@@ -162,7 +164,7 @@ class FaultyProxy:
         return self
 
     def stop(self) -> None:
-        """Cut everything, and listen no more."""
+        """Reset all connections and stop listening."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._call(self._end.set)
@@ -178,47 +180,48 @@ class FaultyProxy:
         self.stop()
 
     def _call(self, function: Callable[[], R]) -> R:
-        """Run something in the loop; from any thread."""
+        """Run a function in the event loop and return its result. For any thread."""
         loop = self._loop
         if loop is None:
-            raise StateError("this proxy is not started: call start(), or use it in a with block")
+            raise StateError("this proxy is not started: call start(), or use a with block")
 
         async def run() -> R:
             return function()
 
         return asyncio.run_coroutine_threadsafe(run(), loop).result()
 
-    # -- what a test does ------------------------------------------------------------------------------
+    # -- for tests ------------------------------------------------------------------------------
 
     def faults(self, way: Literal["up", "down"]) -> Faults:
-        """What happens to the bytes of that way now."""
+        """The current faults of a direction."""
         return self._faults[way]
 
     def change(self, way: Way = "both", **changes: Any) -> None:
-        """Change some of the faults from now on, also of connections that are there."""
+        """Change some of the faults from now on, also for existing connections."""
         for each in ("up", "down") if way == "both" else (way,):
             self._faults[each] = replace(self._faults[each], **changes)
         if self._loop is not None:
             self._call(self._changed.set)
 
     def heal(self) -> None:
-        """From now on all is well."""
+        """Remove all faults."""
         self._faults = dict.fromkeys(("up", "down"), Faults())
         if self._loop is not None:
             self._call(self._changed.set)
 
     def cut(self, reset: bool = True) -> int:
-        """Break all connections, with RST (or just close them); returns how many there were."""
+        """Break all connections, with RST or (``reset=False``) with FIN. Returns how many there were."""
         return self._call(lambda: self._cut_all(reset))
 
     def replay(self, number: int) -> None:
-        """Say to the server, on a new connection, what the client said on connection ``number`` (from 0)."""
-        said = self._call(lambda: bytes(self._past[number].said))
+        """Send the client's bytes of connection ``number`` (from 0) again, on a new connection."""
+        sent = self._call(lambda: bytes(self._past[number].sent))
         loop = self._loop
         assert loop is not None
-        asyncio.run_coroutine_threadsafe(self._say(said), loop).result()
+        asyncio.run_coroutine_threadsafe(self._send(sent), loop).result()
 
-    # -- in the loop -------------------------------------------------------------------------------------
+    # -- in the event loop
+    # -------------------------------------------------------------------------------------
 
     async def _serve(self) -> asyncio.Server:
         address = self._listen
@@ -264,12 +267,12 @@ class FaultyProxy:
             connection.cut(reset)
         return len(live)
 
-    async def _say(self, said: bytes) -> None:
+    async def _send(self, sent: bytes) -> None:
         reader, writer = await self._reach()
-        writer.write(said)
+        writer.write(sent)
         try:
             await writer.drain()
-            await asyncio.wait_for(reader.read(), 0.5)  # whatever it answers is nobody's
+            await asyncio.wait_for(reader.read(), 0.5)  # the response is discarded
         except (OSError, TimeoutError):
             pass
         writer.close()
@@ -277,7 +280,7 @@ class FaultyProxy:
     async def _carry(
         self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str
     ) -> None:
-        """One way of one connection."""
+        """Forward one direction of one connection."""
         waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
         reading = self._spawn(self._read(connection, reader, waiting, way))
         try:
@@ -303,8 +306,8 @@ class FaultyProxy:
             except OSError:
                 connection.cut(True)
                 return
-            if way == "up" and len(connection.said) < REMEMBERED:
-                connection.said += data
+            if way == "up" and len(connection.sent) < REMEMBERED:
+                connection.sent += data
             passed = eater.feed(data, faults.eat_acks)
             if passed or not data:
                 due = max(due, now() + faults.latency + self._dice.uniform(0, faults.jitter))
@@ -313,7 +316,7 @@ class FaultyProxy:
                 return
 
     def _size(self, faults: Faults) -> int:
-        """How much to take at a time: what may be written at once, or in a twentieth of a second."""
+        """How much to read at a time: one slice, or the bytes of 1/20 s at the given bandwidth."""
         size = faults.slice or CHUNK
         return size if faults.bandwidth is None else max(1, min(size, int(faults.bandwidth / 20)))
 

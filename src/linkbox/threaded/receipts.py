@@ -13,7 +13,7 @@ from linkbox.front.receipts import stage_reached, stage_wanted
 class Receipt(Delivery, eq=False):
     """What became of one message. From ``send()``; light: a few hundred bytes.
 
-    ``stage`` says how far it has come, ``error`` why it failed, if it has.
+    ``stage`` says how far it has come, ``failed`` whether it failed, and ``error`` why.
     """
 
     def wait(self, stage: Stage | None = None, timeout: float | None = None) -> Stage:
@@ -27,7 +27,7 @@ class Receipt(Delivery, eq=False):
         front = session.hub.owner
         deadline = NEVER if timeout is None else monotonic() + timeout
         with front.lock:
-            if self.stage < stage:
+            if self.stage < stage and not self.failed:
                 session.hub.acknowledge_now(session)
                 front.transport.update()
                 front.wait(self, stage, deadline)

@@ -1,4 +1,4 @@
-"""AR: processes ask about this machine, from several threads, with and without keeping the connection."""
+"""AR: processes send requests from several threads, with and without ``keep_alive``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, compare, fail
 
 THREADS = 3
 RATE = 40.0
-"""Asks a second, of each thread."""
+"""Requests per second of each thread."""
 ASKERS = {"keeper": True, "visitor": False}
-"""Who asks, and whether it keeps its connection."""
+"""The clients, and whether each keeps its connection."""
 TEXT = Path(linkbox.__file__)
 PIECES = 7
 
@@ -34,7 +34,7 @@ def piece_of_text(number: int) -> bytes:
 
 
 class Asker:
-    """One thread that asks, and knows what is right."""
+    """One thread that sends requests and checks the responses."""
 
     def __init__(self, client: ClientAR[Any, Any], name: str) -> None:
         self.asked: list[str] = []
@@ -43,7 +43,7 @@ class Asker:
         self._name = name
 
     def run(self, seconds: float) -> None:
-        """Ask for so many seconds."""
+        """Send requests for that many seconds."""
         for number in ticks(seconds, RATE):
             id = f"{self._name}/{number}"
             self.asked.append(id)
@@ -53,13 +53,13 @@ class Asker:
                 self.wrong.append(f"{id}: {type(error).__name__}: {error}")
             else:
                 if not is_right:
-                    self.wrong.append(f"{id}: a wrong answer")
+                    self.wrong.append(f"{id}: a wrong response")
 
     def _ask(self, id: str, number: int) -> bool:
         if number % 20 == 0:
             top = self._client.ask({"id": id, "do": "top", "count": 3}, timeout=10)
             return 0 < len(top) <= 3 and all(name and memory >= 0 for name, memory in top)
-        if number % 20 == 10:  # what fails there has to fail here, with the same words
+        if number % 20 == 10:  # a failure of the handler must arrive with its type and text
             try:
                 self._client.ask({"id": id, "do": "fail"}, timeout=10)
             except AnswerError as error:
@@ -71,7 +71,7 @@ class Asker:
 
 
 def ask_a_lot(name: str, address: str, seconds: float) -> dict[str, Any]:
-    """What a child does: several threads ask over one client."""
+    """The work of a child: several threads send requests over one client."""
     with ClientAR[Any, Any](address, Json(), keep_alive=ASKERS[name], name=name) as client:
         askers = [Asker(client, f"{name}/{number}") for number in range(THREADS)]
         threads = [threading.Thread(target=asker.run, args=(seconds,)) for asker in askers]
@@ -84,17 +84,17 @@ def ask_a_lot(name: str, address: str, seconds: float) -> dict[str, Any]:
 
 
 def digest(ids: list[str]) -> dict[str, Any]:
-    """How many, and which."""
+    """The number of ids, and a hash of them."""
     return {"count": len(ids), "digest": hashlib.sha256("\n".join(ids).encode()).hexdigest()}
 
 
-# -- this end ----------------------------------------------------------------------------------------
+# -- the server --------------------------------------------------------------------------------------
 
 
 class Answers:
-    """A ServerAR with a handler that does real work, several asks at a time."""
+    """A ServerAR with a handler that does real work, for several requests at a time."""
 
-    title = "AR · processes ask about this machine (Json)"
+    title = "AR · processes request data about this machine (Json)"
 
     def __init__(self) -> None:
         self._server = ServerAR("tcp://127.0.0.1:0", Json(), handler=self.handle)
@@ -109,14 +109,14 @@ class Answers:
         self._children = [Child("ar", name, self._server.address, seconds) for name in ASKERS]
 
     def handle(self, request: Request[Any]) -> Any:
-        """Answer one ask."""
+        """Handle one request."""
         ask = request.data
         answer, text = self._work(ask)
         with self._lock:
             self._executed[request.peer.name][ask["id"]] += 1
             self._last[request.peer.name] = text
         if answer is None:
-            raise LookupError(f"{ask['id']} asks for a failure")
+            raise LookupError(f"{ask['id']} requests a failure")
         return answer
 
     def _work(self, ask: dict[str, Any]) -> tuple[Any, str]:
@@ -128,14 +128,14 @@ class Answers:
         if ask["do"] == "sha256":
             answer = hashlib.sha256(piece_of_text(ask["piece"])).hexdigest()
             return answer, f"SHA-256 of piece {ask['piece']}: {answer[:16]}…"
-        return None, "a failure, as asked for"
+        return None, "a failure, as requested"
 
     def lines(self) -> list[Line]:
-        """How things stand now."""
+        """The current state."""
         with self._lock:
             return [
                 Line(
-                    f"{name}, {'one connection' if keeps else 'a connection for each ask'}",
+                    f"{name}, {'one connection' if keeps else 'one connection per request'}",
                     self._executed[name].total(),
                     self._last[name],
                 )
@@ -143,7 +143,7 @@ class Answers:
             ]
 
     def finish(self) -> list[Check]:
-        """Wait for the askers, stop, compare."""
+        """Wait for the clients, stop, compare."""
         checks = []
         for child in self._children:
             try:
@@ -157,10 +157,10 @@ class Answers:
 
     def _check(self, name: str, report: dict[str, Any]) -> Check:
         wrong = report["wrong"]
-        problem = f"{len(wrong)} answers were wrong, such as {wrong[0]}" if wrong else ""
+        problem = f"{len(wrong)} responses were wrong, such as {wrong[0]}" if wrong else ""
         with self._lock:
             executed = digest(sorted(self._executed[name].elements()))
-        verdict = "answers right, each executed once"
+        verdict = "responses right, each executed once"
         return compare("AR", name, report["asked"], executed, verdict, problem)
 
     def close(self) -> None:

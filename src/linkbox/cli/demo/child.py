@@ -1,6 +1,6 @@
 """The child processes of the demo: ``python -m linkbox.cli.demo.child PART NAME ADDRESS SECONDS``.
 
-What the child did goes to stdout, as one JSON object.
+The child writes its report to stdout, as one JSON object.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WORK: dict[str, Callable[[str, str, float], dict[str, Any]]] = {
 
 
 def run(part: str, name: str, address: str, seconds: str) -> None:
-    """Work, and report."""
+    """Do the work and write the report."""
     logging.getLogger("linkbox").addHandler(logging.NullHandler())
     print(json.dumps(WORK[part](name, address, float(seconds))))
 

@@ -1,4 +1,4 @@
-"""The command itself."""
+"""The command ``linkbox demo``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from linkbox.cli.status import LINK_FAILED, exit_status
 
 
 def demo(
-    seconds: Annotated[float, typer.Option(min=0.5, max=3600, help="How long to go on.")] = 9.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=3600, help="Run for that many seconds.")] = 9.0,
     quiet: QuietOption = False,
 ) -> None:
-    """See it work: all patterns between processes of this machine, live, and checked at the end.
+    """Run all patterns between processes of this machine, show them live, and check the result.
 
-    The exit status is 0 only if everything that was sent has arrived, equal and in order.
+    The exit status is 0 only if every message has arrived unchanged and in order.
     """
     with exit_status(quiet=True):
         console = Console(highlight=False)
@@ -39,7 +39,7 @@ def demo(
 
 
 def perform(parts: Sequence[Part], console: Console, seconds: float, is_quiet: bool) -> list[Check]:
-    """Start the parts, show them while they work, and compare what was sent with what arrived."""
+    """Start the parts, show them while they run, and compare the messages sent and received."""
     try:
         for part in parts:
             part.start(seconds)

@@ -1,4 +1,4 @@
-"""A device that knows nothing of linkbox: NMEA 0183 sentences over a bare socket, read as lines."""
+"""A device without linkbox: it sends NMEA 0183 sentences over a bare socket; the server reads lines."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from linkbox import Address, Bytes, EndOfData, Event, EventKind, Lines, ServerP2
 from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, Tally, compare, failure, ticks
 
 RATE = 60.0
-"""Sentences a second."""
+"""Sentences per second."""
 
 
 def checksum(body: bytes) -> int:
-    """What NMEA says: all bytes between ``$`` and ``*``, exclusive or."""
+    """The checksum of NMEA: the exclusive or of all bytes between ``$`` and ``*``."""
     return reduce(lambda total, byte: total ^ byte, body, 0)
 
 
 def is_valid(sentence: bytes) -> bool:
-    """Does its checksum fit?"""
+    """Is the checksum right?"""
     body, star, digits = sentence.removeprefix(b"$").rpartition(b"*")
     return sentence.startswith(b"$") and star == b"*" and digits == b"%02X" % checksum(body)
 
@@ -33,7 +33,7 @@ def is_valid(sentence: bytes) -> bool:
 
 
 def sentences(seed: int) -> Iterator[bytes]:
-    """A boat sails a wide circle in a wind that turns: made up, but well-formed."""
+    """Yield sentences of a simulated boat that sails in a wide circle."""
     chance = random.Random(seed)
     turn = 0.0
     while True:
@@ -56,7 +56,7 @@ def _sentence(body: str) -> bytes:
 
 
 def emit(name: str, address: str, seconds: float) -> dict[str, Any]:
-    """What the child does: it writes sentences in pieces of odd sizes, as devices do."""
+    """The work of the child: it writes sentences in pieces of random sizes, as devices do."""
     target = Address.parse(address)
     chance = random.Random(0)
     tally = Tally()
@@ -72,11 +72,11 @@ def emit(name: str, address: str, seconds: float) -> dict[str, Any]:
     return {"sent": tally.report()}
 
 
-# -- this end ----------------------------------------------------------------------------------------
+# -- the server --------------------------------------------------------------------------------------
 
 
 class Instruments:
-    """A ServerP2P with the framing Lines; the device is its one peer."""
+    """A ServerP2P with the framing Lines; the device is its only peer."""
 
     title = "Device · NMEA sentences over a bare socket (Bytes over Lines)"
 
@@ -107,14 +107,14 @@ class Instruments:
                 return
 
     def take(self, sentence: bytes) -> None:
-        """One sentence has arrived."""
+        """Count a received sentence."""
         self._tally.add(sentence)
         self._invalid += not is_valid(sentence)
         self._last[sentence[3:6]] = sentence
 
     def lines(self) -> list[Line]:
-        """How things stand now."""
-        return [Line("boat", self._tally.count, _say(self._last))]
+        """The current state."""
+        return [Line("boat", self._tally.count, _text_of(self._last))]
 
     def finish(self) -> list[Check]:
         """Wait for the end of the stream, stop, compare."""
@@ -137,14 +137,14 @@ class Instruments:
         self._server.stop()
 
 
-def _say(last: dict[bytes, bytes]) -> str:
-    """Position, course and wind, as a human would say them."""
-    said = []
+def _text_of(last: dict[bytes, bytes]) -> str:
+    """Position, course and wind as text."""
+    parts = []
     if position := last.get(b"RMC"):
         fields = position.decode().split(",")
-        said.append(f"{fields[3][:2]}°{fields[3][2:]}' N {fields[5][:3]}°{fields[5][3:]}' E")
-        said.append(f"course {fields[8]}°, {fields[7]} knots")
+        parts.append(f"{fields[3][:2]}°{fields[3][2:]}' N {fields[5][:3]}°{fields[5][3:]}' E")
+        parts.append(f"course {fields[8]}°, {fields[7]} knots")
     if wind := last.get(b"MWV"):
         fields = wind.decode().split(",")
-        said.append(f"wind {fields[3]} knots from {fields[1]}°")
-    return "; ".join(said) or "…"
+        parts.append(f"wind {fields[3]} knots from {fields[1]}°")
+    return "; ".join(parts) or "…"

@@ -1,4 +1,4 @@
-"""P2M: processes measure this machine, and push what they find into one mailbox."""
+"""P2M: processes measure this machine and push the values into one mailbox."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from linkbox import ClientP2M, EndOfData, Event, EventKind, Json, Message, Serve
 from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, Tally, compare, failure, ticks
 
 RATE = 50.0
-"""Messages a second, of each process."""
+"""Messages per second of each process."""
 
 
 def canonical(value: Any) -> bytes:
-    """The same bytes for the same value."""
+    """Encode a value so that equal values have equal bytes."""
     return msgspec.json.encode(value, order="sorted")
 
 
@@ -27,7 +27,7 @@ def canonical(value: Any) -> bytes:
 
 
 class _Cpu:
-    """A percentage over 20 ms would be noise: it is taken over half a second."""
+    """Measures the CPU load every half second: over 20 ms it would be noise."""
 
     def __init__(self) -> None:
         self._calls = 0
@@ -35,7 +35,7 @@ class _Cpu:
 
     def __call__(self) -> dict[str, Any]:
         if not self._calls % (int(RATE) // 2):
-            # The very first is since nothing, and means nothing.
+            # The first call has no earlier one to compare with, so it measures over 0.1 s.
             self._percent = psutil.cpu_percent(interval=None if self._calls else 0.1)
         self._calls += 1
         return {"percent": self._percent, "cores": psutil.cpu_count()}
@@ -65,7 +65,7 @@ SOURCES: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def push(name: str, address: str, seconds: float) -> dict[str, Any]:
-    """What a child does: measure and push, without ever waiting for the network."""
+    """The work of a child: measure and push, without waiting for the network."""
     measure = SOURCES[name]
     errors: list[str] = []
     tally = Tally()
@@ -79,31 +79,31 @@ def push(name: str, address: str, seconds: float) -> dict[str, Any]:
     return {"sent": tally.report(), "errors": errors}
 
 
-# -- this end ----------------------------------------------------------------------------------------
+# -- the server --------------------------------------------------------------------------------------
 
 
 class Metrics:
-    """A ServerP2M that counts the bell with a callback, and takes the data with a polling thread."""
+    """A ServerP2M: a callback counts the events, and a polling thread takes the data."""
 
-    title = "P2M · processes push what they measure on this machine (Json)"
+    title = "P2M · processes push measurements of this machine (Json)"
 
     def __init__(self) -> None:
         self._server = ServerP2M("tcp://127.0.0.1:0", Json())
         self._children: list[Child] = []
         self._tallies = {name: Tally() for name in SOURCES}
         self._last: dict[str, dict[str, Any]] = {}
-        self._bells = 0
+        self._events = 0
         self._taker = threading.Thread(target=self._take_all, daemon=True)
 
     def start(self, seconds: float) -> None:
         """Start the server and its clients."""
-        self._server.add_callback(self._on_bell)
+        self._server.add_callback(self._on_event)
         self._server.start()
         self._taker.start()
         self._children = [Child("p2m", name, self._server.address, seconds) for name in SOURCES]
 
-    def _on_bell(self, event: Event) -> None:
-        self._bells += 1
+    def _on_event(self, event: Event) -> None:
+        self._events += 1
 
     def _take_all(self) -> None:
         while True:
@@ -113,15 +113,17 @@ class Metrics:
                 return
 
     def take(self, message: Message[Any]) -> None:
-        """One message has arrived."""
+        """Count a received message."""
         assert message.peer is not None
         name = message.peer.name
         self._tallies[name].add(canonical(message.data))
         self._last[name] = message.data
 
     def lines(self) -> list[Line]:
-        """How things stand now."""
-        return [Line(name, tally.count, _say(self._last.get(name))) for name, tally in self._tallies.items()]
+        """The current state."""
+        return [
+            Line(name, tally.count, _text_of(self._last.get(name))) for name, tally in self._tallies.items()
+        ]
 
     def finish(self) -> list[Check]:
         """Wait for the clients, stop, compare."""
@@ -134,11 +136,11 @@ class Metrics:
         self.close()
         self._taker.join(5)
         checks = [self._check(name, report) for name, report in reports.items()]
-        # The bell: once for each message, and not once more.
+        # Exactly one event for each message.
         taken = sum(tally.count for tally in self._tallies.values())
-        is_fine = self._bells == taken
-        verdict = "one bell for each message" if is_fine else "bells and messages differ"
-        return [*checks, Check("P2M", "the doorbell", taken, self._bells, verdict, is_fine)]
+        is_fine = self._events == taken
+        verdict = "one event for each message" if is_fine else "events and messages differ"
+        return [*checks, Check("P2M", "events", taken, self._events, verdict, is_fine)]
 
     def _check(self, name: str, report: dict[str, Any] | ChildFailed) -> Check:
         if isinstance(report, ChildFailed):
@@ -154,8 +156,8 @@ class Metrics:
         self._server.stop()
 
 
-def _say(data: dict[str, Any] | None) -> str:
-    """The measured values, readable."""
+def _text_of(data: dict[str, Any] | None) -> str:
+    """The measured values as text."""
     if data is None:
         return "…"
     values = {key: value for key, value in data.items() if key not in ("n", "of", "at", "what")}

@@ -1,4 +1,4 @@
-"""P2P: two processes talk at the same time, as fast as they are told to, over one link."""
+"""P2P: two processes send to each other at the same time, at a given rate, over one connection."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, Tally, compar
 
 RATE = 100.0
 BURST = 40
-"""Each side says so many messages, so many times a second."""
+"""Each side sends `BURST` messages, `RATE` times per second."""
 LAST = b"that was all"
 
 
-def something_to_say(seed: str) -> list[bytes]:
-    """Lines of a real text, in an order of one's own: the source of this library."""
+def lines_to_send(seed: str) -> list[bytes]:
+    """Lines of the source of this library, in an order that depends on the seed."""
     folder = Path(linkbox.__file__).parent
     lines = [line for file in sorted(folder.glob("*.py")) for line in file.read_bytes().splitlines() if line]
     random.Random(seed).shuffle(lines)
     return lines
 
 
-def talk(link: Any, lines: list[bytes], seconds: float, tally: Tally) -> None:
-    """Say one thing after another, and that it was all."""
+def send_all(link: Any, lines: list[bytes], seconds: float, tally: Tally) -> None:
+    """Send the lines at the given rate, and then `LAST`."""
     number = 0
     for _ in ticks(seconds, RATE):
         for _ in range(BURST):
@@ -41,7 +41,7 @@ def talk(link: Any, lines: list[bytes], seconds: float, tally: Tally) -> None:
 
 
 def converse(name: str, address: str, seconds: float) -> dict[str, Any]:
-    """What the child does: talk, and listen by callback at the same time."""
+    """The work of the child: send, and receive by callback at the same time."""
     said, heard = Tally(), Tally()
     all_heard = threading.Event()
     with ClientP2P(address, Bytes(), name=name) as client:
@@ -54,20 +54,20 @@ def converse(name: str, address: str, seconds: float) -> dict[str, Any]:
             else:
                 heard.add(message)
 
-        talk(client, something_to_say(name), seconds, said)
+        send_all(client, lines_to_send(name), seconds, said)
         if not all_heard.wait(8):
-            raise TimeoutError("the other side has not come to its end")
+            raise TimeoutError("the other side has not finished")
         client.end()
     return {"sent": said.report(), "received": heard.report()}
 
 
-# -- this end ----------------------------------------------------------------------------------------
+# -- the server --------------------------------------------------------------------------------------
 
 
 class Conversation:
-    """A ServerP2P that talks in one thread, and listens by polling in another."""
+    """A ServerP2P that sends in one thread and receives by polling in another."""
 
-    title = "P2P · two processes talk to each other at the same time (Bytes)"
+    title = "P2P · two processes send to each other at the same time (Bytes)"
 
     def __init__(self) -> None:
         self._server = ServerP2P("tcp://127.0.0.1:0", Bytes())
@@ -78,7 +78,7 @@ class Conversation:
         self._thread: threading.Thread | None = None
 
     def start(self, seconds: float) -> None:
-        """Start the server, its client, and the conversation once the client is there."""
+        """Start the server and its client; the conversation begins when the client has connected."""
         self._server.start()
         self._children = [Child("p2p", "talker", self._server.address, seconds)]
         self._thread = threading.Thread(target=self._converse, args=(seconds,), daemon=True)
@@ -90,7 +90,7 @@ class Conversation:
             link = self._server.link(self._server.peers()[0])
             listener = threading.Thread(target=self._listen, args=(link,), daemon=True)
             listener.start()
-            talk(link, something_to_say("server"), seconds, self._said)
+            send_all(link, lines_to_send("server"), seconds, self._said)
             listener.join(10)
         except LinkboxError as error:
             self._error = error
@@ -107,14 +107,14 @@ class Conversation:
             self._error = error
 
     def hear(self, message: bytes) -> None:
-        """One message has arrived."""
+        """Count a received message."""
         self._heard.add(message)
         self._last = message
 
     def lines(self) -> list[Line]:
-        """How things stand now."""
+        """The current state."""
         text = self._last.partition(b" ")[2].decode(errors="replace").strip()
-        return [Line("to the other", self._said.count, ""), Line("from the other", self._heard.count, text)]
+        return [Line("to the client", self._said.count, ""), Line("from the client", self._heard.count, text)]
 
     def finish(self) -> list[Check]:
         """Wait for the END of the conversation, stop, compare."""
@@ -127,8 +127,12 @@ class Conversation:
                 self._thread.join(5)
             self.close()
         problem = str(self._error or "")
-        there = compare("P2P", "there", self._said.report(), report["received"], "equal, in order", problem)
-        back = compare("P2P", "and back", report["sent"], self._heard.report(), "equal, in order", problem)
+        there = compare(
+            "P2P", "to the client", self._said.report(), report["received"], "equal, in order", problem
+        )
+        back = compare(
+            "P2P", "from the client", report["sent"], self._heard.report(), "equal, in order", problem
+        )
         return [there, back]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the parts of the demo share: children, tallies, and the checks made of both."""
+"""Code that the parts of the demo share: child processes, tallies, and the checks that compare them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from typing import Any, Protocol
 
 PATIENCE = 12.0
-"""Seconds a child may take longer than it should before it is killed."""
+"""Seconds after its planned end when a child is killed."""
 
 
 class Tally:
@@ -23,19 +23,19 @@ class Tally:
         self._hash = hashlib.sha256()
 
     def add(self, data: bytes) -> None:
-        """One message more."""
+        """Add a message."""
         self._hash.update(b"%d:" % len(data))
         self._hash.update(data)
         self.count += 1
 
     def report(self) -> dict[str, Any]:
-        """For the other side to compare."""
+        """The tally as JSON, for comparison."""
         return {"count": self.count, "digest": self._hash.hexdigest()}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is going on, for the live view."""
+    """One line of the live view."""
 
     who: str
     count: int
@@ -44,51 +44,51 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was sent, what has arrived, and is that the same?"""
+    """The comparison of messages sent and received."""
 
     pattern: str
     what: str
     sent: int
     received: int
     verdict: str
-    """What has been verified, or what is wrong."""
+    """What was verified, or what is wrong."""
     is_fine: bool
 
 
 class Part(Protocol):
-    """A pattern at work."""
+    """One part of the demo."""
 
     title: str
 
     def start(self, seconds: float) -> None:
-        """Start the server, and the children, which work for that long."""
+        """Start the server and the children, which run for that many seconds."""
         ...
 
     def lines(self) -> list[Line]:
-        """How things stand now."""
+        """The current state."""
         ...
 
     def finish(self) -> list[Check]:
-        """Wait for the children, stop, and compare."""
+        """Wait for the children, stop, and compare the messages."""
         ...
 
     def close(self) -> None:
-        """Stop everything, whatever has happened. Harmless after `finish`."""
+        """Stop everything. Has no effect after `finish`."""
         ...
 
 
 class ChildFailed(Exception):
-    """A child process ended badly, or had to be killed."""
+    """A child process failed or was killed."""
 
 
 class Child:
-    """A process of the demo. It works for ``seconds`` and ends by itself, if need be it is killed."""
+    """A child process of the demo. It runs for ``seconds`` and is killed if it does not end."""
 
     def __init__(self, part: str, name: str, address: str, seconds: float) -> None:
         self.name = name
         self._deadline = monotonic() + seconds + PATIENCE
         command = [sys.executable, "-m", "linkbox.cli.demo.child", part, name, address, str(seconds)]
-        # A session of its own: Ctrl-C is for the parent, which then ends its children itself.
+        # In a new session Ctrl-C reaches only the parent, which then ends its children.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -98,34 +98,34 @@ class Child:
         )
 
     def report(self) -> dict[str, Any]:
-        """Wait until it has ended; what it says. `ChildFailed` if it did not end well, or in time."""
+        """Wait for its end and return its report. `ChildFailed` if it fails or does not end in time."""
         try:
             out, err = self._process.communicate(timeout=max(0.1, self._deadline - monotonic()))
         except subprocess.TimeoutExpired as error:
             self.kill()
-            raise ChildFailed(f"{self.name} did not end and was killed") from error
+            raise ChildFailed(f"{self.name} did not end in time and was killed") from error
         if self._process.returncode:
             last = err.decode(errors="replace").strip().rpartition("\n")[2]
-            raise ChildFailed(f"{self.name} ended with status {self._process.returncode}: {last}")
+            raise ChildFailed(f"{self.name} exited with status {self._process.returncode}: {last}")
         found: dict[str, Any] = json.loads(out)
         return found
 
     def kill(self) -> None:
-        """End it now, if it has not ended."""
+        """Kill the process if it is still running."""
         if self._process.poll() is None:
             self._process.kill()
-        # Reads its pipes to the end and closes them.
+        # Read its pipes to the end and close them.
         self._process.communicate()
 
 
 def compare(
     pattern: str, what: str, sent: dict[str, Any], received: dict[str, Any], verdict: str, problem: str = ""
 ) -> Check:
-    """Two tallies, one check. ``problem`` is something else that went wrong, if anything."""
+    """Compare two tallies. ``problem`` is another error, if there was one."""
     if not problem and sent["count"] != received["count"]:
         problem = f"{abs(sent['count'] - received['count'])} too {_much(sent['count'], received['count'])}"
     elif not problem and sent != received:
-        problem = "other contents, or another order"
+        problem = "different contents or order"
     elif not problem and not sent["count"]:
         problem = "nothing was sent"
     return Check(pattern, what, sent["count"], received["count"], problem or verdict, not problem)
@@ -136,12 +136,12 @@ def _much(sent: int, received: int) -> str:
 
 
 def failure(pattern: str, what: str, error: Exception) -> Check:
-    """The check of something that did not even come to its end."""
+    """The check of a child that failed."""
     return Check(pattern, what, 0, 0, str(error), False)
 
 
 def ticks(seconds: float, rate: float) -> Iterator[int]:
-    """0, 1, 2, …, ``rate`` a second for so many seconds; late ones are made up for while there is time."""
+    """Yield 0, 1, 2, …, ``rate`` per second, for that many seconds. Late ones follow without a pause."""
     began = monotonic()
     for number in range(int(seconds * rate)):
         now = monotonic()

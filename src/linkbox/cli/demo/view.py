@@ -1,4 +1,4 @@
-"""What the demo looks like: live on a terminal, plain lines elsewhere, and a summary at the end."""
+"""The output of the demo: live on a terminal, plain lines elsewhere, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rich.text import Text
 from linkbox.cli.demo.part import Check, Line, Part
 
 LIVE_STEP, PLAIN_STEP = 0.125, 2.0
-"""Seconds between two looks."""
+"""Seconds between two updates."""
 
 
 class Rates:
-    """Messages a second of everybody, over the last second or so."""
+    """Messages per second of each line, over about the last second."""
 
     def __init__(self) -> None:
         self._before: dict[tuple[str, str], tuple[float, int, float]] = {}
 
     def rate(self, title: str, line: Line) -> float:
-        """Call it at every look."""
+        """Update the rate. Call it once per update."""
         now = monotonic()
         at, count, rate = self._before.get((title, line.who), (now, line.count, 0.0))
         if now - at >= 1 or (title, line.who) not in self._before:
@@ -35,7 +35,7 @@ class Rates:
 
 
 def watch(console: Console, parts: Sequence[Part], seconds: float, is_quiet: bool) -> None:
-    """Show what is going on, for so many seconds."""
+    """Show the parts for that many seconds."""
     rates = Rates()
     until = monotonic() + seconds
     if is_quiet:
@@ -52,7 +52,7 @@ def watch(console: Console, parts: Sequence[Part], seconds: float, is_quiet: boo
 
 
 def _picture(parts: Sequence[Part], rates: Rates, left: float, is_tall: bool) -> Group:
-    """A table for each part; without headers and rules where there is no room for them."""
+    """A table for each part; a low terminal gets no headers and rules."""
     box = SIMPLE_HEAD if is_tall else None
     tables = []
     for part in parts:
@@ -66,7 +66,7 @@ def _picture(parts: Sequence[Part], rates: Rates, left: float, is_tall: bool) ->
             rate = rates.rate(part.title, line)
             table.add_row(line.who, f"{line.count:,}", f"{rate:,.0f}/s", Text(line.last, overflow="ellipsis"))
         tables.append(table)
-    return Group(*tables, Text(f"  {left:.0f} s to go, Ctrl-C ends", style="dim"))
+    return Group(*tables, Text(f"  {left:.0f} s left, Ctrl-C stops", style="dim"))
 
 
 def _print_lines(write: Callable[..., None], parts: Sequence[Part], rates: Rates) -> None:
@@ -79,8 +79,8 @@ def _print_lines(write: Callable[..., None], parts: Sequence[Part], rates: Rates
 
 
 def summary(console: Console, checks: Sequence[Check], seconds: float) -> None:
-    """What was checked, and how it came out."""
-    table = Table(title="What was sent, and what arrived", box=SIMPLE_HEAD, title_style="bold")
+    """Print the checks and their results."""
+    table = Table(title="Messages sent and received", box=SIMPLE_HEAD, title_style="bold")
     for column in ("pattern", "what"):
         table.add_column(column)
     for column in ("sent", "received"):
@@ -97,5 +97,5 @@ def summary(console: Console, checks: Sequence[Check], seconds: float) -> None:
     if bad:
         console.print(Text(f"{bad} of {len(checks)} checks failed, after {seconds:.1f} s", style="bold red"))
     else:
-        done = f"All {len(checks)} checks are fine: {total:,} messages, asks and bells in {seconds:.1f} s"
+        done = f"All {len(checks)} checks passed: {total:,} messages, requests and events in {seconds:.1f} s"
         console.print(Text(done, style="bold green"))

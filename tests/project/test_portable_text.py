@@ -1,4 +1,4 @@
-"""The tree is at home on any machine: it names no package registry's host and nobody's own folders."""
+"""No file names the host of a package registry or a personal folder: the tree works on any machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 # Written so that no pattern matches its own text.
-HOUSE_WORDS = re.compile(
+LOCAL_NAMES = re.compile(
     r"pypi\.(?:org|io|python\.org)|pythonhosted\.org|anaconda\.(?:org|com)|registry\.npmjs|static\.crates\.io"
     r"|proxy\.golang\.org|(?<![\w.~-])/(?:home|Users|root|work)/",
     re.IGNORECASE,
@@ -20,7 +20,7 @@ GENERATED = {"__pycache__", "build", "dist", "htmlcov", "node_modules"}
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Everything that belongs to the project, with or without git at hand."""
+    """All files of the project, found without git."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name in GENERATED or (entry.name.startswith(".") and entry.name not in HIDDEN_BUT_OURS):
             continue
@@ -31,17 +31,17 @@ def files(folder: Path) -> Iterator[Path]:
             yield from files(path)
 
 
-def house_words(folder: Path) -> list[str]:
+def local_names(folder: Path) -> list[str]:
     return [
         f"{path}:{number}: {match.group()}"
         for path in files(folder)
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
-        if (match := HOUSE_WORDS.search(line))
+        if (match := LOCAL_NAMES.search(line))
     ]
 
 
-def test_no_file_names_a_registry_or_a_folder_of_somebody(root: Path) -> None:
-    assert not house_words(root)
+def test_no_file_names_a_registry_or_a_personal_folder(root: Path) -> None:
+    assert not local_names(root)
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_no_file_names_a_registry_or_a_folder_of_somebody(root: Path) -> None:
         "PATH={}".format("/".join(["", "work", "main"])),
     ],
 )
-def test_a_house_word_is_seen(tmp_path: Path, line: str) -> None:
+def test_a_local_name_is_found(tmp_path: Path, line: str) -> None:
     (tmp_path / ".ci").mkdir()
     (tmp_path / ".ci" / "run").write_text(f"first\n{line}\n")
-    (found,) = house_words(tmp_path)
+    (found,) = local_names(tmp_path)
     assert ":2:" in found
 
 
 def test_other_words_pass(tmp_path: Path) -> None:
     words = "~/.pyenv, https://example.com/home/x, /tmp/linkbox.sock, at work/home, ../work/x"
     (tmp_path / "x.md").write_text(words)
-    assert not house_words(tmp_path)
+    assert not local_names(tmp_path)
