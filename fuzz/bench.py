@@ -8,19 +8,20 @@ from typing import Any
 
 from linkbox.core.wire import frames
 from linkbox.core.asks import Ask
-from linkbox.core.client import ClientHub
+from linkbox.core.endpoint_core import ClientCore
 from linkbox.core.wire.framings import Framing, Linked, PlainFraming
-from linkbox.core.hub import Hub
+from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.link import Link
-from linkbox.core.linked import LinkedLink
-from linkbox.core.mailbox import BytesMailbox, MailboxState
+from linkbox.core.linked_link import LinkedLink
+from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.patterns import Pattern
-from linkbox.core.plain import PlainLink
-from linkbox.core.sending import EARLY_BYTES, EARLY_UNITS
+from linkbox.core.plain_link import PlainLink
+from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
 from linkbox.core.session import Session
-from linkbox.core.settings import Settings
+from linkbox.core.context import Settings
 from linkbox.core.wire.decoder import Pile
-from linkbox.core.outgoing import Delivery
+from linkbox.core.channel import OutgoingMessage
 from linkbox.errors import FormatError, LinkboxError
 from linkbox.limits import Limits
 from tests.core.wire import ALL_KINDS, Probe, Wire
@@ -64,7 +65,7 @@ class Bench(Wire):
             limits=limits,
             framing=framing or Linked(),
             overflow=overflow,
-            mailbox=BytesMailbox if is_bytes else MailboxState,
+            mailbox=BytesMailbox if is_bytes else Mailbox,
             listening=ALL_KINDS if listening else set(),
             server_secrets=known,
             client_secrets=known,
@@ -72,7 +73,7 @@ class Bench(Wire):
         )
         self.on_dial: Callable[[Link], None] | None = None
         """Who answers when the client calls; None: the server, if it `is_reachable`."""
-        self.receipts: list[Delivery] = []
+        self.receipts: list[OutgoingMessage] = []
         self.asked: list[Ask] = []
 
     def settings(self, name: str, limits: Any) -> Settings:
@@ -83,29 +84,29 @@ class Bench(Wire):
     def settle(self) -> None:
         """As always; but a link with ten thousand things to say is named once, or it looks like unrest."""
         for hub in self.hubs:
-            hub.dirty[:] = dict.fromkeys(hub.dirty)
+            hub.effects.to_write[:] = dict.fromkeys(hub.effects.to_write)
         super().settle()
 
-    def _dial(self, hub: ClientHub, session: Session) -> None:
+    def _dial(self, hub: ClientCore, session: Session) -> None:
         if self.on_dial is None:
             super()._dial(hub, session)
             return
-        link = hub.on_connected(session, hub.address, self.now)
+        link = hub.connected(session, hub.dialing.address, self.now)
         if link is not None:
             self.on_dial(link)
 
-    def take(self, hub: Hub) -> list[Any]:
+    def take(self, hub: EndpointCore) -> list[Any]:
         """All messages of its mailbox."""
         taken = hub.mailbox.take_all()
         self.settle()
         return taken
 
-    def try_send(self, hub: Hub, session: Session, size: int) -> None:
+    def try_send(self, hub: EndpointCore, session: Session, size: int) -> None:
         """The application sends, if it may."""
         payload = self.fitting(b"m" * size)
-        if payload is not None and session.error is None and not session.ending and session.has_room():
+        if payload is not None and session.error is None and not session.is_ending and session.has_room():
             try:
-                self.receipts.append(hub.send(session, payload))
+                self.receipts.append(session.send(payload))
             except LinkboxError:
                 return
             self.settle()
@@ -123,7 +124,7 @@ class Bench(Wire):
         """The application asks, if it may."""
         client, payload = self.client, self.fitting(b"q" * size)
         is_free = len(client.asks.waiting) < (1 if session.is_plain else self.limits.asks)
-        if payload is not None and session.error is None and not session.ending and is_free:
+        if payload is not None and session.error is None and not session.is_ending and is_free:
             ask = client.asks.begin(session, False)
             client.asks.add(ask, payload, False, None)
             self.asked.append(ask)
@@ -143,10 +144,10 @@ class Bench(Wire):
     def check(self) -> None:
         """After each step: what is held for peers is within the limits, and the marks are in order."""
         for hub in self.hubs:
-            assert len(hub.links) <= hub.limits.connections
-            for link in hub.links:
+            assert len(hub.links.links) <= hub.context.limits.connections
+            for link in hub.links.links:
                 check_link(link)
-            for session in hub.sessions.values():
+            for session in hub.sessions.by_id.values():
                 check_session(session)
             check_asks(hub)
         payloads = (each for _, arrival in self.undecoded for each in arrival.payloads)
@@ -156,12 +157,12 @@ class Bench(Wire):
     def check_over(self) -> None:
         """After everybody has gone and enough time has passed: nothing is left of them."""
         for hub in self.hubs:
-            assert not hub.links and not hub.sessions
+            assert not hub.links.links and not hub.sessions.by_id
             asks = hub.asks
             assert not asks.open and not asks.newest and not asks.open_counts and not asks.waiting
-            assert not hub.mailbox.take_all() or hub.pattern.asks
+            assert not hub.mailbox.take_all() or hub.context.pattern.asks
             assert hub.mailbox.count == hub.mailbox.nbytes == 0
-            assert not hub.paused and not hub.owing
+            assert not hub.paused and not hub.effects.acks_due
         assert all(each.is_done for each in self.asked)
         assert all(each.error is not None or each.number for each in self.receipts)
 
@@ -182,19 +183,19 @@ def check_link(link: Any) -> None:
 
 def check_session(session: Session) -> None:
     """What one conversation holds."""
-    limits, source = session.limits, session.source
-    assert session.taken <= session.acked <= session.sent
-    assert source.taken <= source.processed <= session.arrived
+    limits, source = session.limits, session.receiving
+    assert session.sending.taken <= session.sending.acked <= session.sending.sent
+    assert source.taken <= source.processed <= session.receiving.arrived
     window = max(limits.mailbox_bytes, EARLY_BYTES)
     assert source.waiting_bytes <= window + max(limits.message, frames.MAX_PIECE)
     # A plain link that is full is not read any more; what came in one read is there.
     one_read = frames.MAX_EARLY if session.is_plain else 1
     assert source.waiting <= max(EARLY_UNITS, limits.mailbox_messages) + one_read
-    assert session.assembly is None or held(session.assembly) <= limits.message + frames.MAX_PIECE
+    assert session.receiving.assembly is None or held(session.receiving.assembly) <= limits.message + frames.MAX_PIECE
     assert held(session.raw) <= limits.message
     # Answers wait for a peer that does not take them; asks for more of them need credit.
-    assert session.held <= limits.window_messages + max(EARLY_UNITS, limits.mailbox_messages) + limits.asks
-    assert len(session.dropped) <= 1000 and len(session.refusals) <= 1000
+    assert session.in_flight() <= limits.window_messages + max(EARLY_UNITS, limits.mailbox_messages) + limits.asks
+    assert len(session.sending.dropped) <= 1000 and len(session.rejections.frames) <= 1000
 
 
 def held(pile: Pile) -> int:
@@ -202,13 +203,13 @@ def held(pile: Pile) -> int:
     return pile.size + 50 * (len(pile._pieces) - 1 - pile.size // 4096)
 
 
-def check_asks(hub: Hub) -> None:
+def check_asks(hub: EndpointCore) -> None:
     """Open asks belong to somebody, and are within bounds."""
-    asks, limits = hub.asks, hub.limits
-    assert asks.gathered == sum(each.held for each in asks.open.values())
+    asks, limits = hub.asks, hub.context.limits
+    assert asks.gathered == sum(each.in_flight() for each in asks.open.values())
     assert asks.gathered <= max(limits.mailbox_total, 2 * limits.message)
-    assert set(asks.newest) <= set(hub.sessions)
-    assert {id for id, _ in asks.open} <= set(hub.sessions)
+    assert set(asks.newest) <= set(hub.sessions.by_id)
+    assert {id for id, _ in asks.open} <= set(hub.sessions.by_id)
     counts = dict.fromkeys(asks.open_counts, 0)
     for (id, _), incoming in asks.open.items():
         counts[id] += 1

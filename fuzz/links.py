@@ -51,7 +51,7 @@ def outcome(peer: Peer) -> Outcome:
     if bench.pattern.asks:  # of an ask that fails by its first message, further ones may be looked at or not
         return (shown,)
     kinds = sorted(kind.name for kind in bench.kinds(hub) if kind is not EventKind.DELIVERED)
-    return kinds, shown, hub.counters.rejected, hub.counters.refused
+    return kinds, shown, hub.context.counters.rejected, hub.context.counters.refused
 
 
 def play_server(data: bytes, seed: int, secret: bool, framing: Framing | None) -> Outcome:
@@ -76,7 +76,7 @@ def play_server(data: bytes, seed: int, secret: bool, framing: Framing | None) -
     found = outcome(peer)
     peer.taken.clear()
     peer.session = peer.probe = None
-    if not bench.server.stopping:
+    if not bench.server.is_stopping:
         bench.advance(100)  # as long as the attacker's session is kept
         serve(bench)
     bench.server.shutdown(bench.now)
@@ -94,7 +94,7 @@ def serve(bench: Bench) -> None:
     if pattern.asks:
         bench.try_ask(session, 7)
         if isinstance(bench.framing, Raw):
-            client.end(session)  # there, an ask is whole when its stream ends
+            session.end()  # there, an ask is whole when its stream ends
         bench.run()
         [request] = bench.requests()
         request.answer(b"fine!!!")
@@ -114,11 +114,11 @@ def play_client(data: bytes, seed: int, secret: bool, framing: Framing | None) -
     flags = choices.byte()
     bench = make(flags, choices.byte(), secret, framing)
     client = bench.client
-    client.reconnect = NO_BACKOFF if flags & 16 else None
+    client.dialing.reconnect = NO_BACKOFF if flags & 16 else None
     kind = LinkedPeer if framing is None else PlainPeer
     peer = kind(bench, client, choices, seed)
     bench.on_dial = peer.on_link
-    session = client.session = client.begin(bench.now)
+    session = client.conversation = client.begin(bench.now)
     if flags & 8:
         peer.session = session
         peer.application()  # before there is a connection

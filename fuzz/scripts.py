@@ -16,7 +16,7 @@ import msgspec
 from fuzz.bench import SECRET, Bench, see
 from fuzz.target import Choices, cuts
 from linkbox.core.wire import authentication as auth, frames, handshake_messages as handshake
-from linkbox.core.hub import Hub
+from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.link import Link, State
 from linkbox.core.session import Session
 from tests.core.wire import Probe, hello
@@ -30,7 +30,7 @@ _json = msgspec.json
 class Peer:
     """The attacker at one end of a link, and the application at the other."""
 
-    def __init__(self, bench: Bench, hub: Hub, choices: Choices, seed: int) -> None:
+    def __init__(self, bench: Bench, hub: EndpointCore, choices: Choices, seed: int) -> None:
         self.bench = bench
         self.hub = hub
         self.choices = choices
@@ -125,7 +125,7 @@ class Peer:
     def cut(self) -> None:
         probe = self.probe
         if probe is not None and not probe.link.closed:
-            self.hub.broken(probe.link, ConnectionResetError("cut"), self.bench.now)
+            self.hub.lost(probe.link, ConnectionResetError("cut"), self.bench.now)
             probe.end.close()
 
     def take(self) -> None:
@@ -136,8 +136,8 @@ class Peer:
     def application(self) -> None:
         """It sends, asks, or answers."""
         choice, size = self.choices.byte(), self.size()
-        pattern = self.hub.pattern
-        if pattern.asks and not self.hub.is_client:
+        pattern = self.hub.context.pattern
+        if pattern.asks and not self.hub.context.is_client:
             self.take()
             for index, request in enumerate(self.taken[-5:]):
                 self.bench.answer(request, choice + index)
@@ -145,7 +145,7 @@ class Peer:
         elif self.session is not None:
             if pattern.asks:
                 self.bench.try_ask(self.session, size)
-            elif pattern.client_sends if self.hub.is_client else pattern.server_sends:
+            elif pattern.client_sends if self.hub.context.is_client else pattern.server_sends:
                 self.bench.try_send(self.hub, self.session, size)
 
     def clock(self) -> None:
@@ -167,9 +167,9 @@ class Peer:
         if choice == 7:
             self.hub.shutdown(self.bench.now)
         elif session is not None and session.error is None and choice == 6:
-            self.hub.end(session)
+            session.end()
         elif session is not None:
-            self.hub.acknowledge_now(session)
+            self.hub.request_ack(session)
 
     def leave(self) -> None:
         """The attacker goes away for good."""
@@ -189,10 +189,10 @@ class Peer:
 class PlainPeer(Peer):
     """One that speaks no protocol: bytes, and what they happen to mean."""
 
-    def __init__(self, bench: Bench, hub: Hub, choices: Choices, seed: int) -> None:
+    def __init__(self, bench: Bench, hub: EndpointCore, choices: Choices, seed: int) -> None:
         super().__init__(bench, hub, choices, seed)
         self.steps = [*self.common(), self.message]
-        if not hub.is_client:
+        if not hub.context.is_client:
             self.steps.append(self.do(self.connect))
 
     def connect(self) -> None:
@@ -219,7 +219,7 @@ class PlainPeer(Peer):
 class LinkedPeer(Peer):
     """One that knows the Linked wire, and abuses it."""
 
-    def __init__(self, bench: Bench, hub: Hub, choices: Choices, seed: int) -> None:
+    def __init__(self, bench: Bench, hub: EndpointCore, choices: Choices, seed: int) -> None:
         super().__init__(bench, hub, choices, seed)
         self.heard: list[tuple[int, bytes]] = []
         self.steps = [
@@ -266,7 +266,7 @@ class LinkedPeer(Peer):
 
     def greet(self) -> None:
         """Introduce this side as a well-behaved peer would, on a new connection where it is the client."""
-        if self.hub.is_client:
+        if self.hub.context.is_client:
             self.welcome()
         else:
             self.cut()
@@ -279,7 +279,7 @@ class LinkedPeer(Peer):
     def introduce(self) -> None:
         probe, choice = self.probe, self.choices.byte()
         assert probe is not None
-        received = 0 if self.session is None else self.session.acked + choice % 4
+        received = 0 if self.session is None else self.session.sending.acked + choice % 4
         self.epoch += 1
         credit = (0, 0) if choice & 16 else (1 << 62, 1 << 62)
         message = hello(
@@ -311,7 +311,7 @@ class LinkedPeer(Peer):
             if proof and self.is_heard():
                 probe.say(server.check(proof, "me") or b"")
         session = self.session
-        received = 0 if session is None else session.acked + choice % 4
+        received = 0 if session is None else session.sending.acked + choice % 4
         credit = (0, 0) if choice & 16 else (1 << 62, 1 << 62)
         message = handshake.Welcome(
             "probe", "77", credit, 1 << 24, received, bool(choice & 32), is_new=bool(choice & 64)
@@ -365,7 +365,7 @@ class LinkedPeer(Peer):
         session = self.session
         if session is None:
             return self.choices.number(self.units)
-        return self.choices.number(session.acked, session.sent, session.taken, self.units)
+        return self.choices.number(session.sending.acked, session.sending.sent, session.sending.taken, self.units)
 
     def body(self) -> bytes:
         return (b"bad", b"x", b"")[self.choices.byte() % 3].ljust(self.size(), b"y")
@@ -398,7 +398,7 @@ class LinkedPeer(Peer):
         else:
             more = self.choices.byte() * 20
             self.add(
-                frames.encode_ack(session.sent, session.taken, session.sent_bytes + more, session.sent + more)
+                frames.encode_ack(session.sending.sent, session.sending.taken, session.sending.sent_bytes + more, session.sending.sent + more)
             )
 
     def ack_now(self) -> None:
@@ -417,7 +417,7 @@ class LinkedPeer(Peer):
         self.add(frames.encode_number(kinds[self.choices.byte() % 4], self.near()))
 
     def end(self) -> None:
-        number = self.near() if self.choices.byte() & 1 or self.session is None else self.session.arrived
+        number = self.near() if self.choices.byte() & 1 or self.session is None else self.session.receiving.arrived
         self.add(frames.encode_number(frames.END, number))
 
     def id(self) -> int:

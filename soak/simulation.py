@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from linkbox.core.mailbox import BytesMailbox, MailboxState
+from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.mailbox import Mailbox
 from tests.core.test_crashes import AnyCrashes
 
 SIDES = ("client", "server")
@@ -53,7 +54,7 @@ def simulate(seed: int, steps: int, tally: Tally) -> None:
     dice = random.Random(seed)
     stores = [side for side in SIDES if dice.random() < 0.7]
     run = AnyCrashes()
-    run.begin(data=_Drawn(dice, stores), mailbox=dice.choice((MailboxState, BytesMailbox)))  # type: ignore[call-arg]
+    run.begin(data=_Drawn(dice, stores), mailbox=dice.choice((Mailbox, BytesMailbox)))  # type: ignore[call-arg]
     try:
         for _ in range(steps):
             _step(run, dice, tally)
@@ -84,12 +85,12 @@ def _step(run: AnyCrashes, dice: random.Random, tally: Tally) -> None:
         run.write(side, dice.random() < 0.3)
     elif what < 0.96 and run.wire.ends:
         run.drop(dice.randrange(10), dice.choice((0, 10, 1_000)))
-        tally.drops += 1
+        tally.rejections.dropped += 1
     elif what < 0.99:
         run.crash(side, dice.random() < 0.5)
         tally.deaths += 1
     else:
-        run.acknowledge_now(side)
+        run.request_ack(side)
 
 
 def simulate_all(seeds: Iterable[int], steps: int) -> Tally:

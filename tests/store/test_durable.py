@@ -12,7 +12,8 @@ import pytest
 
 import linkbox
 from linkbox import EventKind, Limits, Lines, SessionLost, Stage, StateError, aio
-from linkbox.core.durable.journal import Batch, Spool
+from linkbox.core.durable.entries import Spool
+from linkbox.core.durable.journal import Batch
 from linkbox.formats import Bytes, Json
 from linkbox.store.sqlite import Store
 from linkbox.testing import FaultyProxy

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from linkbox import ClientP2M, ServerP2M, ServerP2P
-from linkbox.core.durable.journal import Batch, Inflow, Spool
+from linkbox.core.durable.entries import Inflow, Spool
+from linkbox.core.durable.journal import Batch
 from linkbox.formats import Json
 from linkbox.store.files import Reserve
 from linkbox.store.sqlite import Store

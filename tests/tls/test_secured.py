@@ -15,7 +15,7 @@ from tests.tls.certificates import Authority
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-class Hub:
+class EndpointCore:
     def __init__(self) -> None:
         self.dirty: list[Any] = []
         self.heard = b""
@@ -34,7 +34,7 @@ class Link:
     closed = eof = False
 
     def __init__(self) -> None:
-        self.hub = Hub()
+        self.hub = EndpointCore()
         self.says: list[list[bytes]] = []
         self.proven: tuple[str | None, bytes] | None = None
 

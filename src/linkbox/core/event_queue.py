@@ -19,7 +19,7 @@ class PendingEvent(NamedTuple):
     peer: Peer | None
     error: Exception | None
     receipt: OutgoingMessage | None
-    count: int
+    times: int
     """How many equal events it stands for."""
     at: float
     """Seconds since the epoch."""
@@ -63,6 +63,6 @@ class EventQueue:
 
     def forget_data(self) -> int:
         """Drop the DATA events, whose last callback was removed; returns how many there were."""
-        dropped = sum(each.count for each in self.events if each.kind is DATA)
+        dropped = sum(each.times for each in self.events if each.kind is DATA)
         self.events = deque(each for each in self.events if each.kind is not DATA)
         return dropped

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Any
 
-Value = Any  # type: ignore[explicit-any]
+Value = Any
 """A value of the user's, as the endpoint's format makes it."""

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from linkbox.core.durable.record import Row, units_of
+from linkbox.core.durable.rows import Row, units_of
 from linkbox.errors import StoreError
 from linkbox.store.checks import checksum
 from linkbox.store.sqlite import APPLICATION, MASK, NUMBERS, VERSION, decode_row, translate_errors

@@ -20,19 +20,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from linkbox.core.durable.journal import (
-    FETCH_BYTES,
-    FETCH_COUNT,
-    Batch,
-    Entry,
-    Fetch,
-    Inflow,
-    Online,
-    Restart,
-    Spool,
-)
-from linkbox.core.durable.record import Row, Stored, units_of
+from linkbox.core.durable.entries import Entry, Fetch, Inflow, Online, Restart, Spool
+from linkbox.core.durable.journal import FETCH_BYTES, FETCH_COUNT, Batch
 from linkbox.core.durable.recovery import Left, Unread
+from linkbox.core.durable.rows import Row, Stored, units_of
 from linkbox.errors import StoreError
 from linkbox.store.checks import checksum, log_damage, wal_of
 from linkbox.store.files import RESERVE, Lock, Reserve, check_access, create
