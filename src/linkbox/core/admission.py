@@ -6,7 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 from linkbox.core.context import Context
-from linkbox.core.handshake import STEP, NotLinkbox, NotProven, OtherVersion, ServerHandshake
+from linkbox.core.handshake import STEP, ServerHandshake
 from linkbox.core.link import Link, LinkOwner, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
@@ -19,6 +19,7 @@ from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import ENDLESS, WaitQueue
 from linkbox.core.wire import handshake_messages
 from linkbox.core.wire.framings import PlainFraming
+from linkbox.core.wire.handshake_errors import NotLinkbox, NotProven, OtherVersion
 from linkbox.core.wire.handshake_messages import Hello, Welcome
 from linkbox.errors import LinkError, PeerLost, ProtocolViolation
 from linkbox.events import EventKind, Peer, PeerInfo

@@ -6,7 +6,7 @@ from linkbox.core.arrival import Arrival
 from linkbox.core.context import Context
 from linkbox.core.conversations import Conversations
 from linkbox.core.dialing import Dialing
-from linkbox.core.handshake import STEP, ClientHandshake, NotLinkbox
+from linkbox.core.handshake import STEP, ClientHandshake
 from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import TRY_AGAIN, LinkedLink
@@ -18,6 +18,7 @@ from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire import handshake_messages
 from linkbox.core.wire.framings import PlainFraming
+from linkbox.core.wire.handshake_errors import NotLinkbox
 from linkbox.core.wire.handshake_messages import Hello, Refuse, Welcome
 from linkbox.errors import (
     AuthenticationFailed,

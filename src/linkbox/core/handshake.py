@@ -14,23 +14,12 @@ from linkbox.core.context import Context
 from linkbox.core.wire import authentication, frames, handshake_messages
 from linkbox.core.wire.authentication import ClientSide, ServerSide
 from linkbox.core.wire.decoder import Decoder
+from linkbox.core.wire.handshake_errors import NotLinkbox, NotProven, OtherVersion
 from linkbox.core.wire.handshake_messages import Hello, Refuse, Welcome
 from linkbox.errors import ProtocolViolation
 
 STEP: Final = 16 * 1024
 """Bytes of the handshake that are processed together."""
-
-
-class NotLinkbox(ProtocolViolation):
-    """The peer does not speak our protocol at all."""
-
-
-class OtherVersion(ProtocolViolation):
-    """The peer speaks another version of it."""
-
-
-class NotProven(ProtocolViolation):
-    """The client has not proven that it knows the secret."""
 
 
 class Handshake:
