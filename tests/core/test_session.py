@@ -1,4 +1,4 @@
-"""One conversation: units and marks, credit, refusals, resumes, and what an interruption leaves."""
+"""One conversation: units and marks, credit, rejections, resumes."""
 
 from __future__ import annotations
 
@@ -7,49 +7,63 @@ from typing import Any
 import pytest
 
 from linkbox.core import send_window as module
+from linkbox.core.asks_client import ClientAsks
+from linkbox.core.asks_server import ServerAsks
+from linkbox.core.channel import AskHeader
+from linkbox.core.context import ACK_DELAY, Context, Settings
 from linkbox.core.mailbox import Mailbox
-from linkbox.core.outgoing import Bundle, OutgoingMessage, Piece, add_range, count_of, size_of
-from linkbox.core.patterns import P2P
+from linkbox.core.outgoing import Bundle, OutgoingMessage, Piece, add_range, size_of
+from linkbox.core.patterns import AR, P2P, Pattern
 from linkbox.core.send_window import BATCH_BODIES, EARLY_UNITS
 from linkbox.core.session import Session
+from linkbox.core.session_table import SessionTable
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire import frames
-from linkbox.core.wire.decoder import Assembly
-from linkbox.errors import DecodeError, MailboxFull, ProtocolViolation, TooLarge
-from linkbox.events import Stage
+from linkbox.core.wire.framings import Linked
+from linkbox.errors import DecodeError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
+from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
-from tests.core.wire import PEER
+from tests.core.wire import PEER, Wire, entropy
 
 
-class FakeHub:
-    """Notes what it is told."""
-
-    def __init__(self) -> None:
-        self.effects.events.pending = 0
-        self.pattern = P2P
-        self.owed: list[int] = []
-        self.failed: list[OutgoingMessage] = []
-        self.due: list[float] = []
-
-    def on_ack_owed(self, session: Session) -> None:
-        self.owed.append(session.route.ack_due)
-
-    def on_ack_told(self, session: Session) -> None:
-        pass
-
-    def on_delivery_failed(self, session: Session, delivery: OutgoingMessage) -> None:
-        self.failed.append(delivery)
-
-    def on_session_due(self, session: Session, now: float) -> None:
-        self.due.append(now)
-
-
-def make(limits: Limits | None = None, overflow: str = "block") -> Session:
+def make(
+    limits: Limits | None = None, overflow: str = "block", pattern: Pattern = P2P, is_client: bool = False
+) -> Session:
+    """A session without a connection, whose peer takes everything."""
     limits = limits or Limits()
-    session = Session("f" * 32, PEER, Mailbox(limits, overflow), limits, OutgoingMessage)
-    session.hub = FakeHub()
+    settings = Settings(pattern, "bytes", Linked(), limits, "tester", OutgoingMessage, entropy)
+    context = Context(settings, Mailbox(limits, overflow), is_client)
+    context.effects.events.listening = {EventKind.ERROR}
+    session = SessionTable(context, ClientAsks(context), ServerAsks(context)).open(PEER)
     session.sending.peer_bytes = session.sending.peer_units = ENDLESS
     return session
+
+
+def failed(session: Session) -> list[OutgoingMessage | None]:
+    """The messages that ERROR was emitted for."""
+    return [event.receipt for event in session.context.effects.events.events]
+
+
+def mailbox(session: Session) -> Mailbox:
+    return session.context.mailbox
+
+
+def part(session: Session, payload: bytes, kind: int, id: int, flags: int = 0) -> None:
+    """Queue a frame of a request."""
+    session.queue_part(AskHeader(kind, id, flags), payload)
+
+
+def pull(session: Session, byte_budget: int = BATCH_BODIES) -> list[Any]:
+    """What is written now; a message that the peer does not take fails."""
+    units = session.sending.pull(byte_budget)
+    if not units:
+        session.owner.message_failed(session, session.sending.pop_too_large())
+    return units
+
+
+def marks(session: Session) -> tuple[int, int, int, int]:
+    """What an ACK that is written now says."""
+    return frames.decode_ack(session.ack_frame()[4:])
 
 
 def sizes(units: list[Any]) -> list[int]:
@@ -60,7 +74,7 @@ def pull_all(session: Session) -> list[list[int]]:
     """Everything that may be written now: the sizes of each frame's units."""
     written = []
     while session.may_send():
-        written.append(sizes(session.sending.pull(BATCH_BODIES)))
+        written.append(sizes(pull(session)))
     return written
 
 
@@ -68,7 +82,7 @@ def arrive(session: Session, *bodies: bytes) -> None:
     """Messages arrive and are stored, one by one."""
     for body in bodies:
         session.receiving.add_units(1, len(body), len(body))
-        session.mailbox.put(session.receiving, (body,), session.receiving.arrived, len(body), 0.0)
+        mailbox(session).put(session.receiving, (body,), session.receiving.arrived, len(body), 0.0)
         session.receiving.processed_bytes = session.receiving.arrived_bytes
         session.receiving.request_ack(1)
 
@@ -111,7 +125,7 @@ def test_a_batch_never_mixes_messages_and_other_frames() -> None:
     session = make()
     session.send(b"1")
     session.send(b"2")
-    session.send_frame(OutgoingMessage(session, b"cancel", frames.CANCEL, id=1))
+    part(session, b"cancel", frames.CANCEL, 1)
     session.send(b"3")
     session.send(b"4")
     assert pull_all(session) == [[1, 1], [6], [1, 1]]
@@ -120,23 +134,21 @@ def test_a_batch_never_mixes_messages_and_other_frames() -> None:
 def test_asks_take_turns_piece_by_piece_and_messages_of_one_ask_do_not() -> None:
     session = make()
     size = frames.MAX_ASK_PIECE
-    first = OutgoingMessage(session, bytes(2 * size), frames.ASK, id=1)
-    second = OutgoingMessage(session, bytes(size + 1), frames.ASK, id=2)
-    for each in (first, second):
-        session.send_frame(each)
+    part(session, bytes(2 * size), frames.ASK, 1)
+    part(session, bytes(size + 1), frames.ASK, 2)
     order = []
     while session.may_send():
-        [unit] = session.sending.pull(BATCH_BODIES)
-        order.append((unit.delivery.id, unit.start))
+        [unit] = pull(session)
+        order.append((unit.message.header.id, unit.start))
     assert order == [(1, 0), (2, 0), (1, size), (2, size)]
 
     parts = make()
     for flags in (frames.MORE_OF_ASK, 0):
-        parts.send_frame(OutgoingMessage(parts, bytes(size + 1), frames.ASK, id=1, flags=flags))
+        part(parts, bytes(size + 1), frames.ASK, 1, flags)
     order = []
     while parts.may_send():
-        [unit] = parts.pull(BATCH_BODIES)
-        order.append((unit.delivery.flags, unit.start))
+        [unit] = pull(parts)
+        order.append((unit.message.header.flags, unit.start))
     assert order == [(2, 0), (2, size), (0, 0), (0, size)]
 
 
@@ -194,10 +206,11 @@ def test_what_the_peer_does_not_take_fails_here() -> None:
     session = make()
     large, good = session.send(bytes(11)), session.send(b"ok")
     session.sending.peer_message = 10
-    assert session.sending.pull(100) == []
+    assert pull(session, 100) == []
     assert isinstance(large.error, TooLarge) and large.stage is Stage.FAILED
-    assert session.hub.failed == [large]
-    assert session.sending.pull(100) == [good]
+    assert failed(session) == [large]
+    assert session.first_failure is large.error
+    assert pull(session, 100) == [good]
     assert (good.number, session.sending.held_bytes) == (1, 2)
 
 
@@ -218,9 +231,9 @@ def test_marks_that_cannot_be(acked: int, taken: int) -> None:
 def test_stages_follow_the_marks() -> None:
     session = make()
     receipts = [session.send(b"x") for _ in range(4)]
-    session.sending.pull(1)
+    pull(session, 1)
     for _ in range(2):
-        session.sending.pull(1)
+        pull(session, 1)
     done = session.sending.on_ack(2, 1, 0, 0)
     assert done == receipts[:2]
     stages = [receipt.stage for receipt in receipts]
@@ -340,12 +353,12 @@ def test_what_an_abandoned_session_leaves() -> None:
     heir = make()
     session.successor = heir
     for delivery in (parted, unsent):
-        heir.adopt(delivery)
+        heir.sending.enqueue(delivery)
     assert session.latest() is heir.latest() is heir
     assert pull_all(heir) == [[frames.MAX_PIECE], [frames.MAX_PIECE], [6]]
 
 
-# --- Receiving ------------------------------------------------------------------------------------------------  # noqa: E501
+# --- Receiving --------------------------------------------------------------------------------------------
 
 
 def test_credit_is_the_window_beyond_what_was_taken() -> None:
@@ -353,24 +366,24 @@ def test_credit_is_the_window_beyond_what_was_taken() -> None:
     assert session.credit() == (100_000, 10)
     arrive(session, b"12345", b"123")
     assert session.credit() == (100_000, 10)
-    session.mailbox.take_all()
+    mailbox(session).take_all()
     assert session.credit() == (100_008, 12)
 
 
 def test_one_peer_may_not_fill_what_is_for_all() -> None:
     session = make(Limits(mailbox_total=10))
     session.credit()
-    other = make().source
-    session.mailbox.put(other, (bytes(10),), 1, 10, 0.0)
+    other = make().receiving
+    mailbox(session).put(other, (bytes(10),), 1, 10, 0.0)
     before = session.receiving.granted_units
     arrive(session, b"x")
-    session.mailbox.take(session.receiving)
+    mailbox(session).take(session.receiving)
     assert session.credit()[1] == before + 1  # an empty mailbox always grants
     arrive(session, b"x")
     arrive(session, b"y")
-    session.mailbox.take(session.receiving)
+    mailbox(session).take(session.receiving)
     assert session.credit()[1] == before + 1  # a full one does not
-    session.mailbox.take(other)
+    mailbox(session).take(other)
     assert session.credit()[1] == before + 2
 
 
@@ -378,10 +391,10 @@ def test_events_that_wait_for_a_callback_count_as_messages() -> None:
     session = make(Limits(mailbox_messages=2))
     session.credit()
     arrive(session, b"x", b"y")
-    session.mailbox.take_all()
-    session.hub.effects.events.pending = 2
+    mailbox(session).take_all()
+    session.context.effects.events.pending = 2
     assert session.credit()[1] == 2
-    session.hub.effects.events.pending = 1
+    session.context.effects.events.pending = 1
     assert session.credit()[1] == 4
 
 
@@ -394,13 +407,12 @@ def test_a_mailbox_that_drops_always_grants() -> None:
 
 def test_who_waits_for_more_gets_more() -> None:
     session = make(Limits(mailbox_messages=2, mailbox_bytes=10))
-    session.mailbox.requested = 50
+    mailbox(session).requested = 50
     assert session.credit() == (50, 50)
 
 
 def test_answers_need_no_credit() -> None:
-    session = make()
-    session.endless_credit = True
+    session = make(pattern=AR, is_client=True)
     assert session.credit() == (ENDLESS, ENDLESS)
 
 
@@ -424,12 +436,14 @@ def test_acknowledgements_are_lazy_until_they_would_open_a_quarter_of_the_window
     session = make(Limits(mailbox_messages=8))
     session.credit()
     arrive(session, b"a", b"b")
-    assert session.hub.owed == [1]
-    session.mailbox.take()
-    assert session.hub.owed == [1]  # owed already
-    session.mailbox.take()
-    assert session.hub.owed == [1, 2]
-    assert session.marks() == (2, 2, Limits().mailbox_bytes + 2, 10)
+    route, effects = session.route, session.context.effects
+    assert (route.ack_due, effects.acks_due, effects.acks_due_at) == (1, {route: None}, ACK_DELAY)
+    effects.now = 1.0
+    mailbox(session).take()
+    assert (route.ack_due, effects.acks_due_at) == (1, ACK_DELAY)  # due already
+    mailbox(session).take()
+    assert route.ack_due == 2
+    assert marks(session) == (2, 2, Limits().mailbox_bytes + 2, 10)
     assert session.route.ack_due == 0
 
 
@@ -439,133 +453,42 @@ def test_who_asks_for_acknowledgements_gets_each_at_once_up_to_there() -> None:
     arrive(session, b"a", b"b")
     session.on_ack_now()
     assert session.route.ack_due == 2
-    session.marks()
-    session.mailbox.take()
-    assert session.route.ack_due == 2 and session.marks()[1] == 1
+    marks(session)
+    mailbox(session).take()
+    assert session.route.ack_due == 2 and marks(session)[1] == 1
     assert session.receiving.ack_each
-    session.mailbox.take()
-    assert session.marks()[1] == 2
+    mailbox(session).take()
+    assert marks(session)[1] == 2
     assert not session.receiving.ack_each
     arrive(session, b"c")
     assert session.route.ack_due == 1
 
 
-# --- Timers, and what an interruption leaves -----------------------------------------------------------------  # noqa: E501
+# --- Timers -----------------------------------------------------------------------------------------------
 
 
 def test_a_session_is_looked_at_when_it_is_due_and_never_after_its_end() -> None:
-    session = make()
+    server = Wire().server
+    session = server.sessions.open(PEER)
     session.due_at = 5.0
     session.handle_timer(4.9)
-    assert session.hub.due == []
+    assert (session.error, session.due_at) == (None, 5.0)
     session.handle_timer(5.0)
-    assert (session.hub.due, session.due_at) == ([5.0], float("inf"))
+    assert isinstance(session.error, PeerLost)  # what a server does with one that is due
+    assert session.due_at == float("inf")
+    session = server.sessions.open(PEER)
     session.due_at = 9.0
     assert session.next_timer() == 9.0
     session.error = DecodeError("over")
     assert session.next_timer() == float("inf")
 
 
-def test_back_to_a_mark_forgets_half_of_what_was_received() -> None:
-    session = make()
-    session.receiving.add_units(1, 3, 3)
-    session.receiving.assembly = Assembly(100, 1000)
-    session.receiving.assembly.put(b"abc")
-    mark = session.arrival_mark()
-    session.receiving.add_units(1, 2, 2)
-    session.receiving.assembly.put(b"de")
-    session.back_to(mark)
-    assert (session.receiving.arrived, session.receiving.arrived_bytes, session.receiving.assembly.size) == (1, 3, 3)
-    session.receiving.add_units(1, 97, 97)
-    assert session.receiving.assembly.whole(bytes(97)) == b"abc" + bytes(97)
-
-
-class Interrupted(BaseException):
-    """Ctrl-C in the middle of a step."""
-
-
-class FailingAt:
-    """A deque, interrupted right behind the n-th call of a method: signals are looked at between calls."""
-
-    def __init__(self, queue: Any, method: str, nth: int) -> None:
-        self.queue, self.method, self.left = queue, method, nth
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.queue, name)
-        if name != self.method:
-            return found
-
-        def call(*args: Any) -> Any:
-            result = found(*args)
-            self.left -= 1
-            if self.left < 0:
-                raise Interrupted
-            return result
-
-        return call
-
-    def __len__(self) -> int:
-        return len(self.queue)
-
-    def __iter__(self) -> Any:
-        return iter(self.queue)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.queue[index]
-
-
-@pytest.mark.parametrize(
-    ("queue", "method", "nth"),
-    [
-        ("queue", "popleft", 0),
-        ("queue", "popleft", 1),
-        ("queue", "popleft", 3),
-        ("unacked", "append", 0),
-        ("unacked", "extend", 0),
-        ("unacked", "popleft", 0),
-        ("unacked", "popleft", 2),
-    ],
-)
-@pytest.mark.parametrize("lengths", [[1, 2, 3, 4], [150, 1, 2], [90, 10]])
-@pytest.mark.parametrize("bundle", [0, 1, 2])
-def test_an_interruption_anywhere_is_mended(
-    monkeypatch: pytest.MonkeyPatch, queue: str, method: str, nth: int, lengths: list[int], bundle: int
-) -> None:
-    monkeypatch.setattr(frames, "MAX_PIECE", 50)
-    session = make()
-    bodies = [bytes([65 + index]) * length for index, length in enumerate(lengths)]
-    for body in bodies[: len(bodies) - bundle]:
-        session.send(body)
-    if bundle:
-        session.send_many(bodies[-bundle:])
-    session.sending.peer_units = len(lengths) + 1
-    inner = getattr(session, queue)
-    setattr(session, queue, FailingAt(inner, method, nth))
-    try:
-        while session.may_send():
-            session.sending.pull(40)
-        session.sending.on_ack(session.sending.sent, 0, 0, 0)
-    except Interrupted:
-        pass
-    if isinstance(getattr(session, queue), FailingAt):
-        setattr(session, queue, inner)
-    session.mend()
-    assert sum(map(count_of, session.sending.unacked)) == session.sending.sent - session.sending.acked
-    session.rewind(session.sending.acked)
-    acked = session.sending.acked
-    session.sending.peer_units = ENDLESS
-    written = b"".join(written_by(session))
-    assert b"".join(bodies).endswith(written)
-    assert session.sending.sent - acked == session.in_flight() == sum(map(count_of, session.sending.unacked))
-    assert session.sending.held_bytes == len(written)
-
-
 def written_by(session: Session) -> list[bytes]:
     out = []
     while session.may_send():
-        for unit in session.sending.pull(40):
+        for unit in pull(session, 40):
             if isinstance(unit, Piece):
-                out.append(unit.delivery.payload[unit.start : unit.stop])
+                out.append(unit.message.payload[unit.start : unit.stop])
             elif isinstance(unit, Bundle):
                 out += unit.payloads
             else:
@@ -577,7 +500,7 @@ def test_one_batch_is_bounded_also_when_messages_are_empty() -> None:
     session = make()
     for _ in range(module.BATCH_COUNT + 10):
         session.send(b"")
-    assert len(session.sending.pull(BATCH_BODIES)) <= min(module.BATCH_COUNT, 8192)
+    assert len(pull(session)) <= min(module.BATCH_COUNT, 8192)
 
 
 # --- Bundles: many messages without receipts ------------------------------------------------------------
@@ -593,10 +516,10 @@ def test_a_bundle_goes_out_in_one_piece_and_is_acknowledged_in_one() -> None:
     session = bundled(b"a", b"bc", b"")
     session.send(b"d")
     assert (session.in_flight(), session.sending.held_bytes) == (4, 4)
-    [bundle] = session.sending.pull(BATCH_BODIES)
+    [bundle] = pull(session)
     assert isinstance(bundle, Bundle)
     assert (bundle.payloads, bundle.number, size_of(bundle)) == ([b"a", b"bc", b""], 3, 3)
-    [single] = session.sending.pull(BATCH_BODIES)
+    [single] = pull(session)
     assert (single.number, session.sending.sent, session.sending.sent_bytes) == (4, 4, 4)
     assert (session.sending.messages_sent, session.sending.bytes_sent) == (4, 4)
     assert session.sending.on_ack(3, 0, 0, 0) == [bundle]
@@ -606,14 +529,14 @@ def test_a_bundle_goes_out_in_one_piece_and_is_acknowledged_in_one() -> None:
 @pytest.mark.parametrize(
     ("limit", "value", "pulled"),
     [
-        ("peer_messages", 2, [b"a", b"bc"]),
+        ("peer_units", 2, [b"a", b"bc"]),
         ("peer_bytes", 2, [b"a", b"bc"]),  # the second may overshoot
     ],
 )
 def test_what_may_not_go_whole_goes_message_by_message(limit: str, value: int, pulled: list[bytes]) -> None:
     session = bundled(b"a", b"bc", b"d")
-    setattr(session, limit, value)
-    assert [unit.payload for unit in session.sending.pull(BATCH_BODIES)] == pulled
+    setattr(session.sending, limit, value)
+    assert [unit.payload for unit in pull(session)] == pulled
     assert session.in_flight() == 3
 
 
@@ -622,14 +545,14 @@ def test_a_message_of_a_bundle_that_the_peer_does_not_take_fails_alone() -> None
     session.sending.peer_message = 1
     written = []
     while session.may_send():
-        written += session.sending.pull(1)
+        written += pull(session, 1)
     assert [unit.payload for unit in written] == [b"a", b"d"]
-    assert [receipt.payload for receipt in session.hub.failed] == [b"bc"]
+    assert [receipt and receipt.payload for receipt in failed(session)] == [b"bc"]
 
 
 def test_half_a_bundle_may_be_acknowledged() -> None:
     session = bundled(b"a", b"bc", b"d")
-    session.sending.pull(BATCH_BODIES)
+    pull(session)
     [receipt] = session.sending.on_ack(1, 0, 0, 0)
     assert (receipt.number, receipt.stage) == (1, Stage.RECEIVED)
     assert [(unit.number, unit.payload) for unit in session.sending.unacked] == [(2, b"bc"), (3, b"d")]
@@ -639,8 +562,8 @@ def test_half_a_bundle_may_be_acknowledged() -> None:
 def test_one_message_of_a_bundle_may_be_refused() -> None:
     session = bundled(b"a", b"b", b"c")
     session.send(b"d")
-    session.sending.pull(BATCH_BODIES)
-    session.sending.pull(BATCH_BODIES)
+    pull(session)
+    pull(session)
     refused = session.sending.on_reject(2, DecodeError("no"))
     assert refused is not None
     assert (refused.payload, refused.number, refused.stage) == (b"b", 2, Stage.FAILED)
@@ -653,10 +576,13 @@ def test_one_message_of_a_bundle_may_be_refused() -> None:
 def test_a_resume_may_cut_a_bundle(arrived: int) -> None:
     bodies = [b"a", b"bc", b"d", b"efg"]
     session = bundled(*bodies)
-    session.sending.pull(BATCH_BODIES)
+    pull(session)
     session.rewind(arrived)
     assert (session.sending.sent, session.sending.sent_bytes) == (arrived, len(b"".join(bodies[:arrived])))
-    assert (session.sending.messages_sent, session.sending.bytes_sent) == (session.sending.sent, session.sending.sent_bytes)
+    assert (session.sending.messages_sent, session.sending.bytes_sent) == (
+        session.sending.sent,
+        session.sending.sent_bytes,
+    )
     assert (session.in_flight(), session.sending.held_bytes) == (4, 7)
     assert written_by(session) == bodies[arrived:]
     session.sending.on_ack(4, 0, 0, 0)
@@ -665,7 +591,7 @@ def test_a_resume_may_cut_a_bundle(arrived: int) -> None:
 
 def test_an_abandoned_bundle_is_its_messages() -> None:
     session = bundled(b"a", b"b")
-    session.sending.pull(BATCH_BODIES)
+    pull(session)
     session.send_many([b"c", b"d"])
     doubt, unsent = session.sending.abandon()
     assert [(each.payload, each.number) for each in doubt] == [(b"a", 1), (b"b", 2)]
