@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from linkbox import Framing, Lines, Linked
+from linkbox.core.channel import OutgoingMessage
 from linkbox.core.link import Link, State
 from linkbox.core.patterns import P2M
 from linkbox.core.wire import frames
@@ -15,7 +16,17 @@ from linkbox.core.wire import handshake_messages as handshake
 from linkbox.errors import DecodeError, PeerLost, ProtocolViolation, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
-from tests.core.wire import Probe, Wire, greeting, probe_client, probe_server, welcome
+from tests.core.wire import (
+    PEER,
+    Probe,
+    Wire,
+    decode_message,
+    encode_message,
+    greeting,
+    probe_client,
+    probe_server,
+    welcome,
+)
 
 DATA = frames.frame(frames.DATA, b"x")
 
@@ -79,9 +90,7 @@ BEFORE: dict[str, Callable[[Wire], bytes]] = {
     "garbage HELLO": lambda wire: frames.preface() + frames.frame(frames.HELLO, b"{}"),
     "oversize HELLO": lambda wire: frames.preface() + b"\x01\x00\x20\x00",
     "WELCOME to a server": lambda wire: welcome(),
-    "REFUSE to a server": lambda wire: (
-        frames.preface() + encode_message(handshake.Refuse("busy", "because"))
-    ),
+    "REFUSE to a server": lambda wire: frames.preface() + encode_message(handshake.Refuse("busy", "because")),
 }
 
 
@@ -206,7 +215,7 @@ def test_what_is_sent_together_without_receipts_is_one_frame() -> None:
     probe.heard()
     [session] = wire.server.sessions.by_id.values()
     session.send_many([b"1", b"2", b"3"])
-    wire.server.flush_soon(session)
+    session.flush()
     wire.settle()
     [(kind, payload)] = [each for each in probe.heard() if each[0] != frames.ACK]
     assert (kind, frames.decode_batch(payload)) == (frames.BATCH, [b"1", b"2", b"3"])
@@ -337,7 +346,7 @@ def test_progress_counts_from_the_newest_whole_frame() -> None:
     assert not probe.is_closed
     probe.say(frame[50:])
     assert wire.server.mailbox.count == 2
-    assert probe.link.partial_at is None
+    assert probe.link._partial_at is None
 
 
 def test_a_peer_that_takes_nothing_is_lost() -> None:
@@ -379,9 +388,9 @@ def test_a_closed_link_keeps_nothing_of_a_message_that_was_under_way(framing: Fr
     linked = framing.linked
     probe = probe_server(wire, greets=linked)
     probe.say(frames.header(frames.DATA, 1000) + bytes(999) if linked else bytes(999))
-    decoder = probe.link.decoder  # type: ignore[attr-defined]
+    decoder = probe.link._decoder  # type: ignore[attr-defined]
     wire.server.lost(probe.link, ConnectionResetError("cut"), wire.now)
-    assert probe.link.decoder is not decoder  # type: ignore[attr-defined]
+    assert probe.link._decoder is not decoder  # type: ignore[attr-defined]
 
 
 def test_a_closed_link_hears_nothing() -> None:
@@ -511,17 +520,22 @@ class _Nothing:
 
 
 def test_the_base_leaves_reading_and_writing_to_its_kinds() -> None:
-    link = Link(Wire().server, "tcp://x", Limits(), 0.0)
+    server = Wire().server
+    link = Link(server.side, server.context, "tcp://x", 0.0)
     for call in (
-        lambda: link.receive_data(b"", 0.0),
+        lambda: link.receive(b"", 0.0),
         lambda: link.receive_eof(0.0),
         lambda: link.data_to_send(0.0),
+        lambda: link.send_control(b""),
+        lambda: link.forget_input(),
     ):
         with pytest.raises(NotImplementedError):
             call()
+    assert not link.send_at_once(OutgoingMessage(server.sessions.open(PEER)), 0.0)
     assert link.settle_eof(0.0) is None  # type: ignore[func-returns-value]
-    assert link._silence_deadline() == float("inf")
-    assert link._on_silence(0.0) is None  # type: ignore[func-returns-value]
+    assert link.process_late() is None  # type: ignore[func-returns-value]
+    assert link.silence_deadline() == float("inf")
+    assert link.on_silence(0.0) is None  # type: ignore[func-returns-value]
 
 
 def test_a_closed_link_wants_nothing_more() -> None:
