@@ -67,7 +67,8 @@ def test_a_cancelled_ask_leaves_the_rest_of_it_unheard() -> None:
     probe.say(frames.encode_cancel(1, "enough"))
     probe.say(ask_frame(1, b"the rest"))
     assert not wire.requests()
-    assert not wire.server.asks.open
+    [session] = wire.server.sessions.by_id.values()
+    assert not wire.server.asks.has_open(session) and not wire.server.asks.open_count
     probe.say(frames.encode_cancel(1, "again"))  # ignored
     assert not probe.is_closed
     probe.say(frames.encode_cancel(2, "never asked"))
@@ -119,8 +120,9 @@ def test_a_large_ask_over_the_limit_fails_and_costs_no_memory() -> None:
     probe.heard()
     for _ in range(3):
         probe.say(ask_frame(1, bytes(600), frames.MORE_OF_MESSAGE))
-    [incoming] = wire.server.asks.open.values()
-    assert incoming.parts is not None and incoming.parts.size <= 1000
+    [session] = wire.server.sessions.by_id.values()
+    [incoming] = wire.server.asks._by_session[session].open.values()
+    assert incoming.assembler._parts is not None and incoming.assembler._parts.size <= 1000
     probe.say(ask_frame(1, b"end"), ask_frame(2, bytes(1001)), ask_frame(3, b"good"))
     failed = [frames.decode_fail(payload) for kind, payload in probe.heard() if kind == frames.FAIL]
     assert [(id, type) for id, type, _ in failed] == [(1, "linkbox.TooLarge"), (2, "linkbox.TooLarge")]
@@ -224,7 +226,8 @@ def test_over_raw_too_large_an_ask_costs_no_memory() -> None:
     for _ in range(3):
         probe.say(bytes(90))
     [session] = wire.server.sessions.by_id.values()
-    assert session.raw.size <= 100
+    parts = wire.server.asks._by_session[session].raw._parts
+    assert parts is not None and parts.size <= 100
     probe.eof()
     assert not wire.requests()
     [error] = [notice[2] for notice in wire.events(wire.server, EventKind.ERROR)]

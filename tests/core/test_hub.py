@@ -260,15 +260,15 @@ def test_one_acknowledgement_told_leaves_the_others_owing() -> None:
     wire = Wire(P2M)
     first, second = wire.connect(), wire.connect(wire.make_client())
     for session in (first, second):
-        wire.send(session.hub, session, b"message")
+        wire.send(wire.client, session, b"message")
     wire.run()
-    there = [wire.other(first), wire.other(second)]
-    assert set(wire.server.effects.acks_due) == set(there)
-    due = wire.server.effects.acks_due_at
-    there[0].marks()
-    assert (list(wire.server.effects.acks_due), wire.server.effects.acks_due_at) == ([there[1]], due)
-    there[1].marks()
-    assert (list(wire.server.effects.acks_due), wire.server.effects.acks_due_at) == ([], float("inf"))
+    there, effects = [wire.other(first), wire.other(second)], wire.server.effects
+    assert set(effects.acks_due) == {each.route for each in there}
+    due = effects.acks_due_at
+    there[0].receiving.marks()
+    assert (list(effects.acks_due), effects.acks_due_at) == ([there[1].route], due)
+    there[1].receiving.marks()
+    assert (list(effects.acks_due), effects.acks_due_at) == ([], float("inf"))
 
 
 def test_the_time_for_one_address_is_a_share_of_what_is_left() -> None:
@@ -300,7 +300,7 @@ def test_what_is_rejected_after_a_drop_is_said_with_the_resume() -> None:
     [receipt] = wire.send(wire.client, session, b"bad")
     wire.run()
     wire.drop_all()
-    wire.client.request_ack(session)  # nobody is there to be asked
+    session.request_ack()  # nobody is there to be asked
     wire.decodes = True
     wire.decode_all()
     assert wire.server.context.counters.rejected == 1 and receipt.error is None
