@@ -15,7 +15,15 @@ from linkbox.core.wire import handshake_messages as handshake
 from linkbox.errors import ConnectFailed, DecodeError, EndOfData, PeerLost, Refused, SessionLost
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
-from tests.core.wire import Probe, Wire, greeting, probe_client, probe_server
+from tests.core.wire import (
+    Probe,
+    Wire,
+    decode_message,
+    encode_message,
+    greeting,
+    probe_client,
+    probe_server,
+)
 
 
 def refusal(probe_heard: list[tuple[int, bytes]]) -> handshake.Refuse:
@@ -140,7 +148,8 @@ def test_a_second_client_of_a_server_for_one_is_refused() -> None:
     wire.connect()
     probe = probe_server(wire)
     assert refusal(probe.heard()).code == "busy"
-    wire.server.max_peers = 2
+    wire.server.admission.places.max_peers = 2
+    assert "WELCOME" in probe_server(wire, session="cd" * 16).kinds()
 
 
 def test_a_silent_peer_that_answers_keeps_its_place() -> None:
@@ -199,9 +208,9 @@ def test_limits_on_who_has_not_introduced_itself() -> None:
     assert server.accept("tcp://a", "10.0.0.1", wire.now)
     assert server.accept("tcp://a", "10.0.0.1", wire.now)
     assert server.accept("tcp://a", "10.0.0.1", wire.now) is None
-    assert not server.is_crowded()
+    assert not server.admission.is_crowded()
     assert server.accept("tcp://b", "10.0.0.2", wire.now)
-    assert server.is_crowded()
+    assert server.admission.is_crowded()
     assert server.accept("tcp://c", None, wire.now) is None
     assert server.context.counters.refused == 2
 
@@ -211,7 +220,7 @@ def test_a_plain_server_turns_away_without_a_word() -> None:
     assert wire.server.accept("tcp://a", None, wire.now)
     assert wire.server.accept("tcp://b", None, wire.now) is None
     wire.settle()
-    assert any("turned away" in note for note in wire.notes)
+    assert any("was rejected: all 1 places are taken" in note for note in wire.notes)
 
 
 # --- Losing each other, and coming back ---------------------------------------------------------------
@@ -259,7 +268,7 @@ def test_a_restarted_server_leaves_in_doubt_what_it_may_have_had() -> None:
     wire = Wire()
     old = wire.connect()
     sent, unsent = wire.send(wire.client, old, b"sent")[0], None
-    wire.client.events.clear()
+    wire.client.effects.events.events.clear()
     wire.drop_all()  # before it was acknowledged
     unsent = old.send(b"never sent")
     wire.restart_server()
@@ -548,7 +557,7 @@ def test_an_applicant_whose_time_is_up_gets_no_place() -> None:
     second = probe_server(wire, session="cd" * 16)
     applicant = wire.server.admission.waiting[0]
     second.link.close_soon(wire.now)
-    wire.server.decide(applicant, wire.now)
+    wire.server.admission.settle_waiting(applicant, wire.now)
     assert not first.is_closed
     assert "WELCOME" not in second.kinds()
     assert not wire.server.admission.waiting
@@ -601,7 +610,9 @@ def test_only_back_pressure_stops_reading(overflow: str) -> None:
     probe.say(b"2\n")
     wire.decode_all()
     assert probe.link.paused is (overflow == "block")
-    assert wire.server.paused == ([probe.link.session] if overflow == "block" else [])
+    paused, session = wire.server.context.paused_links, probe.link.session
+    assert paused is not None and session is not None
+    assert list(paused._paused) == ([session.receiving] if overflow == "block" else [])
 
 
 @pytest.mark.parametrize("framing", [Linked(), Lines()])
@@ -662,7 +673,7 @@ def test_who_drops_what_is_too_much_refuses_nobody_for_it() -> None:
     for session in (wire.connect(), wire.connect(wire.make_client())):
         wire.run()
         assert session.generation.established
-        wire.send(session.hub, session, b"12345")
+        wire.send(wire.client, session, b"12345")
         wire.run()
     assert wire.server.context.counters.refused == 0
 
@@ -710,7 +721,7 @@ def test_a_flood_of_strangers_does_not_fill_the_log() -> None:
     wire.advance(30.0)
     knock(3)
     [more, *others] = wire.notes[10:]
-    assert more.startswith("245 more did not come in")
+    assert more.startswith("245 more connections were not admitted")
     assert len(others) == 3
     wire.advance(60.0)
     wire.notes.clear()
