@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from linkbox.core.handshake import ClientHandshake
+from linkbox.core.linked_link import LinkedLink
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire import authentication as auth
 from linkbox.core.wire import frames
-from linkbox.core.wire import handshake_messages as handshake
 from linkbox.core.wire.authentication import ClientSide, ServerSide
 from linkbox.errors import AuthenticationFailed, ProtocolViolation, Refused
-from tests.core.wire import Wire, hello, probe_client, probe_server, welcome
+from tests.core.wire import Wire, encode_message, hello, probe_client, probe_server, welcome
 
 SECRET = b"correct horse battery staple"
 
@@ -67,15 +68,20 @@ def test_each_part_counts(change: str) -> None:
 def test_who_knows_the_secret_is_welcome(pattern: Any) -> None:
     both = knows(SECRET)
     ends = Wire(pattern, server_secrets=both, client_secrets=both)
-    session = ends.connect()
+    session = ends.client.begin(ends.now)
+    ends.settle()
+    assert isinstance(session.link, LinkedLink)
+    handshake = session.link.handshake
+    assert isinstance(handshake, ClientHandshake)
+    ends.run()
     assert session.generation.established
-    assert session.link is not None and session.link.auth.is_proven
+    assert handshake._auth is not None and handshake._auth.is_proven
 
 
 def test_nothing_is_written_before_the_welcome() -> None:
     ends = wire()
     session = ends.client.begin(ends.now)
-    ends.session.send(b"not for strangers")
+    session.send(b"not for strangers")
     ends.settle()
     server_end = ends.end_of(ends.server)
     assert b"strangers" not in bytes(server_end.incoming)
@@ -132,14 +138,14 @@ def test_a_session_belongs_to_who_began_it() -> None:
 
 def refused_at_once(ends: Wire) -> None:
     session = ends.client.begin(ends.now)
-    ends.session.send(b"secret business")
+    session.send(b"secret business")
     ends.run()
     assert isinstance(session.error, AuthenticationFailed)
     assert not ends.server.sessions.by_id or ends.server_secrets is None
     assert ends.server.mailbox.count == 0
     ends.advance(30.0)
     assert len(ends.dialled) == 1, "it does not try again"
-    told = " ".join([str(session.error), repr(session.error), *ends.effects.log_lines])
+    told = " ".join([str(session.error), repr(session.error), *ends.notes])
     assert "battery" not in told
 
 

@@ -12,6 +12,7 @@ from linkbox.core.wire import handshake_messages as handshake
 from linkbox.core.wire.decoder import Decoder
 from linkbox.core.wire.handshake_messages import Hello, Refuse, Welcome
 from linkbox.errors import AuthenticationFailed, LinkError, PeerLost, ProtocolViolation, Refused
+from tests.core.wire import decode_message, encode_message
 
 HELLO = Hello(
     pattern="p2p",

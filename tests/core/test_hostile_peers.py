@@ -15,7 +15,7 @@ from linkbox.core.wire.decoder import Assembly
 from linkbox.core.wire.framings import LengthPrefixed, Raw
 from linkbox.errors import ProtocolViolation, TooLarge
 from linkbox.limits import Limits
-from tests.core.wire import Probe, Wire, greeting, probe_client, probe_server
+from tests.core.wire import Probe, Wire, decode_message, greeting, probe_client, probe_server
 
 
 def frame_of(kind: int, probe: Probe) -> list[bytes]:
@@ -55,7 +55,7 @@ def test_a_welcome_and_the_next_hello_fit_their_frames() -> None:
     wire.client.lost(probe.link, OSError("cut"), wire.now)
     wire.is_reachable = False
     session.due_at = wire.now
-    wire.client.on_session_due(session, wire.now)
+    wire.client.sessions.session_due(session, wire.now)
     probe = probe_client(wire, session, greets=False)
     probe.say(frames.preface())  # nothing of the session was acknowledged: HELLO waits for this
     assert probe.kinds() == ["HELLO"]
@@ -192,7 +192,9 @@ def test_an_ask_that_never_ends_fails_and_leaves_nothing(body: bytes, flag: int)
     probe.say(piece(1, body, flag) * 60)
     [failure] = frame_of(frames.FAIL, probe)
     assert frames.decode_fail(failure)[:2] == (1, "linkbox.TooLarge")
-    assert wire.server.asks.gathered == 0 and not wire.server.asks.open
+    assert wire.server.asks.gathered == 0 and wire.server.asks.open_count == 0
+    [session] = wire.server.sessions.by_id.values()
+    assert not wire.server.asks.has_open(session)
     probe.say(piece(2, b"x"))
     assert len(wire.requests()) == 1  # others are served
 
@@ -237,7 +239,7 @@ def test_too_many_asks_at_once_over_a_plain_framing_leave_nothing() -> None:
     probe.say(b"\1x" * 10)
     assert probe.is_closed
     asks = wire.server.asks
-    assert not (asks.open or asks.open_counts or asks.newest or asks.gathered or wire.server.sessions.by_id)
+    assert not (asks.open_count or asks._by_session or asks.gathered or wire.server.sessions.by_id)
 
 
 def test_asks_that_wait_for_their_turn_over_a_plain_framing_are_bounded() -> None:
@@ -259,7 +261,8 @@ def test_over_raw_an_ask_that_dribbles_costs_no_more_than_its_bytes(size: int) -
     for _ in range(size):
         probe.say(b"x")
     [session] = wire.server.sessions.by_id.values()
-    assert session.raw.size <= 200 and len(session.raw._pieces) <= 1
+    parts = wire.server.asks._by_session[session].raw._parts
+    assert parts is not None and parts.size <= 200 and len(parts._pieces) <= 1
     arrivals: Any = probe.link.receive_eof(wire.now)
     whole = arrivals[0].payloads[0]
     assert whole == b"x" * 90 if size == 90 else isinstance(whole, TooLarge)

@@ -6,11 +6,19 @@ import pytest
 
 from linkbox import FixedSize, Lines
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.paused_links import PausedLinks
 from linkbox.core.statistics import statistics
-from linkbox.errors import DecodeError, ProtocolViolation, TooLarge
+from linkbox.errors import DecodeError, PeerLost, ProtocolViolation, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
 from tests.core.wire import Wire, probe_client, probe_server
+
+
+def paused_links(wire: Wire) -> PausedLinks:
+    """The connections of the server that are not read."""
+    paused = wire.server.context.paused_links
+    assert paused is not None
+    return paused
 
 
 def test_messages_go_both_ways_and_sent_is_all_that_is_known() -> None:
@@ -88,10 +96,10 @@ def test_a_full_mailbox_stops_reading_until_it_is_emptied() -> None:
     probe = probe_server(wire, greets=False)
     probe.say(b"1\n2\n3\n")
     assert probe.link.paused
-    wire.server.context.paused_links.read_again()  # still full
+    paused_links(wire).read_again()  # still full
     assert probe.link.paused
     assert wire.server.mailbox.take_all() == [b"1", b"2", b"3"]
-    wire.server.context.paused_links.read_again()
+    paused_links(wire).read_again()
     assert not probe.link.paused
 
 
@@ -100,8 +108,8 @@ def test_a_paused_link_that_breaks_is_forgotten() -> None:
     probe = probe_server(wire, greets=False)
     probe.say(b"1\n")
     wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
-    wire.server.context.paused_links.read_again()
-    assert not wire.server.paused
+    paused_links(wire).read_again()
+    assert not paused_links(wire)._paused
 
 
 def test_a_stopping_end_does_not_wait_for_ever_for_the_other() -> None:
@@ -159,9 +167,12 @@ def test_an_answer_over_lines_too_late_closes_the_connection() -> None:
     session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session, greets=False)
     ask = wire.ask(b"x", session)
-    wire.client.asks.cancel(ask, "enough")
+    assert wire.client.asks.cancel(ask, "enough"), "only closing the connection can say so"
+    assert ask.id not in wire.client.asks.waiting
+    session.close(PeerLost("the asker gave up"))
     wire.settle()
     assert probe.is_closed
+    assert not wire.client.asks.cancel(ask, "again")
 
 
 # --- Statistics -------------------------------------------------------------------------------------
@@ -177,7 +188,7 @@ def test_statistics_add_up_over_connections(is_up: bool) -> None:
         wire.server.disconnect(wire.other(session), "enough", wire.now)
         wire.settle()
     server = wire.server
-    found = statistics(server, server.context.counters, server.mailbox)
+    found = statistics(server.sessions, server.context.counters, server.mailbox)
     assert (found.messages_received, found.bytes_received, found.waiting) == (2, 8, 2)
     assert found.connections == len(found.peers) == (1 if is_up else 0)
     assert found.connections_total == 1

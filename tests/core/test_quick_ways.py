@@ -55,7 +55,7 @@ def test_a_timer_that_is_due_early_is_not_put_off_by_what_rode_just_before() -> 
     talk(wire, probe)
     wire.clock.advance(ACK_SPACING / 2)
     probe.say(ONE)
-    wire.client.flush_acks()
+    wire.client.effects.flush_acks()
     wire.settle()
     assert probe.kinds() == ["ACK"]
 
@@ -87,7 +87,11 @@ def test_a_message_on_a_quiet_link_is_sent_at_once_and_counts_like_any_other() -
     assert (session.in_flight(), session.sending.held_bytes) == (2, 11)
     wire.settle()
     assert [payload for _, payload in probe.heard()] == [b"first", b"second"]
-    assert (session.sending.messages_sent, session.sending.bytes_sent, session.sending.sent_bytes) == (2, 11, 11)
+    assert (session.sending.messages_sent, session.sending.bytes_sent, session.sending.sent_bytes) == (
+        2,
+        11,
+        11,
+    )
     probe.say(frames.encode_ack(2, 1, 1 << 30, 1 << 30))
     assert (first.stage, second.stage, session.sending.held_bytes) == (Stage.TAKEN, Stage.RECEIVED, 0)
 

@@ -11,7 +11,6 @@ from linkbox.core.link import State
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire import authentication as auth
 from linkbox.core.wire import frames
-from linkbox.core.wire import handshake_messages as handshake
 from linkbox.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -21,7 +20,7 @@ from linkbox.errors import (
     Refused,
 )
 from linkbox.events import EventKind, PeerInfo
-from tests.core.wire import Wire, hello, probe_client, probe_server
+from tests.core.wire import Wire, encode_message, hello, probe_client, probe_server
 
 SECRET = b"correct horse battery staple"
 BOTH = pytest.mark.parametrize("framing", [Linked(), Lines()], ids=["linked", "lines"])
@@ -128,7 +127,7 @@ def test_a_server_names_who_fails_and_lets_the_last_bytes_arrive(framing: Any) -
     end.link.insecure(ProtocolViolation("it does not speak TLS"), wire.now)
     wire.settle()
     assert end.link.state is State.CLOSING
-    assert wire.notes == ["tcp://client was turned away: it does not speak TLS"]
+    assert wire.notes == ["tcp://client was rejected: it does not speak TLS"]
     assert wire.server.context.counters.refused == 1
     assert end.other.fin
     end.incoming += b"x" * 100  # what is still said is drained
@@ -141,7 +140,7 @@ def test_a_plain_place_may_be_taken_while_hands_are_shaken() -> None:
     wire = Wire(framing=Lines(), secure=True, max_peers=1)
     first = wire.connect()
     other = wire.make_client()
-    other.session = other.begin(wire.now)
+    other.conversation = other.begin(wire.now)
     wire.run()
     slow, quick = [end for end in wire.ends if end.hub is wire.server]
     wire.shake(quick)
@@ -248,7 +247,7 @@ def test_a_no_over_a_plain_framing_closes() -> None:
     begin(wire)
     wire.decide(False)
     assert not wire.server.links.links
-    assert "accept= said no" in wire.notes[-1]
+    assert "accept= returned False" in wire.notes[-1]
     assert wire.server.context.counters.refused == 1
 
 
@@ -285,7 +284,7 @@ def test_a_yes_does_not_make_a_place() -> None:
     wire = Wire(framing=Lines(), asks_first=True, max_peers=1)
     begin(wire)
     other = wire.make_client()
-    other.session = other.begin(wire.now)
+    other.conversation = other.begin(wire.now)
     wire.run()
     wire.decide(True)
     wire.decide(True)
@@ -331,8 +330,9 @@ def test_what_is_held_of_somebody_who_has_gone_is_forgotten() -> None:
     wire = Wire(framing=Lines(), asks_first=True)
     probe = probe_server(wire, greets=False)
     probe.say(bytes(1000))
+    assert probe.link._held == bytes(1000)  # type: ignore[attr-defined]
     wire.server.lost(probe.link, ConnectionResetError("cut"), wire.now)
-    assert probe.link.in_flight() == b""  # type: ignore[attr-defined]
+    assert probe.link._held == b""  # type: ignore[attr-defined]
 
 
 def test_what_breaks_the_framing_while_it_is_held_breaks_it_then() -> None:
