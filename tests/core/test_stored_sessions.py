@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from linkbox.core.channel import OutgoingMessage
+from linkbox.core.durable.record import Record
 from linkbox.core.patterns import P2M, P2P, Pattern
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
@@ -43,14 +44,14 @@ def spool(wire: StoredWire, *payloads: bytes) -> list[OutgoingMessage]:
     session = wire.client.current(wire.now)
     entry = wire.client.spool(session, list(payloads), with_receipts=True)
     wire.settle()
-    assert entry.is_settled and entry.error is None and entry.deliveries is not None
-    return entry.deliveries
+    assert entry.is_settled and entry.error is None and entry.messages is not None
+    return entry.messages
 
 
 def note(wire: StoredWire, session: Session) -> None:
     """The disk hears of the session's marks now; otherwise it would with the next message."""
-    assert wire.client.journal is not None
-    wire.client.journal.touch(session.record, is_urgent=True)
+    assert isinstance(session.record, Record)
+    session.record.touch(is_urgent=True)
     wire.settle()
 
 
@@ -79,7 +80,7 @@ def test_a_conversation_that_was_to_end_ends_in_the_next_life() -> None:
         note(wire, session)
         wire.crash("client")
         [taken_up] = wire.client.sessions.by_id.values()
-        assert taken_up.ending and wire.client.conversation is None
+        assert taken_up.is_ending and wire.client.conversation is None
         wire.is_reachable = True
         wire.advance(1)
         assert wire.server.mailbox.take_all() == [b"1:"]
@@ -116,7 +117,7 @@ def test_a_server_that_was_restarted_gets_what_it_cannot_have(is_current: bool) 
         wire.acks()
         assert wire.server.mailbox.take_all() == [b"3:"]
         assert isinstance(lost.error, SessionLost) and lost.error.in_doubt == (lost,)
-        assert unsent.session is new and unsent.stage >= Stage.SENT
+        assert unsent.channel is new and unsent.stage >= Stage.SENT
         assert first.stage >= Stage.RECEIVED
 
 
@@ -133,8 +134,8 @@ def test_what_is_stored_waits_for_a_place_and_its_application_is_told_why() -> N
         errors = [notice[2] for notice in wire.events(wire.client, EventKind.ERROR)]
         assert errors and all(isinstance(each, Refused) for each in errors)
         assert session.error is None and session.attempts.connect_by == NEVER
-        assert other.session is not None
-        other.close_session(other.session, None)
+        assert other.conversation is not None
+        other.sessions.close_session(other.conversation, None)
         wire.settle()
         wire.advance(30)
         assert wire.server.mailbox.take_all() == [b"1:"]
@@ -156,7 +157,7 @@ def test_a_stopping_server_leaves_the_rest_to_its_successor() -> None:
         wire.advance(2)
         assert wire.server.mailbox.take_all() == [b"2:"]
         assert first.stage >= Stage.RECEIVED
-        assert second.session is new and second.stage >= Stage.RECEIVED
+        assert second.channel is new and second.stage >= Stage.RECEIVED
 
 
 def test_a_stopping_client_leaves_to_its_next_life_what_a_stopping_server_has_not() -> None:
@@ -249,7 +250,7 @@ def test_what_is_said_meanwhile_is_bounded_and_forgotten_with_the_link() -> None
         assert not probe.is_closed
         probe.say(ack)
         assert probe.is_closed and "more than 3 frames" in str(probe.link.error)
-        assert probe.link.late == []  # type: ignore[attr-defined]
+        assert probe.link._late == []  # type: ignore[attr-defined]
 
 
 # --- Stopping -----------------------------------------------------------------------------------------
@@ -308,8 +309,8 @@ def test_what_is_rejected_when_its_sender_has_gone_is_said_when_it_comes_back() 
         assert wire.server.context.counters.rejected == 1
         wire.is_reachable = True
         wire.advance(2)
-        assert entry.deliveries is not None
-        assert isinstance(entry.deliveries[0].error, DecodeError)
+        assert entry.messages is not None
+        assert isinstance(entry.messages[0].error, DecodeError)
 
 
 def test_what_is_rejected_is_said_once_that_is_on_disk() -> None:
@@ -339,6 +340,6 @@ def test_a_message_that_is_kept_is_taken_when_its_application_says_so() -> None:
         mailbox.unhold(batch.source, number)
         wire.acks()
         assert wire.stores["server"].counts()["inbox"] == 0
-        wire.client.request_ack(session)
+        session.request_ack()
         wire.acks()
         assert receipt.stage is Stage.TAKEN
