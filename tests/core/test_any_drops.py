@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from linkbox.core import linked_link
 from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.outgoing import Bundle, OutgoingMessage, Piece, count_of
 from linkbox.core.patterns import P2P
 from linkbox.core.session import Session
-from linkbox.core.wire import frames, linked
+from linkbox.core.wire import frames
 from linkbox.errors import DecodeError, EndOfData, MailboxFull
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
@@ -30,8 +31,8 @@ SIDES = st.sampled_from(["client", "server"])
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages of more than 50 bytes travel in pieces, and batches hold 40."""
     monkeypatch.setattr(frames, "MAX_PIECE", 50)
-    monkeypatch.setattr(linked, "BATCH_BODIES", 40)
-    monkeypatch.setattr(linked, "_EARLY_BODIES", 49)
+    monkeypatch.setattr(linked_link, "BATCH_BODIES", 40)
+    monkeypatch.setattr(linked_link, "_EARLY_BODIES", 49)
 
 
 def unit_size(unit: Any) -> int:
@@ -61,7 +62,9 @@ class Half:
             if receipt is not None:
                 self.check_receipt(message, receipt, there, drops)
 
-    def check_receipt(self, message: bytes, receipt: OutgoingMessage, there: list[bytes], drops: bool) -> None:
+    def check_receipt(
+        self, message: bytes, receipt: OutgoingMessage, there: list[bytes], drops: bool
+    ) -> None:
         stage = receipt.stage
         if stage is Stage.TAKEN:
             assert message in self.taken
@@ -132,7 +135,7 @@ class AnyDrops(RuleBasedStateMachine):
             self.count += 1
             message = (b"bad" if bad else b"") + b"%d:" % self.count + b"x" * size
             half.sent.append(message)
-            half.receipts.append(self.hub(side).send(session, message))
+            half.receipts.append(session.send(message))
         if not later:
             self.wire.settle()
 
@@ -151,7 +154,7 @@ class AnyDrops(RuleBasedStateMachine):
         self.count += queued
         half.sent += messages[:queued]
         half.receipts += [None] * queued
-        self.hub(side).flush_soon(session)
+        session.flush()
         if not later:
             self.wire.settle()
 
@@ -209,7 +212,7 @@ class AnyDrops(RuleBasedStateMachine):
     def acknowledge_now(self, side: str) -> None:
         session = self.session_of(side)
         if session is not None and session.error is None:
-            self.hub(side).request_ack(session)
+            session.request_ack()
             self.wire.settle()
 
     @precondition(lambda self: self.count > 20)
@@ -217,7 +220,7 @@ class AnyDrops(RuleBasedStateMachine):
     def end(self, side: str) -> None:
         session = self.session_of(side)
         if session is not None and session.error is None:
-            self.hub(side).end(session)
+            session.end()
             self.wire.settle()
 
     # -- what must hold --------------------------------------------------------------------------------
@@ -241,8 +244,13 @@ class AnyDrops(RuleBasedStateMachine):
     def check_marks(self, session: Session) -> None:
         assert session.sending.taken <= session.sending.acked <= session.sending.sent
         assert sum(map(count_of, session.sending.unacked)) == session.sending.sent - session.sending.acked
-        waiting = [*session.sending.queue, *(unit for unit in session.sending.unacked if not isinstance(unit, OutgoingMessage))]
-        whole = sum(len(unit.payload) for unit in session.sending.unacked if isinstance(unit, OutgoingMessage))
+        waiting = [
+            *session.sending.queue,
+            *(unit for unit in session.sending.unacked if not isinstance(unit, OutgoingMessage)),
+        ]
+        whole = sum(
+            len(unit.payload) for unit in session.sending.unacked if isinstance(unit, OutgoingMessage)
+        )
         assert session.sending.held_bytes == whole + sum(map(unit_size, waiting))
         assert session.in_flight() == sum(map(count_of, (*session.sending.queue, *session.sending.unacked)))
         source = session.receiving
@@ -261,7 +269,7 @@ class AnyDrops(RuleBasedStateMachine):
                 break
             self.wire.advance(0.5)
         assert self.is_settled()
-        self.self.session.end()
+        self.session.end()
         for _ in range(5):
             self.wire.advance(1.0)
             self.take_everything()
@@ -276,11 +284,13 @@ class AnyDrops(RuleBasedStateMachine):
     def is_settled(self) -> bool:
         done = (Stage.TAKEN, Stage.FAILED)
         return all(
-            receipt.stage in done or (receipt.stage is Stage.RECEIVED and receipt.session.error is not None)
+            receipt.stage in done or (receipt.stage is Stage.RECEIVED and receipt.channel.error is not None)
             for half in self.halves.values()
             for receipt in half.receipts
             if receipt is not None
-        ) and not any(session.in_flight() for hub in self.wire.hubs for session in hub.sessions.by_id.values())
+        ) and not any(
+            session.in_flight() for hub in self.wire.hubs for session in hub.sessions.by_id.values()
+        )
 
     def check_the_end(self) -> None:
         for side in ("client", "server"):

@@ -217,7 +217,7 @@ class AnyCrashes(RuleBasedStateMachine):
     def acknowledge_now(self, side: str) -> None:
         session = self.session_of(side)
         if session is not None and session.error is None:
-            self.hub(side).request_ack(session)
+            session.request_ack()
             self.wire.settle()
 
     # -- what must hold --------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ class AnyCrashes(RuleBasedStateMachine):
                 self.pending.remove((side, messages, entry))
                 if entry.error is None:
                     self.ways[side].sent += messages
-                    self.ways[side].receipts += zip(messages, entry.deliveries or (), strict=False)
+                    self.ways[side].receipts += zip(messages, entry.messages or (), strict=False)
         for side in ("client", "server"):
             self.look_at_mailbox(side, self.ways[OTHER[side]])
         for side, store in self.wire.stores.items():
@@ -314,7 +314,7 @@ class AnyCrashes(RuleBasedStateMachine):
         """With stores on both sides nothing may be left of a conversation that has ended."""
         session = self.session_of("client")
         assert session is not None
-        self.session.end()
+        session.end()
         self.wire.advance(5.0)
         for store in self.wire.stores.values():
             assert store.counts() == {"session": 0, "spool": 0, "inbox": 0, "doubt": 0}

@@ -105,6 +105,21 @@ def test_a_connection_that_comes_too_late_is_not_wanted() -> None:
     assert not client.dialing.dials
 
 
+def test_a_session_has_one_connection_at_a_time() -> None:
+    wire = Wire()
+    session = wire.connect()
+    client = wire.client
+    first = session.link
+    assert first is not None
+    assert client.connected(session, client.dialing.address, wire.now) is None  # It was dialled twice.
+    assert session.link is first
+    client.lost(wire.end_of(client).link, ConnectionResetError("gone"), wire.now)
+    assert session.link is None
+    second = client.connected(session, client.dialing.address, wire.now)
+    assert second is not None
+    assert session.link is second
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [({"pattern": "ar"}, "pattern"), ({"format": "json"}, "format")],

@@ -43,7 +43,7 @@ def spool(wire: StoredWire, session: Session, *messages: bytes) -> list[Any]:
     entry = wire.client.spool(session, list(messages), with_receipts=True)
     wire.settle()
     assert entry.is_settled and entry.error is None
-    return entry.deliveries or []
+    return entry.messages or []
 
 
 def test_nothing_is_sent_before_it_is_on_disk(wires: list[StoredWire]) -> None:
@@ -286,7 +286,7 @@ def test_a_spool_beyond_the_window_goes_through_memory_bit_by_bit(wires: list[St
     entry = wire.client.spool(session, messages[25:], with_receipts=False)
     wire.settle()
     assert entry.is_settled and session.in_flight() == 50
-    assert session.in_memory <= 25
+    assert session.sending.in_memory <= 25
     wire.is_reachable = True
     wire.advance(5.0)
     assert wire.server.mailbox.take_all() == messages
@@ -310,10 +310,10 @@ def test_a_peer_whose_place_was_needed_leaves_failed_receipts(wires: list[Stored
     wire.writes = True
     wire.settle()
     for entry in (written, pending):
-        assert entry.deliveries is not None and isinstance(entry.deliveries[0].error, PeerLost)
+        assert entry.messages is not None and isinstance(entry.messages[0].error, PeerLost)
     assert bulk.is_settled
     wire.settle()
-    wire.server.journal.touch(there.record, False)  # type: ignore[union-attr]
+    there.record.touch()
     wire.settle()
     assert wire.stores["server"].counts()["spool"] == 0
 
@@ -471,10 +471,10 @@ def test_what_was_read_for_a_session_that_begins_anew_is_read_again(wires: list[
     record = session.record
     fetch = Fetch(record, 0)
     fetch.rows = [(1, 2, b"1:")]
-    record.is_stub = True
+    record.spool.is_stub = True
     fetch.done(wire.client)
-    assert not session.sending.queue and not record.is_fetching
-    record.is_stub = False
-    record.loaded = 1
+    assert not session.sending.queue and not record.spool.is_fetching
+    record.spool.is_stub = False
+    record.spool.loaded = 1
     record.load(fetch.rows)
     assert not session.sending.queue  # it is there already
