@@ -10,7 +10,6 @@ General layout, for whoever opens the project first:
 """
 
 from linkbox.address import Address
-from linkbox.core.asks import Request
 from linkbox.core.backoff import Backoff
 from linkbox.core.framings import Delimited, FixedSize, Framing, LengthPrefixed, Lines, Linked, Raw
 from linkbox.errors import (
@@ -39,6 +38,7 @@ from linkbox.errors import (
 from linkbox.events import Event, EventKind, Message, Peer, PeerInfo, PeerStatistics, Stage, Statistics
 from linkbox.formats import Bytes, Format, Json, MsgPack, Typed
 from linkbox.limits import Limits
+from linkbox.operations.requests import Request
 from linkbox.threaded.client import Client, ClientAR, ClientP2M, ClientP2P
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.server import LinkView, Server, ServerAR, ServerP2M, ServerP2P

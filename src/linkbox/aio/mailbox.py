@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import partial
-from time import monotonic
-from typing import Any, TypeVar, overload
+from types import GenericAlias
+from typing import Any, Generic, TypeVar, overload
 
-from linkbox.core.session import NEVER
+from linkbox.aio.runtime import Tasks
 from linkbox.errors import EndOfData, MailboxEmpty, StateError
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
-from linkbox.front.taking import Taking
+from linkbox.operations.taking import NOTHING, Taking
+from linkbox.operations.unsupported import mypyc_attr
 
 U = TypeVar("U")
 
@@ -20,28 +20,30 @@ class _Impossible:
     """No mailbox has items of it; only Any fits, which is what the first overload below is for."""
 
 
-class Receiving(Taking[T, K_co]):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Receiving(Generic[T, K_co]):
     """The taking side of an endpoint. Any number of tasks may wait at once.
 
-    Callbacks and these calls never disturb each other: a message is stored first, then the bell rings,
-    and whoever takes it has it alone. A call that is cancelled has taken nothing.
+    Callbacks and these calls never disturb each other: a message is stored first, then an event is
+    emitted; and each message is taken once, by whoever takes it first. A call that is cancelled has taken
+    nothing.
     """
 
-    # What differs between an endpoint and a view on one peer.
+    def __class_getitem__(cls, item: Any) -> GenericAlias:
+        # ServerP2P[Point] also at run time, where a TypeVar has no default before Python 3.13
+        return GenericAlias(cls, item)
 
-    async def _await(self, wish: Any, deadline: float) -> bool:
-        """Wait for a wish on the mailbox."""
-        raise NotImplementedError
+    def __init__(self, taking: Taking, tasks: Tasks) -> None:
+        self._taking = taking
+        self._tasks = tasks
 
-    def _grow(self, count: int) -> None:
-        """Let the mailbox hold that much, for somebody waits for it."""
-        raise NotImplementedError
+    def data_empty(self) -> bool:
+        """Is the mailbox empty? Never blocks."""
+        return self._taking.is_empty()
 
-    def _default_timeout(self) -> float | None:
-        """None, or 0 inside a callback: a poller may have been quicker, and nobody may wait there."""
-        raise NotImplementedError
-
-    # The calls.
+    def data_count(self) -> int:
+        """How much is waiting: bytes for Bytes, requests for ServerAR, otherwise messages."""
+        return self._taking.size()
 
     async def data_get(self, timeout: float | None = None) -> T:
         """Take the next message.
@@ -50,26 +52,13 @@ class Receiving(Taking[T, K_co]):
         Raises `MailboxEmpty` when time is up, `EndOfData` when the conversation is over and everything
         has been taken (on a view, or a client: `PeerLost` when the peer was lost instead).
         """
-        hand = self._mailbox.hand
-        if hand and self._source is None:
-            item = hand.popleft()
-            if not hand:
-                self._settle_hand()
-            return self._open_item(item)
-        await self._wait_for_message(timeout)
-        return self._open_item(self._take_one())
-
-    async def _wait_for_message(self, timeout: float | None) -> None:
-        mailbox, source = self._mailbox, self._source
-        if mailbox.has(source):
-            return
-        if timeout is None:
-            timeout = self._default_timeout()
-        deadline = NEVER if timeout is None else monotonic() + timeout
-        if self._over() is None and timeout != 0:
-            await self._await(partial(mailbox.is_ready, source), deadline)
-        if not mailbox.has(source):
-            self._nothing(timeout)
+        taking = self._taking
+        if taking.is_direct:
+            message: T = taking.take()
+            if message is not NOTHING:
+                return message
+        waited: T = await self._tasks.run(taking.get(timeout))
+        return waited
 
     @overload  # T is Any: a list
     async def data_get_count(
@@ -106,34 +95,19 @@ class Receiving(Taking[T, K_co]):
         (with ``.available``) when there never will be, `EndOfData` when nothing at all is left, and
         `ValueError` for a count below 1 or beyond ``Limits(mailbox_total=…)``.
         """
-        self._check_count(count)
-        await self._wait_for_count(count, timeout)
-        return self._opened(self._take_count(count))
-
-    async def _wait_for_count(self, count: int, timeout: float | None) -> None:
-        mailbox, source = self._mailbox, self._source
-        if mailbox.has_count(count, source):
-            return
-        if timeout is None:
-            timeout = self._default_timeout()
-        deadline = NEVER if timeout is None else monotonic() + timeout
-        if self._over() is None and timeout != 0:
-            self._grow(count)
-            await self._await(partial(mailbox.is_ready, source, count), deadline)
-        if not mailbox.has_count(count, source):
-            self._too_few(count)
+        return await self._tasks.run(self._taking.get_count(count, timeout))
 
     def data_get_all(self) -> list[T]:
         """Take everything that is waiting now, as a list of messages. Never waits; may be empty."""
-        return [self._open_item(item) for item in self._take_all()]
+        messages: list[T] = self._taking.opened(self._taking.take_all())
+        return messages
 
     async def message_get(self, timeout: float | None = None, ack: bool = True) -> Message[T]:
         """Take the next message with all that is known of it: ``.data``, ``.peer``, ``.received_at``, ….
 
         With ``ack=False`` it counts as taken only when ``message.ack()`` is called. Raises like `data_get`.
         """
-        await self._wait_for_message(timeout)
-        return self._message(self._take_message(ack), ack)
+        return await self._tasks.run(self._taking.get_message(timeout, ack))
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """Take message after message, until the conversation is over."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from time import monotonic
 from typing import Any
 
-from linkbox.core.session import NEVER
+from linkbox.aio.runtime import Tasks
 from linkbox.core.units import Delivery
 from linkbox.events import Stage
-from linkbox.front.receipts import stage_reached, stage_wanted
+from linkbox.operations.endpoint import EndpointOperations
 
 
 class Receipt(Delivery, eq=False):
@@ -25,14 +24,10 @@ class Receipt(Delivery, eq=False):
         Raises why it failed, `DeadlineExceeded` when ``timeout`` (seconds) is over first, and
         `ValueError` for a stage that a plain framing can never tell.
         """
-        session, stage = self.session, stage_wanted(self, stage)
-        front = session.hub.owner
-        deadline = NEVER if timeout is None else monotonic() + timeout
-        if self.stage < stage:
-            session.hub.acknowledge_now(session)
-            front._update()
-            await front.wait(self, stage, deadline)
-        return stage_reached(self, stage, timeout)
+        operations: EndpointOperations = self.session.hub.owner
+        tasks = operations.runtime
+        assert isinstance(tasks, Tasks)
+        return await tasks.run(operations.wait_for(self, stage, timeout))
 
     def __await__(self) -> Generator[Any, None, Stage]:
         return self.wait().__await__()

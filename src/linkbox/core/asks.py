@@ -8,7 +8,7 @@ what belongs to an id that was never issued is a violation.
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from linkbox.core import frames
 from linkbox.core.link import Arrival
@@ -25,9 +25,7 @@ from linkbox.errors import (
     StateError,
     TooLarge,
 )
-from linkbox.events import Peer
 
-T = TypeVar("T")
 SWEEP = 0.25
 """Seconds between two looks for forgotten requests."""
 _OVERHEAD = 100
@@ -67,7 +65,7 @@ class Ask:
 
 
 class Incoming:
-    """An ask of a peer that has not been answered."""
+    """An ask of a peer that has not been answered. What the mailbox of a server of asks holds."""
 
     __slots__ = (
         "deadline",
@@ -96,60 +94,6 @@ class Incoming:
         self.is_cancelled = False
         self.is_finished = False
         """Answered, failed or cancelled: nothing more to say."""
-
-
-class Request(Generic[T]):
-    """One ask, as the server sees it. Answer it once, from any thread, whenever you like."""
-
-    __slots__ = ("_incoming", "_owner")
-
-    def __init__(self, incoming: Incoming, owner: Any) -> None:
-        self._incoming = incoming
-        self._owner = owner
-
-    @property
-    def data(self) -> T:
-        """What was asked: for Bytes all parts joined, else the one message."""
-        data: T = self._owner.join_messages(self._incoming.messages)
-        return data
-
-    @property
-    def messages(self) -> tuple[T, ...]:
-        """All messages of the ask; more than one only with ``ask_many``."""
-        return tuple(self._incoming.messages)
-
-    @property
-    def peer(self) -> Peer:
-        """Who asks."""
-        return self._incoming.session.peer
-
-    @property
-    def deadline(self) -> float | None:
-        """When the asker gives up, on the clock of ``time.monotonic()``; None: it did not say."""
-        return self._incoming.deadline
-
-    def cancelled(self) -> bool:
-        """Has the asker given up, or gone away? A long handler may look now and then, and stop early."""
-        return self._incoming.is_cancelled or self._owner.is_late(self._incoming)
-
-    def answer(self, value: T) -> None:
-        """Answer. `FormatError` if the value does not fit; `StateError` if it was answered already.
-
-        When the asker has given up meanwhile, nothing is sent and nothing raised.
-        """
-        self._owner.answer_request(self._incoming, value)
-
-    def fail(self, reason: str) -> None:
-        """Let the asker's call raise `AnswerError` with this text."""
-        self._owner.fail_request(self._incoming, "RequestFailed", str(reason))
-
-    def __repr__(self) -> str:
-        return f"<Request {self._incoming.id} from {self.peer}>"
-
-    def __del__(self) -> None:
-        # May run in any thread, even inside a lock of ours: append, and let the engine see to it.
-        if not self._incoming.is_finished:
-            self._owner.forgotten.append(self._incoming)
 
 
 class Sweeper:

@@ -491,6 +491,17 @@ class ClientHub(Hub):
             self.changed.append(self.mailbox.box)
             self.emit(EventKind.DATA, session.peer)
 
+    # -- the upper seam, as far as it has other names than the hub (an adapter) ----------------------------
+
+    @property
+    def conversation(self) -> Session | None:
+        """The conversation that sends go to; None: the next send begins one."""
+        return self.session
+
+    def connect_within(self, session: Session, deadline: float) -> None:
+        """Give up connecting at that time, if not earlier."""
+        session.connect_by = min(session.connect_by, deadline)
+
     # -- stopping --------------------------------------------------------------------------------------------
 
     def shutdown(self, now: float) -> None:

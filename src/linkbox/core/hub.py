@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from linkbox.core import frames
-from linkbox.core.asks import SWEEP, Ask, AskTable, Incoming, Request, Sweeper
+from linkbox.core.asks import SWEEP, Ask, AskTable, Incoming, Sweeper
+from linkbox.core.channel import Channel
 from linkbox.core.decoding import is_error
 from linkbox.core.delivering import Delivering
 from linkbox.core.framings import PlainFraming
@@ -126,15 +127,16 @@ class Hub(Delivering):
             )
         link = session.link
         if link is None:
-            return session.send(payload)
+            return session.queue_one(payload)
         self.dirty.append(link)
         delivery = session.receipts(session, payload)
         if not link.write_at_once(delivery, self.now):
             session.adopt(delivery)
         return delivery
 
-    def spool(self, session: Session, payloads: list[bytes], with_receipts: bool) -> Spool:
+    def spool(self, session: Channel, payloads: list[bytes], with_receipts: bool) -> Spool:
         """The same for an endpoint with a store: accepted once the entry is settled. Also `StoreError`."""
+        assert isinstance(session, Session)
         self._check_open(session)
         assert self.journal is not None
         receipts = self.settings.receipts
@@ -371,11 +373,10 @@ class Hub(Delivering):
 
     def _store_request(self, session: Session, ask: Incoming, last: int, now: float) -> None:
         nbytes = sum(len(each) if isinstance(each, bytes) else 100 for each in ask.messages)
-        request: Request[Any] = Request(ask, self.owner)
         if self.sweeper.timer_at == NEVER:
             self.sweeper.due_at = now + SWEEP
             self.schedule(self.sweeper, self.sweeper.due_at)
-        self.mailbox.put(session.source, (request,), last, nbytes, now + self.settings.wall)
+        self.mailbox.put(session.source, (ask,), last, nbytes, now + self.settings.wall)
         self.changed.append(self.mailbox.box)
         self.emit(EventKind.DATA, session.peer)
 
@@ -443,3 +444,27 @@ class Hub(Delivering):
     def peers(self) -> tuple[Peer, ...]:
         """Who is connected now."""
         return tuple(each.peer for each in self.sessions.values() if each.is_up)
+
+    # -- the upper seam, as far as it has other names than the hub (an adapter) ------------------------
+
+    @property
+    def is_stopping(self) -> bool:
+        """Has `shutdown` been called?"""
+        return self.stopping
+
+    @property
+    def has_store(self) -> bool:
+        """Is what is sent written to a store first?"""
+        return self.journal is not None
+
+    def channels(self) -> list[Channel]:
+        """All conversations."""
+        return list(self.sessions.values())
+
+    def is_idle(self) -> bool:
+        """Is every conversation over, and every connection closed?"""
+        return not self.sessions and not self.links
+
+    def raise_limit(self, count: int) -> None:
+        """Let the mailbox hold that much, because a call waits for it."""
+        self.grow(count)

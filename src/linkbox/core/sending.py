@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from linkbox.core import frames
+from linkbox.core.channel import Channel
 from linkbox.core.mailbox import ENDLESS
 from linkbox.core.stream import Assembly
 from linkbox.core.units import (
@@ -26,7 +27,6 @@ from linkbox.core.units import (
     size_of,
 )
 from linkbox.errors import LinkboxError, ProtocolViolation, TooLarge
-from linkbox.events import Peer
 from linkbox.limits import Limits
 
 BATCH_BODIES = frames.MAX_BATCH // 2
@@ -40,7 +40,7 @@ _MESSAGES = (frames.DATA, frames.ASK, frames.ANSWER)
 _number = attrgetter("number")
 
 
-class Sending:
+class Sending(Channel):
     """What a session has to send. `Session` sets the rest of the attributes."""
 
     __slots__ = (
@@ -72,7 +72,6 @@ class Sending:
         "unacked",
     )
 
-    peer: Peer
     limits: Limits
     receipts: type[Delivery]
     link: Any
@@ -130,7 +129,7 @@ class Sending:
             and len(self.queue) + len(self.unacked) + self.bundled < limits.window_messages
         )
 
-    def send(self, payload: bytes) -> Delivery:
+    def queue_one(self, payload: bytes) -> Delivery:
         """Queue one message. The hub must now flush the link."""
         delivery = self.receipts(self, payload)
         self.held_bytes += len(payload)

@@ -400,6 +400,17 @@ class ServerHub(Hub):
             self.knows_since = max(self.knows_since, self.now)
         super().close_session(session, error)
 
+    # -- the upper seam, as far as it has other names than the hub (an adapter) ---------------------------
+
+    @property
+    def pending_accepts(self) -> deque[Newcomer]:
+        """Those that ``accept=`` is to be asked about; then call `decide_on`."""
+        return self.newcomers
+
+    def channel_of(self, peer: Peer) -> Session | None:
+        """The conversation with this peer, if there is one."""
+        return self.sessions.get(peer.id)
+
     # -- stopping -----------------------------------------------------------------------------------------
 
     def shutdown(self, now: float) -> None:

@@ -182,6 +182,48 @@ class Session(Sending):
             self.due_at = NEVER
             self.hub.on_session_due(self, now)
 
+    # -- the channel's names for it (an adapter) ------------------------------------------------------
+
+    @property
+    def changed(self) -> Box:
+        return self.box
+
+    @property
+    def is_ending(self) -> bool:
+        return self.ending
+
+    def was_connected(self) -> bool:
+        # What a store has kept of an earlier life does not count.
+        return self.established if self.record is None else self.is_up
+
+    def send(self, payload: bytes) -> Delivery:
+        receipt: Delivery = self.hub.send(self, payload)
+        return receipt
+
+    def send_later(self, payload: bytes) -> Delivery:
+        return self.queue_one(payload)
+
+    def send_many(self, payloads: list[bytes]) -> int:
+        return self.send_all(payloads)
+
+    def flush(self) -> None:
+        self.hub.flush_soon(self)
+
+    def end(self) -> None:
+        self.hub.end(self)
+
+    def request_ack(self) -> None:
+        self.hub.acknowledge_now(self)
+
+    def in_flight(self) -> int:
+        return self.held
+
+    def is_delivered(self) -> bool:
+        return self.end_acked
+
+    def close(self, error: Exception | None) -> None:
+        self.hub.close_session(self, error)
+
     # -- receiving ----------------------------------------------------------------------------------
 
     def arrival_mark(self) -> tuple[int, int, Assembly | None, int]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
-from linkbox.core.session import NEVER
 from linkbox.core.units import Delivery
 from linkbox.events import Stage
-from linkbox.front.receipts import stage_reached, stage_wanted
+from linkbox.operations.endpoint import EndpointOperations
+from linkbox.threaded.runtime import Threads
 
 
 class Receipt(Delivery, eq=False):
@@ -23,15 +21,7 @@ class Receipt(Delivery, eq=False):
         Raises why it failed, `DeadlineExceeded` when ``timeout`` (seconds) is over first, and
         `ValueError` for a stage that a plain framing can never tell.
         """
-        session, stage = self.session, stage_wanted(self, stage)
-        front = session.hub.owner
-        deadline = NEVER if timeout is None else monotonic() + timeout
-        with front.lock:
-            if self.stage < stage:
-                session.hub.acknowledge_now(session)
-                front.transport.update()
-                front.wait(self, stage, deadline)
-        return stage_reached(self, stage, timeout)
-
-    def __repr__(self) -> str:
-        return f"<Receipt {self.stage.name}>"
+        operations: EndpointOperations = self.session.hub.owner
+        threads = operations.runtime
+        assert isinstance(threads, Threads)
+        return threads.run(operations.wait_for(self, stage, timeout))

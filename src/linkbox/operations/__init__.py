@@ -1,0 +1,1 @@
+"""What endpoints do, each operation once; `linkbox.threaded` and `linkbox.aio` run them."""

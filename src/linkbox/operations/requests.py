@@ -1,0 +1,91 @@
+"""`Request`: one request, as the application of a server sees it."""
+
+from __future__ import annotations
+
+from typing import Any, Generic
+
+from linkbox.core.endpoint import Incoming
+from linkbox.events import Peer
+from linkbox.formats import T
+
+
+class RequestOwner:
+    """What a request needs of its server."""
+
+    def join_messages(self, messages: list[Any]) -> Any:
+        """One value out of the messages of a request."""
+        raise NotImplementedError
+
+    def is_late(self, incoming: Incoming) -> bool:
+        """Is the client's deadline over?"""
+        raise NotImplementedError
+
+    def is_obsolete(self, incoming: Incoming) -> bool:
+        """Does the client not wait for the response any more? Then work on it must not begin."""
+        raise NotImplementedError
+
+    def answer(self, incoming: Incoming, value: Any) -> None:
+        """Send a response."""
+        raise NotImplementedError
+
+    def fail(self, incoming: Incoming, type: str, text: str) -> None:
+        """Send a failure."""
+        raise NotImplementedError
+
+    def forget(self, incoming: Incoming) -> None:
+        """The application has dropped the request without a response. From any thread, without a lock."""
+        raise NotImplementedError
+
+
+class Request(Generic[T]):
+    """One request, as the server sees it. Respond once, from any thread, at any time."""
+
+    __slots__ = ("_incoming", "_owner")
+
+    def __init__(self, incoming: Incoming, owner: RequestOwner) -> None:
+        self._incoming = incoming
+        self._owner = owner
+
+    @property
+    def data(self) -> T:
+        """What was asked: for Bytes all parts joined, else the one message."""
+        data: T = self._owner.join_messages(self._incoming.messages)
+        return data
+
+    @property
+    def messages(self) -> tuple[T, ...]:
+        """All messages of the request; more than one only with ``ask_many``."""
+        return tuple(self._incoming.messages)
+
+    @property
+    def peer(self) -> Peer:
+        """The client."""
+        return self._incoming.session.peer
+
+    @property
+    def deadline(self) -> float | None:
+        """When the client gives up, on the clock of ``time.monotonic()``; None: it did not say."""
+        return self._incoming.deadline
+
+    def cancelled(self) -> bool:
+        """Has the client given up, or gone away? A long handler may check now and then, and stop early."""
+        return self._incoming.is_cancelled or self._owner.is_late(self._incoming)
+
+    def answer(self, value: T) -> None:
+        """Respond. `FormatError` if the value does not fit; `StateError` if there was a response already.
+
+        When the client has given up meanwhile, nothing is sent and nothing raised.
+        """
+        self._owner.answer(self._incoming, value)
+
+    def fail(self, reason: str) -> None:
+        """Let the client's call raise `AnswerError` with this text."""
+        self._owner.fail(self._incoming, "RequestFailed", str(reason))
+
+    def __repr__(self) -> str:
+        return f"<Request {self._incoming.id} from {self.peer}>"
+
+    def __del__(self) -> None:
+        # May run in any thread, even inside a lock of ours: the core looks later what was dropped.
+        if not self._incoming.is_finished:
+            self._owner.forget(self._incoming)
