@@ -199,7 +199,7 @@ def test_a_cancelled_start_leaves_nothing_behind() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await client.start()  # connects, and is never welcomed
-        assert client._hub is None
+        assert client._operations.core is None
         silent.close()
         with pytest.raises(ConnectFailed):
             await ClientP2P("tcp://127.0.0.1:1", reconnect=None).start()

@@ -92,7 +92,7 @@ def arrive(session: Session, *bodies: bytes) -> None:
 def test_what_is_waiting_is_cut_into_frames(lengths: list[int], frames_written: list[list[int]]) -> None:
     session = make()
     for length in lengths:
-        session.send(bytes(length))
+        session.queue_one(bytes(length))
     assert pull_all(session) == frames_written
     assert (session.sent_bytes, session.held_bytes) == (sum(lengths), sum(lengths))
     assert session.sent == len(session.unacked) == sum(map(len, frames_written))
@@ -101,18 +101,18 @@ def test_what_is_waiting_is_cut_into_frames(lengths: list[int], frames_written: 
 
 def test_numbers_are_those_of_the_last_unit() -> None:
     session = make()
-    receipts = [session.send(bytes(size)) for size in (1, frames.MAX_PIECE + 1, 2, 3)]
+    receipts = [session.queue_one(bytes(size)) for size in (1, frames.MAX_PIECE + 1, 2, 3)]
     pull_all(session)
     assert [receipt.number for receipt in receipts] == [1, 3, 4, 5]
 
 
 def test_a_batch_never_mixes_messages_and_other_frames() -> None:
     session = make()
-    session.send(b"1")
-    session.send(b"2")
+    session.queue_one(b"1")
+    session.queue_one(b"2")
     session.send_frame(Delivery(session, b"cancel", frames.CANCEL, id=1))
-    session.send(b"3")
-    session.send(b"4")
+    session.queue_one(b"3")
+    session.queue_one(b"4")
     assert pull_all(session) == [[1, 1], [6], [1, 1]]
 
 
@@ -163,7 +163,7 @@ def test_a_unit_may_start_while_those_before_it_are_below_the_limit(
     session = make()
     session.peer_bytes, session.peer_messages = byte_limit, unit_limit
     for _ in range(3):
-        session.send(b"12345")
+        session.queue_one(b"12345")
     assert pull_all(session) == written
 
 
@@ -181,7 +181,7 @@ def test_the_send_window(limits: dict[str, int], room_for: int) -> None:
     session = make(Limits(**limits))
     for _ in range(room_for):
         assert session.has_room()
-        session.send(b"12345")
+        session.queue_one(b"12345")
     assert not session.has_room()
     pull_all(session)
     assert not session.has_room()
@@ -191,7 +191,7 @@ def test_the_send_window(limits: dict[str, int], room_for: int) -> None:
 
 def test_what_the_peer_does_not_take_fails_here() -> None:
     session = make()
-    large, good = session.send(bytes(11)), session.send(b"ok")
+    large, good = session.queue_one(bytes(11)), session.queue_one(b"ok")
     session.peer_message = 10
     assert session.pull(100) == []
     assert isinstance(large.error, TooLarge) and large.stage is Stage.FAILED
@@ -207,7 +207,7 @@ def test_what_the_peer_does_not_take_fails_here() -> None:
 def test_marks_that_cannot_be(acked: int, taken: int) -> None:
     session = make()
     for _ in range(3):
-        session.send(b"x")
+        session.queue_one(b"x")
     pull_all(session)
     session.on_ack(2, 2, 0, 0)
     with pytest.raises(ProtocolViolation, match="acknowledged"):
@@ -216,7 +216,7 @@ def test_marks_that_cannot_be(acked: int, taken: int) -> None:
 
 def test_stages_follow_the_marks() -> None:
     session = make()
-    receipts = [session.send(b"x") for _ in range(4)]
+    receipts = [session.queue_one(b"x") for _ in range(4)]
     session.pull(1)
     for _ in range(2):
         session.pull(1)
@@ -229,7 +229,7 @@ def test_stages_follow_the_marks() -> None:
 
 def test_a_parted_message_is_acknowledged_with_its_last_piece() -> None:
     session = make()
-    receipt = session.send(bytes(frames.MAX_PIECE + 1))
+    receipt = session.queue_one(bytes(frames.MAX_PIECE + 1))
     pull_all(session)
     assert session.on_ack(1, 0, 0, 0) == []
     assert (receipt.stage, session.held_bytes) == (Stage.SENT, 1)
@@ -239,7 +239,7 @@ def test_a_parted_message_is_acknowledged_with_its_last_piece() -> None:
 
 def test_a_refused_message_fails_once_also_when_it_was_parted() -> None:
     session = make()
-    small, large = session.send(b"x"), session.send(bytes(frames.MAX_PIECE + 1))
+    small, large = session.queue_one(b"x"), session.queue_one(bytes(frames.MAX_PIECE + 1))
     pull_all(session)
     assert session.on_reject(1, DecodeError("bad")) is small
     assert session.on_reject(3, TooLarge("large")) is large
@@ -253,7 +253,7 @@ def test_a_refused_message_fails_once_also_when_it_was_parted() -> None:
 @pytest.mark.parametrize("number", [0, 2])
 def test_a_refusal_of_what_was_not_sent(number: int) -> None:
     session = make()
-    session.send(b"x")
+    session.queue_one(b"x")
     pull_all(session)
     with pytest.raises(ProtocolViolation, match="rejected unit"):
         session.on_reject(number, DecodeError("bad"))
@@ -261,7 +261,7 @@ def test_a_refusal_of_what_was_not_sent(number: int) -> None:
 
 def test_a_message_dropped_after_it_was_acknowledged_never_counts_as_taken() -> None:
     session = make()
-    receipts = [session.send(b"x") for _ in range(3)]
+    receipts = [session.queue_one(b"x") for _ in range(3)]
     pull_all(session)
     session.on_ack(3, 0, 0, 0)
     session.on_dropped(2, 2)
@@ -294,9 +294,9 @@ def test_ranges_are_in_order_whatever_they_are_told() -> None:
 def test_a_resume_sends_the_rest_again_in_the_same_units(arrived: int) -> None:
     session = make()
     for size in (1, frames.MAX_PIECE + 1, 3):
-        session.send(bytes(size))
+        session.queue_one(bytes(size))
     session.peer_messages = 4
-    session.send(b"1234")
+    session.queue_one(b"1234")
     before = [size for frame in pull_all(session) for size in frame]
     assert before == [1, frames.MAX_PIECE, 1, 3]
     if arrived > 4:
@@ -318,7 +318,7 @@ def test_a_resume_sends_the_rest_again_in_the_same_units(arrived: int) -> None:
 
 def test_a_resume_before_what_was_acknowledged_is_a_violation() -> None:
     session = make()
-    session.send(b"x")
+    session.queue_one(b"x")
     pull_all(session)
     session.on_ack(1, 0, 0, 0)
     with pytest.raises(ProtocolViolation):
@@ -327,10 +327,10 @@ def test_a_resume_before_what_was_acknowledged_is_a_violation() -> None:
 
 def test_what_an_abandoned_session_leaves() -> None:
     session = make()
-    session.send(b"acked")
-    doubt = session.send(b"sent")
-    parted = session.send(bytes(2 * frames.MAX_PIECE))
-    unsent = session.send(b"unsent")
+    session.queue_one(b"acked")
+    doubt = session.queue_one(b"sent")
+    parted = session.queue_one(bytes(2 * frames.MAX_PIECE))
+    unsent = session.queue_one(b"unsent")
     session.peer_messages = 3
     pull_all(session)
     session.on_ack(1, 0, 0, 0)
@@ -534,7 +534,7 @@ def test_an_interruption_anywhere_is_mended(
     session = make()
     bodies = [bytes([65 + index]) * length for index, length in enumerate(lengths)]
     for body in bodies[: len(bodies) - bundle]:
-        session.send(body)
+        session.queue_one(body)
     if bundle:
         session.send_all(bodies[-bundle:])
     session.peer_messages = len(lengths) + 1
@@ -575,7 +575,7 @@ def written_by(session: Session) -> list[bytes]:
 def test_one_batch_is_bounded_also_when_messages_are_empty() -> None:
     session = make()
     for _ in range(module.BATCH_COUNT + 10):
-        session.send(b"")
+        session.queue_one(b"")
     assert len(session.pull(BATCH_BODIES)) <= min(module.BATCH_COUNT, 8192)
 
 
@@ -590,7 +590,7 @@ def bundled(*bodies: bytes) -> Session:
 
 def test_a_bundle_goes_out_in_one_piece_and_is_acknowledged_in_one() -> None:
     session = bundled(b"a", b"bc", b"")
-    session.send(b"d")
+    session.queue_one(b"d")
     assert (session.held, session.held_bytes) == (4, 4)
     [bundle] = session.pull(BATCH_BODIES)
     assert isinstance(bundle, Bundle)
@@ -637,7 +637,7 @@ def test_half_a_bundle_may_be_acknowledged() -> None:
 
 def test_one_message_of_a_bundle_may_be_refused() -> None:
     session = bundled(b"a", b"b", b"c")
-    session.send(b"d")
+    session.queue_one(b"d")
     session.pull(BATCH_BODIES)
     session.pull(BATCH_BODIES)
     refused = session.on_reject(2, DecodeError("no"))

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from linkbox.core import frames, handshake
-from linkbox.core.asks import Ask, Request
+from linkbox.core.asks import Ask
 from linkbox.core.auth import Lookup
 from linkbox.core.backoff import Backoff
 from linkbox.core.client import ClientHub
@@ -28,6 +28,7 @@ from linkbox.core.units import Delivery
 from linkbox.errors import DecodeError
 from linkbox.events import EventKind, Peer
 from linkbox.limits import Limits
+from linkbox.operations.requests import Request, RequestOwner
 from linkbox.testing.memory import MemoryLink, MemoryNetwork
 
 ALL_KINDS = set(EventKind)
@@ -47,25 +48,27 @@ def decode(payload: bytes) -> Any:
     return payload
 
 
-class Owner:
+class Owner(RequestOwner):
     """What a front end is to its hub: requests are answered through it."""
 
     def __init__(self, wire: Wire, hub: Hub) -> None:
         self.wire = wire
         self.hub = hub
-        self.forgotten = hub.forgotten
 
     def join_messages(self, messages: list[Any]) -> Any:
         return b"".join(messages)
 
+    def forget(self, incoming: Any) -> None:
+        self.hub.forgotten.append(incoming)
+
     def is_late(self, incoming: Any) -> bool:
         return incoming.deadline is not None and self.wire.now >= incoming.deadline
 
-    def answer_request(self, incoming: Any, value: Any) -> None:
+    def answer(self, incoming: Any, value: Any) -> None:
         self.hub.answer(incoming, value)
         self.wire.settle()
 
-    def fail_request(self, incoming: Any, type: str, text: str) -> None:
+    def fail(self, incoming: Any, type: str, text: str) -> None:
         self.hub.fail_ask(incoming, type, text)
         self.wire.settle()
 
@@ -193,7 +196,8 @@ class Wire(MemoryNetwork):
 
     def requests(self) -> deque[Request[Any]]:
         """What the server has been asked."""
-        return deque(self.server.mailbox.take_all())
+        owner = self.server.owner
+        return deque(Request(each, owner) for each in self.server.mailbox.take_all())
 
 
 class Probe:

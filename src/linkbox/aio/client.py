@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
 from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.receipts import Receipt
@@ -12,51 +12,40 @@ from linkbox.aio.runtime import Tasks
 from linkbox.core.backoff import Backoff
 from linkbox.core.framings import Framing, Linked
 from linkbox.core.patterns import AR, P2M, P2P
-from linkbox.formats import Bytes, FormatLike, K_co, T
+from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
-from linkbox.operations.options import ClientOptions, Overflow, StorePath
+from linkbox.operations.options import BYTES, ClientOptions, Overflow, StorePath
 from linkbox.operations.pushing import PushingClient
 from linkbox.operations.secrets import Secret
 from linkbox.operations.taking import Taking, TakingAnswers
-from linkbox.operations.unsupported import Unsupported, abstract_error, declare_abstract, mypyc_attr
+from linkbox.operations.unsupported import Unsupported, declare_abstract, mypyc_attr
 
 if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
     from ssl import SSLContext
-
-C = TypeVar("C", bound="Client[Any, Any]")
-CONCRETE = "ClientP2P, ClientP2M or ClientAR"
-
-# The default of format=. It must keep its type: type checkers infer the endpoint's from it.
-BYTES: Final = Bytes()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Client(Endpoint[T, K_co], ABC):
     """Abstract base of the clients: connects, and comes back after a drop."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        raise abstract_error(Client, CONCRETE)
-
     @abstractmethod
     def _set_up(self, options: ClientOptions) -> None:
         """Make what is behind the public methods."""
 
-    async def start(self: C) -> C:
+    async def start(self) -> Self:
         """Get ready; a connection is made by the first send or request. Returns self."""
         await self._tasks.run(self._operations.start())
         return self
 
 
-declare_abstract(Client, CONCRETE)
+declare_abstract(Client)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ClientP2P(Client[T, K_co]):
     """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time."""
-
-    _sender: ConversingClient
 
     def __init__(
         self,
@@ -83,7 +72,7 @@ class ClientP2P(Client[T, K_co]):
     def _set_up(self, options: ClientOptions) -> None:
         tasks = Tasks()
         self._sender = operations = ConversingClient(options, tasks, Receipt, self)
-        Endpoint.__init__(self, operations, Taking(operations), tasks)
+        self._attach(operations, Taking(operations), tasks)
 
     async def start(self, wait: bool = True) -> ClientP2P[T, K_co]:
         """Connect. Returns self when the link is up; with ``wait=False`` at once.
@@ -128,8 +117,6 @@ class ClientP2M(Client[T, object], Generic[T]):
     the next send.
     """
 
-    _pusher: PushingClient
-
     def __init__(
         self,
         address: str | tuple[str, int],
@@ -156,7 +143,7 @@ class ClientP2M(Client[T, object], Generic[T]):
     def _set_up(self, options: ClientOptions) -> None:
         tasks = Tasks()
         self._pusher = operations = PushingClient(options, tasks, Receipt, self)
-        Endpoint.__init__(self, operations, Taking(operations), tasks)
+        self._attach(operations, Taking(operations), tasks)
 
     async def send(self, data: T, timeout: float | None = None) -> Receipt:
         """Send one message.
@@ -202,8 +189,6 @@ class ClientP2M(Client[T, object], Generic[T]):
 class ClientAR(Client[T, K_co]):
     """Ask - response: asks a `ServerAR`. Each request has a connection of its own, unless ``keep_alive``."""
 
-    _asking: AskingClient
-
     def __init__(
         self,
         address: str | tuple[str, int],
@@ -228,7 +213,7 @@ class ClientAR(Client[T, K_co]):
     def _set_up(self, options: ClientOptions) -> None:
         tasks = Tasks()
         self._asking = operations = AskingClient(options, tasks, Receipt, self)
-        Endpoint.__init__(self, operations, TakingAnswers(operations), tasks)
+        self._attach(operations, TakingAnswers(operations), tasks)
 
     async def ask(self, data: T, timeout: float | None = 30.0) -> T:
         """Send a request, and wait for the response.
@@ -237,13 +222,11 @@ class ClientAR(Client[T, K_co]):
         seconds (the server is told, and stops caring), `PeerLost` at once when the server dies,
         `ConnectFailed` when it is not there. The next request just works. A request is never executed twice.
         """
-        value: T = await self._tasks.run(self._asking.ask(self._asking.encode(data), timeout))
-        return value
+        return await self._tasks.run(self._asking.ask(self._asking.encode(data), timeout))
 
     async def ask_many(self, iterable: Iterable[T] | AsyncIterable[T], timeout: float | None = 30.0) -> T:
         """One request made of several messages, sent as the iterable yields them; one response."""
-        value: T = await self._tasks.run(self._asking.ask_many(iterable, timeout))
-        return value
+        return await self._tasks.run(self._asking.ask_many(iterable, timeout))
 
     async def send(self, data: T) -> Receipt:
         """Send a request without waiting: the response goes to the mailbox and emits `EventKind.DATA`.
@@ -251,5 +234,4 @@ class ClientAR(Client[T, K_co]):
         When the request failed, the failure takes the place of the response: `data_get` raises it, and
         ``message_get().receipt`` identifies its request.
         """
-        receipt: Receipt = await self._tasks.run(self._asking.send(self._asking.encode(data)))
-        return receipt
+        return await self._tasks.run(self._asking.send(self._asking.encode(data)))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from types import GenericAlias
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, overload
 
 from linkbox.aio.runtime import Tasks
-from linkbox.errors import EndOfData, MailboxEmpty, StateError
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
-from linkbox.operations.taking import NOTHING, Taking
+from linkbox.operations.mailbox import MailboxCalls
+from linkbox.operations.taking import NOTHING, Taking, U
 from linkbox.operations.unsupported import mypyc_attr
-
-U = TypeVar("U")
 
 
 class _Impossible:
@@ -21,7 +18,7 @@ class _Impossible:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Receiving(Generic[T, K_co]):
+class Receiving(MailboxCalls[T, K_co]):
     """The taking side of an endpoint. Any number of tasks may wait at once.
 
     Callbacks and these calls never disturb each other: a message is stored first, then an event is
@@ -29,21 +26,9 @@ class Receiving(Generic[T, K_co]):
     nothing.
     """
 
-    def __class_getitem__(cls, item: Any) -> GenericAlias:
-        # ServerP2P[Point] also at run time, where a TypeVar has no default before Python 3.13
-        return GenericAlias(cls, item)
-
     def __init__(self, taking: Taking, tasks: Tasks) -> None:
-        self._taking = taking
+        super().__init__(taking)
         self._tasks = tasks
-
-    def data_empty(self) -> bool:
-        """Is the mailbox empty? Never blocks."""
-        return self._taking.is_empty()
-
-    def data_count(self) -> int:
-        """How much is waiting: bytes for Bytes, requests for ServerAR, otherwise messages."""
-        return self._taking.size()
 
     async def data_get(self, timeout: float | None = None) -> T:
         """Take the next message.
@@ -52,13 +37,10 @@ class Receiving(Generic[T, K_co]):
         Raises `MailboxEmpty` when time is up, `EndOfData` when the conversation is over and everything
         has been taken (on a view, or a client: `PeerLost` when the peer was lost instead).
         """
-        taking = self._taking
-        if taking.is_direct:
-            message: T = taking.take()
-            if message is not NOTHING:
-                return message
-        waited: T = await self._tasks.run(taking.get(timeout))
-        return waited
+        message: T = self._taking.take_value()
+        if message is not NOTHING:
+            return message
+        return await self._tasks.run(self._taking.get(timeout))
 
     @overload  # T is Any: a list
     async def data_get_count(
@@ -97,11 +79,6 @@ class Receiving(Generic[T, K_co]):
         """
         return await self._tasks.run(self._taking.get_count(count, timeout))
 
-    def data_get_all(self) -> list[T]:
-        """Take everything that is waiting now, as a list of messages. Never waits; may be empty."""
-        messages: list[T] = self._taking.opened(self._taking.take_all())
-        return messages
-
     async def message_get(self, timeout: float | None = None, ack: bool = True) -> Message[T]:
         """Take the next message with all that is known of it: ``.data``, ``.peer``, ``.received_at``, ….
 
@@ -111,13 +88,5 @@ class Receiving(Generic[T, K_co]):
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """Take message after message, until the conversation is over."""
-        while True:
-            try:
-                item = await self.data_get()
-            except EndOfData:
-                return
-            except MailboxEmpty:
-                raise StateError(
-                    "a callback cannot iterate over its own endpoint; use data_get_all()"
-                ) from None
-            yield item
+        while (message := await self._tasks.run(self._taking.get_next())) is not NOTHING:
+            yield message

@@ -8,7 +8,7 @@ from typing import Any
 from linkbox.aio.runtime import Tasks
 from linkbox.core.units import Delivery
 from linkbox.events import Stage
-from linkbox.operations.endpoint import EndpointOperations
+from linkbox.operations.endpoint import operations_of
 
 
 class Receipt(Delivery, eq=False):
@@ -24,13 +24,9 @@ class Receipt(Delivery, eq=False):
         Raises why it failed, `DeadlineExceeded` when ``timeout`` (seconds) is over first, and
         `ValueError` for a stage that a plain framing can never tell.
         """
-        operations: EndpointOperations = self.session.hub.owner
-        tasks = operations.runtime
+        tasks = operations_of(self).runtime
         assert isinstance(tasks, Tasks)
-        return await tasks.run(operations.wait_for(self, stage, timeout))
+        return await tasks.run(operations_of(self).wait_for(self, stage, timeout))
 
     def __await__(self) -> Generator[Any, None, Stage]:
         return self.wait().__await__()
-
-    def __repr__(self) -> str:
-        return f"<Receipt {self.stage.name}>"

@@ -7,19 +7,16 @@ import inspect
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import islice
 from socket import socket
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 from linkbox.aio.driver import Driver
 from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.errors import StateError
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import Runtime, Service
-from linkbox.operations.steps import Call, NextItems, Operation, Step, Wait
-
-R = TypeVar("R")
+from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 
 
 class ServiceTask(Service):
@@ -27,6 +24,9 @@ class ServiceTask(Service):
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self.task = task
+
+    def start(self) -> None:
+        """The task has begun already."""
 
     def is_current(self) -> bool:
         try:
@@ -43,9 +43,8 @@ class Tasks(Runtime):
     def __init__(self) -> None:
         self.lock = nullcontext()  # one loop, one thread: nothing comes in between
         self.driver: Driver | None = None
-        self._services: list[ServiceTask] = []
-        self._starting = asyncio.Lock()
-        self._closed = self._stopped = asyncio.Event()
+        self.starting = asyncio.Lock()
+        self.closed = self.stopped = asyncio.Event()
         self._blocking_thread: ThreadPoolExecutor | None = None
 
     # -- running operations ----------------------------------------------------------------------------
@@ -56,21 +55,20 @@ class Tasks(Runtime):
             step = next(operation)
             while True:
                 try:
-                    if step.__class__ is Wait:
+                    if isinstance(step, Wait):
                         result: Any = await self._wait(step)
                     elif isinstance(step, Call):
                         result = step.function(*step.arguments)
                         if inspect.isawaitable(result):
                             result = await result
-                    else:
-                        result = await _items(step)
+                    elif isinstance(step, NextItems):
+                        result = await _items_of(step)
                 except BaseException as error:
                     step = operation.throw(error)
                 else:
                     step = operation.send(result)
         except StopIteration as end:
-            value: R = end.value
-            return value
+            return end.value  # type: ignore[no-any-return]
 
     async def _wait(self, step: Wait) -> bool:
         driver = self.driver
@@ -81,8 +79,8 @@ class Tasks(Runtime):
     def open(self, core: EndpointCore, options: Options) -> None:
         driver = Driver(core, options.decode)
         driver.tls = options.tls
-        self._closed, self._stopped = asyncio.Event(), asyncio.Event()
-        self.driver, self._services = driver, []
+        self.closed, self.stopped = asyncio.Event(), asyncio.Event()
+        self.driver, self.services = driver, []
 
     def listen(self, listener: socket) -> None:
         self._driver().listen(listener)
@@ -95,25 +93,17 @@ class Tasks(Runtime):
             raise StateError("the endpoint is not started: call start(), or use it in an async with block")
         return self.driver
 
-    def begin_stop(self) -> None:
-        """The events of this life are fresh."""
-
     async def close(self) -> None:
         if self.driver is not None:
             await self.driver.close()
 
-    def closed(self) -> None:
-        self._closed.set()
-
-    def stopped(self) -> None:
+    def forget(self) -> None:
         self.driver = None
         if self._blocking_thread is not None:
             self._blocking_thread.shutdown(wait=False)
             self._blocking_thread = None
-        self._stopped.set()
 
-    async def wait_stopped(self, timeout: float | None, until_closed: bool) -> bool:
-        event = self._closed if until_closed else self._stopped
+    async def wait_until_set(self, event: asyncio.Event, timeout: float | None) -> bool:
         try:
             async with asyncio.timeout(timeout):
                 await event.wait()
@@ -121,16 +111,10 @@ class Tasks(Runtime):
             return False
         return True
 
-    async def acquire_start(self) -> None:
-        await self._starting.acquire()
-
-    def release_start(self) -> None:
-        self._starting.release()
-
     def forked(self) -> None:
         driver, self.driver = self.driver, None
-        self._starting = asyncio.Lock()
-        self._closed = self._stopped = asyncio.Event()
+        self.starting = asyncio.Lock()
+        self.closed = self.stopped = asyncio.Event()
         self._blocking_thread = None
         if driver is not None:
             driver.close_copies()
@@ -145,20 +129,21 @@ class Tasks(Runtime):
             self.driver.settle()  # sets the timer too
 
     def write_later(self, channel: Channel) -> None:
-        session: Any = channel
-        self._driver().write_later(session)
+        self._driver().write_later(channel)  # type: ignore[arg-type]
 
     # -- services --------------------------------------------------------------------------------------
 
-    def spawn(self, operation: Operation[None], what: str) -> ServiceTask:
-        task = asyncio.get_running_loop().create_task(self.run(operation), name=f"linkbox {what}")
-        service = ServiceTask(task)
-        self._services.append(service)
-        return service
+    def make_service(self, operation: Operation[None], what: str) -> ServiceTask:
+        loop = asyncio.get_running_loop()
+        return ServiceTask(loop.create_task(self.run(operation), name=f"linkbox {what}"))
 
     async def join(self, deadline: float) -> None:
         """User code in our tasks may take longer than there is time: then they are cancelled."""
-        others = [service.task for service in self._services if not service.is_current()]
+        others = {
+            service.task
+            for service in self.services
+            if isinstance(service, ServiceTask) and not service.is_current()
+        }
         if others:
             _, late = await asyncio.wait(others, timeout=max(0.1, deadline - monotonic()))
             for task in late:
@@ -168,9 +153,6 @@ class Tasks(Runtime):
         assert isinstance(service, ServiceTask)
         _, late = await asyncio.wait({service.task}, timeout=timeout)
         return not late
-
-    def is_ours(self) -> bool:
-        return any(service.is_current() for service in self._services)
 
     def must_pass(self, error: BaseException) -> bool:
         if isinstance(error, asyncio.CancelledError):
@@ -203,13 +185,10 @@ class Tasks(Runtime):
         await asyncio.sleep(0)
 
 
-async def _items(step: Step) -> list[Any]:
+async def _items_of(step: NextItems) -> list[Any]:
     """What an iterator gives, many at a time; an asynchronous one gives one at a time."""
-    assert isinstance(step, NextItems)
     items = step.items
-    if not isinstance(items, AsyncIterator):
-        return list(islice(items, step.most))
     try:
-        return [await anext(items)]
+        return [await anext(items)] if isinstance(items, AsyncIterator) else step.take()
     except StopAsyncIteration:
         return []

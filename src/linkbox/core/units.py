@@ -39,6 +39,9 @@ class Delivery(msgspec.Struct, eq=False, weakref=True):
     flags: int = 0
     deadline: float | None = None
 
+    def __repr__(self) -> str:
+        return f"<Receipt {self.stage.name}>"
+
     @property
     def stage(self) -> Stage:
         """How far the message has come. Never goes back, but from SENT to QUEUED when a link drops."""

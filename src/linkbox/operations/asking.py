@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from linkbox.core.endpoint import Ask, ClientCore
 from linkbox.core.units import Delivery
@@ -15,6 +15,9 @@ from linkbox.operations.predicates import IsAnswered
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, wait_for_room
 from linkbox.operations.steps import NEVER, Call, NextItems, Operation, Wait, deadline_after, items_of
+
+V = TypeVar("V")
+"""The type of the values, which the front end knows."""
 
 
 class AskingClient(ClientOperations):
@@ -33,7 +36,7 @@ class AskingClient(ClientOperations):
 
     # -- one request -----------------------------------------------------------------------------------
 
-    def ask(self, payload: bytes, timeout: float | None) -> Operation[Any]:
+    def ask(self, payload: bytes, timeout: float | None) -> Operation[V]:
         """Send a request of one message, and wait for the response."""
         deadline = deadline_after(timeout, monotonic())
         core = self.core
@@ -49,7 +52,7 @@ class AskingClient(ClientOperations):
         finally:
             if not ask.is_done:
                 self._cancel(core, ask)
-        return self._outcome(ask, timeout)
+        return self._outcome(ask, timeout)  # type: ignore[no-any-return]
 
     def send(self, payload: bytes) -> Operation[AnyReceipt]:
         """Send a request whose response goes to the mailbox; returns its receipt."""
@@ -60,7 +63,7 @@ class AskingClient(ClientOperations):
         self._launch(core, ask)
         return receipt
 
-    def ask_many(self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: float | None) -> Operation[Any]:
+    def ask_many(self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: float | None) -> Operation[V]:
         """Send a request of several messages, as the iterable yields them, and wait for the response."""
         if self.options.plain is not None:
             raise StateError("over a plain framing an ask is one message: use ask()")
@@ -86,7 +89,7 @@ class AskingClient(ClientOperations):
         finally:
             if not ask.is_done:
                 self._cancel(core, ask)
-        return self._outcome(ask, timeout)
+        return self._outcome(ask, timeout)  # type: ignore[no-any-return]
 
     # -- what both are made of -------------------------------------------------------------------------
 

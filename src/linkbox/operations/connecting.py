@@ -161,9 +161,10 @@ class ConversingClient(ClientOperations):
         return receipt
 
     def end(self) -> None:
-        """End the conversation."""
-        self.channel(self.client_core()).end()
-        self.runtime.update()
+        """End the conversation. Takes the lock."""
+        with self.runtime.lock:
+            self.channel(self.client_core()).end()
+            self.runtime.update()
 
 
 class IsDecided(Predicate):

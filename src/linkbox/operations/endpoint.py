@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from linkbox.core.endpoint import BytesMailbox, Channel, EndpointCore, Mailbox
 from linkbox.core.journal import Journal
@@ -246,10 +246,19 @@ class HasPeers(Predicate):
         return len(self.core.peers()) >= self.count or self.operations.waits_in_vain(self.core)
 
 
-def registering(add: Callable[..., None], kinds: tuple[EventKind, ...]) -> Callable[[Any], Any]:
+def operations_of(receipt: Delivery) -> EndpointOperations:
+    """The operations of the endpoint that sent this."""
+    operations: EndpointOperations = receipt.session.hub.owner
+    return operations
+
+
+F = TypeVar("F", bound=Callback)
+
+
+def registering(add: Callable[..., None], kinds: tuple[EventKind, ...]) -> Callable[[F], F]:
     """A decorator that registers a callback for these kinds."""
 
-    def register(fn: Any) -> Any:
+    def register(fn: F) -> F:
         add(fn, *kinds)
         return fn
 

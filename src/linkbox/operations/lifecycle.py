@@ -13,6 +13,9 @@ from linkbox.operations.predicates import IsIdle
 from linkbox.operations.steps import Call, Operation, Wait
 from linkbox.operations.storing import DISK_WAIT, Opening
 
+STOP = 10.0
+"""Seconds that a stop takes at most, unless the caller says otherwise."""
+
 
 class Life(EndpointOperations):
     """The part of an endpoint that begins and ends its lives."""
@@ -37,15 +40,15 @@ class Life(EndpointOperations):
         if self.core is not None and not self.is_stopping:
             return
         if self.is_stopping:
-            yield Call(self.runtime.wait_stopped, None, False)
+            yield Call(self.runtime.wait_until_set, self.runtime.stopped, None)
         if self.is_fork:
             raise self.not_running()
-        yield Call(self.runtime.acquire_start)
+        yield Call(self.runtime.starting.acquire)
         try:
             if self.core is None:
                 yield from self.begin(self.make_core())
         finally:
-            self.runtime.release_start()
+            self.runtime.starting.release()
 
     def open(self, core: EndpointCore) -> Operation[None]:
         """Make what moves the bytes, open the store, begin to call callbacks."""
@@ -99,11 +102,11 @@ class Life(EndpointOperations):
             return True
         if self.is_stopping:
             # The first stop waits for our own threads or tasks; a callback among them must not wait for it.
-            is_over: bool = yield Call(runtime.wait_stopped, timeout, runtime.is_ours())
+            over = runtime.closed if runtime.is_ours() else runtime.stopped
+            is_over: bool = yield Call(runtime.wait_until_set, over, timeout)
             return is_over and self.was_clean
         self.is_stopping = True
         self.was_clean = False
-        runtime.begin_stop()
         try:
             runtime.stop_listening()
             core.shutdown(monotonic())
@@ -128,14 +131,15 @@ class Life(EndpointOperations):
                     runtime.settle()
                 yield Call(runtime.close)
                 process_hooks.started.discard(self)
-            runtime.closed()
+            runtime.closed.set()
             yield Call(runtime.join, deadline)
         finally:
-            runtime.closed()
+            runtime.closed.set()
             self.core = None
             self.is_stopping = False
             self.on_stopped()
-            runtime.stopped()
+            runtime.forget()
+            runtime.stopped.set()
 
     def _declare_over(self, core: EndpointCore) -> None:
         core.abort()

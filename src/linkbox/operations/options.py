@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from linkbox.address import Address
 from linkbox.core.auth import Lookup
@@ -30,6 +30,8 @@ Accept = Callable[[PeerInfo], bool]
 """Is this peer admitted?"""
 AcceptLater = Callable[[PeerInfo], Awaitable[bool]]
 """The same as a coroutine function, for aio."""
+BYTES: Final = Bytes()
+"""The default of ``format=``. It must keep its type: type checkers infer the endpoint's from it."""
 Handler = Callable[[Any], Any]
 """Takes a `Request`, returns the value of the response; for aio perhaps a coroutine function."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from linkbox.core.endpoint import Incoming
 from linkbox.events import Peer
@@ -89,3 +90,7 @@ class Request(Generic[T]):
         # May run in any thread, even inside a lock of ours: the core looks later what was dropped.
         if not self._incoming.is_finished:
             self._owner.forget(self._incoming)
+
+
+H = TypeVar("H", bound=Callable[[Request[Any]], Any])
+"""A handler, as `handler` decorates it."""

@@ -18,6 +18,10 @@ Awaited: TypeAlias = Any
 class Service:
     """A thread or a task of the endpoint that runs an operation of its own."""
 
+    def start(self) -> None:
+        """Begin."""
+        raise NotImplementedError
+
     def is_current(self) -> bool:
         """Is the caller running in it?"""
         raise NotImplementedError
@@ -30,6 +34,15 @@ class Runtime:
     """Held around each call into the core."""
     must_pause = False
     """Must a loop that never waits call `pause` now and then?"""
+
+    services: list[Service]
+    """Those of this life."""
+    starting: Any
+    """A lock, of threads or tasks: one call at a time starts the endpoint."""
+    closed: Any
+    """An event: everything is closed, though services may still run."""
+    stopped: Any
+    """An event: the last life is over, and ``start()`` may follow."""
 
     # -- one life, from start() to stop() --------------------------------------------------------------
 
@@ -49,28 +62,12 @@ class Runtime:
         """Close every connection, and end every wait."""
         raise NotImplementedError
 
-    def begin_stop(self) -> None:
-        """A call of ``stop()`` is under way: `wait_stopped` waits from now on."""
+    def forget(self) -> None:
+        """The life is over."""
         raise NotImplementedError
 
-    def closed(self) -> None:
-        """Everything is closed; threads or tasks of the endpoint may still run."""
-        raise NotImplementedError
-
-    def stopped(self) -> None:
-        """The life is over: `wait_stopped` returns, and ``start()`` may follow."""
-        raise NotImplementedError
-
-    def wait_stopped(self, timeout: float | None, until_closed: bool) -> Awaited:
-        """Wait for the end of a ``stop()``; ``until_closed``: only for `closed`. Returns whether it came."""
-        raise NotImplementedError
-
-    def acquire_start(self) -> Awaited:
-        """Wait until no other call starts the endpoint."""
-        raise NotImplementedError
-
-    def release_start(self) -> None:
-        """The endpoint is started, or failed to."""
+    def wait_until_set(self, event: Any, timeout: float | None) -> Awaited:
+        """Wait for `closed` or `stopped`. Returns whether it came in time."""
         raise NotImplementedError
 
     def forked(self) -> None:
@@ -95,6 +92,13 @@ class Runtime:
 
     def spawn(self, operation: Operation[None], what: str) -> Service:
         """Run an operation in a thread or task of its own, which `join` waits for."""
+        service = self.make_service(operation, what)
+        self.services.append(service)
+        service.start()
+        return service
+
+    def make_service(self, operation: Operation[None], what: str) -> Service:
+        """The thread or task for that."""
         raise NotImplementedError
 
     def join(self, deadline: float) -> Awaited:
@@ -107,7 +111,7 @@ class Runtime:
 
     def is_ours(self) -> bool:
         """Does the caller run in one of the services?"""
-        raise NotImplementedError
+        return any(service.is_current() for service in self.services)
 
     def must_pass(self, error: BaseException) -> bool:
         """Must a service let this error end it? False for every error of user code."""

@@ -199,19 +199,32 @@ class SendingServer(ServerOperations):
         return receipts
 
     def end(self, to: Peer | None) -> None:
-        """End the conversation with a peer."""
-        self.target(self.server_core(), to).end()
-        self.runtime.update()
+        """End the conversation with a peer. Takes the lock."""
+        with self.runtime.lock:
+            self.target(self.server_core(), to).end()
+            self.runtime.update()
 
-    def end_of(self, source: Source) -> None:
-        """The same for the peer of a view, unless it has ended by itself."""
-        if source.ended is None:
-            self.end(source.peer)
+    def view(self, peer: Peer) -> PeerView:
+        """A view of one peer; also when it has gone, as long as something of it waits. Takes the lock."""
+        with self.runtime.lock:
+            left = next((each for each in self.mailbox.sources if each.peer.id == peer.id), None)
+            if left is None:
+                session: Any = self.channel_of(self.server_core(), peer)
+                left = session.source
+            return PeerView(self, left)
 
-    def view(self, peer: Peer) -> Taking:
-        """What takes from one peer; also when it has gone, as long as something of it waits."""
-        left = next((each for each in self.mailbox.sources if each.peer.id == peer.id), None)
-        if left is None:
-            session: Any = self.channel_of(self.server_core(), peer)
-            left = session.source
-        return Taking(self, left)
+
+class PeerView(Taking):
+    """Takes from one peer, and ends the conversation with it."""
+
+    def __init__(self, server: SendingServer, source: Source) -> None:
+        super().__init__(server, source)
+        self.server = server
+        self._source = source
+        self.peer = source.peer
+
+    def end(self) -> None:
+        """End the conversation, unless the peer has. Takes the lock."""
+        with self.server.runtime.lock:
+            if self._source.ended is None:
+                self.server.end(self.peer)

@@ -16,6 +16,7 @@ that what an operation must undo is undone once, here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from linkbox.core.wait_queue import Predicate, WaitQueue
@@ -65,6 +66,11 @@ class NextItems(Step):
     def __init__(self, items: Iterator[Any] | AsyncIterator[Any], most: int) -> None:
         self.items = items
         self.most = most
+
+    def take(self) -> list[Any]:
+        """The next items of an iterator that is not asynchronous."""
+        items: Any = self.items
+        return list(islice(items, self.most))
 
 
 Operation: TypeAlias = Generator[Step, Any, R]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from linkbox.core.endpoint import Answer, Batch, Incoming, Source
-from linkbox.errors import EndOfData, Incomplete, MailboxEmpty
+from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError
 from linkbox.events import Message
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import HasCount, HasMessage
 from linkbox.operations.requests import Request, RequestOwner
 from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after
+
+U = TypeVar("U")
+"""The type of the messages of a mailbox, where an overload names it."""
+V = TypeVar("V")
+"""The type of the values, which the front end knows."""
 
 
 class Nothing:
@@ -38,6 +43,9 @@ class Taking:
         """The value of what was in the mailbox; raises if that is a failure."""
         return item
 
+    def _opened(self, item: Any) -> Any:
+        return item if self.is_direct else self.open(item)
+
     # -- without waiting; under the lock ---------------------------------------------------------------
 
     def take(self) -> Any:
@@ -54,6 +62,10 @@ class Taking:
             self.endpoint.runtime.update()
         return item
 
+    def take_value(self) -> Any:
+        """The next message, or `NOTHING` where there is none that can be taken just so."""
+        return self.take() if self.is_direct else NOTHING
+
     def settle_hand(self) -> None:
         """The last message that was ready to be taken without the lock has been taken."""
         self.mailbox.settle_hand()
@@ -65,18 +77,16 @@ class Taking:
         return not (self.mailbox.count if source is None else source.waiting)
 
     def size(self) -> int:
-        """What ``data_count()`` returns."""
-        return self.mailbox.size(self.source)
+        """What ``data_count()`` returns. Takes the lock."""
+        with self.endpoint.runtime.lock:
+            return self.mailbox.size(self.source)
 
     def take_all(self) -> list[Any]:
-        """Every item that is waiting."""
-        items = self.mailbox.take_all(self.source)
-        self._flush_acks()
-        return items
-
-    def opened(self, taken: Any) -> Any:
-        """Items as values; bytes stay what they are."""
-        return taken if isinstance(taken, bytes) or self.is_direct else [self.open(item) for item in taken]
+        """Everything that is waiting, opened. Takes the lock."""
+        with self.endpoint.runtime.lock:
+            items = self.mailbox.take_all(self.source)
+            self._flush_acks()
+        return items if self.is_direct else [self.open(item) for item in items]
 
     def acknowledge(self, batch: Batch, number: int) -> None:
         """A message that was taken with ``ack=False`` is done with. Takes the lock."""
@@ -91,12 +101,13 @@ class Taking:
 
     # -- operations ------------------------------------------------------------------------------------
 
-    def get(self, timeout: float | None) -> Operation[Any]:
+    def get(self, timeout: float | None) -> Operation[V]:
         """The next item, opened."""
         while True:
             item = self.take()
             if item is not NOTHING:
-                return item if self.is_direct else self.open(item)
+                value: V = self._opened(item)
+                return value
             if timeout is None:
                 timeout = self._default_timeout()
             if self.end_reason() is not None or timeout == 0:
@@ -110,9 +121,20 @@ class Taking:
                 item = self.take()
                 if item is NOTHING:
                     raise self._nothing(timeout)
-                return item if self.is_direct else self.open(item)
+                value = self._opened(item)
+                return value
 
-    def get_message(self, timeout: float | None, ack: bool) -> Operation[Message[Any]]:
+    def get_next(self) -> Operation[Any]:
+        """The next value for an iteration, `NOTHING` at its end."""
+        try:
+            value: Any = yield from self.get(None)
+        except EndOfData:
+            return NOTHING
+        except MailboxEmpty:
+            raise StateError("a callback cannot iterate over its own endpoint; use data_get_all()") from None
+        return value
+
+    def get_message(self, timeout: float | None, ack: bool) -> Operation[Message[V]]:
         """The next message with everything that is known of it."""
         yield from self._wait_for_message(timeout)
         item, batch, number = self.mailbox.take_message(self.source, hold=not ack)
@@ -156,7 +178,7 @@ class Taking:
                 raise self._too_few(count)
         taken = mailbox.take_count(count, source)
         self._flush_acks()
-        return self.opened(taken)
+        return taken if self.is_direct else [self.open(item) for item in taken]
 
     # -- why there is nothing --------------------------------------------------------------------------
 
@@ -234,12 +256,12 @@ class TakingRequests(Taking):
         assert isinstance(item, Incoming)
         return Request(item, self._owner)
 
-    def get(self, timeout: float | None) -> Operation[Any]:
+    def get(self, timeout: float | None) -> Operation[V]:
         """The next request. One that nobody waits for any more is skipped."""
         deadline = deadline_after(timeout, monotonic())
         while True:
-            request: Request[Any] = yield from super().get(timeout)
+            request: Any = yield from super().get(timeout)
             if not self._owner.is_obsolete(request._incoming):
-                return request
+                return request  # type: ignore[no-any-return]
             if timeout is not None:
                 timeout = max(0.0, deadline - monotonic())

@@ -13,6 +13,12 @@ else:
         return lambda cls: cls
 
 
+_CONCRETE = {
+    "Server": "ServerP2P, ServerP2M or ServerAR",
+    "Client": "ClientP2P, ClientP2M or ClientAR",
+}
+
+
 class Unsupported:
     """A method that the base class has and this class lacks.
 
@@ -43,19 +49,19 @@ def _is_unsupported(cls: type, name: str) -> bool:
     return False
 
 
-def declare_abstract(cls: type, concrete: str) -> None:
+def declare_abstract(cls: type) -> None:
     """Let the error of ``cls()`` name the concrete classes, before Python names the abstract methods."""
     if hasattr(cls, "__mypyc_attrs__"):
         return  # a compiled class has no such check of Python's own: its __init__ raises
 
     def new(made: Any, *arguments: Any, **options: Any) -> Any:
         if made is cls:
-            raise abstract_error(cls, concrete)
+            raise abstract_error(cls)
         return object.__new__(made)
 
     cls.__new__ = new  # type: ignore[assignment,method-assign]
 
 
-def abstract_error(cls: type, concrete: str) -> TypeError:
+def abstract_error(cls: type) -> TypeError:
     """The error of instantiating an abstract base."""
-    return TypeError(f"{cls.__name__} is abstract: use {concrete}")
+    return TypeError(f"{cls.__name__} is abstract: use {_CONCRETE.get(cls.__name__, 'a subclass')}")

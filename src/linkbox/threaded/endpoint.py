@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from linkbox.events import Callback, EventKind, Peer, Statistics
 from linkbox.formats import K_co, T
-from linkbox.operations.endpoint import registering
-from linkbox.operations.lifecycle import Life
+from linkbox.operations.endpoint import F, registering
+from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.taking import Taking
-from linkbox.operations.unsupported import mypyc_attr, supported
+from linkbox.operations.unsupported import abstract_error, mypyc_attr, supported
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.runtime import Threads
-
-E = TypeVar("E", bound="Endpoint[Any, Any]")
-F = TypeVar("F", bound=Callback)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Endpoint(Receiving[T, K_co]):
     """Base of the threaded endpoints."""
 
-    def __init__(self, operations: Life, taking: Taking, threads: Threads) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        raise abstract_error(type(self))
+
+    def _attach(self, operations: Life, taking: Taking, threads: Threads) -> None:
+        """What the constructors of all endpoints do once they have made these."""
         super().__init__(taking, threads)
         self._operations = operations
 
@@ -49,14 +50,14 @@ class Endpoint(Receiving[T, K_co]):
         """
         return self._threads.run(self._operations.stop(timeout))
 
-    def __enter__(self: E) -> E:
+    def __enter__(self) -> Self:
         self._threads.run(self._operations.start())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self._threads.run(self._operations.stop(STOP))
 
     # -- callbacks ------------------------------------------------------------------------------------
 

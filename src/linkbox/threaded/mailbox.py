@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import GenericAlias
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, overload
 
-from linkbox.errors import EndOfData, MailboxEmpty, StateError
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
-from linkbox.operations.taking import NOTHING, Taking
+from linkbox.operations.mailbox import MailboxCalls
+from linkbox.operations.taking import NOTHING, Taking, U
 from linkbox.operations.unsupported import mypyc_attr
 from linkbox.threaded.runtime import Threads
-
-U = TypeVar("U")
 
 
 class _Impossible:
@@ -21,29 +18,16 @@ class _Impossible:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Receiving(Generic[T, K_co]):
+class Receiving(MailboxCalls[T, K_co]):
     """The taking side of an endpoint. Every call may be made from any thread, at any time.
 
     Callbacks and these calls never disturb each other: a message is stored first, then an event is
     emitted; and each message is taken once, by whoever takes it first.
     """
 
-    def __class_getitem__(cls, item: Any) -> GenericAlias:
-        # ServerP2P[Point] also at run time, where a TypeVar has no default before Python 3.13
-        return GenericAlias(cls, item)
-
     def __init__(self, taking: Taking, threads: Threads) -> None:
-        self._taking = taking
+        super().__init__(taking)
         self._threads = threads
-
-    def data_empty(self) -> bool:
-        """Is the mailbox empty? Never blocks."""
-        return self._taking.is_empty()
-
-    def data_count(self) -> int:
-        """How much is waiting: bytes for Bytes, requests for ServerAR, otherwise messages."""
-        with self._threads.lock:
-            return self._taking.size()
 
     def data_get(self, timeout: float | None = None) -> T:
         """Take the next message.
@@ -70,8 +54,7 @@ class Receiving(Generic[T, K_co]):
                 if value is NOTHING:
                     value = threads.run_locked(taking.get(timeout))
             return value
-        opened: T = threads.run(taking.get(timeout))
-        return opened
+        return threads.run(taking.get(timeout))
 
     @overload  # T is Any: a list
     def data_get_count(
@@ -108,13 +91,6 @@ class Receiving(Generic[T, K_co]):
         """
         return self._threads.run(self._taking.get_count(count, timeout))
 
-    def data_get_all(self) -> list[T]:
-        """Take everything that is waiting now, as a list of messages. Never blocks; may be empty."""
-        with self._threads.lock:
-            items = self._taking.take_all()
-        values: list[T] = self._taking.opened(items)
-        return values
-
     def message_get(self, timeout: float | None = None, ack: bool = True) -> Message[T]:
         """Take the next message with all that is known of it: ``.data``, ``.peer``, ``.received_at``, ….
 
@@ -124,13 +100,5 @@ class Receiving(Generic[T, K_co]):
 
     def __iter__(self) -> Iterator[T]:
         """Take message after message, until the conversation is over."""
-        while True:
-            try:
-                item = self.data_get()
-            except EndOfData:
-                return
-            except MailboxEmpty:
-                raise StateError(
-                    "a callback cannot iterate over its own endpoint; use data_get_all()"
-                ) from None
-            yield item
+        while (message := self._threads.run(self._taking.get_next())) is not NOTHING:
+            yield message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from linkbox.core.units import Delivery
 from linkbox.events import Stage
-from linkbox.operations.endpoint import EndpointOperations
+from linkbox.operations.endpoint import operations_of
 from linkbox.threaded.runtime import Threads
 
 
@@ -21,7 +21,6 @@ class Receipt(Delivery, eq=False):
         Raises why it failed, `DeadlineExceeded` when ``timeout`` (seconds) is over first, and
         `ValueError` for a stage that a plain framing can never tell.
         """
-        operations: EndpointOperations = self.session.hub.owner
-        threads = operations.runtime
+        threads = operations_of(self).runtime
         assert isinstance(threads, Threads)
-        return threads.run(operations.wait_for(self, stage, timeout))
+        return threads.run(operations_of(self).wait_for(self, stage, timeout))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from socket import socket
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.core.link import Arrival
@@ -17,10 +16,8 @@ from linkbox.errors import StateError
 from linkbox.formats import Bytes, Json, MsgPack, Typed
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import Runtime, Service
-from linkbox.operations.steps import Call, NextItems, Operation, Wait
+from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 from linkbox.threaded.transport import Transport
-
-R = TypeVar("R")
 
 _INLINE = (Bytes, Json, Typed, MsgPack)
 """Formats that the thread which moves the bytes may decode with; others are user code, and get a thread."""
@@ -39,6 +36,9 @@ class ServiceThread(Service):
         with runtime.lock:
             runtime.run_locked(self._operation, True)
 
+    def start(self) -> None:
+        self.thread.start()
+
     def is_current(self) -> bool:
         return threading.get_ident() == self.thread.ident
 
@@ -52,12 +52,11 @@ class Threads(Runtime):
         self.lock = threading.RLock()
         self.transport: Transport | None = None
         self._name = name
-        self._services: list[ServiceThread] = []
-        self._starting = threading.Lock()
-        self._stopped = threading.Event()
-        self._closed = threading.Event()
-        self._stopped.set()
-        self._closed.set()
+        self.starting = threading.Lock()
+        self.stopped = threading.Event()
+        self.closed = threading.Event()
+        self.stopped.set()
+        self.closed.set()
 
     # -- running operations ----------------------------------------------------------------------------
 
@@ -98,8 +97,7 @@ class Threads(Runtime):
             if isinstance(step, Call):
                 return step.function(*step.arguments)
             assert isinstance(step, NextItems)
-            items: Any = step.items
-            return list(islice(items, step.most))
+            return step.take()
         finally:
             self.lock.acquire()
 
@@ -109,10 +107,10 @@ class Threads(Runtime):
         transport = Transport(core, self.lock, options.decode, self._name)
         transport.tls = options.tls
         transport.decode_later = not isinstance(options.format, _INLINE)
-        self._stopped.clear()
-        self._closed.clear()
+        self.stopped.clear()
+        self.closed.clear()
         self.transport = transport
-        self._services = []
+        self.services = []
         if transport.decode_later:
             self.spawn(self._decode_loop(transport), "decode")
         transport.engine.start()
@@ -134,37 +132,24 @@ class Threads(Runtime):
         if self.transport is not None:
             self.transport.stop_listening()
 
-    def begin_stop(self) -> None:
-        self._closed.clear()
-
     def close(self) -> None:
         with self.lock:
             if self.transport is not None:
                 self.transport.close()
 
-    def closed(self) -> None:
-        self._closed.set()
-
-    def stopped(self) -> None:
+    def forget(self) -> None:
         self.transport = None
-        self._stopped.set()
 
-    def wait_stopped(self, timeout: float | None, until_closed: bool) -> bool:
-        return (self._closed if until_closed else self._stopped).wait(timeout)
-
-    def acquire_start(self) -> None:
-        self._starting.acquire()
-
-    def release_start(self) -> None:
-        self._starting.release()
+    def wait_until_set(self, event: threading.Event, timeout: float | None) -> bool:
+        return event.wait(timeout)
 
     def forked(self) -> None:
         transport, self.transport = self.transport, None
         self.lock = threading.RLock()
-        self._starting = threading.Lock()
-        self._stopped, self._closed = threading.Event(), threading.Event()
-        self._stopped.set()
-        self._closed.set()
+        self.starting = threading.Lock()
+        self.stopped, self.closed = threading.Event(), threading.Event()
+        self.stopped.set()
+        self.closed.set()
         if transport is not None:
             transport.close_copies()
 
@@ -180,22 +165,18 @@ class Threads(Runtime):
             self.transport.update()
 
     def write_later(self, channel: Channel) -> None:
-        assert self.transport is not None
-        session: Any = channel
-        self.transport.write_later(session)
+        if self.transport is not None:
+            self.transport.write_later(channel)  # type: ignore[arg-type]
 
     # -- services --------------------------------------------------------------------------------------
 
-    def spawn(self, operation: Operation[None], what: str) -> ServiceThread:
-        service = ServiceThread(self, operation, f"linkbox {what} {self._name}")
-        self._services.append(service)
-        service.thread.start()
-        return service
+    def make_service(self, operation: Operation[None], what: str) -> ServiceThread:
+        return ServiceThread(self, operation, f"linkbox {what} {self._name}")
 
     def join(self, deadline: float) -> None:
         """User code in our threads may take longer than there is time."""
-        for service in self._services:
-            if not service.is_current():
+        for service in self.services:
+            if isinstance(service, ServiceThread) and not service.is_current():
                 service.thread.join(max(0.0, deadline - monotonic()))
         if self.transport is not None:
             self.transport.engine.join(max(1.0, deadline - monotonic()))
@@ -205,11 +186,8 @@ class Threads(Runtime):
         service.thread.join(timeout)
         return not service.thread.is_alive()
 
-    def is_ours(self) -> bool:
-        return any(service.is_current() for service in self._services)
-
     def must_pass(self, error: BaseException) -> bool:
-        return isinstance(error, GeneratorExit)  # SystemExit not: the thread is ours, and goes on
+        return False  # SystemExit neither: the thread is ours, and goes on
 
     # -- code that is not to run under the lock --------------------------------------------------------
 

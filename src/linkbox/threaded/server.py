@@ -5,20 +5,20 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
 from linkbox.core.framings import Framing, Linked
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.events import Peer
-from linkbox.formats import Bytes, FormatLike, K_co, T
+from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.answering import AnsweringServer
-from linkbox.operations.options import Accept, Overflow, ServerOptions, StorePath
-from linkbox.operations.requests import Request
+from linkbox.operations.options import BYTES, Accept, Overflow, ServerOptions, StorePath
+from linkbox.operations.requests import H, Request
 from linkbox.operations.secrets import Secret
-from linkbox.operations.serving import SendingServer, ServerOperations
+from linkbox.operations.serving import PeerView, SendingServer, ServerOperations
 from linkbox.operations.taking import Taking, TakingRequests
-from linkbox.operations.unsupported import Unsupported, abstract_error, declare_abstract, mypyc_attr
+from linkbox.operations.unsupported import Unsupported, declare_abstract, mypyc_attr
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
@@ -27,13 +27,6 @@ from linkbox.threaded.runtime import Threads
 if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
     from ssl import SSLContext
 
-S = TypeVar("S", bound="Server[Any, Any]")
-H = TypeVar("H", bound=Callable[[Request[Any]], Any])
-CONCRETE = "ServerP2P, ServerP2M or ServerAR"
-
-# The default of format=. It must keep its type: type checkers infer the endpoint's from it.
-BYTES: Final = Bytes()
-
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Server(Endpoint[T, K_co], ABC):
@@ -41,14 +34,11 @@ class Server(Endpoint[T, K_co], ABC):
 
     _server: ServerOperations
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        raise abstract_error(Server, CONCRETE)
-
     @abstractmethod
     def _set_up(self, options: ServerOptions) -> None:
         """Make what is behind the public methods."""
 
-    def start(self: S) -> S:
+    def start(self) -> Self:
         """Bind and listen; connections are accepted in the background from then on. Returns self.
 
         `ListenFailed` when the address is in use or not this machine's. Starting what is started
@@ -62,14 +52,12 @@ class Server(Endpoint[T, K_co], ABC):
         self._server.disconnect(peer, reason)
 
 
-declare_abstract(Server, CONCRETE)
+declare_abstract(Server)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ServerP2P(Server[T, K_co]):
     """Point to point: one client (or ``max_peers`` of them), messages both ways at any time."""
-
-    _sender: SendingServer
 
     def __init__(
         self,
@@ -97,7 +85,7 @@ class ServerP2P(Server[T, K_co]):
     def _set_up(self, options: ServerOptions) -> None:
         threads = Threads(options.name)
         self._server = self._sender = operations = SendingServer(options, threads, Receipt, self)
-        Endpoint.__init__(self, operations, Taking(operations), threads)
+        self._attach(operations, Taking(operations), threads)
 
     def send(self, data: T, to: Peer | None = None, timeout: float | None = None) -> Receipt:
         """Send one message; returns its `Receipt` at once, unless the send window is full.
@@ -106,13 +94,7 @@ class ServerP2P(Server[T, K_co]):
         wait at all. ``to`` picks the peer when there are several. Raises `FormatError` or `TooLarge`
         for what cannot be sent, `StateError` when nobody is connected, or after the end.
         """
-        sender, threads = self._sender, self._threads
-        payload = sender.encode(data)
-        with threads.lock:
-            receipt: Receipt | None = sender.try_send(payload, to)
-            if receipt is None:
-                receipt = threads.run_locked(sender.send(payload, to, timeout))
-        return receipt
+        return _send(self._threads, self._sender, data, to, timeout)
 
     def broadcast(self, data: T) -> dict[Peer, Receipt]:
         """Send to every peer that is connected; returns their receipts. Waits for nothing but a store.
@@ -124,17 +106,14 @@ class ServerP2P(Server[T, K_co]):
     def end(self, to: Peer | None = None) -> None:
         """Send the END mark: the other side gets all that was sent before, sends what it still has to
         send, and the connection closes. Nothing can be sent after it."""
-        with self._threads.lock:
-            self._sender.end(to)
+        self._sender.end(to)
 
     def link(self, peer: Peer) -> LinkView[T, K_co]:
         """A view of one peer's messages: ``data_get`` and all the others, ``send``, ``end``.
 
         Also of a peer that has gone, as long as something of it waits in the mailbox.
         """
-        with self._threads.lock:
-            taking = self._sender.view(peer)
-        return LinkView(self, taking)
+        return LinkView(self._sender.view(peer), self._threads)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -145,22 +124,22 @@ class LinkView(Receiving[T, K_co]):
     the peer has ended; `PeerLost` when it was lost instead.
     """
 
-    def __init__(self, server: ServerP2P[T, K_co], taking: Taking) -> None:
-        super().__init__(taking, server._threads)
-        assert taking.source is not None
-        self._server = server
-        self._source = taking.source
-        self.peer: Peer = taking.source.peer
+    def __init__(self, view: PeerView, threads: Threads) -> None:
+        super().__init__(view, threads)
+        self._view = view
+
+    @property
+    def peer(self) -> Peer:
         """The peer of this view."""
+        return self._view.peer
 
     def send(self, data: T, timeout: float | None = None) -> Receipt:
         """Send to this peer; see `ServerP2P.send`."""
-        return self._server.send(data, self.peer, timeout)
+        return _send(self._threads, self._view.server, data, self._view.peer, timeout)
 
     def end(self) -> None:
         """End the conversation with this peer; see `ServerP2P.end`."""
-        with self._threads.lock:
-            self._server._sender.end_of(self._source)
+        self._view.end()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -202,9 +181,11 @@ class ServerP2M(ServerP2P[T, K_co]):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ServerAR(Server[Request[T], str], Generic[T]):
-    """Ask - response: a ``handler`` responds, or the mailbox holds the requests for you to respond to."""
+    """Ask - response: a ``handler`` responds, or the mailbox holds the requests for you to respond to.
 
-    _answering: AnsweringServer
+    A request whose client does not wait any more is skipped: `data_get` does not return it, and no handler
+    is called.
+    """
 
     def __init__(
         self,
@@ -232,13 +213,20 @@ class ServerAR(Server[Request[T], str], Generic[T]):
     def _set_up(self, options: ServerOptions) -> None:
         threads = Threads(options.name)
         self._server = self._answering = operations = AnsweringServer(options, threads, Receipt, self)
-        Endpoint.__init__(self, operations, TakingRequests(operations, operations.requests), threads)
+        self._attach(operations, TakingRequests(operations, operations.requests), threads)
 
     def handler(self, fn: H) -> H:
         """Decorator: respond to requests with ``fn(request)``. Before ``start()``."""
         self._answering.set_handler(fn)
         return fn
 
-    def data_get(self, timeout: float | None = None) -> Request[T]:
-        """Take the next request; see `Receiving.data_get`. One that nobody waits for any more is skipped."""
-        return super().data_get(timeout)
+
+def _send(
+    threads: Threads, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
+) -> Receipt:
+    payload = sender.encode(data)
+    with threads.lock:
+        receipt: Receipt | None = sender.try_send(payload, to)
+        if receipt is None:
+            receipt = threads.run_locked(sender.send(payload, to, timeout))
+    return receipt
