@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import linkbox
 from linkbox import tls
 from linkbox.core.units import Delivery
-from linkbox.front.serving import SwitchedOff
+from linkbox.operations.mailbox import MailboxCalls
+from linkbox.operations.unsupported import Unsupported
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
 
@@ -59,10 +60,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
 }
 
 # Not for users, though their names have no underscore.
-HIDDEN = {
-    "lock", "transport", "join_messages", "is_late", "answer_request", "fail_request", "forgotten",
-    "decoder", "encode_many", "check",
-}  # fmt: skip
+HIDDEN = {"decoder", "encode_many", "check"}
 # Handed out, or the base of others: nobody calls these. The fields of Limits stand in its table.
 NOT_MADE = set(
     """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Format Framing
@@ -102,11 +100,11 @@ def of_class(cls: type) -> Iterator[str]:
     inherits = [base.__name__ for base in cls.__bases__ if base.__name__ in linkbox.__all__]
     if inherits:
         yield f"Inherits from {', '.join(f'[`{base}`](#{base.lower()})' for base in inherits)}.\n"
-    shared = [base for base in SHARED if cls is not base and issubclass(cls, base)]
+    shared = [base for base in SHARED if cls is not base and issubclass(cls, base) and has_all(cls, base)]
     if shared:
         links = [f"[{ROLES[base]}](#{anchor(ROLES[base])})" for base in shared]
         yield f"Has everything of: {'; '.join(links)}.\n"
-    off = [name for name, member in vars(cls).items() if isinstance(member, SwitchedOff)]
+    off = [name for name, member in vars(cls).items() if isinstance(member, Unsupported)]
     if off:
         yield f"Switched off: {', '.join(f'`{name}`' for name in off)}. There `hasattr` is False.\n"
     yield from fields(cls)
@@ -119,24 +117,15 @@ def members(cls: type) -> Iterator[tuple[str, object]]:
     """What the class itself has, with what comes from a base that is no part of the interface."""
     if cls is linkbox.Receipt:
         yield from vars(Delivery).items()
-    for base in (*front_bases(cls), cls):
-        for name, member in vars(base).items():
-            if (cls, name) != (Endpoint, "wait"):
-                yield name, member
+    if cls is Receiving:
+        yield from vars(MailboxCalls).items()
+    yield from vars(cls).items()
 
 
-def front_bases(cls: type) -> list[type]:
-    """What both front ends share of it, and no base that has a heading of its own shows already."""
-    shown = {each for base in cls.__mro__[1:] if base in SHARED or is_listed(base) for each in base.__mro__}
-    return [
-        each
-        for each in cls.__mro__[::-1]
-        if each.__module__.startswith("linkbox.front") and each not in shown
-    ]
-
-
-def is_listed(cls: type) -> bool:
-    return cls.__name__ in linkbox.__all__
+def has_all(cls: type, base: type) -> bool:
+    """Is nothing of the base switched off?"""
+    names = [name for name, member in vars(base).items() if is_public(name, member)]
+    return all(hasattr(cls, name) for name in names)
 
 
 def anchor(title: str) -> str:

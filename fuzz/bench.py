@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from linkbox.core import frames
-from linkbox.core.asks import Ask
+from linkbox.core.asks import Ask, Incoming
 from linkbox.core.client import ClientHub
 from linkbox.core.framings import Framing, Linked, PlainFraming
 from linkbox.core.hub import Hub
@@ -23,6 +23,7 @@ from linkbox.core.stream import Pile
 from linkbox.core.units import Delivery
 from linkbox.errors import FormatError, LinkboxError
 from linkbox.limits import Limits
+from linkbox.operations.requests import Request
 from tests.core.wire import ALL_KINDS, Probe, Wire
 
 SECRET = b"a secret"
@@ -129,8 +130,9 @@ class Bench(Wire):
             self.asked.append(ask)
             self.settle()
 
-    def answer(self, request: Any, choice: int) -> None:
+    def answer(self, incoming: Incoming, choice: int) -> None:
         """The application answers, in one of three ways."""
+        request: Request[Any] = Request(incoming, incoming.session.hub.owner)
         payload = self.fitting(b"a" * (choice << (choice % 5)))
         if choice % 3 == 0 and payload is not None:
             request.answer(payload)

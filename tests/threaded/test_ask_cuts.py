@@ -217,7 +217,9 @@ def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
     client = ClientAR(address)
     with Threads() as threads:
         threads.start(lambda: answers.append(client.ask(b"early")))
-        wait_until(lambda: client._operations.core is not None and client._operations.core.counters is not None)
+        wait_until(
+            lambda: client._operations.core is not None and client._operations.core.counters is not None
+        )
         with ServerAR(address, handler=lambda request: request.data):
             wait_until(lambda: answers, "answered")
     assert answers == [b"early"]

@@ -195,7 +195,13 @@ def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
     client = ClientP2P(("127.0.0.1", port))
     with Threads() as threads:
         threads.start(client.start)
-        wait_until(lambda: client._operations.core and client._operations.core.session and client._operations.core.session.failures)
+        wait_until(
+            lambda: (
+                client._operations.core
+                and client._operations.core.session
+                and client._operations.core.session.failures
+            )
+        )
         with ServerP2P(("127.0.0.1", port)) as server:
             server.wait_connected(timeout=10)
             client.wait_connected(timeout=5)

@@ -301,7 +301,9 @@ def test_stop_while_a_client_still_connects() -> None:
     client = ClientP2P(("127.0.0.1", free_port()), connect_timeout=30)
     with Threads() as threads:
         threads.start(start, client)
-        wait_until(lambda: client._operations.core is not None and client._operations.core.sessions, "it tries")
+        wait_until(
+            lambda: client._operations.core is not None and client._operations.core.sessions, "it tries"
+        )
         _quickly(client.stop)
     assert len(failures) == 1
 
