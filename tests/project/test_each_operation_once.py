@@ -6,9 +6,10 @@ import ast
 from pathlib import Path
 
 MOST = 0.2
-"""Of the lines of aio/, once ``async``, ``await``, docstrings and signatures are removed. Imports and declarations
-of attributes, which repeat names and no operation, and lines of one or two words (``try:``, ``return self``) are
-not counted."""
+"""Of the lines of aio/, once ``async``, ``await``, docstrings and signatures are removed.
+
+Imports and declarations of attributes, which repeat names and no operation, are not counted, nor are lines of
+one or two words (``try:``, ``return self``)."""
 MOVES_BYTES = {"driver.py", "carrier.py"}
 """Input and output, not operations: these leave for `linkbox.networks`."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, overload
+from typing import Any, Generic, overload
 
 from linkbox.aio.runtime import Tasks
 from linkbox.events import Message
@@ -86,7 +85,23 @@ class Receiving(MailboxCalls[T, K_co]):
         """
         return await self._tasks.run(self._taking.get_message(timeout, ack))
 
-    async def __aiter__(self) -> AsyncIterator[T]:
+    def __aiter__(self) -> Messages[T]:
         """Take message after message, until the conversation is over."""
-        while (message := await self._tasks.run(self._taking.get_next())) is not NOTHING:
-            yield message
+        return Messages(self._taking, self._tasks)
+
+
+class Messages(Generic[T]):
+    """An iteration over the messages of a mailbox."""
+
+    def __init__(self, taking: Taking, tasks: Tasks) -> None:
+        self._taking = taking
+        self._tasks = tasks
+
+    def __aiter__(self) -> Messages[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        message: T = await self._tasks.run(self._taking.get_next())
+        if message is NOTHING:
+            raise StopAsyncIteration
+        return message
