@@ -1,6 +1,6 @@
 """Writes docs/api.md from the docstrings: ``python docs/make_api.py``.
 
-A test fails if the page is out of date, or if a public name is missing in `SECTIONS`.
+A test fails when the page is not what this makes, or when a public name has no place in `SECTIONS`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import linkbox
 from linkbox import tls
-from linkbox.core.outgoing import Delivery
-from linkbox.front.serving import SwitchedOff
+from linkbox.core.units import Delivery
+from linkbox.operations.mailbox import MailboxCalls
+from linkbox.operations.unsupported import Unsupported
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.mailbox import Receiving
 
@@ -27,15 +28,15 @@ PAGE = Path(__file__).with_name("api.md")
 HEAD = """\
 # API reference
 
-Generated from the docstrings by `docs/make_api.py`; do not edit it by hand. Everything here is imported from
-`linkbox`. Times are seconds and sizes are bytes, unless stated otherwise. The guides explain how the
+Made from the docstrings by `docs/make_api.py`; do not edit it by hand. Everything here is imported from
+`linkbox`. Times are seconds and sizes are bytes, unless a line says otherwise. The guides explain how the
 parts work together: [getting started](getting-started.md), [patterns](patterns.md),
 [guarantees](guarantees.md).
 """
 
-# Heading -> (a line about it, the names in it). Every name of linkbox.__all__ is in exactly one.
+# Heading -> (a line about it, the names in it). Every name of linkbox.__all__ stands in exactly one.
 SECTIONS: dict[str, tuple[str, list[Any]]] = {
-    "Every endpoint": ("The part that all six share.", [Endpoint, Receiving]),
+    "Every endpoint": ("What all six share.", [Endpoint, Receiving]),
     "Servers": ("", ["Server", "ServerP2P", "ServerP2M", "ServerAR", "LinkView"]),
     "Clients": ("", ["Client", "ClientP2P", "ClientP2M", "ClientAR"]),
     "Messages, receipts, requests": ("", ["Message", "Receipt", "Stage", "Request", "Peer", "PeerInfo"]),
@@ -51,7 +52,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
     ),
     "Settings": ("[Limits](limits.md) has all defaults.", ["Limits", "Backoff", "Address"]),
     "Errors": (
-        "[Errors](errors.md) says who is at fault, and what to do.",
+        "[Errors](errors.md) says whose fault each is, and what to do.",
         """LinkboxError AddressError StateError FormatError DecodeError TooLarge LinkError ListenFailed
         ConnectFailed Refused AuthenticationFailed ProtocolViolation PeerLost SessionLost MailboxEmpty
         MailboxFull EndOfData Incomplete DeadlineExceeded AnswerError StoreError""".split(),
@@ -59,11 +60,8 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
 }
 
 # Not for users, though their names have no underscore.
-HIDDEN = {
-    "lock", "transport", "join_messages", "is_late", "answer_request", "fail_request", "forgotten",
-    "decoder", "encode_many", "check",
-}  # fmt: skip
-# Returned by calls, or base classes: users do not construct these. The fields of Limits are in its table.
+HIDDEN = {"decoder", "encode_many", "check"}
+# Handed out, or the base of others: nobody calls these. The fields of Limits stand in its table.
 NOT_MADE = set(
     """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Format Framing
     Server Client Limits""".split()
@@ -74,12 +72,12 @@ ROLES = {Endpoint: "Life cycle, callbacks, peers", Receiving: "The mailbox"}
 
 
 def documented() -> list[str]:
-    """The public names that are on the page."""
+    """The public names that have a place on the page."""
     return [each for _, names in SECTIONS.values() for each in names if isinstance(each, str)]
 
 
 def page() -> str:
-    """The complete text of docs/api.md."""
+    """The whole of docs/api.md."""
     parts = [HEAD]
     for title, (about, names) in SECTIONS.items():
         parts.append(f"## {title}\n")
@@ -102,11 +100,11 @@ def of_class(cls: type) -> Iterator[str]:
     inherits = [base.__name__ for base in cls.__bases__ if base.__name__ in linkbox.__all__]
     if inherits:
         yield f"Inherits from {', '.join(f'[`{base}`](#{base.lower()})' for base in inherits)}.\n"
-    shared = [base for base in SHARED if cls is not base and issubclass(cls, base)]
+    shared = [base for base in SHARED if cls is not base and issubclass(cls, base) and has_all(cls, base)]
     if shared:
         links = [f"[{ROLES[base]}](#{anchor(ROLES[base])})" for base in shared]
         yield f"Has everything of: {'; '.join(links)}.\n"
-    off = [name for name, member in vars(cls).items() if isinstance(member, SwitchedOff)]
+    off = [name for name, member in vars(cls).items() if isinstance(member, Unsupported)]
     if off:
         yield f"Switched off: {', '.join(f'`{name}`' for name in off)}. There `hasattr` is False.\n"
     yield from fields(cls)
@@ -116,27 +114,18 @@ def of_class(cls: type) -> Iterator[str]:
 
 
 def members(cls: type) -> Iterator[tuple[str, object]]:
-    """The members of the class, including those of base classes that are not public."""
+    """What the class itself has, with what comes from a base that is no part of the interface."""
     if cls is linkbox.Receipt:
         yield from vars(Delivery).items()
-    for base in (*front_bases(cls), cls):
-        for name, member in vars(base).items():
-            if (cls, name) != (Endpoint, "wait"):
-                yield name, member
+    if cls is Receiving:
+        yield from vars(MailboxCalls).items()
+    yield from vars(cls).items()
 
 
-def front_bases(cls: type) -> list[type]:
-    """Its base classes in the shared layer, without those of a base that has its own heading."""
-    shown = {each for base in cls.__mro__[1:] if base in SHARED or is_listed(base) for each in base.__mro__}
-    return [
-        each
-        for each in cls.__mro__[::-1]
-        if each.__module__.startswith("linkbox.front") and each not in shown
-    ]
-
-
-def is_listed(cls: type) -> bool:
-    return cls.__name__ in linkbox.__all__
+def has_all(cls: type, base: type) -> bool:
+    """Is nothing of the base switched off?"""
+    names = [name for name, member in vars(base).items() if is_public(name, member)]
+    return all(hasattr(cls, name) for name in names)
 
 
 def anchor(title: str) -> str:
@@ -149,7 +138,7 @@ def is_public(name: str, member: object) -> bool:
 
 
 def overrides_quietly(cls: type, name: str, member: object) -> bool:
-    """Has the method the same docstring as the one it overrides? Then the page shows only that one."""
+    """Says a method the same as the one it overrides? Then that one is enough."""
     above = [vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)]
     return name in vars(cls) and bool(above) and doc_of(member) in (None, doc_of(above[0]))
 
@@ -169,7 +158,7 @@ def of_member(name: str, member: Any) -> Iterator[str]:
 
 
 def constructor(cls: type) -> str:
-    """The constructor; empty for classes that users do not construct, for errors, enums and bases."""
+    """How to make one; empty for what is only ever handed out, for errors, enums and bases."""
     function: Any = vars(cls).get("__init__")
     if cls.__name__ in NOT_MADE or issubclass(cls, enum.Enum | Exception):
         return ""
@@ -189,13 +178,13 @@ def parameters(function: Any) -> list[str]:
 
 
 def keyword_only(function: Any) -> int:
-    """The index of the first keyword-only parameter; 0 if there is none."""
+    """Where the parameters begin that are given by name only; 0 if there are none."""
     given = [each for each in inspect.signature(function).parameters.values() if each.name != "self"]
     return next((at for at, each in enumerate(given) if each.kind is each.KEYWORD_ONLY), 0)
 
 
 def signature_of(function: Any) -> str:
-    """The parameters and the result, without self, on one line, as written in the source."""
+    """The parameters and result, without self, on one line, as they are written in the source."""
     signature = inspect.signature(function)
     shown = [
         each.replace(annotation=plain(each.annotation))
@@ -210,7 +199,7 @@ def signature_of(function: Any) -> str:
 
 
 class Plain:
-    """An annotation that is shown as written."""
+    """An annotation that is shown as it was written."""
 
     def __init__(self, written: str) -> None:
         self._written = written
@@ -229,7 +218,7 @@ def plain(annotation: Any) -> Any:
 
 
 def fields(cls: type) -> Iterator[str]:
-    """A table of attributes with their docstrings, without those that the constructor shows."""
+    """Attributes with the docstrings below them, in a table. What the constructor says is not repeated."""
     if issubclass(cls, Exception) or not (dataclasses.is_dataclass(cls) or has_notes(cls)):
         return
     found = list(noted(cls))

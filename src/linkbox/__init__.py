@@ -1,6 +1,104 @@
-from linkbox.core.wire.framings import Delimited, FixedSize, Framing, LengthPrefixed, Lines, Linked, Raw
+"""linkbox: programs and devices talk over TCP, without their authors becoming network engineers.
+
+General layout, for whoever opens the project first:
+
+- ``errors``, ``address``, ``formats``, ``events``, ``limits``: small, pure, public.
+- ``core``: every decision, sans-IO: bytes and a clock in; bytes, events and one timer out.
+- ``tls``: contexts for ``ssl=``; not loaded before it is asked for.
+- ``threaded``: the six endpoints below; they read, write, wait and dispatch, and decide nothing.
+- ``cli``: the ``linkbox`` command.
+"""
+
+from linkbox.address import Address
 from linkbox.core.backoff import Backoff
-from linkbox.errors import *
-from linkbox.events import *
-from linkbox.formats import *
+from linkbox.core.framings import Delimited, FixedSize, Framing, LengthPrefixed, Lines, Linked, Raw
+from linkbox.errors import (
+    AddressError,
+    AnswerError,
+    AuthenticationFailed,
+    ConnectFailed,
+    DeadlineExceeded,
+    DecodeError,
+    EndOfData,
+    FormatError,
+    Incomplete,
+    LinkboxError,
+    LinkError,
+    ListenFailed,
+    MailboxEmpty,
+    MailboxFull,
+    PeerLost,
+    ProtocolViolation,
+    Refused,
+    SessionLost,
+    StateError,
+    StoreError,
+    TooLarge,
+)
+from linkbox.events import Event, EventKind, Message, Peer, PeerInfo, PeerStatistics, Stage, Statistics
+from linkbox.formats import Bytes, Format, Json, MsgPack, Typed
 from linkbox.limits import Limits
+from linkbox.operations.requests import Request
+from linkbox.threaded.client import Client, ClientAR, ClientP2M, ClientP2P
+from linkbox.threaded.receipts import Receipt
+from linkbox.threaded.server import LinkView, Server, ServerAR, ServerP2M, ServerP2P
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Address",
+    "AddressError",
+    "AnswerError",
+    "AuthenticationFailed",
+    "Backoff",
+    "Bytes",
+    "Client",
+    "ClientAR",
+    "ClientP2M",
+    "ClientP2P",
+    "ConnectFailed",
+    "DeadlineExceeded",
+    "DecodeError",
+    "Delimited",
+    "EndOfData",
+    "Event",
+    "EventKind",
+    "FixedSize",
+    "Format",
+    "FormatError",
+    "Framing",
+    "Incomplete",
+    "Json",
+    "LengthPrefixed",
+    "Limits",
+    "Lines",
+    "LinkError",
+    "LinkView",
+    "LinkboxError",
+    "Linked",
+    "ListenFailed",
+    "MailboxEmpty",
+    "MailboxFull",
+    "Message",
+    "MsgPack",
+    "Peer",
+    "PeerInfo",
+    "PeerLost",
+    "PeerStatistics",
+    "ProtocolViolation",
+    "Raw",
+    "Receipt",
+    "Refused",
+    "Request",
+    "Server",
+    "ServerAR",
+    "ServerP2M",
+    "ServerP2P",
+    "SessionLost",
+    "Stage",
+    "StateError",
+    "Statistics",
+    "StoreError",
+    "TooLarge",
+    "Typed",
+]

@@ -43,7 +43,7 @@ def test_coroutine_callbacks_run_one_at_a_time_and_in_order() -> None:
 def test_a_callback_that_waits_holds_up_neither_link_nor_pollers(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linkbox.front.callbacks.PATIENCE", 0.05)
+    monkeypatch.setattr("linkbox.operations.callbacks.PATIENCE", 0.05)
     free = asyncio.Event()
 
     async def bell(event: Event) -> None:

@@ -13,6 +13,7 @@ from linkbox import ConnectFailed, DeadlineExceeded, EndOfData, Json, Limits, Pe
 from linkbox.aio import ClientAR, ClientP2M, ClientP2P, ServerAR, ServerP2M, ServerP2P
 from linkbox.aio.driver import Waiter
 from tests.conformance.fronts import until
+from tests.threaded.helpers import core_of
 
 ANY = "tcp://127.0.0.1:0"
 
@@ -199,7 +200,7 @@ def test_a_cancelled_start_leaves_nothing_behind() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await client.start()  # connects, and is never welcomed
-        assert client._hub is None
+        assert core_of(client) is None
         silent.close()
         with pytest.raises(ConnectFailed):
             await ClientP2P("tcp://127.0.0.1:1", reconnect=None).start()

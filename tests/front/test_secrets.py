@@ -10,7 +10,7 @@ import pytest
 
 import linkbox
 from linkbox import AuthenticationFailed, ClientP2P, Lines, ServerP2P, aio
-from linkbox.front.secrets import lookup_of
+from linkbox.operations.secrets import lookup_of
 
 
 def test_all_that_it_may_be(tmp_path: Path) -> None:

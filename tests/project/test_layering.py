@@ -24,11 +24,12 @@ MAY_IMPORT = {
     "core": SMALL | {"core"},
     "store": SMALL | {"core", "store"},
     "front": SMALL | {"tls", "core", "store", "front"},
-    "threaded": SMALL | {"tls", "core", "store", "front", "threaded"},
-    "aio": SMALL | {"tls", "core", "store", "front", "aio"},
-    "linkbox": SMALL | {"tls", "core", "threaded"},
+    "operations": SMALL | {"tls", "core", "store", "front", "operations"},
+    "threaded": SMALL | {"tls", "core", "store", "front", "operations", "threaded"},
+    "aio": SMALL | {"tls", "core", "store", "front", "operations", "aio"},
+    "linkbox": SMALL | {"tls", "core", "operations", "threaded"},
     "testing": SMALL | {"linkbox", "tls", "core", "store", "testing"} | FRONTS,
-    "cli": SMALL | {"linkbox", "tls", "core", "store", "front", "testing", "cli"} | FRONTS,
+    "cli": SMALL | {"linkbox", "tls", "core", "store", "front", "operations", "testing", "cli"} | FRONTS,
     "__main__": {"cli"},
 }
 
@@ -46,7 +47,7 @@ STANDARD = {
 
 EVERYWHERE = {"msgspec"}
 ONLY_IN = {"typer": "cli", "rich": "cli", "psutil": "cli", "cryptography": "cli"}
-FOR_TYPES_ONLY = {"typing_extensions"}
+FOR_TYPES_ONLY = {"typing_extensions", "mypy_extensions"}
 
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 600

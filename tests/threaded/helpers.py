@@ -386,3 +386,8 @@ class Process:
                 stream.close()
             except BrokenPipeError:
                 pass
+
+
+def core_of(endpoint: Any) -> Any:
+    """The core behind an endpoint, None while it is not started. For conditions that users cannot see."""
+    return endpoint._operations.core

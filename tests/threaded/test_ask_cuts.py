@@ -22,7 +22,7 @@ from linkbox import (
     Request,
     ServerAR,
 )
-from tests.threaded.helpers import Process, Relay, Threads, free_port, restarting, wait_until
+from tests.threaded.helpers import Process, Relay, Threads, core_of, free_port, restarting, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -217,7 +217,7 @@ def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
     client = ClientAR(address)
     with Threads() as threads:
         threads.start(lambda: answers.append(client.ask(b"early")))
-        wait_until(lambda: client._hub is not None and client._hub.counters is not None)
+        wait_until(lambda: core_of(client) is not None and core_of(client).counters is not None)
         with ServerAR(address, handler=lambda request: request.data):
             wait_until(lambda: answers, "answered")
     assert answers == [b"early"]

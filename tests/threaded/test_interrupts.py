@@ -335,7 +335,7 @@ def test_a_full_send_window_in_a_callback_raises_at_once() -> None:
 def test_a_blocking_callback_is_named_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("linkbox.front.callbacks.PATIENCE", 0.1)
+    monkeypatch.setattr("linkbox.operations.callbacks.PATIENCE", 0.1)
     release = threading.Event()
 
     def sleepy(event: Event) -> None:

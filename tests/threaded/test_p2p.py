@@ -109,7 +109,7 @@ def test_several_peers() -> None:
         for name, peer in peers.items():
             assert server.send(name, to=peer).wait(timeout=5) >= Stage.RECEIVED
         for client in clients:
-            assert client.data_get(5) == client._name
+            assert client.data_get(5) == client._operations.options.name
         receipts = server.broadcast("all")
         assert set(receipts) == set(peers.values())
         for receipt in receipts.values():

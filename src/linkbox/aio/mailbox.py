@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from functools import partial
-from time import monotonic
-from typing import Any, TypeVar, overload
+from typing import Any, Generic, overload
 
-from linkbox.core.session import NEVER
-from linkbox.errors import EndOfData, MailboxEmpty, StateError
+from linkbox.aio.runtime import Tasks
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
-from linkbox.front.taking import Taking
-
-U = TypeVar("U")
+from linkbox.operations.mailbox import MailboxCalls
+from linkbox.operations.taking import NOTHING, Taking, U
+from linkbox.operations.unsupported import mypyc_attr
 
 
 class _Impossible:
     """No mailbox has items of it; only Any fits, which is what the first overload below is for."""
 
 
-class Receiving(Taking[T, K_co]):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Receiving(MailboxCalls[T, K_co]):
     """The taking side of an endpoint. Any number of tasks may wait at once.
 
-    Callbacks and these calls never disturb each other: a message is stored first, then the bell rings,
-    and whoever takes it has it alone. A call that is cancelled has taken nothing.
+    Callbacks and these calls never disturb each other: a message is stored first, then an event is
+    emitted; and each message is taken once, by whoever takes it first. A call that is cancelled has taken
+    nothing.
     """
 
-    # What differs between an endpoint and a view on one peer.
-
-    async def _await(self, wish: Any, deadline: float) -> bool:
-        """Wait for a wish on the mailbox."""
-        raise NotImplementedError
-
-    def _grow(self, count: int) -> None:
-        """Let the mailbox hold that much, for somebody waits for it."""
-        raise NotImplementedError
-
-    def _default_timeout(self) -> float | None:
-        """None, or 0 inside a callback: a poller may have been quicker, and nobody may wait there."""
-        raise NotImplementedError
-
-    # The calls.
+    def __init__(self, taking: Taking, tasks: Tasks) -> None:
+        super().__init__(taking)
+        self._tasks = tasks
 
     async def data_get(self, timeout: float | None = None) -> T:
         """Take the next message.
@@ -50,26 +36,10 @@ class Receiving(Taking[T, K_co]):
         Raises `MailboxEmpty` when time is up, `EndOfData` when the conversation is over and everything
         has been taken (on a view, or a client: `PeerLost` when the peer was lost instead).
         """
-        hand = self._mailbox.hand
-        if hand and self._source is None:
-            item = hand.popleft()
-            if not hand:
-                self._settle_hand()
-            return self._open_item(item)
-        await self._wait_for_message(timeout)
-        return self._open_item(self._take_one())
-
-    async def _wait_for_message(self, timeout: float | None) -> None:
-        mailbox, source = self._mailbox, self._source
-        if mailbox.has(source):
-            return
-        if timeout is None:
-            timeout = self._default_timeout()
-        deadline = NEVER if timeout is None else monotonic() + timeout
-        if self._over() is None and timeout != 0:
-            await self._await(partial(mailbox.is_ready, source), deadline)
-        if not mailbox.has(source):
-            self._nothing(timeout)
+        message: T = self._taking.take_value()
+        if message is not NOTHING:
+            return message
+        return await self._tasks.run(self._taking.get(timeout))
 
     @overload  # T is Any: a list
     async def data_get_count(
@@ -106,44 +76,32 @@ class Receiving(Taking[T, K_co]):
         (with ``.available``) when there never will be, `EndOfData` when nothing at all is left, and
         `ValueError` for a count below 1 or beyond ``Limits(mailbox_total=…)``.
         """
-        self._check_count(count)
-        await self._wait_for_count(count, timeout)
-        return self._opened(self._take_count(count))
-
-    async def _wait_for_count(self, count: int, timeout: float | None) -> None:
-        mailbox, source = self._mailbox, self._source
-        if mailbox.has_count(count, source):
-            return
-        if timeout is None:
-            timeout = self._default_timeout()
-        deadline = NEVER if timeout is None else monotonic() + timeout
-        if self._over() is None and timeout != 0:
-            self._grow(count)
-            await self._await(partial(mailbox.is_ready, source, count), deadline)
-        if not mailbox.has_count(count, source):
-            self._too_few(count)
-
-    def data_get_all(self) -> list[T]:
-        """Take everything that is waiting now, as a list of messages. Never waits; may be empty."""
-        return [self._open_item(item) for item in self._take_all()]
+        return await self._tasks.run(self._taking.get_count(count, timeout))
 
     async def message_get(self, timeout: float | None = None, ack: bool = True) -> Message[T]:
         """Take the next message with all that is known of it: ``.data``, ``.peer``, ``.received_at``, ….
 
         With ``ack=False`` it counts as taken only when ``message.ack()`` is called. Raises like `data_get`.
         """
-        await self._wait_for_message(timeout)
-        return self._message(self._take_message(ack), ack)
+        return await self._tasks.run(self._taking.get_message(timeout, ack))
 
-    async def __aiter__(self) -> AsyncIterator[T]:
+    def __aiter__(self) -> Messages[T]:
         """Take message after message, until the conversation is over."""
-        while True:
-            try:
-                item = await self.data_get()
-            except EndOfData:
-                return
-            except MailboxEmpty:
-                raise StateError(
-                    "a callback cannot iterate over its own endpoint; use data_get_all()"
-                ) from None
-            yield item
+        return Messages(self._taking, self._tasks)
+
+
+class Messages(Generic[T]):
+    """An iteration over the messages of a mailbox."""
+
+    def __init__(self, taking: Taking, tasks: Tasks) -> None:
+        self._taking = taking
+        self._tasks = tasks
+
+    def __aiter__(self) -> Messages[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        message: T = await self._tasks.run(self._taking.get_next())
+        if message is NOTHING:
+            raise StopAsyncIteration
+        return message

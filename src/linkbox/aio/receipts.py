@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from time import monotonic
 from typing import Any
 
-from linkbox.core.session import NEVER
-from linkbox.core.outgoing import Delivery
+from linkbox.aio.runtime import Tasks
+from linkbox.core.units import Delivery
 from linkbox.events import Stage
-from linkbox.front.receipts import stage_reached, stage_wanted
+from linkbox.operations.endpoint import operations_of
 
 
 class Receipt(Delivery, eq=False):
     """What became of one message. From ``await send()``; ``await receipt`` waits until it has arrived.
 
-    ``stage`` says how far it has come, ``failed`` whether it failed, and ``error`` why.
+    ``stage`` says how far it has come, ``error`` why it failed, if it has.
     """
 
     async def wait(self, stage: Stage | None = None, timeout: float | None = None) -> Stage:
@@ -25,17 +24,9 @@ class Receipt(Delivery, eq=False):
         Raises why it failed, `DeadlineExceeded` when ``timeout`` (seconds) is over first, and
         `ValueError` for a stage that a plain framing can never tell.
         """
-        session, stage = self.session, stage_wanted(self, stage)
-        front = session.hub.owner
-        deadline = NEVER if timeout is None else monotonic() + timeout
-        if self.stage < stage and not self.failed:
-            session.hub.acknowledge_now(session)
-            front._update()
-            await front.wait(self, stage, deadline)
-        return stage_reached(self, stage, timeout)
+        tasks = operations_of(self).runtime
+        assert isinstance(tasks, Tasks)
+        return await tasks.run(operations_of(self).wait_for(self, stage, timeout))
 
     def __await__(self) -> Generator[Any, None, Stage]:
         return self.wait().__await__()
-
-    def __repr__(self) -> str:
-        return f"<Receipt {self.stage.name}>"

@@ -20,7 +20,7 @@ from linkbox import (
 )
 from linkbox.cli.status import LINK_FAILED, WrongUse, say
 from linkbox.core.linked_link import TRY_AGAIN
-from linkbox.front.storing import BULK
+from linkbox.operations.storing import BULK
 from linkbox.store.reader import Reader
 
 PAUSE = 0.2

@@ -24,7 +24,7 @@ from linkbox import (
     Raw,
 )
 from linkbox.cli.status import WrongUse
-from linkbox.front.secrets import lookup_of
+from linkbox.operations.secrets import lookup_of
 
 if TYPE_CHECKING:
     from ssl import SSLContext

@@ -35,7 +35,7 @@ from linkbox.cli.options import (
 )
 from linkbox.cli.status import WrongUse, exit_status, say
 from linkbox.cli.text import PIECE, Readable, lines_of, name_of, open_input, parse, pieces_of
-from linkbox.front.storing import BULK_BYTES
+from linkbox.operations.storing import BULK_BYTES
 
 FOR_EVER = 1e9
 """Seconds: a stream keeps its connection, however long the next line takes."""

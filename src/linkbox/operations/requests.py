@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
-from linkbox.core.endpoint import IncomingAsk
+from linkbox.core.endpoint import Incoming
 from linkbox.events import Peer
 from linkbox.formats import T
 
@@ -16,23 +17,23 @@ class RequestOwner:
         """One value out of the messages of a request."""
         raise NotImplementedError
 
-    def is_late(self, incoming: IncomingAsk) -> bool:
+    def is_late(self, incoming: Incoming) -> bool:
         """Is the client's deadline over?"""
         raise NotImplementedError
 
-    def is_obsolete(self, incoming: IncomingAsk) -> bool:
+    def is_obsolete(self, incoming: Incoming) -> bool:
         """Does the client not wait for the response any more? Then work on it must not begin."""
         raise NotImplementedError
 
-    def answer(self, incoming: IncomingAsk, value: Any) -> None:
+    def answer(self, incoming: Incoming, value: Any) -> None:
         """Send a response."""
         raise NotImplementedError
 
-    def fail(self, incoming: IncomingAsk, type: str, text: str) -> None:
+    def fail(self, incoming: Incoming, type: str, text: str) -> None:
         """Send a failure."""
         raise NotImplementedError
 
-    def forget(self, incoming: IncomingAsk) -> None:
+    def forget(self, incoming: Incoming) -> None:
         """The application has dropped the request without a response. From any thread, without a lock."""
         raise NotImplementedError
 
@@ -42,7 +43,7 @@ class Request(Generic[T]):
 
     __slots__ = ("_incoming", "_owner")
 
-    def __init__(self, incoming: IncomingAsk, owner: RequestOwner) -> None:
+    def __init__(self, incoming: Incoming, owner: RequestOwner) -> None:
         self._incoming = incoming
         self._owner = owner
 
@@ -89,3 +90,7 @@ class Request(Generic[T]):
         # May run in any thread, even inside a lock of ours: the core looks later what was dropped.
         if not self._incoming.is_finished:
             self._owner.forget(self._incoming)
+
+
+H = TypeVar("H", bound=Callable[[Request[Any]], Any])
+"""A handler, as `handler` decorates it."""

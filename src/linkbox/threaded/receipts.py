@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
-from linkbox.core.session import NEVER
-from linkbox.core.outgoing import Delivery
+from linkbox.core.units import Delivery
 from linkbox.events import Stage
-from linkbox.front.receipts import stage_reached, stage_wanted
+from linkbox.operations.endpoint import operations_of
+from linkbox.threaded.runtime import Threads
 
 
 class Receipt(Delivery, eq=False):
     """What became of one message. From ``send()``; light: a few hundred bytes.
 
-    ``stage`` says how far it has come, ``failed`` whether it failed, and ``error`` why.
+    ``stage`` says how far it has come, ``error`` why it failed, if it has.
     """
 
     def wait(self, stage: Stage | None = None, timeout: float | None = None) -> Stage:
@@ -23,15 +21,6 @@ class Receipt(Delivery, eq=False):
         Raises why it failed, `DeadlineExceeded` when ``timeout`` (seconds) is over first, and
         `ValueError` for a stage that a plain framing can never tell.
         """
-        session, stage = self.session, stage_wanted(self, stage)
-        front = session.hub.owner
-        deadline = NEVER if timeout is None else monotonic() + timeout
-        with front.lock:
-            if self.stage < stage and not self.failed:
-                session.hub.acknowledge_now(session)
-                front.transport.update()
-                front.wait(self, stage, deadline)
-        return stage_reached(self, stage, timeout)
-
-    def __repr__(self) -> str:
-        return f"<Receipt {self.stage.name}>"
+        threads = operations_of(self).runtime
+        assert isinstance(threads, Threads)
+        return threads.run(operations_of(self).wait_for(self, stage, timeout))

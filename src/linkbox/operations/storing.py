@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from linkbox.core.backoff import Backoff
-from linkbox.core.durable.journal import Journal, Spool
-from linkbox.core.mailbox import MailboxState
+from linkbox.core.journal import Journal, Spool
 from linkbox.core.patterns import Pattern
-from linkbox.core.durable.recovery import Left, restore
+from linkbox.core.restoring import Left
 from linkbox.errors import StateError
 
 if TYPE_CHECKING:  # SQLite is loaded only where there is a store
@@ -52,36 +49,47 @@ def check_reconnect(reconnect: Backoff | None) -> None:
         raise ValueError("store= needs reconnect=Backoff() without a limit of attempts")
 
 
-def open_store(
-    path: Path, label: dict[str, str], notes: dict[str, str], before: Journal | None, incarnation: str
-) -> tuple[Store, Left]:
-    """The store, nobody else's, and what is in it. `StoreError` says why not.
+class Opening:
+    """Opens a store and reads it, on whatever thread may block."""
 
-    ``notes`` are written into it; and before it is read, what this object's last life still had to say.
-    """
-    from linkbox.store.sqlite import Store
+    def __init__(
+        self,
+        path: Path,
+        label: dict[str, str],
+        notes: dict[str, str],
+        before: Journal | None,
+        incarnation: str,
+    ) -> None:
+        self._path = path
+        self._label = label
+        self._notes = notes
+        self._before = before
+        self._incarnation = incarnation
+        self.store: Store | None = None
 
-    store = Store(path, label)
-    try:
-        store.note(notes)
-        if before is not None and not before.is_idle():
-            store.apply(before.take())
-        return store, store.load(incarnation)
-    except BaseException:
-        store.close()
-        raise
+    def run(self) -> Left:
+        """Open it, and return what is in it. `StoreError` says why not.
 
+        The notes are written into it; and before it is read, what the last life of this endpoint still wanted
+        on disk.
+        """
+        from linkbox.store.sqlite import Store
 
-def take_up(
-    left: Left,
-    hub: Any,
-    mailbox: MailboxState,
-    decode: Callable[[bytes], Any] | None,
-    wake: Callable[[], None],
-) -> Journal:
-    """Begin a life with that."""
-    mailbox.clear()
-    return restore(hub, left, decode, wake, monotonic())
+        self.store = store = Store(self._path, self._label)
+        try:
+            store.note(self._notes)
+            if self._before is not None and not self._before.is_idle():
+                store.apply(self._before.take())
+            return store.load(self._incarnation)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the store again."""
+        store, self.store = self.store, None
+        if store is not None:
+            store.close()
 
 
 def accepted(entry: Spool) -> list[Any]:

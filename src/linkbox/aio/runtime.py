@@ -1,0 +1,194 @@
+"""Runs operations by suspending the task that calls, and services in tasks of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from socket import socket
+from time import monotonic
+from typing import Any
+
+from linkbox.aio.driver import Driver
+from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.errors import StateError
+from linkbox.operations.options import Options
+from linkbox.operations.runtime import Runtime, Service
+from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
+
+
+class ServiceTask(Service):
+    """A task of the endpoint."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+
+    def start(self) -> None:
+        """The task has begun already."""
+
+    def is_current(self) -> bool:
+        try:
+            return asyncio.current_task() is self.task
+        except RuntimeError:  # no loop is running
+            return False
+
+
+class Tasks(Runtime):
+    """The tasks of an endpoint, and what moves its bytes."""
+
+    must_pause = True
+
+    def __init__(self) -> None:
+        self.lock = nullcontext()  # one loop, one thread: nothing comes in between
+        self.driver: Driver | None = None
+        self.starting = asyncio.Lock()
+        self.closed = self.stopped = asyncio.Event()
+        self._blocking_thread: ThreadPoolExecutor | None = None
+
+    # -- running operations ----------------------------------------------------------------------------
+
+    async def run(self, operation: Operation[R]) -> R:
+        """Run an operation in this task, which is suspended where the operation waits."""
+        try:
+            step = next(operation)
+            while True:
+                try:
+                    if isinstance(step, Wait):
+                        result: Any = await self._wait(step)
+                    elif isinstance(step, Call):
+                        result = step.function(*step.arguments)
+                        if inspect.isawaitable(result):
+                            result = await result
+                    elif isinstance(step, NextItems):
+                        result = await _items_of(step)
+                except BaseException as error:
+                    step = operation.throw(error)
+                else:
+                    step = operation.send(result)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    async def _wait(self, step: Wait) -> bool:
+        driver = self.driver
+        return driver is not None and await driver.wait(step.queue, step.predicate.holds, step.deadline)
+
+    # -- one life --------------------------------------------------------------------------------------
+
+    def open(self, core: EndpointCore, options: Options) -> None:
+        driver = Driver(core, options.decode)
+        driver.tls = options.tls
+        self.closed, self.stopped = asyncio.Event(), asyncio.Event()
+        self.driver, self.services = driver, []
+
+    def listen(self, listener: socket) -> None:
+        self._driver().listen(listener)
+
+    def stop_listening(self) -> None:
+        self._driver().stop_listening()
+
+    def _driver(self) -> Driver:
+        if self.driver is None:
+            raise StateError("the endpoint is not started: call start(), or use it in an async with block")
+        return self.driver
+
+    async def close(self) -> None:
+        if self.driver is not None:
+            await self.driver.close()
+
+    def forget(self) -> None:
+        self.driver = None
+        if self._blocking_thread is not None:
+            self._blocking_thread.shutdown(wait=False)
+            self._blocking_thread = None
+
+    async def wait_until_set(self, event: asyncio.Event, timeout: float | None) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def forked(self) -> None:
+        driver, self.driver = self.driver, None
+        self.starting = asyncio.Lock()
+        self.closed = self.stopped = asyncio.Event()
+        self._blocking_thread = None
+        if driver is not None:
+            driver.close_copies()
+
+    # -- after calls into the core ---------------------------------------------------------------------
+
+    def settle(self) -> None:
+        self._driver().settle()
+
+    def update(self) -> None:
+        if self.driver is not None:
+            self.driver.settle()  # sets the timer too
+
+    def write_later(self, channel: Channel) -> None:
+        self._driver().write_later(channel)  # type: ignore[arg-type]
+
+    # -- services --------------------------------------------------------------------------------------
+
+    def make_service(self, operation: Operation[None], what: str) -> ServiceTask:
+        loop = asyncio.get_running_loop()
+        return ServiceTask(loop.create_task(self.run(operation), name=f"linkbox {what}"))
+
+    async def join(self, deadline: float) -> None:
+        """User code in our tasks may take longer than there is time: then they are cancelled."""
+        others = {
+            service.task
+            for service in self.services
+            if isinstance(service, ServiceTask) and not service.is_current()
+        }
+        if others:
+            _, late = await asyncio.wait(others, timeout=max(0.1, deadline - monotonic()))
+            for task in late:
+                task.cancel()
+
+    async def wait_for(self, service: Service, timeout: float) -> bool:
+        assert isinstance(service, ServiceTask)
+        _, late = await asyncio.wait({service.task}, timeout=timeout)
+        return not late
+
+    def must_pass(self, error: BaseException) -> bool:
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            return task is None or task.cancelling() > 0  # else user code has raised it
+        return not isinstance(error, Exception)
+
+    # -- code that is not to run in the loop -----------------------------------------------------------
+
+    async def blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """One thread for all such calls of the endpoint. A cancelled call waits for its end."""
+        if self._blocking_thread is None:
+            self._blocking_thread = ThreadPoolExecutor(1, "linkbox blocking")
+        loop = asyncio.get_running_loop()
+        future = asyncio.ensure_future(loop.run_in_executor(self._blocking_thread, function, *arguments))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait({future})
+            raise
+
+    async def call_within(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        result = function(*arguments)
+        if inspect.isawaitable(result):
+            async with asyncio.timeout(seconds):
+                result = await result
+        return result
+
+    async def pause(self) -> None:
+        await asyncio.sleep(0)
+
+
+async def _items_of(step: NextItems) -> list[Any]:
+    """What an iterator gives, many at a time; an asynchronous one gives one at a time."""
+    items = step.items
+    try:
+        return [await anext(items)] if isinstance(items, AsyncIterator) else step.take()
+    except StopAsyncIteration:
+        return []

@@ -1,0 +1,157 @@
+"""Callbacks: which are registered for what, and the loop that calls them one at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from linkbox.core.endpoint import EndpointCore
+from linkbox.core.wait_queue import Predicate
+from linkbox.events import Callback, Event, EventKind
+from linkbox.operations.runtime import Runtime, Service
+from linkbox.operations.steps import NEVER, Call, Operation, Wait
+
+log = logging.getLogger("linkbox")
+
+PATIENCE = 10.0
+"""Seconds after which a callback that blocks is named in the log; then again after twice as long."""
+
+
+class Callbacks:
+    """The registered callbacks."""
+
+    def __init__(self) -> None:
+        self._by_kind: dict[EventKind, tuple[Callback, ...]] = {}
+
+    def add(self, fn: Callback, kinds: tuple[EventKind, ...]) -> None:
+        """Register ``fn`` for these kinds."""
+        if not callable(fn):
+            raise TypeError(f"a callback must be callable, not {fn!r}")
+        for kind in kinds:
+            if not isinstance(kind, EventKind):
+                raise TypeError(f"{kind!r} is not an EventKind")
+            self._by_kind[kind] = (*self._by_kind.get(kind, ()), fn)
+
+    def remove(self, fn: Callback) -> None:
+        """Remove ``fn`` from all kinds. `ValueError` if it is not registered."""
+        if not any(fn in fns for fns in self._by_kind.values()):
+            raise ValueError(f"{fn!r} is not registered as a callback here")
+        for kind, fns in self._by_kind.items():
+            self._by_kind[kind] = tuple(each for each in fns if each != fn)
+
+    def of(self, kind: EventKind) -> tuple[Callback, ...]:
+        """Those for one kind, in the order they were added."""
+        return self._by_kind.get(kind, ())
+
+    def kinds(self) -> set[EventKind]:
+        """The kinds that have a callback."""
+        return {kind for kind, fns in self._by_kind.items() if fns}
+
+
+class CallbackLoop(Predicate):
+    """Calls callbacks, one at a time. As a predicate: there is an event, or the loop is to end."""
+
+    def __init__(self, endpoint: object, core: EndpointCore, callbacks: Callbacks, runtime: Runtime) -> None:
+        self._endpoint = endpoint
+        self._core = core
+        self._callbacks = callbacks
+        self._runtime = runtime
+        self._watch = Watch(core)
+        self._is_closing = False
+        self.service: Service | None = None
+
+    def is_current(self) -> bool:
+        """Is the caller one of the callbacks?"""
+        return self.service is not None and self.service.is_current()
+
+    def close(self) -> None:
+        """Call what is queued, then end. The caller must let the driver settle."""
+        self._is_closing = True
+        self._core.changed.append(self._core.events_box)
+
+    def holds(self) -> bool:
+        return bool(self._core.events) or self._is_closing
+
+    def run(self) -> Operation[None]:
+        """The loop."""
+        core, runtime = self._core, self._runtime
+        while True:
+            while not core.events:
+                # Leading pays only where a message that is read here makes a callback that is called here.
+                may_lead = EventKind.DATA in core.listening
+                holds = yield Wait(core.events_box, self, NEVER, may_lead)
+                if not core.events and (self._is_closing or not holds):
+                    return
+            kind, peer, error, receipt, count, at = core.events.popleft()
+            if self._watch.timer_at == NEVER:
+                self._watch.schedule()
+                runtime.update()
+            event = Event(kind, self._endpoint, peer, error, receipt, at)
+            for _ in range(count):
+                for fn in self._callbacks.of(kind):
+                    self._watch.begin(fn)
+                    try:
+                        yield Call(fn, event)
+                    except BaseException as raised:
+                        if runtime.must_pass(raised):
+                            raise
+                        self._watch.failed(fn, event, raised)
+                    finally:
+                        self._watch.end()
+            core.events_done(count)
+            runtime.update()
+            if runtime.must_pause:
+                yield Call(runtime.pause)
+
+
+class Watch:
+    """Knows which callback is running, and names it in the log when it blocks."""
+
+    def __init__(self, core: EndpointCore) -> None:
+        self._core = core
+        self._running: Callback | None = None
+        self._since = 0.0
+        self._warn_after = PATIENCE
+        self.timer_at = NEVER
+
+    def begin(self, fn: Callback) -> None:
+        """It is called now."""
+        self._since = monotonic()
+        self._running = fn
+
+    def end(self) -> None:
+        """It has returned."""
+        self._running = None
+
+    def schedule(self) -> None:
+        """Callbacks are about to be called: watch them."""
+        self._core.schedule(self, monotonic() + self._warn_after)
+
+    def failed(self, fn: Callback, event: Event, error: BaseException) -> None:
+        """It raised: log that with the traceback."""
+        self._core.counters.callback_errors += 1
+        log.error("linkbox: the callback %s failed on %s", _name_of(fn), event.kind, exc_info=error)
+
+    def next_timer(self) -> float:
+        """When to look whether a callback blocks."""
+        return self._since + self._warn_after if self._running is not None else NEVER
+
+    def handle_timer(self, now: float) -> None:
+        """Name a callback that has been blocking."""
+        running, blocked = self._running, now - self._since
+        if running is None or blocked < self._warn_after:
+            return
+        log.warning(
+            "linkbox: the callback %s has been blocking for %.0f s; %d events wait behind it "
+            "(data still arrives, and can be taken)",
+            _name_of(running),
+            blocked,
+            self._core.pending_events,
+        )
+        self._warn_after *= 2
+
+
+def _name_of(fn: Callable[..., Any]) -> str:
+    return getattr(fn, "__qualname__", None) or repr(fn)

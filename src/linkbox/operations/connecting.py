@@ -1,0 +1,185 @@
+"""What clients do: connect, and converse with one server."""
+
+from __future__ import annotations
+
+import os
+import random
+from time import monotonic
+
+from linkbox.core.client import TRY_AGAIN
+from linkbox.core.endpoint import Channel, ClientCore, EndpointCore
+from linkbox.core.units import Delivery
+from linkbox.core.wait_queue import Predicate
+from linkbox.errors import ConnectFailed, Refused, StateError
+from linkbox.operations.lifecycle import Life
+from linkbox.operations.options import ClientOptions
+from linkbox.operations.runtime import Runtime
+from linkbox.operations.sending import AnyReceipt, spool, wait_for_room
+from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after
+
+
+class ClientOperations(Life):
+    """The operations of every client."""
+
+    resumes = True
+    """Does a conversation outlive its connection?"""
+
+    def __init__(
+        self, options: ClientOptions, runtime: Runtime, receipts: type[Delivery], endpoint: object
+    ) -> None:
+        super().__init__(options, runtime, receipts, endpoint)
+        self.client_options = options
+
+    def make_core(self) -> ClientCore:
+        options = self.client_options
+        return ClientCore(
+            self.settings(),
+            self.mailbox,
+            str(self.address),
+            options.reconnect,
+            options.connect_timeout,
+            random_float,
+            self.resumes and options.plain is None,
+        )
+
+    def begin(self, core: EndpointCore) -> Operation[None]:
+        assert isinstance(core, ClientCore)
+        yield from self.open(core)
+        self.prepare(core)
+
+    def prepare(self, core: ClientCore) -> None:
+        """The rest of starting."""
+
+    def store_notes(self) -> dict[str, str]:
+        address, path = str(self.address), self.address.path
+        if path and not path.startswith(("/", "@")):
+            address = f"unix://{os.path.abspath(path)}"  # who reads it may have another working directory
+        return {"address": address, "name": self.options.name}
+
+    def client_core(self) -> ClientCore:
+        """The core of a started client."""
+        core = self.running()
+        assert isinstance(core, ClientCore)
+        return core
+
+    def ready(self) -> Operation[ClientCore]:
+        """The core; starts a client that is not started."""
+        if self.core is None:
+            yield from self.start()
+        return self.client_core()
+
+
+def random_float() -> float:
+    """From 0 up to 1: for the jitter of reconnects."""
+    return random.random()
+
+
+class ConversingClient(ClientOperations):
+    """The operations of a client with one conversation, from the start to the end."""
+
+    def prepare(self, core: ClientCore) -> None:
+        core.session = core.session or core.begin(monotonic())
+        self.runtime.update()
+
+    def channel(self, core: EndpointCore) -> Channel:
+        """The conversation."""
+        assert isinstance(core, ClientCore) and core.conversation is not None
+        return core.conversation
+
+    # -- connecting ------------------------------------------------------------------------------------
+
+    def connect(self, wait: bool) -> Operation[None]:
+        """Start, and wait for the connection; stop again if it does not come up."""
+        yield from self.start()
+        if not wait:
+            return
+        core = self.client_core()
+        deadline = NEVER  # the core gives up by itself; but with a store it tries for ever
+        if core.has_store:
+            deadline = monotonic() + self.client_options.connect_timeout
+        try:
+            yield Wait(core.box, IsDecided(self, core), deadline)
+        except BaseException:  # cancelled: nothing else would stop what did not start
+            yield from self.stop(0)
+            raise
+        error = self._why_down(self.channel(core))
+        if error is not None:
+            yield from self.stop(10.0)
+            raise error
+
+    def enter(self) -> Operation[None]:
+        """Start for a ``with`` block: waits for the connection, unless it is started already."""
+        yield from self.connect(wait=self.core is None or self.is_stopping)
+
+    def is_decided(self, channel: Channel) -> bool:
+        """Is it known whether the connection comes up?"""
+        return channel.was_connected() or channel.error is not None or _is_final(channel.last_failure)
+
+    def _why_down(self, channel: Channel) -> Exception | None:
+        if channel.was_connected():
+            return None
+        late = ConnectFailed(
+            f"no welcome from {self.address} within {self.client_options.connect_timeout:g} s"
+        )
+        return channel.error or channel.last_failure or late
+
+    def waits_in_vain(self, core: EndpointCore) -> bool:
+        return core.is_stopping or self.channel(core).error is not None
+
+    def why_unconnected(self, core: EndpointCore) -> Exception:
+        return self.channel(core).error or super().why_unconnected(core)
+
+    # -- sending ---------------------------------------------------------------------------------------
+
+    def try_send(self, payload: bytes) -> AnyReceipt | None:
+        """Send where that needs no wait, else None."""
+        core = self.core
+        if core is None or self.is_stopping or core.journal is not None:
+            return None
+        assert isinstance(core, ClientCore)
+        channel = core.session
+        if channel is None or not channel.established or not channel.has_room():
+            return None
+        receipt = channel.send(payload)
+        self.runtime.settle()
+        return receipt
+
+    def send(self, payload: bytes, timeout: float | None) -> Operation[AnyReceipt]:
+        """Send, once there is room; with a store, once the message is on disk."""
+        core = self.client_core()
+        channel = self.channel(core)
+        if core.has_store:
+            receipt = yield from spool(self, channel, payload)
+            return receipt
+        if not channel.established and channel.error is None:
+            raise StateError(f"{self} is not connected yet; call wait_connected() first")
+        if not channel.has_room():
+            yield from wait_for_room(self, channel, deadline_after(timeout, monotonic()))
+            channel = self.channel(core)
+        receipt = channel.send(payload)
+        self.runtime.settle()
+        return receipt
+
+    def end(self) -> None:
+        """End the conversation. Takes the lock."""
+        with self.runtime.lock:
+            self.channel(self.client_core()).end()
+            self.runtime.update()
+
+
+class IsDecided(Predicate):
+    """It is known whether a client connects."""
+
+    __slots__ = ("client", "core")
+
+    def __init__(self, client: ConversingClient, core: ClientCore) -> None:
+        self.client = client
+        self.core = core
+
+    def holds(self) -> bool:
+        return self.client.is_decided(self.client.channel(self.core))
+
+
+def _is_final(failure: Exception | None) -> bool:
+    """Has the server rejected the client, so that trying again will hardly help?"""
+    return isinstance(failure, Refused) and failure.code not in TRY_AGAIN

@@ -1,0 +1,97 @@
+"""Writes to the store in the background, so that no other thread or task waits for the disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
+from linkbox.core.journal import Journal
+from linkbox.core.restoring import Left, restore
+from linkbox.core.wait_queue import Predicate, WaitQueue
+from linkbox.errors import StoreError
+from linkbox.operations.runtime import Runtime, Service
+from linkbox.operations.steps import NEVER, Call, Operation, Wait
+from linkbox.operations.storing import Opening
+
+if TYPE_CHECKING:  # SQLite is loaded only where there is a store
+    from linkbox.store.sqlite import Store
+
+log = logging.getLogger("linkbox")
+
+
+class DiskWriter(Predicate):
+    """Writes what the journal wants on disk, and tells the journal. As a predicate: a batch is due."""
+
+    def __init__(self, core: EndpointCore, runtime: Runtime) -> None:
+        self._core = core
+        self._runtime = runtime
+        self._queue = WaitQueue()
+        self._is_closing = False
+        self._until = NEVER
+        self._journal: Journal | None = None
+        self._store: Store | None = None
+        self.service: Service | None = None
+
+    def wake(self) -> None:
+        """The journal wants a batch written, earlier than it said before."""
+        self._core.changed.append(self._queue)
+
+    def take_up(self, opening: Opening, left: Left, decode: Callable[[bytes], Any] | None) -> Journal:
+        """Begin a life with what was in the store."""
+        core = self._core
+        assert isinstance(core, ClientCore | ServerCore)
+        core.mailbox.clear()
+        self._store = opening.store
+        self._journal = restore(core, left, decode, self.wake, monotonic())
+        return self._journal
+
+    def start(self) -> None:
+        """Begin to write."""
+        self.service = self._runtime.spawn(self._run(), "store")
+
+    def holds(self) -> bool:
+        assert self._journal is not None
+        return self._journal.due < self._until or self._is_closing
+
+    def _run(self) -> Operation[None]:
+        store, journal = self._store, self._journal
+        assert store is not None and journal is not None
+        try:
+            while (yield from self._write_next(store, journal)):
+                pass
+        except BaseException:  # the event loop is torn down
+            store.close()
+            raise
+        yield Call(self._runtime.blocking, store.close)
+
+    def _write_next(self, store: Store, journal: Journal) -> Operation[bool]:
+        """Wait for a batch and write it. False when there will be no more."""
+        while monotonic() < journal.due and not self._is_closing:
+            self._until = journal.due
+            holds = yield Wait(self._queue, self, journal.due, False)
+            if not holds and monotonic() < journal.due:
+                self._is_closing = True  # every wait was ended: there is no time for more
+        if self._is_closing and journal.is_idle():
+            return False
+        batch = journal.take()
+        try:
+            yield Call(self._runtime.blocking, store.apply, batch)
+        except StoreError as error:
+            yield Call(self._runtime.blocking, store.recover)
+            journal.failed(batch, error, monotonic())
+            self._runtime.update()
+            return not (self._is_closing and journal.due > monotonic())
+        journal.committed(batch, monotonic())
+        self._runtime.update()
+        return True
+
+    def close(self, timeout: float) -> Operation[None]:
+        """Write what is left, close the store."""
+        self._is_closing = True
+        self.wake()
+        self._runtime.settle()
+        if self.service is not None and not (yield Call(self._runtime.wait_for, self.service, timeout)):
+            log.warning("linkbox: the disk does not answer; the store is closed when it does")

@@ -1,0 +1,265 @@
+"""What all endpoints share: values to bytes, callbacks, peers, waiting for receipts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+
+from linkbox.core.endpoint import BytesMailbox, Channel, EndpointCore, Mailbox
+from linkbox.core.journal import Journal
+from linkbox.core.settings import Counters, Settings
+from linkbox.core.snapshot import statistics
+from linkbox.core.units import Delivery
+from linkbox.core.wait_queue import Predicate
+from linkbox.errors import DeadlineExceeded, FormatError, StateError, TooLarge
+from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
+from linkbox.operations.callbacks import CallbackLoop, Callbacks
+from linkbox.operations.options import Options
+from linkbox.operations.predicates import ReceiptSettled
+from linkbox.operations.process_hooks import Started
+from linkbox.operations.receipts import stage_reached, stage_wanted
+from linkbox.operations.runtime import Runtime
+from linkbox.operations.steps import Operation, Wait, deadline_after
+
+
+class EndpointOperations(Started):
+    """The state of one endpoint and what it does, whichever front end runs it.
+
+    Methods that return an `Operation` may wait; all others never do. The lock is held around each, but for
+    `encode`, and those that say so.
+    """
+
+    def __init__(
+        self, options: Options, runtime: Runtime, receipts: type[Delivery], endpoint: object
+    ) -> None:
+        self.options = options
+        self.runtime = runtime
+        self.endpoint = endpoint
+        """The public object, for events and messages."""
+        self.address = options.address
+        self.callbacks = Callbacks()
+        self.callback_loop: CallbackLoop | None = None
+        self.counters = Counters()
+        self.core: EndpointCore | None = None
+        """None before the start and after the stop."""
+        self.is_stopping = False
+        self.was_clean = True
+        """Did the last stop deliver everything?"""
+        self.is_fork = False
+        self.journal: Journal | None = None
+        """What the last life with a store wanted on disk."""
+        self._receipts = receipts
+        self._largest = options.limits.message
+        self._takes_as_is = options.is_bytes and options.plain is None
+        self._encode_value = options.format.encode
+        self.mailbox = self._make_mailbox()
+
+    def __repr__(self) -> str:
+        return f"<{type(self.endpoint).__name__} {self.address}>"
+
+    def _make_mailbox(self) -> Mailbox:
+        options = self.options
+        kind = BytesMailbox if options.is_bytes and not options.pattern.asks else Mailbox
+        return kind(options.limits, options.overflow)
+
+    def settings(self) -> Settings:
+        """What the core is made with."""
+        options = self.options
+        return Settings(
+            pattern=options.pattern,
+            format_name=options.format.name,
+            framing=options.framing,
+            limits=options.limits,
+            name=options.name,
+            receipts=self._receipts,
+            entropy=os.urandom,
+            wall=time.time() - monotonic(),
+            counters=self.counters,
+            secrets=options.secrets,
+            identifies=options.identifies,
+            secure=options.tls is not None,
+        )
+
+    # -- is it running? --------------------------------------------------------------------------------
+
+    def running(self) -> EndpointCore:
+        """The core of a started endpoint; `StateError` for any other."""
+        core = self.core
+        if core is None or self.is_stopping:
+            raise self.not_running()
+        return core
+
+    def not_running(self) -> StateError:
+        """Why nothing can be done."""
+        if self.is_fork:
+            return StateError(f"{self} belongs to the parent process; make a new one after fork")
+        what = "was stopped" if self.is_stopping or self.mailbox.over is not None else "is not started"
+        return StateError(f"{self} {what}: call start(), or use it in a with block")
+
+    def end_reason(self) -> Exception | None:
+        """Why nothing more will arrive, if so."""
+        over = self.mailbox.over
+        if over is None and self.core is None and not self.is_stopping:
+            raise self.not_running()
+        return over
+
+    # -- values to bytes -------------------------------------------------------------------------------
+
+    def encode(self, data: Any) -> bytes:
+        """The bytes of one message, checked. Not under the lock: the format may be user code."""
+        if data.__class__ is bytes and self._takes_as_is and len(data) <= self._largest:
+            payload: bytes = data
+            return payload
+        return self._checked(self._encode_value(data))
+
+    def encode_many(self, values: list[Any]) -> list[bytes]:
+        """The same for many messages: mostly all are well, and one look at them together is quicker."""
+        is_ready = self.options.is_bytes and set(map(type, values)) == {bytes}
+        payloads = values if is_ready else list(map(self._encode_value, values))
+        are_bytes = self.options.plain is None and set(map(type, payloads)) == {bytes}
+        if are_bytes and max(map(len, payloads)) <= self._largest:
+            return payloads
+        return list(map(self._checked, payloads))
+
+    def _checked(self, payload: bytes) -> bytes:
+        if len(payload) > self._largest:
+            raise TooLarge(
+                f"the message has {len(payload)} bytes encoded, at most {self._largest} are allowed; "
+                "raise Limits(message=...) on both sides"
+            )
+        if self.options.plain is not None:
+            self.options.plain.check(payload)
+        elif payload.__class__ is not bytes:
+            raise FormatError(
+                f"{self.options.format!r} encoded to {type(payload).__name__}, bytes are needed"
+            )
+        return payload
+
+    # -- callbacks -------------------------------------------------------------------------------------
+
+    def add_callback(self, fn: Callback, kinds: tuple[EventKind, ...]) -> None:
+        """Call ``fn`` for events of these kinds from now on. Takes the lock."""
+        kinds = kinds or (EventKind.DATA,)
+        with self.runtime.lock:
+            had_data = EventKind.DATA in self.callbacks.kinds()
+            self.callbacks.add(fn, kinds)
+            core = self.core
+            if core is None:
+                return
+            core.listening = self.callbacks.kinds()
+            if EventKind.DATA in kinds and not had_data:
+                self.emit_waiting(core)
+            if self.callback_loop is None:
+                self.start_callbacks(core)
+            self.runtime.settle()
+
+    def remove_callback(self, fn: Callback) -> None:
+        """Call ``fn`` no more. Takes the lock."""
+        with self.runtime.lock:
+            self.callbacks.remove(fn)
+            if self.core is not None:
+                self.core.listening = self.callbacks.kinds()
+                if EventKind.DATA not in self.core.listening:
+                    self.core.forget_data_events()
+
+    def emit_waiting(self, core: EndpointCore) -> None:
+        """Emit an event for each message that is waiting already."""
+        self.mailbox.settle_hand()  # what was taken from it gets none
+        waiting = self.mailbox.count
+        if waiting:
+            core.emit(EventKind.DATA, None, count=waiting)
+
+    def start_callbacks(self, core: EndpointCore) -> None:
+        """Begin to call callbacks."""
+        self.callback_loop = loop = CallbackLoop(self.endpoint, core, self.callbacks, self.runtime)
+        loop.service = self.runtime.spawn(loop.run(), "callbacks")
+
+    def in_callback(self) -> bool:
+        """Is the caller one of the endpoint's own callbacks?"""
+        return self.callback_loop is not None and self.callback_loop.is_current()
+
+    # -- peers and numbers -----------------------------------------------------------------------------
+
+    def peers(self) -> tuple[Peer, ...]:
+        """The connected peers. Takes the lock."""
+        with self.runtime.lock:
+            return () if self.core is None else self.core.peers()
+
+    def statistics(self) -> Statistics:
+        """A snapshot of all counters. Takes the lock."""
+        with self.runtime.lock:
+            return statistics(self.core, self.counters, self.mailbox)
+
+    def wait_connected(self, count: int, timeout: float | None) -> Operation[None]:
+        """Wait until that many peers are connected."""
+        deadline = deadline_after(timeout, monotonic())
+        core = self.running()
+        if (yield Wait(core.box, HasPeers(self, core, count), deadline)):
+            if len(core.peers()) < count:
+                raise self.why_unconnected(core)
+            return
+        if self.is_stopping or self.core is not core:
+            raise self.not_running()
+        there = len(core.peers())
+        raise DeadlineExceeded(f"{there} of {count} peers are connected to {self} after {timeout:g} s")
+
+    def waits_in_vain(self, core: EndpointCore) -> bool:
+        """Can no peer connect any more?"""
+        return core.is_stopping
+
+    def why_unconnected(self, core: EndpointCore) -> Exception:
+        """Why no peer can connect any more."""
+        return self.not_running()
+
+    # -- receipts --------------------------------------------------------------------------------------
+
+    def wait_for(self, receipt: Delivery, stage: Stage | None, timeout: float | None) -> Operation[Stage]:
+        """Wait until a message has come as far as the stage; returns how far it is then."""
+        wanted = stage_wanted(receipt, stage)
+        deadline = deadline_after(timeout, monotonic())
+        core = self.core
+        if receipt.error is None and receipt.stage < wanted and core is not None:
+            receipt.session.request_ack()
+            self.runtime.update()
+            while self.core is core:
+                channel: Channel = receipt.session  # moves where another conversation takes it over
+                settled = ReceiptSettled(receipt, channel, wanted)
+                if not (yield Wait(channel.changed, settled, deadline)) or receipt.session is channel:
+                    break
+        return stage_reached(receipt, wanted, timeout)
+
+
+class HasPeers(Predicate):
+    """Enough peers are connected, or no more can be."""
+
+    __slots__ = ("core", "count", "operations")
+
+    def __init__(self, operations: EndpointOperations, core: EndpointCore, count: int) -> None:
+        self.operations = operations
+        self.core = core
+        self.count = count
+
+    def holds(self) -> bool:
+        return len(self.core.peers()) >= self.count or self.operations.waits_in_vain(self.core)
+
+
+def operations_of(receipt: Delivery) -> EndpointOperations:
+    """The operations of the endpoint that sent this."""
+    operations: EndpointOperations = receipt.session.hub.owner
+    return operations
+
+
+F = TypeVar("F", bound=Callback)
+
+
+def registering(add: Callable[..., None], kinds: tuple[EventKind, ...]) -> Callable[[F], F]:
+    """A decorator that registers a callback for these kinds."""
+
+    def register(fn: F) -> F:
+        add(fn, *kinds)
+        return fn
+
+    return register

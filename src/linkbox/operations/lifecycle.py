@@ -1,0 +1,163 @@
+"""One life of an endpoint, from ``start()`` to ``stop()``."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from linkbox.core.endpoint import EndpointCore
+from linkbox.errors import EndOfData
+from linkbox.operations import process_hooks
+from linkbox.operations.disk_writer import DiskWriter
+from linkbox.operations.endpoint import EndpointOperations
+from linkbox.operations.predicates import IsIdle
+from linkbox.operations.steps import Call, Operation, Wait
+from linkbox.operations.storing import DISK_WAIT, Opening
+
+STOP = 10.0
+"""Seconds that a stop takes at most, unless the caller says otherwise."""
+
+
+class Life(EndpointOperations):
+    """The part of an endpoint that begins and ends its lives."""
+
+    writer: DiskWriter | None = None
+
+    def make_core(self) -> EndpointCore:
+        """The core of a new life."""
+        raise NotImplementedError
+
+    def begin(self, core: EndpointCore) -> Operation[None]:
+        """What a new life does first."""
+        raise NotImplementedError
+
+    def on_stopped(self) -> None:
+        """The life is over: give back what only this kind of endpoint holds."""
+
+    # -- start -----------------------------------------------------------------------------------------
+
+    def start(self) -> Operation[None]:
+        """Begin a life, unless one is under way. Waits for the end of the last."""
+        if self.core is not None and not self.is_stopping:
+            return
+        if self.is_stopping:
+            yield Call(self.runtime.wait_until_set, self.runtime.stopped, None)
+        if self.is_fork:
+            raise self.not_running()
+        yield Call(self.runtime.starting.acquire)
+        try:
+            if self.core is None:
+                yield from self.begin(self.make_core())
+        finally:
+            self.runtime.starting.release()
+
+    def open(self, core: EndpointCore) -> Operation[None]:
+        """Make what moves the bytes, open the store, begin to call callbacks."""
+        core.owner = self
+        core.listening = self.callbacks.kinds()
+        path = self.options.store_path
+        if path is None:
+            self._go(core)
+            return
+        opening = Opening(path, self.store_label(), self.store_notes(), self.journal, core.incarnation)
+        try:
+            left = yield Call(self.runtime.blocking, opening.run)
+            writer = DiskWriter(core, self.runtime)
+            self.journal = writer.take_up(opening, left, self.options.decode)
+            self._go(core)
+        except BaseException:
+            opening.close()
+            raise
+        self.writer = writer
+        writer.start()
+
+    def _go(self, core: EndpointCore) -> None:
+        self.mailbox.over = None
+        self.is_stopping = False
+        self.callback_loop = None
+        self.writer = None
+        self.runtime.open(core, self.options)
+        self.core = core
+        process_hooks.started.add(self)
+        if self.callbacks.kinds():
+            self.emit_waiting(core)  # what is left from an earlier life
+            self.start_callbacks(core)
+        self.runtime.update()
+
+    def store_label(self) -> dict[str, str]:
+        """What the store is for: that of another kind of endpoint is refused."""
+        options = self.options
+        return {"side": options.side, "pattern": options.pattern.name, "format": options.format.name}
+
+    def store_notes(self) -> dict[str, str]:
+        """What the store remembers of the endpoint that used it last."""
+        return {}
+
+    # -- stop ------------------------------------------------------------------------------------------
+
+    def stop(self, timeout: float) -> Operation[bool]:
+        """Send what is queued, end in order, close. Returns whether everything sent was acknowledged."""
+        deadline = monotonic() + timeout
+        core, runtime = self.core, self.runtime
+        if core is None:
+            return True
+        if self.is_stopping:
+            # The first stop waits for our own threads or tasks; a callback among them must not wait for it.
+            over = runtime.closed if runtime.is_ours() else runtime.stopped
+            is_over: bool = yield Call(runtime.wait_until_set, over, timeout)
+            return is_over and self.was_clean
+        self.is_stopping = True
+        self.was_clean = False
+        try:
+            runtime.stop_listening()
+            core.shutdown(monotonic())
+            runtime.update()
+            is_idle: bool = yield Wait(core.box, IsIdle(core), deadline)
+            self.was_clean = is_idle and not core.undelivered
+        finally:  # also after an error: every waiter must be woken
+            yield from self._close(core, deadline)
+        return self.was_clean
+
+    def _close(self, core: EndpointCore, deadline: float) -> Operation[None]:
+        runtime = self.runtime
+        try:
+            self._declare_over(core)
+            runtime.settle()
+            try:
+                if self.writer is not None:  # before the waits for the disk are ended
+                    yield from self.writer.close(max(DISK_WAIT, deadline - monotonic()))
+            finally:
+                if self.callback_loop is not None:
+                    self.callback_loop.close()
+                    runtime.settle()
+                yield Call(runtime.close)
+                process_hooks.started.discard(self)
+            runtime.closed.set()
+            yield Call(runtime.join, deadline)
+        finally:
+            runtime.closed.set()
+            self.core = None
+            self.is_stopping = False
+            self.on_stopped()
+            runtime.forget()
+            runtime.stopped.set()
+
+    def _declare_over(self, core: EndpointCore) -> None:
+        core.abort()
+        if self.mailbox.over is None:
+            self.mailbox.over = EndOfData(f"{self} was stopped")
+        core.changed += (self.mailbox.end_box, core.box)
+
+    # -- processes that end or fork --------------------------------------------------------------------
+
+    def undelivered(self) -> int:
+        """How many messages are not delivered, or not known to be."""
+        core = self.core
+        return 0 if core is None else sum(channel.in_flight() for channel in core.channels())
+
+    def forked(self) -> None:
+        """This is the copy in a child process: it only gives back its descriptors."""
+        self.is_fork, self.core = True, None
+        self.is_stopping = False
+        self.mailbox.over = None
+        self.mailbox.box.waiters.clear()
+        self.runtime.forked()

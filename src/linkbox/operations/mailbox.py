@@ -1,0 +1,34 @@
+"""The part of the public mailbox calls that never waits: the same for both front ends."""
+
+from __future__ import annotations
+
+from types import GenericAlias
+from typing import Any, Generic
+
+from linkbox.formats import K_co, T
+from linkbox.operations.taking import Taking
+from linkbox.operations.unsupported import mypyc_attr
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class MailboxCalls(Generic[T, K_co]):
+    """What an endpoint or a view can say of its mailbox, and take, without waiting."""
+
+    def __class_getitem__(cls, item: Any) -> GenericAlias:
+        # ServerP2P[Point] also at run time, where a TypeVar has no default before Python 3.13
+        return GenericAlias(cls, item)
+
+    def __init__(self, taking: Taking) -> None:
+        self._taking = taking
+
+    def data_empty(self) -> bool:
+        """Is the mailbox empty? Never waits."""
+        return self._taking.is_empty()
+
+    def data_count(self) -> int:
+        """How much is waiting: bytes for Bytes, requests for ServerAR, otherwise messages."""
+        return self._taking.size()
+
+    def data_get_all(self) -> list[T]:
+        """Take everything that is waiting now, as a list of messages. Never waits; may be empty."""
+        return self._taking.take_all()

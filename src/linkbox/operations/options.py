@@ -1,0 +1,186 @@
+"""What the constructors are given: each option is declared, documented and checked here, once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from linkbox.address import Address
+from linkbox.core.auth import Lookup
+from linkbox.core.backoff import Backoff
+from linkbox.core.framings import Framing, PlainFraming, as_framing
+from linkbox.core.patterns import Pattern
+from linkbox.events import PeerInfo
+from linkbox.formats import Bytes, as_format
+from linkbox.front.listening import check_scheme, check_server_address, with_ssl
+from linkbox.limits import Limits
+from linkbox.operations.secrets import Secret, lookup_of
+from linkbox.operations.storing import check_reconnect, store_path
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from linkbox.front.secured import Secured
+
+StorePath = str | os.PathLike[str] | None
+Overflow = Literal["block", "drop_oldest", "drop_newest", "error"]
+Accept = Callable[[PeerInfo], bool]
+"""Is this peer admitted?"""
+AcceptLater = Callable[[PeerInfo], Awaitable[bool]]
+"""The same as a coroutine function, for aio."""
+BYTES: Final = Bytes()
+"""The default of ``format=``. It must keep its type: type checkers infer the endpoint's from it."""
+Handler = Callable[[Any], Any]
+"""Takes a `Request`, returns the value of the response; for aio perhaps a coroutine function."""
+
+
+class Options:
+    """The options of every endpoint. Raises what is wrong with them."""
+
+    def __init__(
+        self,
+        side: Literal["server", "client"],
+        pattern: Pattern,
+        address: Address,
+        format: Any,
+        framing: Framing | type[Framing],
+        limits: Limits | None,
+        overflow: str,
+        store: StorePath,
+        name: str | None,
+        ssl: SSLContext | None,
+        secret: Secret | None,
+    ) -> None:
+        self.side = side
+        self.pattern = pattern
+        self.address = address
+        """Where to listen, or whom to connect to."""
+        self.format = as_format(format)
+        """How a message becomes bytes, and bytes a message."""
+        self.framing = as_framing(framing)
+        """How messages become a stream of bytes."""
+        self.limits = limits or Limits()
+        """Every bound on memory and time."""
+        self.overflow = overflow
+        """What a full mailbox does."""
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        """What the peer sees as `Peer.name`."""
+        self.plain = self.framing if isinstance(self.framing, PlainFraming) else None
+        if self.plain is not None:
+            self.plain.decoder(self.limits.message)  # raises when it cannot hold one message
+            if secret is not None:
+                raise ValueError("a plain framing cannot prove a secret: use framing=Linked()")
+        self.secrets: Lookup | None = None
+        """The shared secrets that a peer may prove, by its name."""
+        self.identifies = False
+        """Does each secret belong to one peer, so that it proves the peer's name?"""
+        if secret is not None:
+            self.secrets, self.identifies = lookup_of(secret)
+        self.tls: Callable[[], Secured] | None = None
+        """Makes the TLS of a connection."""
+        if address.scheme == "tls":
+            from linkbox.front.secured import securing
+
+            self.tls = securing(address, ssl, side == "server", secret is not None)
+        self.store_path = store_path(store, pattern, self.plain is not None, overflow)
+        """The file of the store, or None."""
+
+    @property
+    def is_bytes(self) -> bool:
+        """Are messages the bytes themselves?"""
+        return isinstance(self.format, Bytes)
+
+    @property
+    def decode(self) -> Callable[[bytes], Any] | None:
+        """How bytes become a message; None: they are the message."""
+        return None if self.is_bytes else self.format.decode
+
+
+class ServerOptions(Options):
+    """The options of a server."""
+
+    def __init__(
+        self,
+        pattern: Pattern,
+        address: str | tuple[str, int] | socket.socket,
+        format: Any,
+        framing: Framing | type[Framing],
+        limits: Limits | None,
+        overflow: str,
+        store: StorePath,
+        name: str | None,
+        ssl: SSLContext | None,
+        secret: Secret | None,
+        accept: Accept | AcceptLater | None,
+        insecure: bool,
+        max_peers: int,
+        handler: Handler | None = None,
+        workers: int = 1,
+    ) -> None:
+        if not isinstance(max_peers, int) or max_peers < 1:
+            raise ValueError(f"max_peers={max_peers!r}: a whole number from 1 is needed")
+        if accept is not None and not callable(accept):
+            raise TypeError(f"accept= takes callable(PeerInfo) -> bool, not {type(accept).__name__}")
+        if not isinstance(workers, int) or workers < 1:
+            raise ValueError(f"workers={workers!r}: a whole number from 1 is needed")
+        bound = check_server_address(address, insecure, ssl, secret is not None)
+        super().__init__(
+            "server", pattern, bound, format, framing, limits, overflow, store, name, ssl, secret
+        )
+        self.listener = address if isinstance(address, socket.socket) else None
+        """A listening socket that the user gave, or None."""
+        self.accept = accept
+        """Asked about each peer that has passed all other checks."""
+        self.max_peers = max_peers
+        """Peers at a time."""
+        self.handler = handler
+        """Responds to requests; None: they go to the mailbox."""
+        self.workers = workers
+        """How many requests are handled at a time."""
+
+
+class ClientOptions(Options):
+    """The options of a client."""
+
+    def __init__(
+        self,
+        pattern: Pattern,
+        address: str | tuple[str, int],
+        format: Any,
+        framing: Framing | type[Framing],
+        limits: Limits | None,
+        overflow: str,
+        store: StorePath,
+        name: str | None,
+        ssl: SSLContext | None,
+        secret: Secret | None,
+        connect_timeout: float,
+        reconnect: Backoff | None,
+        *,
+        blocking: bool = True,
+        linger: float = 0.0,
+        keep_alive: bool = True,
+    ) -> None:
+        if not connect_timeout > 0:
+            raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
+        if not linger >= 0:
+            raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
+        parsed = with_ssl(Address.parse(address), address, ssl)
+        check_scheme(parsed)
+        super().__init__(
+            "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret
+        )
+        if self.store_path is not None:
+            check_reconnect(reconnect)
+        self.connect_timeout = connect_timeout
+        """Seconds for everything up to the welcome."""
+        self.reconnect = reconnect
+        """When to connect again; None: never."""
+        self.blocking = blocking
+        """Does each push wait until the server has the message?"""
+        self.linger = linger
+        """Seconds that an idle connection is kept for the next push."""
+        self.keep_alive = keep_alive
+        """Do all requests share a connection?"""

@@ -1,0 +1,138 @@
+"""What operations wait for, as small objects that are evaluated under the lock."""
+
+from __future__ import annotations
+
+from linkbox.core.endpoint import Ask, Channel, EndpointCore, Mailbox, Source
+from linkbox.core.journal import Spool
+from linkbox.core.units import Delivery
+from linkbox.core.wait_queue import Predicate
+from linkbox.events import Stage
+
+
+class HasMessage(Predicate):
+    """There is a message to take, or there will never be one again."""
+
+    __slots__ = ("mailbox", "source")
+
+    def __init__(self, mailbox: Mailbox, source: Source | None) -> None:
+        self.mailbox = mailbox
+        self.source = source
+
+    def holds(self) -> bool:
+        mailbox, source = self.mailbox, self.source
+        if source is not None:
+            return mailbox.has(source) or source.ended is not None or mailbox.over is not None
+        return (mailbox.count > 0 and mailbox.has()) or mailbox.over is not None
+
+
+class HasCount(Predicate):
+    """There is as much as a call wants to take, or there will never be."""
+
+    __slots__ = ("count", "mailbox", "source")
+
+    def __init__(self, mailbox: Mailbox, source: Source | None, count: int) -> None:
+        self.mailbox = mailbox
+        self.source = source
+        self.count = count
+
+    def holds(self) -> bool:
+        return self.mailbox.is_ready(self.source, self.count)
+
+
+class HasRequest(Predicate):
+    """There is a request to work on."""
+
+    __slots__ = ("mailbox",)
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.mailbox = mailbox
+
+    def holds(self) -> bool:
+        return self.mailbox.count > 0
+
+
+class HasRoom(Predicate):
+    """The send window has room, or nothing can be sent any more."""
+
+    __slots__ = ("channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    def holds(self) -> bool:
+        channel = self.channel
+        return channel.has_room() or channel.error is not None or channel.is_ending
+
+
+class IsDelivered(Predicate):
+    """The peer has everything, or the conversation is over."""
+
+    __slots__ = ("channel", "with_end")
+
+    def __init__(self, channel: Channel, with_end: bool) -> None:
+        self.channel = channel
+        self.with_end = with_end
+        """Must the END mark be acknowledged too?"""
+
+    def holds(self) -> bool:
+        channel = self.channel
+        if channel.error is not None:
+            return True
+        return channel.is_delivered() if self.with_end else not channel.in_flight()
+
+
+class ReceiptSettled(Predicate):
+    """A message has reached a stage, or never will on this channel: another may have taken it over."""
+
+    __slots__ = ("channel", "receipt", "stage")
+
+    def __init__(self, receipt: Delivery, channel: Channel, stage: Stage) -> None:
+        self.receipt = receipt
+        self.channel = channel
+        self.stage = stage
+
+    def holds(self) -> bool:
+        receipt, channel = self.receipt, self.channel
+        return (
+            receipt.error is not None
+            or receipt.session is not channel
+            or channel.error is not None
+            or receipt.stage >= self.stage
+            or receipt.stage is Stage.FAILED
+        )
+
+
+class IsAnswered(Predicate):
+    """A request of ours has its response, or has failed."""
+
+    __slots__ = ("ask",)
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+
+    def holds(self) -> bool:
+        return self.ask.is_done
+
+
+class IsOnDisk(Predicate):
+    """Messages are in the store, or were refused by it."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: Spool) -> None:
+        self.entry = entry
+
+    def holds(self) -> bool:
+        return self.entry.is_settled
+
+
+class IsIdle(Predicate):
+    """Every conversation is over and every connection closed."""
+
+    __slots__ = ("core",)
+
+    def __init__(self, core: EndpointCore) -> None:
+        self.core = core
+
+    def holds(self) -> bool:
+        return self.core.is_idle()

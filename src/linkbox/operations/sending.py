@@ -1,0 +1,49 @@
+"""Sending on a channel: waiting for room, and for the disk."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, TypeAlias
+
+from linkbox.core.endpoint import Channel
+from linkbox.core.journal import Spool
+from linkbox.errors import MailboxFull
+from linkbox.operations.endpoint import EndpointOperations
+from linkbox.operations.predicates import HasRoom, IsOnDisk
+from linkbox.operations.steps import NEVER, Operation, Wait
+from linkbox.operations.storing import accepted
+
+AnyReceipt: TypeAlias = Any
+"""A receipt of the front end's own class (see `Options`): the core makes it, and only hands it through."""
+
+
+def wait_for_room(endpoint: EndpointOperations, channel: Channel, deadline: float) -> Operation[None]:
+    """Wait until the send window has room; `MailboxFull` at the deadline, and at once inside a callback.
+
+    Also returns when the conversation is over: then sending says why.
+    """
+    if endpoint.in_callback():
+        raise MailboxFull(f"the send window to {channel.peer} is full, and a callback must not wait for it")
+    began = monotonic()
+    yield Wait(channel.changed, HasRoom(channel), deadline)
+    if channel.error is None and not channel.is_ending and not channel.has_room():
+        if endpoint.is_stopping:
+            raise endpoint.not_running()
+        raise MailboxFull(
+            f"no room in the send window to {channel.peer} within {max(0.0, deadline - began):.3g} s: "
+            "it does not keep up"
+        )
+
+
+def spool(endpoint: EndpointOperations, channel: Channel, payload: bytes) -> Operation[AnyReceipt]:
+    """Write a message to the store; returns its receipt once it is on disk."""
+    entry = endpoint.running().spool(channel, [payload], True)
+    receipts = yield from wait_for_disk(endpoint, entry)
+    return receipts[0]
+
+
+def wait_for_disk(endpoint: EndpointOperations, entry: Spool) -> Operation[list[AnyReceipt]]:
+    """Wait until messages are on disk; returns their receipts."""
+    endpoint.runtime.settle()
+    yield Wait(entry.box, IsOnDisk(entry), NEVER)
+    return accepted(entry)

@@ -1,0 +1,230 @@
+"""What servers do: listen, ask ``accept=``, send to peers."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from time import monotonic
+from typing import Any
+
+from linkbox.core.endpoint import Channel, EndpointCore, PendingAccept, ServerCore, Source
+from linkbox.core.units import Delivery
+from linkbox.core.wait_queue import Predicate
+from linkbox.errors import MailboxFull, StateError
+from linkbox.events import Peer
+from linkbox.front.listening import bind, descriptor_bound, release, socket_file
+from linkbox.operations.lifecycle import Life
+from linkbox.operations.options import ServerOptions
+from linkbox.operations.runtime import Runtime
+from linkbox.operations.sending import AnyReceipt, spool, wait_for_disk, wait_for_room
+from linkbox.operations.steps import Call, Operation, Wait, deadline_after
+from linkbox.operations.taking import Taking
+
+log = logging.getLogger("linkbox")
+
+
+class ServerOperations(Life):
+    """The operations of every server."""
+
+    def __init__(
+        self, options: ServerOptions, runtime: Runtime, receipts: type[Delivery], endpoint: object
+    ) -> None:
+        super().__init__(options, runtime, receipts, endpoint)
+        self.server_options = options
+        self._socket_file: tuple[int, int] | None = None
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    def make_core(self) -> ServerCore:
+        options = self.server_options
+        settings = self.settings()
+        settings.asks_first = options.accept is not None
+        core = ServerCore(settings, self.mailbox, options.max_peers, monotonic())
+        core.max_links = descriptor_bound(options.limits.connections)
+        return core
+
+    def begin(self, core: EndpointCore) -> Operation[None]:
+        """Bind and listen; then accept in the background."""
+        assert isinstance(core, ServerCore)
+        is_name = self.address.scheme != "unix" and self.address.host_kind == "name"
+        if is_name:  # looking it up blocks
+            listener: socket.socket = yield Call(self.runtime.blocking, self._bind)
+        else:
+            listener = self._bind()
+        try:
+            yield from self.open(core)
+        except BaseException:
+            listener.close()
+            raise
+        self.runtime.listen(listener)
+        self.start_services(core)
+
+    def _bind(self) -> socket.socket:
+        """A listening socket; from now on the address has the real port."""
+        given = self.server_options.listener
+        listener, self.address = bind(self.address, given)
+        self._socket_file = socket_file(self.address, given)
+        return listener
+
+    def start_services(self, core: ServerCore) -> None:
+        """Start the threads or tasks that call user code."""
+        if self.server_options.accept is not None:
+            self.runtime.spawn(self._accept_loop(core), "accept")
+
+    def on_stopped(self) -> None:
+        release(self.address, self._socket_file)
+
+    # -- accept= ---------------------------------------------------------------------------------------
+
+    def _accept_loop(self, core: ServerCore) -> Operation[None]:
+        """Ask ``accept=``: user code, which only the connections that it decides on wait for."""
+        accept = self.server_options.accept
+        assert accept is not None
+        has_pending = HasPendingAccept(core)
+        while (yield Wait(core.newcomers_box, has_pending)):
+            pending = core.pending_accepts.popleft()
+            if pending.link.closed:
+                continue
+            try:
+                verdict = yield Call(
+                    self.runtime.call_within, self.options.limits.handshake, accept, pending.info
+                )
+                is_welcome = bool(verdict)
+            except BaseException as error:
+                if self.runtime.must_pass(error):
+                    raise
+                is_welcome = self._accept_failed(pending, error)
+            core.decide_on(pending, is_welcome, monotonic())
+            self.runtime.update()
+
+    def _accept_failed(self, pending: PendingAccept, error: BaseException) -> bool:
+        # The peer chooses what ``accept=`` is asked about, so its errors must do no harm.
+        log.error(
+            "linkbox: accept= of %s failed for %s, which is turned away", self, pending.info, exc_info=error
+        )
+        return False
+
+    # -- peers -----------------------------------------------------------------------------------------
+
+    def server_core(self) -> ServerCore:
+        """The core of a started server."""
+        core = self.running()
+        assert isinstance(core, ServerCore)
+        return core
+
+    def channel_of(self, core: ServerCore, peer: Peer) -> Channel:
+        """The conversation with a peer; `StateError` if it is not connected."""
+        channel = core.channel_of(peer)
+        if channel is None:
+            raise StateError(f"{peer} is not connected to {self}")
+        return channel
+
+    def disconnect(self, peer: Peer, reason: str) -> None:
+        """Close the connection of a peer, and tell it the reason. Takes the lock."""
+        with self.runtime.lock:
+            core = self.server_core()
+            channel: Any = self.channel_of(core, peer)
+            core.disconnect(channel, reason, monotonic())
+            self.runtime.update()
+
+
+class HasPendingAccept(Predicate):
+    """A connection waits for ``accept=``."""
+
+    __slots__ = ("core",)
+
+    def __init__(self, core: ServerCore) -> None:
+        self.core = core
+
+    def holds(self) -> bool:
+        return bool(self.core.pending_accepts)
+
+
+class SendingServer(ServerOperations):
+    """The operations of a server that sends to its peers."""
+
+    def target(self, core: ServerCore, to: Peer | None) -> Channel:
+        """The conversation that a message goes to."""
+        if to is not None:
+            return self.channel_of(core, to)
+        channels = core.channels()
+        if len(channels) == 1:
+            return channels[0]
+        if not channels:
+            raise StateError(f"nobody is connected to {self} yet; call wait_connected() first")
+        raise StateError(
+            f"{len(channels)} peers are connected to {self}: say send(…, to=peer), or broadcast(…)"
+        )
+
+    def try_send(self, payload: bytes, to: Peer | None) -> AnyReceipt | None:
+        """Send where that needs no wait, else None."""
+        core = self.server_core()
+        channel = self.target(core, to)
+        if core.journal is not None or not channel.has_room():
+            return None
+        receipt = channel.send(payload)
+        self.runtime.settle()
+        return receipt
+
+    def send(self, payload: bytes, to: Peer | None, timeout: float | None) -> Operation[AnyReceipt]:
+        """Send, once there is room; with a store, once the message is on disk."""
+        core = self.server_core()
+        channel = self.target(core, to)
+        if core.has_store:
+            receipt = yield from spool(self, channel, payload)
+            return receipt
+        if not channel.has_room():
+            yield from wait_for_room(self, channel, deadline_after(timeout, monotonic()))
+        receipt = channel.send(payload)
+        self.runtime.settle()
+        return receipt
+
+    def broadcast(self, payload: bytes) -> Operation[dict[Peer, AnyReceipt]]:
+        """Send to every peer. Where the send window is full, the receipt has failed."""
+        core = self.server_core()
+        channels = [each for each in core.channels() if not each.is_ending and each.error is None]
+        receipts: dict[Peer, AnyReceipt] = {}
+        if core.has_store:  # all of it shares a commit
+            entries = [core.spool(each, [payload], True) for each in channels]
+            for channel, entry in zip(channels, entries, strict=True):
+                receipts[channel.peer] = (yield from wait_for_disk(self, entry))[0]
+            return receipts
+        for channel in channels:
+            if channel.has_room():
+                receipts[channel.peer] = channel.send(payload)
+            else:
+                full = MailboxFull(f"{channel.peer} does not keep up")
+                receipts[channel.peer] = self._receipts(channel, error=full)
+        self.runtime.update()
+        return receipts
+
+    def end(self, to: Peer | None) -> None:
+        """End the conversation with a peer. Takes the lock."""
+        with self.runtime.lock:
+            self.target(self.server_core(), to).end()
+            self.runtime.update()
+
+    def view(self, peer: Peer) -> PeerView:
+        """A view of one peer; also when it has gone, as long as something of it waits. Takes the lock."""
+        with self.runtime.lock:
+            left = next((each for each in self.mailbox.sources if each.peer.id == peer.id), None)
+            if left is None:
+                session: Any = self.channel_of(self.server_core(), peer)
+                left = session.source
+            return PeerView(self, left)
+
+
+class PeerView(Taking):
+    """Takes from one peer, and ends the conversation with it."""
+
+    def __init__(self, server: SendingServer, source: Source) -> None:
+        super().__init__(server, source)
+        self.server = server
+        self._source = source
+        self.peer = source.peer
+
+    def end(self) -> None:
+        """End the conversation, unless the peer has. Takes the lock."""
+        with self.server.runtime.lock:
+            if self._source.ended is None:
+                self.server.end(self.peer)

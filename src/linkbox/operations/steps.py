@@ -1,0 +1,88 @@
+"""What an operation that may wait yields, and what it gets back.
+
+How to think about it. Each operation is written once, as a generator: it decides, and yields a step where it
+must wait. A front end runs it: `linkbox.threaded` blocks its thread in each step, `linkbox.aio` suspends its
+task. The lock of the endpoint is held while the generator runs, and released during each step. What a step
+raises (an error of user code, a cancellation, an interrupt that ends a wait) is thrown into the generator, so
+that what an operation must undo is undone once, here.
+
+| step | ends | result |
+|---|---|---|
+| `Wait` | when the predicate holds, the deadline has passed, or the endpoint is closed | whether it holds |
+| `Call` | when the function has returned, and what it returned was awaited if it is awaitable | its result |
+| `NextItems` | when the iterator has given items, or has ended | a list; empty at the end |
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeAlias, TypeVar
+
+from linkbox.core.wait_queue import Predicate, WaitQueue
+
+R = TypeVar("R")
+NEVER = float("inf")
+"""A deadline that never passes."""
+
+
+class Step:
+    """Something to wait for."""
+
+    __slots__ = ()
+
+
+class Wait(Step):
+    """Wait in a queue until the predicate holds."""
+
+    __slots__ = ("deadline", "may_lead", "predicate", "queue")
+
+    def __init__(
+        self, queue: WaitQueue, predicate: Predicate, deadline: float = NEVER, may_lead: bool = True
+    ) -> None:
+        self.queue = queue
+        self.predicate = predicate
+        self.deadline = deadline
+        """On the clock of ``time.monotonic()``."""
+        self.may_lead = may_lead
+        """Threads only: may the waiting thread do the input and output of the endpoint meanwhile?"""
+
+
+class Call(Step):
+    """Call user code, or code that blocks: never under the lock."""
+
+    __slots__ = ("arguments", "function")
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.function = function
+        self.arguments = arguments
+
+
+class NextItems(Step):
+    """Take items from an iterator that the user gave; an asynchronous one gives one at a time."""
+
+    __slots__ = ("items", "most")
+
+    def __init__(self, items: Iterator[Any] | AsyncIterator[Any], most: int) -> None:
+        self.items = items
+        self.most = most
+
+    def take(self) -> list[Any]:
+        """The next items of an iterator that is not asynchronous."""
+        items: Any = self.items
+        return list(islice(items, self.most))
+
+
+Operation: TypeAlias = Generator[Step, Any, R]
+
+
+def items_of(iterable: Iterable[Any] | AsyncIterable[Any]) -> Iterator[Any] | AsyncIterator[Any]:
+    """The iterator of an iterable of either kind."""
+    if isinstance(iterable, AsyncIterable):
+        return iterable.__aiter__()
+    return iter(iterable)
+
+
+def deadline_after(timeout: float | None, now: float) -> float:
+    """When a call with this timeout gives up."""
+    return NEVER if timeout is None else now + timeout

@@ -1,0 +1,267 @@
+"""Taking what has arrived: the ``data_…`` calls of an endpoint, or of a view of one peer."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, TypeVar
+
+from linkbox.core.endpoint import Answer, Batch, Incoming, Source
+from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError
+from linkbox.events import Message
+from linkbox.operations.endpoint import EndpointOperations
+from linkbox.operations.predicates import HasCount, HasMessage
+from linkbox.operations.requests import Request, RequestOwner
+from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after
+
+U = TypeVar("U")
+"""The type of the messages of a mailbox, where an overload names it."""
+V = TypeVar("V")
+"""The type of the values, which the front end knows."""
+
+
+class Nothing:
+    """Stands for a message where there is none: every value may be a message, None too."""
+
+
+NOTHING = Nothing()
+
+
+class Taking:
+    """Takes from the mailbox of an endpoint: from all peers, or from one."""
+
+    is_direct = True
+    """Is what is in the mailbox the value itself?"""
+
+    def __init__(self, endpoint: EndpointOperations, source: Source | None = None) -> None:
+        self.endpoint = endpoint
+        self.mailbox = endpoint.mailbox
+        self.source = source
+        self._has_message = HasMessage(self.mailbox, source)
+        self._wait_for_ever = Wait(self.mailbox.box, self._has_message, NEVER)
+
+    def open(self, item: Any) -> Any:
+        """The value of what was in the mailbox; raises if that is a failure."""
+        return item
+
+    def _opened(self, item: Any) -> Any:
+        return item if self.is_direct else self.open(item)
+
+    # -- without waiting; under the lock ---------------------------------------------------------------
+
+    def take(self) -> Any:
+        """The next item, or `NOTHING`."""
+        mailbox, source = self.mailbox, self.source
+        if (mailbox.count if source is None else source.waiting) == 0 or not mailbox.has(source):
+            return NOTHING
+        core = self.endpoint.core
+        due = NEVER if core is None else core.ack_due
+        item = mailbox.take(source)
+        if source is None and mailbox.count > 1:
+            mailbox.open_hand()
+        if core is not None and (core.dirty or core.changed or core.ack_due < due):
+            self.endpoint.runtime.update()
+        return item
+
+    def take_value(self) -> Any:
+        """The next message, or `NOTHING` where there is none that can be taken just so."""
+        return self.take() if self.is_direct else NOTHING
+
+    def settle_hand(self) -> None:
+        """The last message that was ready to be taken without the lock has been taken."""
+        self.mailbox.settle_hand()
+        self._flush_acks()
+
+    def is_empty(self) -> bool:
+        """Is there no message? Needs no lock."""
+        source = self.source
+        return not (self.mailbox.count if source is None else source.waiting)
+
+    def size(self) -> int:
+        """What ``data_count()`` returns. Takes the lock."""
+        with self.endpoint.runtime.lock:
+            return self.mailbox.size(self.source)
+
+    def take_all(self) -> list[Any]:
+        """Everything that is waiting, opened. Takes the lock."""
+        with self.endpoint.runtime.lock:
+            items = self.mailbox.take_all(self.source)
+            self._flush_acks()
+        return items if self.is_direct else [self.open(item) for item in items]
+
+    def acknowledge(self, batch: Batch, number: int) -> None:
+        """A message that was taken with ``ack=False`` is done with. Takes the lock."""
+        with self.endpoint.runtime.lock:
+            self.mailbox.unhold(batch.source, number)
+            self._flush_acks()
+
+    def _flush_acks(self) -> None:
+        core = self.endpoint.core
+        if core is not None:
+            self.endpoint.runtime.update()
+
+    # -- operations ------------------------------------------------------------------------------------
+
+    def get(self, timeout: float | None) -> Operation[V]:
+        """The next item, opened."""
+        while True:
+            item = self.take()
+            if item is not NOTHING:
+                value: V = self._opened(item)
+                return value
+            if timeout is None:
+                timeout = self._default_timeout()
+            if self.end_reason() is not None or timeout == 0:
+                raise self._nothing(timeout)
+            step = self._wait_for_ever
+            if timeout is not None:
+                step = Wait(self.mailbox.box, self._has_message, monotonic() + timeout)
+            core = self.endpoint.core
+            if not (yield step):
+                self._check_life(core)
+                item = self.take()
+                if item is NOTHING:
+                    raise self._nothing(timeout)
+                value = self._opened(item)
+                return value
+
+    def get_next(self) -> Operation[Any]:
+        """The next value for an iteration, `NOTHING` at its end."""
+        try:
+            value: Any = yield from self.get(None)
+        except EndOfData:
+            return NOTHING
+        except MailboxEmpty:
+            raise StateError("a callback cannot iterate over its own endpoint; use data_get_all()") from None
+        return value
+
+    def get_message(self, timeout: float | None, ack: bool) -> Operation[Message[V]]:
+        """The next message with everything that is known of it."""
+        yield from self._wait_for_message(timeout)
+        item, batch, number = self.mailbox.take_message(self.source, hold=not ack)
+        self._flush_acks()
+        message = Message(
+            self.open(item), batch.source.peer, batch.received_at, batch.redelivered, batch.receipt
+        )
+        if not ack:
+            message._ack = Acknowledge(self, batch, number)
+        return message
+
+    def _wait_for_message(self, timeout: float | None) -> Operation[None]:
+        if self.mailbox.has(self.source):
+            return
+        if timeout is None:
+            timeout = self._default_timeout()
+        if self.end_reason() is None and timeout != 0:
+            core = self.endpoint.core
+            deadline = deadline_after(timeout, monotonic())
+            if not (yield Wait(self.mailbox.box, self._has_message, deadline)):
+                self._check_life(core)
+        if not self.mailbox.has(self.source):
+            raise self._nothing(timeout)
+
+    def get_count(self, count: int, timeout: float | None) -> Operation[Any]:
+        """That many bytes, or items; opened they are what the caller gets."""
+        self._check_count(count)
+        mailbox, source = self.mailbox, self.source
+        if not mailbox.has_count(count, source):
+            if timeout is None:
+                timeout = self._default_timeout()
+            if self.end_reason() is None and timeout != 0:
+                core = self.endpoint.core
+                if core is not None:
+                    core.raise_limit(count)
+                    self.endpoint.runtime.update()
+                deadline = deadline_after(timeout, monotonic())
+                if not (yield Wait(mailbox.box, HasCount(mailbox, source, count), deadline)):
+                    self._check_life(core)
+            if not mailbox.has_count(count, source):
+                raise self._too_few(count)
+        taken = mailbox.take_count(count, source)
+        self._flush_acks()
+        return taken if self.is_direct else [self.open(item) for item in taken]
+
+    # -- why there is nothing --------------------------------------------------------------------------
+
+    def end_reason(self) -> Exception | None:
+        """Why nothing more will arrive, if so."""
+        if self.source is not None and self.source.ended is not None:
+            return self.source.ended
+        return self.endpoint.end_reason()
+
+    def _default_timeout(self) -> float | None:
+        """None, or 0 inside a callback: a polling thread may have been faster, and callbacks never wait."""
+        return 0 if self.endpoint.in_callback() else None
+
+    def _check_life(self, core: object) -> None:
+        """`EndOfData` if the endpoint was stopped, and perhaps started again, during a wait."""
+        if self.endpoint.core is not core and self.mailbox.over is None:
+            raise EndOfData(f"{self.endpoint} was stopped")
+
+    def _nothing(self, timeout: float | None) -> Exception:
+        over = self.end_reason()
+        if over is not None:
+            return over
+        return MailboxEmpty(f"no message within {timeout:g} s" if timeout else "no message is waiting")
+
+    def _too_few(self, count: int) -> Exception:
+        over, available = self.end_reason(), self.mailbox.available(self.source)
+        if over is None:
+            return MailboxEmpty(f"{count} were asked for, {available} are waiting")
+        if not available:
+            return over
+        return Incomplete(f"{count} were asked for, only {available} are left: {over}", available)
+
+    def _check_count(self, count: int) -> None:
+        if not isinstance(count, int) or isinstance(count, bool):
+            raise TypeError(f"data_get_count({count!r}): count must be an int")
+        limit = self.mailbox.count_limit()
+        if not 1 <= count <= limit:
+            raise ValueError(f"data_get_count({count}): count must be 1 to {limit}")
+
+
+class Acknowledge:
+    """What ``message.ack()`` calls."""
+
+    def __init__(self, taking: Taking, batch: Batch, number: int) -> None:
+        self._taking = taking
+        self._batch = batch
+        self._number = number
+
+    def __call__(self) -> None:
+        self._taking.acknowledge(self._batch, self._number)
+
+
+class TakingAnswers(Taking):
+    """Takes responses: the failure of a request takes the place of its response."""
+
+    is_direct = False
+
+    def open(self, item: Any) -> Any:
+        assert isinstance(item, Answer)
+        if item.error is not None:
+            raise item.error
+        return item.value
+
+
+class TakingRequests(Taking):
+    """Takes requests, which the application responds to."""
+
+    is_direct = False
+
+    def __init__(self, endpoint: EndpointOperations, owner: RequestOwner) -> None:
+        super().__init__(endpoint)
+        self._owner = owner
+
+    def open(self, item: Any) -> Any:
+        assert isinstance(item, Incoming)
+        return Request(item, self._owner)
+
+    def get(self, timeout: float | None) -> Operation[V]:
+        """The next request. One that nobody waits for any more is skipped."""
+        deadline = deadline_after(timeout, monotonic())
+        while True:
+            request: Any = yield from super().get(timeout)
+            if not self._owner.is_obsolete(request._incoming):
+                return request  # type: ignore[no-any-return]
+            if timeout is not None:
+                timeout = max(0.0, deadline - monotonic())

@@ -1,0 +1,67 @@
+"""For the public classes: methods that a subclass lacks, and abstract bases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_extensions import mypyc_attr as mypyc_attr  # noqa: PLC0414 - exported
+else:
+
+    def mypyc_attr(**options):
+        """What only the compiler looks at; so the package needs no mypy_extensions."""
+        return lambda cls: cls
+
+
+_CONCRETE = {
+    "Server": "ServerP2P, ServerP2M or ServerAR",
+    "Client": "ClientP2P, ClientP2M or ClientAR",
+}
+
+
+class Unsupported:
+    """A method that the base class has and this class lacks.
+
+    ``hasattr`` is False, ``dir()`` omits it, and a type checker objects to calling it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Unsupported:
+        kind = (owner or type(instance)).__name__
+        raise AttributeError(f"{kind} has no {self._name}(): {self._reason}")
+
+
+def supported(cls: type, names: list[str]) -> list[str]:
+    """The names without those that are `Unsupported` in this class."""
+    return [name for name in names if not _is_unsupported(cls, name)]
+
+
+def _is_unsupported(cls: type, name: str) -> bool:
+    for base in cls.__mro__:
+        if name in base.__dict__:
+            return isinstance(base.__dict__[name], Unsupported)
+    return False
+
+
+def declare_abstract(cls: type) -> None:
+    """Let the error of ``cls()`` name the concrete classes, before Python names the abstract methods."""
+    if hasattr(cls, "__mypyc_attrs__"):
+        return  # a compiled class has no such check of Python's own: its __init__ raises
+
+    def new(made: Any, *arguments: Any, **options: Any) -> Any:
+        if made is cls:
+            raise abstract_error(cls)
+        return object.__new__(made)
+
+    cls.__new__ = new  # type: ignore[assignment,method-assign]
+
+
+def abstract_error(cls: type) -> TypeError:
+    """The error of instantiating an abstract base."""
+    return TypeError(f"{cls.__name__} is abstract: use {_CONCRETE.get(cls.__name__, 'a subclass')}")

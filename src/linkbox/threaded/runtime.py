@@ -1,0 +1,213 @@
+"""Runs operations by blocking the thread that calls, and services on threads of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from socket import socket
+from time import monotonic
+from typing import Any
+
+from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.link import Arrival
+from linkbox.core.wait_queue import Predicate
+from linkbox.errors import StateError
+from linkbox.formats import Bytes, Json, MsgPack, Typed
+from linkbox.operations.options import Options
+from linkbox.operations.runtime import Runtime, Service
+from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
+from linkbox.threaded.transport import Transport
+
+_INLINE = (Bytes, Json, Typed, MsgPack)
+"""Formats that the thread which moves the bytes may decode with; others are user code, and get a thread."""
+
+
+class ServiceThread(Service):
+    """A thread of the endpoint."""
+
+    def __init__(self, runtime: Threads, operation: Operation[None], name: str) -> None:
+        self._runtime = runtime
+        self._operation = operation
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def _run(self) -> None:
+        runtime = self._runtime
+        with runtime.lock:
+            runtime.run_locked(self._operation, True)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def is_current(self) -> bool:
+        return threading.get_ident() == self.thread.ident
+
+
+class Threads(Runtime):
+    """The threads of an endpoint, and what moves its bytes."""
+
+    lock: threading.RLock
+
+    def __init__(self, name: str) -> None:
+        self.lock = threading.RLock()
+        self.transport: Transport | None = None
+        self._name = name
+        self.starting = threading.Lock()
+        self.stopped = threading.Event()
+        self.closed = threading.Event()
+        self.stopped.set()
+        self.closed.set()
+
+    # -- running operations ----------------------------------------------------------------------------
+
+    def run(self, operation: Operation[R]) -> R:
+        """Run an operation on this thread, which blocks where the operation waits."""
+        with self.lock:
+            return self.run_locked(operation)
+
+    def run_locked(self, operation: Operation[R], is_service: bool = False) -> R:
+        """The same with the lock held, once. Steps release it."""
+        try:
+            step = next(operation)
+            while True:
+                try:
+                    if step.__class__ is Wait:
+                        result: Any = self._wait(step, is_service)
+                    else:
+                        result = self._unlocked(step)
+                except BaseException as error:
+                    step = operation.throw(error)
+                else:
+                    step = operation.send(result)
+        except StopIteration as end:
+            value: R = end.value
+            return value
+
+    def _wait(self, step: Wait, is_service: bool) -> bool:
+        transport = self.transport
+        if transport is None:
+            return False
+        holds = step.predicate.holds
+        return transport.engine.wait(step.queue, holds, step.deadline, is_service, step.may_lead)
+
+    def _unlocked(self, step: object) -> Any:
+        """Do a step that needs no lock."""
+        self.lock.release()
+        try:
+            if isinstance(step, Call):
+                return step.function(*step.arguments)
+            assert isinstance(step, NextItems)
+            return step.take()
+        finally:
+            self.lock.acquire()
+
+    # -- one life --------------------------------------------------------------------------------------
+
+    def open(self, core: EndpointCore, options: Options) -> None:
+        transport = Transport(core, self.lock, options.decode, self._name)
+        transport.tls = options.tls
+        transport.decode_later = not isinstance(options.format, _INLINE)
+        self.stopped.clear()
+        self.closed.clear()
+        self.transport = transport
+        self.services = []
+        if transport.decode_later:
+            self.spawn(self._decode_loop(transport), "decode")
+        transport.engine.start()
+
+    def _decode_loop(self, transport: Transport) -> Operation[None]:
+        """Decode with a format that is user code, on no thread that moves bytes."""
+        waiting = transport.undecoded
+        wait = Wait(transport.undecoded_box, HasUndecoded(waiting))
+        while (yield wait):
+            arrivals = list(waiting)
+            waiting.clear()
+            yield Call(transport.decode, arrivals)
+
+    def listen(self, listener: socket) -> None:
+        if self.transport is not None:
+            self.transport.listen(listener)
+
+    def stop_listening(self) -> None:
+        if self.transport is not None:
+            self.transport.stop_listening()
+
+    def close(self) -> None:
+        with self.lock:
+            if self.transport is not None:
+                self.transport.close()
+
+    def forget(self) -> None:
+        self.transport = None
+
+    def wait_until_set(self, event: threading.Event, timeout: float | None) -> bool:
+        return event.wait(timeout)
+
+    def forked(self) -> None:
+        transport, self.transport = self.transport, None
+        self.lock = threading.RLock()
+        self.starting = threading.Lock()
+        self.stopped, self.closed = threading.Event(), threading.Event()
+        self.stopped.set()
+        self.closed.set()
+        if transport is not None:
+            transport.close_copies()
+
+    # -- after calls into the core ---------------------------------------------------------------------
+
+    def settle(self) -> None:
+        if self.transport is None:
+            raise StateError("the endpoint is not started: call start(), or use it in a with block")
+        self.transport.settle()
+
+    def update(self) -> None:
+        if self.transport is not None:
+            self.transport.update()
+
+    def write_later(self, channel: Channel) -> None:
+        if self.transport is not None:
+            self.transport.write_later(channel)  # type: ignore[arg-type]
+
+    # -- services --------------------------------------------------------------------------------------
+
+    def make_service(self, operation: Operation[None], what: str) -> ServiceThread:
+        return ServiceThread(self, operation, f"linkbox {what} {self._name}")
+
+    def join(self, deadline: float) -> None:
+        """User code in our threads may take longer than there is time."""
+        for service in self.services:
+            if isinstance(service, ServiceThread) and not service.is_current():
+                service.thread.join(max(0.0, deadline - monotonic()))
+        if self.transport is not None:
+            self.transport.engine.join(max(1.0, deadline - monotonic()))
+
+    def wait_for(self, service: Service, timeout: float) -> bool:
+        assert isinstance(service, ServiceThread)
+        service.thread.join(timeout)
+        return not service.thread.is_alive()
+
+    def must_pass(self, error: BaseException) -> bool:
+        return False  # SystemExit neither: the thread is ours, and goes on
+
+    # -- code that is not to run under the lock --------------------------------------------------------
+
+    def blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    def call_within(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    def pause(self) -> None:
+        """Other threads run by themselves."""
+
+
+class HasUndecoded(Predicate):
+    """Something has arrived that is to be decoded."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self, waiting: deque[Arrival]) -> None:
+        self.waiting = waiting
+
+    def holds(self) -> bool:
+        return bool(self.waiting)
