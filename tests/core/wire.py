@@ -1,6 +1,6 @@
 """Two hubs and a wire between them: no socket, no thread, a clock that is turned by hand.
 
-`Wire` is a `MemoryNetwork` with a server and a client on it, so that a test decides when each byte moves,
+`Wire` is a `CoreNetwork` with a server and a client on it, so that a test decides when each byte moves,
 where a connection is cut, and what time it is.
 """
 
@@ -28,7 +28,7 @@ from linkbox.core.units import Delivery
 from linkbox.errors import DecodeError
 from linkbox.events import EventKind, Peer
 from linkbox.limits import Limits
-from linkbox.testing.memory import MemoryLink, MemoryNetwork
+from linkbox.testing._cores import CoreNetwork, MemoryLink
 
 ALL_KINDS = set(EventKind)
 NO_BACKOFF = Backoff(initial=0.05, maximum=0.05, factor=1.0, jitter=0.0)
@@ -70,7 +70,7 @@ class Owner:
         self.wire.settle()
 
 
-class Wire(MemoryNetwork):
+class Wire(CoreNetwork):
     """One server, any number of clients, and a clock."""
 
     def __init__(

@@ -90,8 +90,7 @@ class Endpoint(Base):
             raise self._not_running()
         hub.owner = self
         hub.listening = self._callbacks.kinds()
-        driver = Driver(hub, self._decode())
-        driver.tls = self._tls
+        driver = Driver(hub, self._decode(), self._address, self._tls)
         self._mailbox.over = None
         self._is_stopping = False
         self._closed, self._stopped = asyncio.Event(), asyncio.Event()

@@ -33,7 +33,7 @@ from linkbox.limits import Limits
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from linkbox.front.secured import Secured
+    from linkbox.networks.tls_link import TlsLink
     from linkbox.store.sqlite import Store
 
 log = logging.getLogger("linkbox")
@@ -78,12 +78,12 @@ class Base:
         self._identifies = False
         if secret is not None:
             self._lookup, self._identifies = lookup_of(secret)
-        self._tls: Callable[[], Secured] | None = None
+        self._tls: Callable[[], TlsLink] | None = None
         """Makes the TLS of a connection."""
         if address.scheme == "tls":
-            from linkbox.front.secured import securing
+            from linkbox.networks.tls_link import tls_maker
 
-            self._tls = securing(address, ssl, self._side == "server", secret is not None)
+            self._tls = tls_maker(address, ssl, self._side == "server", secret is not None)
         self._store_path = store_path(store, self._pattern, self._plain is not None, overflow)
         self._journal: Journal | None = None
         """What the last life with a store wanted on disk."""

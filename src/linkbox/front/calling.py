@@ -16,10 +16,10 @@ from linkbox.core.hub import Hub
 from linkbox.core.session import Session
 from linkbox.errors import ConnectFailed, DeadlineExceeded, MailboxFull, PeerLost, Refused, StateError
 from linkbox.front.base import Base, StorePath
-from linkbox.front.listening import check_scheme, with_ssl
 from linkbox.front.secrets import Secret
 from linkbox.front.storing import STORE_LINGER, check_reconnect
 from linkbox.limits import Limits
+from linkbox.networks.listening import check_scheme, with_ssl
 
 if TYPE_CHECKING:
     from ssl import SSLContext

@@ -17,9 +17,11 @@ from linkbox.core.settings import Settings
 from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer, PeerInfo
 from linkbox.front.base import Base, StorePath
-from linkbox.front.listening import bind, check_server_address, descriptor_bound, release, socket_file
 from linkbox.front.secrets import Secret
 from linkbox.limits import Limits
+from linkbox.networks.choose import bind
+from linkbox.networks.listening import check_server_address, descriptor_bound, release, socket_file
+from linkbox.networks.network import Listener
 
 log = logging.getLogger("linkbox")
 
@@ -64,7 +66,7 @@ class Serving(Base):
         self._file: tuple[int, int] | None = None
         self._max_peers = max_peers
 
-    def _bind(self) -> socket.socket:
+    def _bind(self) -> Listener:
         """A listening socket; the address says the real port from now on."""
         listener, self._bound = bind(self._bound, self._given)
         self._file = socket_file(self._bound, self._given)

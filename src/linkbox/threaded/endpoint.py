@@ -72,8 +72,7 @@ class Endpoint(Base):
             except BaseException:
                 store.close()
                 raise
-        transport = Transport(hub, self.lock, self._decode(), self._name)
-        transport.tls = self._tls
+        transport = Transport(hub, self.lock, self._decode(), self._name, self._address, self._tls)
         transport.decode_later = not isinstance(self._format, _INLINE)
         self._mailbox.over = None
         self._is_stopping = False
