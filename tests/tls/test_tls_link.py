@@ -6,9 +6,9 @@ import ssl
 from typing import Any
 
 import pytest
-from linkbox.networks.tls_link import TlsLink, tls_maker
 
 from linkbox.address import Address
+from linkbox.networks.tls_link import TlsLink, tls_maker
 from tests.tls.certificates import Authority
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}

@@ -60,6 +60,8 @@ class Driver(NetworkEvents):
         self.network: AioNetwork = aio_network(self, address, make_tls)
         self.now = self.network.now
         """The clock of this life: seconds, as of ``time.monotonic()``."""
+        if self.network.has_manual_clock:
+            hub.ack_delay = 0.0  # Else no acknowledgement would be sent while the clock stands still.
         self._waiters: set[Waiter] = set()
         self._lazy: list[Session] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -128,6 +130,9 @@ class Driver(NetworkEvents):
         for waiter in self._waiters:
             waiter.wake()
 
+    def is_busy(self) -> bool:
+        return super().is_busy() or bool(self._lazy)
+
     # -- after every call into the core -----------------------------------------------------------------
 
     def settle(self) -> None:
@@ -173,7 +178,9 @@ class Driver(NetworkEvents):
     def _set_timer(self) -> None:
         """Meet the core's next timer. One that has moved later is met too early, which is harmless."""
         when = self.hub.next_timer()
-        if when < self._timer_at and not self.is_closed and not self.network.has_manual_clock:
+        if self.network.has_manual_clock and when > self.now():
+            return  # `clock_moved` looks again.
+        if when < self._timer_at and not self.is_closed:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = when

@@ -24,7 +24,7 @@ def threaded_network(
     if address.scheme == "memory":
         from linkbox.networks.memory import ThreadedMemory
 
-        return ThreadedMemory(events, address)
+        return ThreadedMemory(events, address, lock)
     from linkbox.networks.sockets_threaded import ThreadedSockets
 
     return ThreadedSockets(events, address, lock, make_tls)

@@ -42,6 +42,14 @@ class NetworkEvents:
         """A timer may be due earlier than before."""
         raise NotImplementedError
 
+    def clock_moved(self) -> None:
+        """A manual clock was advanced: look at every deadline again. Under the lock, or on the loop."""
+        raise NotImplementedError
+
+    def is_busy(self) -> bool:
+        """Is there something left to do? For a manual clock, which waits for it."""
+        return bool(self.arrivals or self.hub.dirty or self.hub.unread)
+
     # What arrives.
 
     def received(self, link: Link, data: bytes, now: float) -> None:

@@ -2,8 +2,7 @@
 
 Nothing in here waits, and nothing depends on the machine: what happens, happens because a test says so, and
 the same test makes the same thing happen each time. For the logic of a whole conversation: drops anywhere,
-slow disks, deaths, hours that pass in a moment. Real endpoints with real sockets are tested through
-`FaultyProxy`.
+slow disks, deaths, hours that pass in a moment. Not for users: they have `MemoryNetwork`.
 """
 
 from __future__ import annotations
@@ -20,18 +19,7 @@ from linkbox.core.server import ServerHub
 from linkbox.core.session import Session
 from linkbox.errors import ConnectFailed
 from linkbox.events import EventKind
-
-
-class ManualClock:
-    """A clock that stands still until it is turned."""
-
-    def __init__(self, now: float = 100.0) -> None:
-        self.now = now
-        """Seconds."""
-
-    def advance(self, seconds: float) -> None:
-        """Turn it."""
-        self.now += seconds
+from linkbox.testing.clock import ManualClock
 
 
 class MemoryLink:

@@ -301,6 +301,10 @@ class Engine:
         else:
             self.poller.wake()
 
+    def is_busy(self) -> bool:
+        """Is a turn under way, or wanted? Under the lock."""
+        return self._is_working or self._has_work
+
     def clock_moved(self) -> None:
         """A manual clock was advanced: look at every deadline again. Under the lock."""
         for waiter in self._followers:

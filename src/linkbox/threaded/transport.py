@@ -44,6 +44,8 @@ class Transport(NetworkEvents):
         self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls)
         self.now = self.network.now
         """The clock of this life: seconds, as of ``time.monotonic()``."""
+        if self.network.has_manual_clock:
+            hub.ack_delay = 0.0  # Else no acknowledgement would be sent while the clock stands still.
         self.engine = Engine(lock, self, self.network, name, hub.ack_delay)
         self._decode = decode
         """None: messages are the bytes themselves."""
@@ -152,6 +154,12 @@ class Transport(NetworkEvents):
 
     def timers_changed(self) -> None:
         self.engine.timers_changed()
+
+    def clock_moved(self) -> None:
+        self.engine.clock_moved()
+
+    def is_busy(self) -> bool:
+        return super().is_busy() or self.engine.is_busy() or bool(self._lazy)
 
     # -- connections ----------------------------------------------------------------------------------------
 
