@@ -18,7 +18,7 @@ class Dispatcher:
         self._endpoint = endpoint
         self._driver = driver
         self._callbacks = callbacks
-        self._watch = Watch(driver.hub)
+        self._watch = Watch(driver.hub, driver.now)
         self._is_closing = False
         self.task = asyncio.get_running_loop().create_task(self._run())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from itertools import islice
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.aio.endpoint import Endpoint
@@ -126,7 +125,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         await super().start()
         if wait:
             hub = self._running()
-            deadline = NEVER if hub.journal is None else monotonic() + self._connect_timeout
+            deadline = NEVER if hub.journal is None else self._now() + self._connect_timeout
             try:
                 await self.driver.wait(hub.box, lambda: self._is_decided(self._session(hub)), deadline)
             except BaseException:  # cancelled: nobody will stop what did not start
@@ -218,16 +217,16 @@ class ClientP2M(Pushing, Client, Generic[T]):
         payload = self._payload(data)
         hub = await self._started_hub()
         if hub.journal is not None:
-            return (await self._spool(hub.current(monotonic()), [payload]))[0]  # type: ignore[no-any-return]
+            return (await self._spool(hub.current(self._now()), [payload]))[0]  # type: ignore[no-any-return]
         if not self._blocking:
-            session = hub.current(monotonic())
+            session = hub.current(self._now())
             if not session.has_room():
                 await wait_for_room(self, session, timeout)
-                session = hub.current(monotonic())
+                session = hub.current(self._now())
             queued: Any = session.send(payload)
             self.driver.write_later(session)
             return queued  # type: ignore[no-any-return]
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         session = self._begin(hub)
         receipt: Any = hub.send(session, payload)
         await self._deliver(session, deadline)
@@ -262,7 +261,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
         failed. Non-blocking: returns when all are queued. ``timeout`` in seconds, for all of it
         (`DeadlineExceeded`).
         """
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         if self._store_path is not None:
             return await self._spool_many(iterable)
         count = 0
@@ -297,7 +296,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
 
     async def _spool_bulk(self, bulk: Bulk) -> int:
         if bulk.payloads:
-            session = (await self._started_hub()).current(monotonic())
+            session = (await self._started_hub()).current(self._now())
             await self._spool(session, bulk.payloads, with_receipts=False)
         return len(bulk.payloads)
 
@@ -307,7 +306,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
         while not sender.has_room():
             hub.flush_soon(sender)
             self._update()
-            timeout = None if deadline == NEVER else max(0.0, deadline - monotonic())
+            timeout = None if deadline == NEVER else max(0.0, deadline - self._now())
             try:
                 await wait_for_room(self, sender, timeout)
             except MailboxFull as error:
@@ -320,7 +319,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
 
         What has failed meanwhile is not waited for, and not raised here: see callbacks and receipts.
         """
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         hub = self._hub
         if hub is None:
             return
@@ -372,7 +371,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         `ConnectFailed` when it is not there. The next ask just works. An ask is never executed twice.
         """
         payload = self._payload(data)
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else self._now() + timeout
         hub = self._asking_hub(timeout)
         ask = self._begin_ask(hub, deadline, to_mailbox=False)
         try:
@@ -389,7 +388,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         """One ask made of several messages, sent as the iterable yields them; one answer."""
         if self._plain is not None:
             raise StateError("over a plain framing an ask is one message: use ask()")
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else self._now() + timeout
         hub = self._asking_hub(timeout)
         ask = self._begin_ask(hub, deadline, to_mailbox=False)
         try:
@@ -398,7 +397,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
                     break
                 hub.asks.add(ask, self._payload(values[0]), True, deadline)
                 if not ask.session.has_room():
-                    left = None if deadline is None else max(0.0, deadline - monotonic())
+                    left = None if deadline is None else max(0.0, deadline - self._now())
                     await wait_for_room(self, ask.session, left)
                 self._update()
             if not ask.is_done:

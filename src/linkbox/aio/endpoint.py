@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
-from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -62,7 +61,7 @@ class Endpoint(Base):
         async with self._starting:
             if self._hub is not None:
                 return None
-            writer = Writer()
+            writer = Writer(self._now)
             store, left = await writer.open(opening)
             try:
                 self._take_up(left, hub, writer.wake)
@@ -117,7 +116,7 @@ class Endpoint(Base):
         latest, and wakes everyone who waits on this endpoint. What is in the mailbox stays readable, and
         ``start()`` may follow.
         """
-        deadline = monotonic() + timeout
+        deadline = self._now() + timeout
         hub, driver = self._hub, self._driver
         if hub is None or driver is None:
             return True
@@ -134,7 +133,7 @@ class Endpoint(Base):
         self._was_clean = False
         try:
             driver.stop_listening()
-            hub.shutdown(monotonic())
+            hub.shutdown(self._now())
             driver.settle()
             done = await driver.wait(hub.box, lambda: not hub.sessions and not hub.links, deadline)
             self._was_clean = done and not hub.undelivered
@@ -147,7 +146,7 @@ class Endpoint(Base):
         driver.settle()
         try:
             if self._writer is not None:  # Before whoever waits for the disk is sent away.
-                await self._writer.close(max(DISK_WAIT, deadline - monotonic()))
+                await self._writer.close(max(DISK_WAIT, deadline - self._now()))
             if self._dispatcher is not None:
                 self._dispatcher.close()
             await driver.close()
@@ -166,7 +165,7 @@ class Endpoint(Base):
         tasks = [*self._tasks, *([self._dispatcher.task] if self._dispatcher is not None else [])]
         others = [task for task in tasks if task is not asyncio.current_task()]
         if others:
-            _, late = await asyncio.wait(others, timeout=max(0.1, deadline - monotonic()))
+            _, late = await asyncio.wait(others, timeout=max(0.1, deadline - self._now()))
             for task in late:
                 task.cancel()
 
@@ -200,7 +199,7 @@ class Endpoint(Base):
 
     async def wait_connected(self, count: int = 1, timeout: float | None = None) -> None:
         """Wait until that many peers are connected. `DeadlineExceeded` after ``timeout`` seconds."""
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         hub = self._running()
         if await self.driver.wait(
             hub.box, lambda: len(hub.peers()) >= count or self._wait_is_vain(hub), deadline

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
-from time import monotonic
 from typing import Any, TypeVar, overload
 
 from linkbox.core.session import NEVER
@@ -65,7 +64,7 @@ class Receiving(Taking[T, K_co]):
             return
         if timeout is None:
             timeout = self._default_timeout()
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         if self._over() is None and timeout != 0:
             await self._await(partial(mailbox.is_ready, source), deadline)
         if not mailbox.has(source):
@@ -116,7 +115,7 @@ class Receiving(Taking[T, K_co]):
             return
         if timeout is None:
             timeout = self._default_timeout()
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         if self._over() is None and timeout != 0:
             self._grow(count)
             await self._await(partial(mailbox.is_ready, source, count), deadline)

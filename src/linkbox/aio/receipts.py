@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from time import monotonic
 from typing import Any
 
 from linkbox.core.session import NEVER
@@ -27,7 +26,7 @@ class Receipt(Delivery, eq=False):
         """
         session, stage = self.session, stage_wanted(self, stage)
         front = session.hub.owner
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else front._now() + timeout
         if self.stage < stage:
             session.hub.acknowledge_now(session)
             front._update()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from linkbox.core.journal import Journal
@@ -24,7 +23,8 @@ R = TypeVar("R")
 class Writer:
     """Takes what the journal wants on disk, has it written, and tells the journal."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._thread = ThreadPoolExecutor(1, "linkbox store")
         self._wakeup = asyncio.Event()
         self._is_closing = False
@@ -65,7 +65,7 @@ class Writer:
 
     async def _write_next(self, store: Store, journal: Journal, settle: Callable[[], None]) -> bool:
         """Wait for a batch, write it. False when there will be no more."""
-        while (now := monotonic()) < journal.due and not self._is_closing:
+        while (now := self._now()) < journal.due and not self._is_closing:
             self._wakeup.clear()
             try:
                 async with asyncio.timeout(None if journal.due == NEVER else journal.due - now):
@@ -79,10 +79,10 @@ class Writer:
             await self.run(store.apply, batch)
         except StoreError as error:
             await self.run(store.recover)
-            journal.failed(batch, error, monotonic())
+            journal.failed(batch, error, self._now())
             settle()
-            return not (self._is_closing and journal.due > monotonic())
-        journal.committed(batch, monotonic())
+            return not (self._is_closing and journal.due > self._now())
+        journal.committed(batch, self._now())
         settle()
         return True
 

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from linkbox.core.auth import Lookup
@@ -29,6 +28,7 @@ from linkbox.front.callbacks import Callbacks
 from linkbox.front.secrets import Secret, lookup_of
 from linkbox.front.storing import open_store, store_path, take_up
 from linkbox.limits import Limits
+from linkbox.networks.choose import time_source
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -96,6 +96,8 @@ class Base:
         self._hub: Hub | None = None
         self._is_stopping = False
         self._address = address
+        self._now = time_source(address)
+        """The clock of this endpoint: seconds, as of ``time.monotonic()``."""
 
     def _make_mailbox(self, overflow: str) -> MailboxState:
         kind = BytesMailbox if self._is_bytes and not self._pattern.asks else MailboxState
@@ -110,7 +112,7 @@ class Base:
             name=self._name,
             receipts=self._receipts,
             entropy=os.urandom,
-            wall=time.time() - monotonic(),
+            wall=time.time() - self._now(),
             counters=self._counters,
             secrets=self._lookup,
             identifies=self._identifies,
@@ -119,7 +121,7 @@ class Base:
 
     def _take_up(self, left: Left, hub: Any, wake: Callable[[], None]) -> None:
         """Begin a life with what was in the store."""
-        self._journal = take_up(left, hub, self._mailbox, self._decode(), wake)
+        self._journal = take_up(left, hub, self._mailbox, self._decode(), wake, self._now())
 
     def _opening(self, hub: Any) -> Callable[[], tuple[Store, Left]] | None:
         """What opens the store and reads it, which may take its time. None: there is none."""

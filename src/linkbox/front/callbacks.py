@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from linkbox.core.hub import Hub
@@ -51,8 +50,9 @@ class Callbacks:
 class Watch:
     """Knows which callback is running, and names it in the log when it blocks."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, now: Callable[[], float]) -> None:
         self._hub = hub
+        self._now = now
         self._running: Callback | None = None
         self._since = 0.0
         self._warn_after = PATIENCE
@@ -60,7 +60,7 @@ class Watch:
 
     def begin(self, fn: Callback) -> None:
         """It is called now."""
-        self._since = monotonic()
+        self._since = self._now()
         self._running = fn
 
     def end(self) -> None:
@@ -70,7 +70,7 @@ class Watch:
     def schedule(self) -> None:
         """Callbacks are about to be called: look after them."""
         if self.timer_at == NEVER:
-            self._hub.schedule(self, monotonic() + self._warn_after)
+            self._hub.schedule(self, self._now() + self._warn_after)
 
     def failed(self, fn: Callback, event: Event, error: BaseException) -> None:
         """It raised: say so, with the traceback; the stream goes on."""

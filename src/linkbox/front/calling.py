@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from linkbox.address import Address
@@ -88,7 +87,7 @@ class Conversing(Calling):
     """A client of P2P: one conversation, from the start to the end."""
 
     def _on_start(self, hub: ClientHub) -> None:
-        hub.session = hub.session or hub.begin(monotonic())
+        hub.session = hub.session or hub.begin(self._now())
         self._update()
 
     def _session(self, hub: Hub) -> Session:
@@ -151,7 +150,7 @@ class Pushing(Calling):
             hub.linger = self._linger
 
     def _begin(self, hub: ClientHub) -> Session:
-        return hub.current(monotonic()) if self._linger else hub.begin(monotonic())
+        return hub.current(self._now()) if self._linger else hub.begin(self._now())
 
     def _is_delivered(self, session: Session) -> bool:
         """Does the server have everything of this session?"""
@@ -177,7 +176,7 @@ class Pushing(Calling):
             if self._blocking:
                 self._raise_failure(session)
         if session is None or session.error is not None or session.ending:
-            session = self._begin(hub) if self._blocking else hub.current(monotonic())
+            session = self._begin(hub) if self._blocking else hub.current(self._now())
         return session
 
     def _too_late(self, session: Session) -> DeadlineExceeded:
@@ -217,7 +216,7 @@ class Asking(Calling):
 
     def _begin_ask(self, hub: ClientHub, deadline: float | None, to_mailbox: bool) -> Ask:
         """A session, and an ask on it. Over a plain framing one ask at a time has a connection."""
-        now = monotonic()
+        now = self._now()
         if self._keep_alive:
             session = hub.current(now)
             if self._plain is not None and hub.asks.is_busy(session):

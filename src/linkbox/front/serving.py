@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from linkbox.core.asks import Incoming, Request
@@ -74,7 +73,7 @@ class Serving(Base):
         return listener
 
     def _make_hub(self) -> ServerHub:
-        hub = ServerHub(self._settings(), self._mailbox, self._max_peers, monotonic())
+        hub = ServerHub(self._settings(), self._mailbox, self._max_peers, self._now())
         hub.max_links = descriptor_bound(self._limits.connections)
         return hub
 
@@ -144,7 +143,7 @@ class Serving(Base):
         """Close the link to a peer. It is told why, and does not come back by itself."""
         with self.lock:
             hub = self._server_hub()
-            hub.disconnect(self._session_of(hub, peer), reason, monotonic())
+            hub.disconnect(self._session_of(hub, peer), reason, self._now())
             self._update()
 
 
@@ -219,7 +218,7 @@ class Answering(Base):
 
     def is_late(self, incoming: Incoming) -> bool:
         """Is the asker's deadline over?"""
-        return incoming.deadline is not None and monotonic() >= incoming.deadline
+        return incoming.deadline is not None and self._now() >= incoming.deadline
 
     def answer_request(self, incoming: Incoming, value: Any) -> None:
         """Send an answer."""

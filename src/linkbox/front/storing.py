@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from linkbox.core.backoff import Backoff
@@ -78,10 +77,11 @@ def take_up(
     mailbox: MailboxState,
     decode: Callable[[bytes], Any] | None,
     wake: Callable[[], None],
+    now: float,
 ) -> Journal:
     """Begin a life with that."""
     mailbox.clear()
-    return restore(hub, left, decode, wake, monotonic())
+    return restore(hub, left, decode, wake, now)
 
 
 def accepted(entry: Spool) -> list[Any]:

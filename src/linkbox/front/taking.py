@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
@@ -22,6 +23,7 @@ class Taking(Generic[T, K_co]):
     _opens = False
     """Is what stands in the mailbox no value yet, see `_open_item`?"""
     lock: Any
+    _now: Callable[[], float]
 
     # What differs between an endpoint and a view on one peer.
 

@@ -17,7 +17,7 @@ class Dispatcher:
         self._endpoint = endpoint
         self._transport = transport
         self._callbacks = callbacks
-        self._watch = Watch(transport.hub)
+        self._watch = Watch(transport.hub, transport.now)
         self._is_closing = False
         self.thread = threading.Thread(target=self._run, name=f"linkbox callbacks {name}", daemon=True)
 

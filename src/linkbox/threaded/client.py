@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.core.asks import Ask
@@ -133,7 +132,7 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         if wait:
             with self.lock:
                 hub = self._running()
-                deadline = NEVER if hub.journal is None else monotonic() + self._connect_timeout
+                deadline = NEVER if hub.journal is None else self._now() + self._connect_timeout
                 self.transport.engine.wait(hub.box, lambda: self._is_decided(self._session(hub)), deadline)
                 error = self._why_down(self._session(hub))
             if error is not None:
@@ -228,10 +227,10 @@ class ClientP2M(Pushing, Client, Generic[T]):
         payload = self._payload(data)
         if self._store_path is not None:
             with self.lock:
-                return self._spool(self._client_hub().current(monotonic()), [payload])[0]  # type: ignore[no-any-return]
+                return self._spool(self._client_hub().current(self._now()), [payload])[0]  # type: ignore[no-any-return]
         if not self._blocking:
             return self._queue(payload, timeout)
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         with self.lock:
             session = self._begin(self._client_hub())
             receipt: Any = self._running().send(session, payload)
@@ -243,10 +242,10 @@ class ClientP2M(Pushing, Client, Generic[T]):
     def _queue(self, payload: bytes, timeout: float | None) -> Receipt:
         with self.lock:
             hub = self._client_hub()
-            session = hub.current(monotonic())
+            session = hub.current(self._now())
             if not session.has_room():
                 wait_for_room(self, session, timeout)
-                session = hub.current(monotonic())
+                session = hub.current(self._now())
             receipt: Any = session.send(payload)
             self.transport.write_later(session)
         return receipt  # type: ignore[no-any-return]
@@ -278,7 +277,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
         failed. Non-blocking: returns when all are queued. ``timeout`` in seconds, for all of it
         (`DeadlineExceeded`).
         """
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         values = iter(iterable)
         if self._store_path is not None:
             return self._spool_many(values)
@@ -315,7 +314,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
     def _spool_bulk(self, bulk: Bulk) -> int:
         if bulk.payloads:
             with self.lock:
-                self._spool(self._client_hub().current(monotonic()), bulk.payloads, with_receipts=False)
+                self._spool(self._client_hub().current(self._now()), bulk.payloads, with_receipts=False)
         return len(bulk.payloads)
 
     def _sender_with_room(self, session: Session | None, deadline: float) -> Session:
@@ -329,7 +328,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
     def _wait_for_room(self, session: Session, deadline: float) -> None:
         self._running().flush_soon(session)
         self.transport.update()
-        timeout = None if deadline == NEVER else max(0.0, deadline - monotonic())
+        timeout = None if deadline == NEVER else max(0.0, deadline - self._now())
         try:
             wait_for_room(self, session, timeout)
         except MailboxFull as error:
@@ -340,7 +339,7 @@ class ClientP2M(Pushing, Client, Generic[T]):
 
         What has failed meanwhile is not waited for, and not raised here: see callbacks and receipts.
         """
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         with self.lock:
             hub = self._hub
             if hub is None:
@@ -401,7 +400,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         return self._ask(map(self._payload, iterable), timeout, is_one=False)
 
     def _ask(self, payloads: Iterable[bytes], timeout: float | None, is_one: bool) -> T:
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else self._now() + timeout
         ask: Ask | None = None
         with self.lock:
             hub = self._client_hub()
@@ -439,7 +438,7 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
                 hub.asks.add(ask, payload, True, deadline)
                 if not ask.session.has_room():
                     wait_for_room(
-                        self, ask.session, None if deadline is None else max(0.0, deadline - monotonic())
+                        self, ask.session, None if deadline is None else max(0.0, deadline - self._now())
                     )
                 self.transport.update()
         except BaseException:

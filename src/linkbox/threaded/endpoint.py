@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -65,7 +64,7 @@ class Endpoint(Base):
         hub.listening = self._callbacks.kinds()
         writer = store = None
         if (opening := self._opening(hub)) is not None:
-            writer = Writer(self.lock, self._name)
+            writer = Writer(self.lock, self._name, self._now)
             store, left = opening()
             try:
                 self._take_up(left, hub, writer.wake)
@@ -117,7 +116,7 @@ class Endpoint(Base):
         ``timeout`` seconds at the latest, and wakes everyone who waits on this endpoint. What is in the
         mailbox stays readable, and ``start()`` may follow.
         """
-        deadline = monotonic() + timeout
+        deadline = self._now() + timeout
         with self.lock:
             hub, transport = self._hub, self._transport
             if hub is None or transport is None:
@@ -151,7 +150,7 @@ class Endpoint(Base):
     def _end_all(self, hub: Hub, transport: Transport, deadline: float) -> bool:
         """The ordered end. Under the lock. Returns whether it came to its end in time."""
         transport.stop_listening()
-        hub.shutdown(monotonic())
+        hub.shutdown(self._now())
         transport.update()
         return transport.engine.wait(hub.box, lambda: not hub.sessions and not hub.links, deadline)
 
@@ -162,7 +161,7 @@ class Endpoint(Base):
             transport.settle()
         try:
             if self._writer is not None:  # Before whoever waits for the disk is sent away.
-                self._writer.close(max(DISK_WAIT, deadline - monotonic()))
+                self._writer.close(max(DISK_WAIT, deadline - self._now()))
         finally:
             with self.lock:
                 if self._dispatcher is not None:
@@ -176,8 +175,8 @@ class Endpoint(Base):
         threads = [*self._threads, *([dispatcher.thread] if dispatcher is not None else [])]
         for thread in threads:
             if thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - monotonic()))
-        transport.engine.join(max(1.0, deadline - monotonic()))
+                thread.join(max(0.0, deadline - self._now()))
+        transport.engine.join(max(1.0, deadline - self._now()))
 
     def __enter__(self: E) -> E:
         self._start()
@@ -208,7 +207,7 @@ class Endpoint(Base):
 
     def wait_connected(self, count: int = 1, timeout: float | None = None) -> None:
         """Wait until that many peers are connected. `DeadlineExceeded` after ``timeout`` seconds."""
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         with self.lock:
             hub = self._running()
             if self.transport.engine.wait(

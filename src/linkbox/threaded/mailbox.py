@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from functools import partial
-from time import monotonic
 from typing import Any, TypeVar, overload
 
 from linkbox.core.session import NEVER
@@ -77,7 +76,7 @@ class Receiving(Taking[T, K_co]):
             return
         if timeout is None:
             timeout = self._default_timeout()
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         if self._over() is None and timeout != 0:
             self._await(partial(mailbox.is_ready, source), deadline)
         if not mailbox.has(source):
@@ -129,7 +128,7 @@ class Receiving(Taking[T, K_co]):
             return
         if timeout is None:
             timeout = self._default_timeout()
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else self._now() + timeout
         if self._over() is None and timeout != 0:
             self._grow(count)
             self._await(partial(mailbox.is_ready, source, count), deadline)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
 
 from linkbox.core.session import NEVER
 from linkbox.core.units import Delivery
@@ -25,7 +24,7 @@ class Receipt(Delivery, eq=False):
         """
         session, stage = self.session, stage_wanted(self, stage)
         front = session.hub.owner
-        deadline = NEVER if timeout is None else monotonic() + timeout
+        deadline = NEVER if timeout is None else front._now() + timeout
         with front.lock:
             if self.stage < stage:
                 session.hub.acknowledge_now(session)

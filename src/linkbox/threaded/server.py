@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from linkbox.core.asks import Request
@@ -116,7 +115,7 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
             except BaseException as error:  # SystemExit too: this thread is ours, and goes on
                 is_welcome = self._accept_failed(newcomer.info, error)
             with self.lock:
-                hub.decide_on(newcomer, is_welcome, monotonic())
+                hub.decide_on(newcomer, is_welcome, self._now())
                 transport.update()
 
 
@@ -130,6 +129,7 @@ class LinkView(Receiving[T, K_co]):
     def __init__(self, server: ServerP2P[T, K_co], source: Source) -> None:
         self._server = server
         self._mailbox = server._mailbox
+        self._now = server._now
         self._source: Source = source
         self.lock = server.lock
         self.peer: Peer = source.peer
@@ -361,19 +361,19 @@ class ServerAR(Answering, Server[Request[T], str], Generic[T]):
 
     def data_get(self, timeout: float | None = None) -> Request[T]:
         """Take the next ask; see `Receiving.data_get`. One that nobody waits for any more is skipped."""
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else self._now() + timeout
         while True:
             request = super().data_get(timeout)
             if not self._is_obsolete(request):
                 return request
             if deadline is not None:
-                timeout = max(0.0, deadline - monotonic())
+                timeout = max(0.0, deadline - self._now())
 
 
 def wait_for_room(endpoint: Endpoint, session: Session, timeout: float | None) -> None:
     """Wait until the send window has room. Under the lock."""
     endpoint._may_wait_for_room(session)
-    deadline = NEVER if timeout is None else monotonic() + timeout
+    deadline = NEVER if timeout is None else endpoint._now() + timeout
     endpoint._await(
         lambda: session.has_room() or session.error is not None or session.ending, deadline, session.box
     )

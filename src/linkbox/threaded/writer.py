@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from linkbox.core.journal import Journal
@@ -21,7 +20,8 @@ log = logging.getLogger("linkbox")
 class Writer:
     """Takes what the journal wants on disk, writes it, and tells the journal."""
 
-    def __init__(self, lock: threading.RLock, name: str) -> None:
+    def __init__(self, lock: threading.RLock, name: str, now: Callable[[], float]) -> None:
+        self._now = now
         self._wakeup = threading.Condition(lock)
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name=f"linkbox store {name}", daemon=True)
@@ -48,7 +48,7 @@ class Writer:
         """Wait for a batch, write it. False when there will be no more."""
         journal = self._journal
         with self._wakeup:
-            while (now := monotonic()) < journal.due and not self._is_closing:
+            while (now := self._now()) < journal.due and not self._is_closing:
                 self._wakeup.wait(None if journal.due == NEVER else journal.due - now)
             if self._is_closing and journal.is_idle():
                 return False
@@ -58,11 +58,11 @@ class Writer:
         except StoreError as error:
             self._store.recover()
             with self._wakeup:
-                journal.failed(batch, error, monotonic())
+                journal.failed(batch, error, self._now())
                 self._settle()
-                return not (self._is_closing and journal.due > monotonic())
+                return not (self._is_closing and journal.due > self._now())
         with self._wakeup:
-            journal.committed(batch, monotonic())
+            journal.committed(batch, self._now())
             self._settle()
         return True
 
