@@ -31,7 +31,8 @@ class Address:
     """Where to listen or connect. Made by `parse`, which checks; the constructor does not.
 
     ``host`` and ``port`` are for tcp and tls, where ``path`` is empty; ``path`` is for unix, where
-    ``host`` is empty and ``port`` 0, and the name of a memory address (see `linkbox.testing`). Host names are in lower case, and in ASCII (IDNA) when they were not.
+    ``host`` is empty and ``port`` 0, and the name of a memory address (see
+    `linkbox.testing`). Host names are in lower case, and in ASCII (IDNA) when they were not.
     """
 
     scheme: Literal["tcp", "tls", "unix", "memory"]
@@ -101,7 +102,7 @@ class Address:
         return "\0" + self.path[1:] if self.path.startswith("@") else self.path
 
     def with_port(self, port: int) -> Address:
-        """The same with another port. Raises `AddressError` when out of range, or where there are no ports."""
+        """The same with another port. Raises `AddressError` if it is out of range, or there are none."""
         if self.scheme == "unix":
             raise AddressError(f"{self.url} is a unix socket and has no port")
         if self.scheme == "memory":

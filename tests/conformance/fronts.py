@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import linkbox
 import pytest
 
+import linkbox
 from linkbox import EndOfData, EventKind, aio
 from linkbox.testing import MemoryNetwork
 from tests.threaded.helpers import Relay

@@ -1,12 +1,13 @@
 """The driver of an asyncio endpoint: after each call into the core, do what the core has left to do.
 
-How to think about it. A `Driver` is one life of an endpoint, from ``start()`` to ``stop()``, on one event loop. The
-core is called when bytes, connections or time arrive, or by a task of the user, and then `settle` is called: write,
-dial, wake waiters, set the one timer. The bytes are carried by the network (`linkbox.networks`).
+How to think about it. A `Driver` is one life of an endpoint, from ``start()`` to ``stop()``, on one event
+loop. The core is called when bytes, connections or time arrive, or by a task of the user, and then `settle`
+is called: write, dial, wake waiters, set the one timer. The bytes are carried by the network
+(`linkbox.networks`).
 
-A task that waits is a future with a predicate. The predicate is checked again when the task runs, so that a needless
-wake-up is harmless; and a task that is cancelled after it was woken passes the wake-up on. Nothing is taken between
-being woken and running, so a cancelled call has taken nothing.
+A task that waits is a future with a predicate. The predicate is checked again when the task runs, so that a
+needless wake-up is harmless; and a task that is cancelled after it was woken passes the wake-up on. Nothing
+is taken between being woken and running, so a cancelled call has taken nothing.
 """
 
 from __future__ import annotations

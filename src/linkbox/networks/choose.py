@@ -44,7 +44,7 @@ def aio_network(events: NetworkEvents, address: Address, make_tls: MakeTls | Non
 def bind(address: Address, given: socket.socket | None) -> tuple[Listener, Address]:
     """Listen there; returns the listener and the address it has. `ListenFailed` says why that failed."""
     if address.scheme == "memory":
-        from linkbox.networks.memory import bind as bind_memory
+        from linkbox.networks.memory_hub import bind as bind_memory
 
         return bind_memory(address), address
     from linkbox.networks.listening import bind as bind_socket
@@ -55,7 +55,7 @@ def bind(address: Address, given: socket.socket | None) -> tuple[Listener, Addre
 def time_source(address: Address) -> Callable[[], float]:
     """What tells an endpoint the time: seconds, as of ``time.monotonic()``."""
     if address.scheme == "memory":
-        from linkbox.networks.memory import current_time
+        from linkbox.networks.memory_hub import current_time
 
         return current_time
     return monotonic

@@ -1,9 +1,10 @@
 """The lower seam: what a driver asks of a network, and what a network reports to a driver.
 
-How to think about it. A *driver* (`threaded/transport.py`, `aio/driver.py`) calls the core and then does what the
-core has left to do: write, dial, wake waiters, meet the next timer. A *network* carries the bytes of one life of
-an endpoint, from ``start()`` to ``stop()``: it accepts, connects, reads, writes, half-closes and closes. The
-network makes links through the core and keeps its own object of a connection in ``link.carrier``.
+How to think about it. A *driver* (`threaded/transport.py`, `aio/driver.py`) calls the core and then does
+what the core has left to do: write, dial, wake waiters, meet the next timer. A *network* carries the bytes
+of one life of an endpoint, from ``start()`` to ``stop()``: it accepts, connects, reads, writes, half-closes
+and closes. The network makes links through the core and keeps its own object of a connection in
+``link.carrier``.
 
 Every method is called under the endpoint's lock, or on its event loop, except `ThreadedNetwork.read`.
 """
@@ -129,7 +130,7 @@ class Network:
         self.now = now
         """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
         self.has_manual_clock = has_manual_clock
-        """Does the clock stand still until it is advanced? Then no wait for a deadline may end by real time."""
+        """Does the clock stand still until it is advanced? Then real time must not end any wait."""
 
     def listen(self, listener: Listener) -> None:
         """Accept connections from now on."""
@@ -140,7 +141,7 @@ class Network:
         raise NotImplementedError
 
     def dial(self, session: Session) -> None:
-        """Begin to connect. Ends in `NetworkEvents.connected` or `connect_failed`, perhaps before it returns."""
+        """Begin to connect. Ends in `NetworkEvents.connected` or `connect_failed`, perhaps at once."""
         raise NotImplementedError
 
     def flush(self, link: Link) -> None:
@@ -162,7 +163,7 @@ class ThreadedNetwork(Network):
         self.poller = poller
 
     def read(self, ready: list[tuple[int, int]]) -> None:
-        """Receive from what `Poller.poll` has found ready. Called without the lock, by one thread at a time."""
+        """Receive from what `Poller.poll` has found ready. Without the lock, by one thread at a time."""
         raise NotImplementedError
 
     def report(self, now: float) -> None:

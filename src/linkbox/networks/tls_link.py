@@ -1,12 +1,12 @@
 """TLS: a byte filter between a connection and its link, the same object for threads and asyncio.
 
 How to think about it. A `TlsLink` belongs to one link. The network passes it the bytes of the connection
-(`receive`, `receive_eof`), and it reports the decrypted bytes as a network does. It encrypts what the link has to
-write (`data_to_send`), once the TLS handshake is complete, and returns `close_notify` for the end. It owns no
-socket and no thread. Records must be written in the order in which it returns them.
+(`receive`, `receive_eof`), and it reports the decrypted bytes as a network does. It encrypts what the link
+has to write (`data_to_send`), once the TLS handshake is complete, and returns `close_notify` for the end.
+It owns no socket and no thread. Records must be written in the order in which it returns them.
 
-A half-close is a close_notify followed by FIN. A FIN alone may come from anybody between the two ends, so the peer
-is lost then and has not ended. The standard library's transports for asyncio have no half-close.
+A half-close is a close_notify followed by FIN. A FIN alone may come from anybody between the two ends, so
+the peer is lost then and has not ended. The standard library's transports for asyncio have no half-close.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_L
 def tls_maker(
     address: Address, context: ssl.SSLContext | None, is_server: bool, has_secret: bool
 ) -> Callable[[], TlsLink]:
-    """Returns what makes the TLS of each connection. Raises for a context that cannot work or protects nothing."""
+    """What makes the TLS of each connection. Raises for a context that cannot work or protects nothing."""
     if context is None:
         context = client_context()
     if not isinstance(context, ssl.SSLContext):

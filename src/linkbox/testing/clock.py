@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linkbox.networks.memory import MemoryHub
+from linkbox.networks.memory_hub import MemoryHub
 
 
 class ManualClock:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from linkbox.networks.memory import MemoryHub, networks
+from linkbox.networks.memory_hub import MemoryHub, networks
 from linkbox.testing.clock import ManualClock
 
 
 class MemoryNetwork:
     """Carries ``memory://name`` addresses, inside this process, while the ``with`` block runs.
 
-    All six endpoints, threaded and asyncio, in any mix. Connections behave as TCP does: byte streams with bounded
-    buffers, half-close, reset. ``capacity``: bytes on their way in one direction, at most. ``chunk``: bytes that
-    arrive at a time, at most. ``clock``: with a `ManualClock`, time passes for the endpoints only when the test
-    advances it. Stop the endpoints before the block ends.
+    For all six endpoints, threaded and asyncio, in any mix. Connections behave as TCP's do: byte streams with
+    bounded buffers, half-close, reset. ``capacity``: bytes on their way in one direction, at most. ``chunk``:
+    bytes that arrive at a time, at most. ``clock``: with a `ManualClock`, time passes for the endpoints only
+    when the test advances it. Stop the endpoints before the block ends.
     """
 
     def __init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from linkbox.core.session import NEVER
 from linkbox.core.units import Delivery
 from linkbox.events import Stage

@@ -1,8 +1,8 @@
 """The driver of a threaded endpoint: after each call into the core, do what the core has left to do.
 
-A `Transport` is one life of an endpoint, from ``start()`` to ``stop()``. The engine calls `work` on the thread that
-leads. A thread that has called the core itself calls `settle` or `update` afterwards, under the lock. The bytes
-are carried by the network (`linkbox.networks`).
+A `Transport` is one life of an endpoint, from ``start()`` to ``stop()``. The engine calls `work` on the
+thread that leads. A thread that has called the core itself calls `settle` or `update` afterwards, under the
+lock. The bytes are carried by the network (`linkbox.networks`).
 """
 
 from __future__ import annotations
