@@ -233,16 +233,19 @@ def test_hours_pass_in_a_moment_and_heartbeats_keep_the_link() -> None:
 def test_a_silent_peer_is_lost_at_the_second_that_the_limits_say() -> None:
     clock = ManualClock()
     limits = Limits(heartbeat=10, peer_timeout=20)
-    with MemoryNetwork(clock=clock) as network, ServerP2P(S, limits=limits) as server:
-        with ClientP2P(S, limits=limits, reconnect=None) as client:
-            network.hold()
-            clock.advance(29)
-            assert client.peers() and server.peers()
-            clock.advance(2)
-            with pytest.raises(PeerLost):
-                client.data_get()
-            assert not client.peers() and not server.peers()
-            network.release()
+    with (
+        MemoryNetwork(clock=clock) as network,
+        ServerP2P(S, limits=limits) as server,
+        ClientP2P(S, limits=limits, reconnect=None) as client,
+    ):
+        network.hold()
+        clock.advance(29)
+        assert client.peers() and server.peers()
+        clock.advance(2)
+        with pytest.raises(PeerLost):
+            client.data_get()
+        assert not client.peers() and not server.peers()
+        network.release()
 
 
 def test_a_timeout_ends_when_the_clock_says_so() -> None:
@@ -270,16 +273,19 @@ def test_a_timeout_ends_when_the_clock_says_so() -> None:
 
 def test_a_client_comes_back_when_its_backoff_is_over() -> None:
     clock = ManualClock()
-    with MemoryNetwork(clock=clock) as network, ServerP2P(S, Json) as server:
-        with ClientP2P(S, Json, reconnect=Backoff(initial=60, maximum=60, jitter=0)) as client:
-            network.refuse()
-            network.cut()
-            wait_until(lambda: not server.peers() and not client.peers(), "not cut")
-            client.send("queued")
-            clock.advance(30)
-            network.refuse(False)
-            clock.advance(300)
-            assert server.data_get() == "queued"
+    with (
+        MemoryNetwork(clock=clock) as network,
+        ServerP2P(S, Json) as server,
+        ClientP2P(S, Json, reconnect=Backoff(initial=60, maximum=60, jitter=0)) as client,
+    ):
+        network.refuse()
+        network.cut()
+        wait_until(lambda: not server.peers() and not client.peers(), "not cut")
+        client.send("queued")
+        clock.advance(30)
+        network.refuse(False)
+        clock.advance(300)
+        assert server.data_get() == "queued"
 
 
 def test_an_ask_is_late_by_the_clock() -> None:
@@ -310,23 +316,25 @@ def test_the_clock_moves_asyncio_endpoints_too() -> None:
     limits = Limits(heartbeat=10, peer_timeout=20)
 
     async def main(network: MemoryNetwork) -> None:
-        async with aio.ServerP2P(S, Json, limits=limits) as server:
-            async with aio.ClientP2P(S, Json, limits=limits, reconnect=None) as client:
-                with pytest.raises(RuntimeError, match="to_thread"):
-                    clock.advance(1)
-                await asyncio.to_thread(clock.advance, 3600)
-                await client.send("still there")
-                assert await server.data_get() == "still there"
-                waiting = asyncio.create_task(server.data_get(timeout=5))
-                await asyncio.sleep(0)
-                await asyncio.to_thread(clock.advance, 5)
-                with pytest.raises(MailboxEmpty):
-                    await waiting
-                network.hold()
-                await asyncio.to_thread(clock.advance, 31)
-                with pytest.raises(PeerLost):
-                    await client.data_get()
-                network.release()
+        async with (
+            aio.ServerP2P(S, Json, limits=limits) as server,
+            aio.ClientP2P(S, Json, limits=limits, reconnect=None) as client,
+        ):
+            with pytest.raises(RuntimeError, match="to_thread"):
+                clock.advance(1)
+            await asyncio.to_thread(clock.advance, 3600)
+            await client.send("still there")
+            assert await server.data_get() == "still there"
+            waiting = asyncio.create_task(server.data_get(timeout=5))
+            await asyncio.sleep(0)
+            await asyncio.to_thread(clock.advance, 5)
+            with pytest.raises(MailboxEmpty):
+                await waiting
+            network.hold()
+            await asyncio.to_thread(clock.advance, 31)
+            with pytest.raises(PeerLost):
+                await client.data_get()
+            network.release()
 
     with MemoryNetwork(clock=clock) as network:
         before = time.monotonic()

@@ -146,8 +146,8 @@ class Driver(NetworkEvents):
             while True:
                 while hub.dirty:
                     network.flush(hub.dirty.pop())
-                if (session := self.next_dial()) is not None:
-                    network.dial(session)
+                if self.dials:
+                    network.dial(self.dials.pop(0))
                 elif hub.changed:
                     changed, hub.changed = hub.changed, []
                     for box in changed:

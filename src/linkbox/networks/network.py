@@ -32,6 +32,8 @@ class NetworkEvents:
         self.hub = hub
         self.arrivals: deque[Arrival] = deque()
         """Received, and not delivered to the mailbox yet."""
+        self.dials: list[Session] = hub.dials if isinstance(hub, ClientHub) else []
+        """Sessions that need a connection now: each is for `Network.dial`, once."""
 
     # For networks: what a driver implements.
 
@@ -91,11 +93,6 @@ class NetworkEvents:
         return self.hub.accept(url, ip, now)
 
     # Connections of a client.
-
-    def next_dial(self) -> Session | None:
-        """A session that needs a connection now. Each is returned once."""
-        hub = self.hub
-        return hub.dials.pop(0) if isinstance(hub, ClientHub) and hub.dials else None
 
     def patience(self, session: Session, others: int, now: float) -> float:
         """Seconds that one address may take to answer, when so many others are to be tried after it."""

@@ -72,23 +72,17 @@ class Transport(NetworkEvents):
                 hub.handle_timers(now)
             while hub.unread:
                 hub.receive(hub.unread.pop(), b"", now, arrivals)
-            if arrivals:
-                self._deliver(now)
+            if self._decode is None:
+                while arrivals:
+                    arrival = arrivals.popleft()
+                    hub.deliver(arrival, arrival.payloads, now)
+            elif self.decode_later and arrivals:
+                self.undecoded += arrivals
+                arrivals.clear()
+                self.engine.ring(self.undecoded_box)
             self.settle()
         if arrivals:
             self._decode_and_deliver()
-
-    def _deliver(self, now: float) -> None:
-        """Store what needs no decoding; leave the rest to `_decode_and_deliver`, or to another thread."""
-        arrivals = self.arrivals
-        if self._decode is None:
-            while arrivals:
-                arrival = arrivals.popleft()
-                self.hub.deliver(arrival, arrival.payloads, now)
-        elif self.decode_later:
-            self.undecoded += arrivals
-            arrivals.clear()
-            self.engine.ring(self.undecoded_box)
 
     def _decode_and_deliver(self) -> None:
         """Decode with one of our own formats. Without the lock, because it may take long."""
@@ -121,8 +115,8 @@ class Transport(NetworkEvents):
         while True:
             while hub.dirty:
                 network.flush(hub.dirty.pop())
-            if (session := self.next_dial()) is not None:
-                network.dial(session)
+            if self.dials:
+                network.dial(self.dials.pop(0))
             elif hub.changed:
                 changed, hub.changed = hub.changed, []
                 for box in changed:
