@@ -23,12 +23,13 @@ MAY_IMPORT = {
     "tls": SMALL,
     "core": SMALL | {"core"},
     "store": SMALL | {"core", "store"},
-    "front": SMALL | {"tls", "core", "store", "front"},
-    "threaded": SMALL | {"tls", "core", "store", "front", "threaded"},
-    "aio": SMALL | {"tls", "core", "store", "front", "aio"},
+    "networks": SMALL | {"tls", "core", "networks"},
+    "front": SMALL | {"tls", "core", "store", "networks", "front"},
+    "threaded": SMALL | {"tls", "core", "store", "networks", "front", "threaded"},
+    "aio": SMALL | {"tls", "core", "store", "networks", "front", "aio"},
     "linkbox": SMALL | {"tls", "core", "threaded"},
-    "testing": SMALL | {"linkbox", "tls", "core", "store", "testing"} | FRONTS,
-    "cli": SMALL | {"linkbox", "tls", "core", "store", "front", "testing", "cli"} | FRONTS,
+    "testing": SMALL | {"linkbox", "tls", "core", "store", "networks", "testing"} | FRONTS,
+    "cli": SMALL | {"linkbox", "tls", "core", "store", "networks", "front", "testing", "cli"} | FRONTS,
     "__main__": {"cli"},
 }
 
