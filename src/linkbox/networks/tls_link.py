@@ -154,7 +154,8 @@ class TlsLink:
     def _wrap(self, events: NetworkEvents, link: Link, now: float) -> None:
         try:
             while self._unwrapped:
-                self._unwrapped = self._unwrapped[self._tls.write(self._unwrapped) :]
+                written = self._tls.write(self._unwrapped)  # mypyc would evaluate a slice bound twice
+                self._unwrapped = self._unwrapped[written:]
         except ssl.SSLWantReadError:
             pass  # The server renegotiates (TLS 1.2): its bytes have to be read first.
         except ssl.SSLError as error:
