@@ -20,6 +20,7 @@ _PATH_LIMIT: Final = 103 if sys.platform == "darwin" else 107  # bytes: sun_path
 _SCHEMES: Final = ("tcp", "tls", "unix")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+_MEMORY_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 # A name whose last label is a number would be taken for an IPv4 address by some resolvers (127.1, 0x7f.1).
 _LIKE_IPV4 = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?")
@@ -30,10 +31,11 @@ class Address:
     """An address to listen at or connect to. Made by `parse`, which checks it; the constructor does not.
 
     tcp and tls use ``host`` and ``port``, and ``path`` is empty; unix uses ``path``, ``host`` is empty and
-    ``port`` is 0. Host names are in lower case, non-ASCII ones in their ASCII form (IDNA).
+    ``port`` is 0; of a memory address (see `linkbox.testing`) ``path`` is the name. Host names are in lower case,
+    non-ASCII ones in their ASCII form (IDNA).
     """
 
-    scheme: Literal["tcp", "tls", "unix"]
+    scheme: Literal["tcp", "tls", "unix", "memory"]
     host: str = ""
     port: int = 0
     path: str = ""
@@ -53,7 +55,7 @@ class Address:
         else:
             kind = type(value).__name__
             raise AddressError(f'an address is a str like "{_EXAMPLE}" or a pair (host, port), not {kind}')
-        if address.port == 0 and address.scheme != "unix" and not server:
+        if address.port == 0 and not address.path and not server:
             _refuse(value, "port 0 is for servers only; a client needs the port of its server", _EXAMPLE)
         return address
 
@@ -62,6 +64,8 @@ class Address:
         """The canonical URL of the address; `parse` returns an equal address for it."""
         if self.scheme == "unix":
             return f"unix://{self.path}" if self.path.startswith("/") else f"unix:{self.path}"
+        if self.scheme == "memory":
+            return f"memory://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
@@ -70,8 +74,8 @@ class Address:
 
     @property
     def host_kind(self) -> Literal["ipv4", "ipv6", "name", "path"]:
-        """The kind of ``host``; ``"path"`` for unix."""
-        if self.scheme == "unix":
+        """The kind of ``host``; ``"path"`` for unix and memory."""
+        if self.path:
             return "path"
         ip = _ip(self.host)
         if ip is None:
@@ -80,9 +84,9 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Is the address reachable from this machine only: unix, a loopback address, or "localhost"?"""
+        """Is the address reachable from this machine only: unix, memory, a loopback address, or "localhost"?"""
         ip = _unmapped(self.host)
-        return self.scheme == "unix" or self.host == "localhost" or (ip is not None and ip.is_loopback)
+        return self.path != "" or self.host == "localhost" or (ip is not None and ip.is_loopback)
 
     @property
     def is_wildcard(self) -> bool:
@@ -93,14 +97,16 @@ class Address:
     @property
     def sockaddr(self) -> tuple[str, int] | str:
         """The argument for a socket: ``(host, port)``, not resolved, or the path of a unix socket."""
-        if self.scheme != "unix":
+        if not self.path:
             return (self.host, self.port)
         return "\0" + self.path[1:] if self.path.startswith("@") else self.path
 
     def with_port(self, port: int) -> Address:
-        """Return the address with another port. `AddressError` if out of range, or for a unix address."""
+        """Return the address with another port. `AddressError` if out of range, or for an address without one."""
         if self.scheme == "unix":
             raise AddressError(f"{self.url} is a unix socket and has no port")
+        if self.scheme == "memory":
+            raise AddressError(f"{self.url} is inside this process and has no port")
         return replace(self, port=_checked_port(port, self.url))
 
 
@@ -124,6 +130,12 @@ def _parse_url(url: str) -> Address:
     rest = url[match.end() :] if match else url
     if scheme == "unix":
         return _parse_unix(url, rest, bool(slashes))
+    if scheme == "memory" and slashes:
+        if not _MEMORY_NAME.fullmatch(rest):
+            _refuse(
+                url, 'after "memory://" comes a name of letters, digits, ".", "_" and "-"', "memory://server"
+            )
+        return Address("memory", path=rest)
     if scheme in _SCHEMES and slashes:
         host, port = _parse_authority(url, rest, scheme)
         return Address("tls" if scheme == "tls" else "tcp", host, port)

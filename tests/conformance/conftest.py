@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from linkbox.testing import MemoryNetwork
 from tests.conformance.fronts import FRONTS, World, address_for
 
 
@@ -21,12 +22,16 @@ def client_front(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["tcp", "unix", "tls"])
+@pytest.fixture(params=["tcp", "unix", "tls", "memory"])
 def world(request: pytest.FixtureRequest, server_front: str, client_front: str) -> Iterator[World]:
     # Asked for only where it is needed: without cryptography the others still play.
     authority = request.getfixturevalue("tls_authority") if request.param == "tls" else None
     with tempfile.TemporaryDirectory(prefix="lb") as folder:  # a socket's path has to be short
-        yield World(server_front, client_front, address_for(request.param, Path(folder)), authority)
+        if request.param != "memory":
+            yield World(server_front, client_front, address_for(request.param, Path(folder)), authority)
+            return
+        with MemoryNetwork() as network:
+            yield World(server_front, client_front, "memory://server", network=network)
 
 
 @pytest.fixture(scope="session")

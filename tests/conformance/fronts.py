@@ -10,8 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import linkbox
 from linkbox import EndOfData, EventKind, aio
+from linkbox.testing import MemoryNetwork
+from tests.threaded.helpers import Relay
 
 PATIENCE = 15.0
 """Seconds a scenario waits for what takes milliseconds when all is well."""
@@ -68,12 +72,56 @@ class Threaded:
             yield item
 
 
+class SocketRelay:
+    """A relay of TCP connections, behind an awaiting face."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self.address = relay.address
+
+    async def cut(self) -> None:
+        await asyncio.to_thread(self._relay.cut)
+
+    def hold(self) -> None:
+        self._relay.hold()
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._relay.close)
+
+
+class MemoryRelay:
+    """The same for a network in memory, which needs nothing in between."""
+
+    def __init__(self, network: MemoryNetwork, address: str) -> None:
+        self._network = network
+        self.address = address
+
+    async def cut(self) -> None:
+        self._network.cut()
+
+    def hold(self) -> None:
+        self._network.hold()
+
+    async def close(self) -> None:
+        self._network.release()
+        self._network.cut()
+
+
 class World:
     """Where a scenario plays: which front end on which side, over what."""
 
-    def __init__(self, server: str, client: str, address: str, authority: Any = None) -> None:
+    def __init__(
+        self,
+        server: str,
+        client: str,
+        address: str,
+        authority: Any = None,
+        network: MemoryNetwork | None = None,
+    ) -> None:
         self.authority = authority
         """Who issues the certificates, over TLS."""
+        self._network = network
+        """What carries the bytes, over memory."""
         self._fronts = {"server": server, "client": client}
         self.address = address
         """Where servers listen."""
@@ -81,6 +129,14 @@ class World:
     @property
     def is_tcp(self) -> bool:
         return self.address.startswith(("tcp:", "tls:"))
+
+    async def relay(self, address: str) -> MemoryRelay | SocketRelay:
+        """Something between clients and the server that can cut and hold. Skips where there is none."""
+        if self._network is not None:
+            return MemoryRelay(self._network, address)
+        if not self.is_tcp:
+            pytest.skip("the relay speaks TCP")
+        return SocketRelay(await asyncio.to_thread(Relay, address))
 
     @property
     def is_tls(self) -> bool:

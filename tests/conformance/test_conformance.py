@@ -1,4 +1,4 @@
-"""Every scenario, for every pair of front ends, over TCP, unix sockets and TLS; and once more on uvloop."""
+"""Every scenario, for every pair of front ends, over TCP, unix sockets, TLS and memory; and on uvloop."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ RIGHT = [
     ("tcp://[fe80::1%eth0]:9", "tcp://[fe80::1%eth0]:9", "ipv6", False, False, ("fe80::1%eth0", 9)),
     ("tls://Example.COM:443", "tls://example.com:443", "name", False, False, ("example.com", 443)),
     ("tls://example.com.:443", "tls://example.com.:443", "name", False, False, ("example.com.", 443)),
+    ("memory://plant-1.x", "memory://plant-1.x", "path", True, False, "plant-1.x"),
     ("tcp://localhost:09000", "tcp://localhost:9000", "name", True, False, ("localhost", 9000)),
     ("tcp://my_box-1:1", "tcp://my_box-1:1", "name", False, False, ("my_box-1", 1)),
     ("tcp://bücher.example:1", "tcp://xn--bcher-kva.example:1", "name", False, False, None),
@@ -192,6 +193,8 @@ def test_with_port() -> None:
             address.with_port(port)
     with pytest.raises(AddressError, match="has no port"):
         Address.parse("unix:x").with_port(1)
+    with pytest.raises(AddressError, match="has no port"):
+        Address.parse("memory://x").with_port(1)
 
 
 def test_an_address_is_a_value() -> None:

@@ -9,13 +9,13 @@ import threading
 import pytest
 
 from linkbox import ClientAR, ClientP2M, ClientP2P, EventKind, ServerAR, ServerP2M, ServerP2P
-from linkbox.threaded import engine
-from linkbox.threaded.poller import READ, WRITE, Poller
+from linkbox.networks import sockets_threaded
+from linkbox.networks.poller import READ, WRITE, Poller
 
 
 @pytest.fixture(autouse=True)
 def portable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "make_poller", Poller)
+    monkeypatch.setattr(sockets_threaded, "make_poller", Poller)
 
 
 def test_a_conversation_both_ways() -> None:

@@ -1,43 +1,36 @@
-"""What carries the bytes of one life of an endpoint, from ``start()`` to ``stop()``: asyncio for the core.
+"""The driver of an asyncio endpoint: after each call into the core, do what the core has left to do.
 
-How to think about it. The core is fed where bytes, connections or time arrive, and whoever called into it
-calls `settle`: write, dial, wake who waits, set the one timer. Who waits is a future with a *wish*: it is
-checked again when the task runs, so being woken for nothing is harmless; and a task that is cancelled just
-when it was woken passes that on. Nothing is taken between being woken and running: cancelling takes nothing.
+How to think about it. A `Driver` is one life of an endpoint, from ``start()`` to ``stop()``, on one event
+loop. The core is called when bytes, connections or time arrive, or by a task of the user, and then `settle`
+is called: write, dial, wake waiters, set the one timer. The bytes are carried by the network
+(`linkbox.networks`).
+
+A task that waits is a future with a predicate. The predicate is checked again when the task runs, so that a
+needless wake-up is harmless; and a task that is cancelled after it was woken passes the wake-up on. Nothing
+is taken between being woken and running, so a cancelled call has taken nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-from collections import deque
-from collections.abc import Callable, Coroutine
-from time import monotonic
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from linkbox.address import Address
-from linkbox.aio.carrier import Carrier
-from linkbox.core.client import ClientHub
 from linkbox.core.decoding import decode_all
 from linkbox.core.hub import Hub
-from linkbox.core.link import Arrival, Link
 from linkbox.core.mailbox import Box
-from linkbox.core.server import ServerHub
 from linkbox.core.session import NEVER, Session
 from linkbox.front.base import log_notes
-from linkbox.front.listening import accept_some
-from linkbox.front.sockets import AF_UNIX, connect_error, prepare
+from linkbox.networks.choose import aio_network
+from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
 
 if TYPE_CHECKING:
-    from linkbox.front.secured import Secured
-
-GONE = 0.5
-"""Seconds that a stopped endpoint gives to last bytes that the kernel has not taken yet."""
+    from linkbox.networks.tls_link import TlsLink
 
 
 class Waiter:
-    """One task that waits for one wish."""
+    """One task that waits for a predicate."""
 
     __slots__ = ("future", "wish")
 
@@ -46,52 +39,56 @@ class Waiter:
         self.future = future
 
     def wake(self) -> None:
-        """Let it look again."""
+        """Let it check again."""
         if not self.future.done():
             self.future.set_result(None)
 
 
-class Driver:
-    """Connections, the timer, and whoever waits."""
+class Driver(NetworkEvents):
+    """The core of an endpoint, its network, its timer, and the tasks that wait."""
 
-    def __init__(self, hub: Hub, decode: Callable[[bytes], Any] | None) -> None:
-        self.hub = hub
+    def __init__(
+        self,
+        hub: Hub,
+        decode: Callable[[bytes], Any] | None,
+        address: Address,
+        make_tls: Callable[[], TlsLink] | None,
+    ) -> None:
+        super().__init__(hub)
         self.is_closed = False
-        self.tls: Callable[[], Secured] | None = None
-        """Makes the TLS of a connection, if there is to be one."""
         self._decode = decode
         self._loop = asyncio.get_running_loop()
-        self._arrivals: deque[Arrival] = deque()
-        self._carriers: set[Carrier] = set()
-        self._gone = asyncio.Event()
-        """No connection is left."""
-        self._gone.set()
+        self.network: AioNetwork = aio_network(self, address, make_tls)
+        self.now = self.network.now
+        """The clock of this life: seconds, as of ``time.monotonic()``."""
+        if self.network.has_manual_clock:
+            hub.ack_delay = 0.0  # Else no acknowledgement would be sent while the clock stands still.
         self._waiters: set[Waiter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._lazy: list[Session] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
-        self._listener: socket.socket | None = None
         self._is_settling = False
 
     # -- waiting ------------------------------------------------------------------------------------
 
     async def wait(self, box: Box, wish: Callable[[], Any], deadline: float = NEVER) -> bool:
-        """Wait until ``wish()`` holds, or the deadline (of ``monotonic()``) has passed. Does it hold?"""
+        """Wait until ``wish()`` holds, or the deadline (of `now`) has passed. Returns whether it holds."""
         while not wish():
-            now = monotonic()
+            now = self.now()
             if self.is_closed or now >= deadline:
                 return False
             waiter = Waiter(wish, self._loop.create_future())
             box.waiters[waiter] = None
             self._waiters.add(waiter)
-            alarm = None if deadline == NEVER else self._loop.call_later(deadline - now, waiter.wake)
+            alarm: asyncio.TimerHandle | None = None
+            if deadline != NEVER and not self.network.has_manual_clock:
+                alarm = self._loop.call_later(deadline - now, waiter.wake)
             try:
                 await waiter.future
             except asyncio.CancelledError:
                 box.waiters.pop(waiter, None)
                 if not waiter.future.cancelled():
-                    self.ring(box)  # What it was woken for may be another's.
+                    self.ring(box)  # The wake-up may be another task's.
                 raise
             finally:
                 box.waiters.pop(waiter, None)
@@ -101,7 +98,7 @@ class Driver:
         return True
 
     def ring(self, box: Box) -> None:
-        """What this box stands for has changed: wake those whose wish is fulfilled, not more than it has."""
+        """Wake those whose predicate holds, but not more than there is something for."""
         supply = NEVER if box.supply is None else box.supply()
         waiter: Waiter
         for waiter in box.waiters:
@@ -111,55 +108,11 @@ class Driver:
                 supply -= 1
                 waiter.wake()
 
-    # -- what carriers say --------------------------------------------------------------------------
+    # -- for the network ------------------------------------------------------------------------------
 
-    def opened(self, carrier: Carrier) -> None:
-        """The connection is there."""
-        self._carriers.add(carrier)
-        self._gone.clear()
-        if carrier.is_waiting or carrier.link.paused:
-            self.writable(carrier.link)
-
-    def received(self, carrier: Carrier, data: bytes) -> None:
-        """Bytes came."""
-        now = monotonic()
-        if carrier.tls is None:
-            self.hub.receive(carrier.link, data, now, self._arrivals)
-        else:
-            carrier.tls.receive(carrier.link, data, now, self._arrivals)
-        self._deliver(now)
-
-    def ended(self, carrier: Carrier) -> None:
-        """The peer closed its half."""
-        now = monotonic()
-        if carrier.tls is None:
-            self.hub.receive_eof(carrier.link, now, self._arrivals)
-        else:
-            carrier.tls.receive_eof(carrier.link, now, self._arrivals)
-        self._deliver(now)
-
-    def lost(self, carrier: Carrier, error: Exception | None) -> None:
-        """The connection is gone."""
-        self._carriers.discard(carrier)
-        if not self._carriers:
-            self._gone.set()
-        link = carrier.link
-        link.carrier = None
-        if not link.closed:
-            failure = (
-                error if isinstance(error, OSError) else ConnectionResetError("the connection was closed")
-            )
-            self.hub.broken(link, failure, monotonic())
-            self.settle()
-
-    def writable(self, link: Link) -> None:
-        """The link may write (again)."""
-        self.hub.dirty.append(link)
-        self.settle()
-
-    def _deliver(self, now: float) -> None:
-        """Decode and store all that has arrived."""
-        hub, arrivals, decode = self.hub, self._arrivals, self._decode
+    def turn_done(self, now: float) -> None:
+        """Decode and store what has arrived, then settle."""
+        hub, arrivals, decode = self.hub, self.arrivals, self._decode
         while arrivals or hub.unread:
             while hub.unread:
                 hub.receive(hub.unread.pop(), b"", now, arrivals)
@@ -168,37 +121,47 @@ class Driver:
                 hub.deliver(arrival, arrival.payloads if decode is None else decode_all(decode, arrival), now)
         self.settle()
 
-    # -- after every call into the hub ----------------------------------------------------------------
+    def timers_changed(self) -> None:
+        if not self._is_settling:  # else `settle` does it at its end
+            self._set_timer()
+
+    def clock_moved(self) -> None:
+        """A manual clock was advanced: look at every deadline again."""
+        self._on_timer()
+        for waiter in self._waiters:
+            waiter.wake()
+
+    def is_busy(self) -> bool:
+        return super().is_busy() or bool(self._lazy)
+
+    # -- after every call into the core -----------------------------------------------------------------
 
     def settle(self) -> None:
-        """Do what the hub has left to be done."""
+        """Do what the core has left to do."""
         if self._is_settling:
-            return  # Whoever is at it sees this too.
+            return  # The outer call sees this too.
         self._is_settling = True
-        hub = self.hub
+        hub, network = self.hub, self.network
         try:
-            while hub.dirty or hub.changed or self._dials:
+            while True:
                 while hub.dirty:
-                    link = hub.dirty.pop()
-                    if link.carrier is not None:
-                        link.carrier.flush()
-                while self._dials:
-                    self._spawn(self._dial(self._dials.pop(0)))
-                changed, hub.changed = hub.changed, []
-                for box in changed:
-                    if box.waiters:
-                        self.ring(box)
+                    network.flush(hub.dirty.pop())
+                if self.dials:
+                    network.dial(self.dials.pop(0))
+                elif hub.changed:
+                    changed, hub.changed = hub.changed, []
+                    for box in changed:
+                        if box.waiters:
+                            self.ring(box)
+                elif not hub.dirty:
+                    break
         finally:
             self._is_settling = False
         if hub.unread:
-            self._loop.call_soon(self._deliver, monotonic())
+            self._loop.call_soon(self.turn_done, self.now())
         if hub.notes:
             log_notes(hub)
         self._set_timer()
-
-    @property
-    def _dials(self) -> list[Session]:
-        return self.hub.dials if isinstance(self.hub, ClientHub) else []
 
     def write_later(self, session: Session) -> None:
         """Write what the session has when this turn of the loop is over: many messages at once."""
@@ -214,139 +177,45 @@ class Driver:
         self.settle()
 
     def _set_timer(self) -> None:
-        """Meet the hub's next timer. One that has moved later is met too early, which is fine."""
+        """Meet the core's next timer. One that has moved later is met too early, which is harmless."""
         when = self.hub.next_timer()
+        if self.network.has_manual_clock and when > self.now():
+            return  # `clock_moved` looks again.
         if when < self._timer_at and not self.is_closed:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = when
-            self._timer = self._loop.call_later(max(0.0, when - monotonic()), self._on_timer)
+            self._timer = self._loop.call_later(max(0.0, when - self.now()), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, NEVER
-        now = monotonic()
+        now = self.now()
         if now >= self.hub.next_timer():
             self.hub.handle_timers(now)
         self.settle()
 
     # -- connections ------------------------------------------------------------------------------------
 
-    def listen(self, listener: socket.socket) -> None:
+    def listen(self, listener: Listener) -> None:
         """Accept connections from now on."""
-        self._listener = listener
-        self._loop.add_reader(listener.fileno(), self._accept)
-
-    def _accept(self) -> None:
-        if self._listener is None:
-            return
-        assert isinstance(self.hub, ServerHub)
-        accepted, pause = accept_some(self.hub, self._listener, monotonic())
-        for sock, link in accepted:
-            self._spawn(self._carry(sock, link))
-        if pause:
-            self._loop.remove_reader(self._listener.fileno())
-            self._loop.call_later(pause, self._resume_listener)
-        self.settle()
-
-    def _resume_listener(self) -> None:
-        if self._listener is not None:
-            self._loop.add_reader(self._listener.fileno(), self._accept)
-
-    async def _carry(self, sock: socket.socket, link: Link) -> None:
-        link.carrier = carrier = Carrier(self, link, sock, None if self.tls is None else self.tls())
-        try:
-            await self._loop.connect_accepted_socket(lambda: carrier, sock)
-        except OSError as error:
-            sock.close()
-            self.lost(carrier, error)
-
-    async def _dial(self, session: Session) -> None:
-        hub = self.hub
-        assert isinstance(hub, ClientHub)
-        failure = OSError("no address")
-        try:
-            targets = await self._resolve(Address.parse(hub.address))
-        except OSError as error:
-            failure, targets = error, []
-        for others, (family, target) in zip(range(len(targets) - 1, -1, -1), targets, strict=True):
-            if session.error is not None:
-                return
-            try:
-                sock = await self._connect(family, target, hub.patience(session, others, monotonic()))
-            except OSError as error:  # a TimeoutError is one too
-                failure = error
-                continue
-            link = hub.on_connected(session, hub.address, monotonic())
-            if link is None:
-                sock.close()
-            else:
-                await self._carry(sock, link)
-            self.settle()
-            return
-        hub.on_connect_failed(session, connect_error(hub.address, failure), monotonic())
-        self.settle()
-
-    async def _resolve(self, address: Address) -> list[tuple[int, Any]]:
-        if address.scheme == "unix":
-            return [(AF_UNIX, address.sockaddr)]
-        found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        return [(family, target) for family, _, _, _, target in found]
-
-    async def _connect(self, family: int, target: Any, patience: float) -> socket.socket:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            async with asyncio.timeout(patience):
-                await self._loop.sock_connect(sock, target)
-        except BaseException:
-            sock.close()
-            raise
-        prepare(sock, self.hub.limits)
-        return sock
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    # -- the end ----------------------------------------------------------------------------------------
+        self.network.listen(listener)
 
     def stop_listening(self) -> None:
-        """Accept nobody any more."""
-        if self._listener is not None:
-            # Who is in the queue already may have written its first messages: a refusal tells it that
-            # they were not taken. Closing the listener right away would leave it in doubt.
-            self._listener.listen(0)
-            self._accept()
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            self._loop.remove_reader(listener.fileno())
-            listener.close()
+        """Accept no more connections."""
+        self.network.stop_listening()
+        self.settle()
 
     async def close(self) -> None:
-        """Close every connection, and wake everyone who waits."""
+        """Close every connection, and wake every task that waits."""
         self.is_closed = True
         self.stop_listening()
         if self._timer is not None:
             self._timer.cancel()
         for waiter in list(self._waiters):
             waiter.wake()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for carrier in list(self._carriers):
-            carrier.close()
-        try:
-            async with asyncio.timeout(GONE):
-                await self._gone.wait()
-        except TimeoutError:
-            for carrier in list(self._carriers):
-                carrier.abort()
+        await self.network.close()
 
     def close_copies(self) -> None:
-        """In a forked child: give back the descriptors, past the loop, which shares the parent's selector."""
+        """In a forked child: give back the descriptors; the connections are the parent's."""
         self.is_closed = True
-        for sock in (self._listener, *(carrier.sock for carrier in self._carriers)):
-            if sock is not None and sock.fileno() >= 0:
-                os.close(sock.detach())
+        self.network.close_copies()

@@ -1,320 +1,62 @@
-"""Endpoints' cores in one thread, on links that are memory, by a clock that is turned by hand.
-
-Nothing in here waits, and nothing depends on the machine: what happens, happens because a test says so, and
-the same test makes the same thing happen each time. For the logic of a whole conversation: drops anywhere,
-slow disks, deaths, hours that pass in a moment. Real endpoints with real sockets are tested through
-`FaultyProxy`.
-"""
+"""A network in memory for real endpoints, for tests that need no sockets and no real time."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from typing import Any
+from types import TracebackType
 
-from linkbox.core.client import ClientHub
-from linkbox.core.decoding import decode_all
-from linkbox.core.hub import Hub
-from linkbox.core.link import Arrival, Link
-from linkbox.core.server import ServerHub
-from linkbox.core.session import Session
-from linkbox.errors import ConnectFailed
-from linkbox.events import EventKind
-
-
-class ManualClock:
-    """A clock that stands still until it is turned."""
-
-    def __init__(self, now: float = 100.0) -> None:
-        self.now = now
-        """Seconds."""
-
-    def advance(self, seconds: float) -> None:
-        """Turn it."""
-        self.now += seconds
-
-
-class MemoryLink:
-    """One end of one connection, and what is on its way to it."""
-
-    def __init__(self, hub: Hub, link: Link) -> None:
-        self.hub = hub
-        self.link = link
-        self.other: MemoryLink = self
-        self.incoming = bytearray()
-        self.fin = False
-        """The other end will write nothing more."""
-        self.reset = False
-        """The next read or write fails."""
-        self.gone = False
-        self.shakes = hub.settings.secure
-        """TLS still shakes hands: nothing is said."""
-        self.unsent: list[bytes] = []
-        self.is_full = False
-        """The kernel takes nothing."""
-        link.carrier = self
-
-    def flush(self, now: float) -> None:
-        """Write all there is; then what ``half_close`` and ``closed`` say."""
-        link = self.link
-        while not self.shakes and not self.unsent and not link.closed and not link.shut:
-            buffers = link.data_to_send(now)
-            if not buffers:
-                break
-            self.write([bytes(buffer) for buffer in buffers], now)
-        if link.closed:
-            self.close()
-        elif link.half_close and not link.shut and not self.unsent:
-            self.other.fin = True
-            link.finish_writing()
-            if link.closed:
-                self.close()
-
-    def write(self, buffers: list[bytes], now: float) -> None:
-        if self.is_full:
-            self.unsent = buffers
-            self.link.write_stalled(now)
-        elif self.other.gone or self.reset:
-            self.reset = True
-            self.incoming.clear()
-            if self.link.eof or self.link.paused:
-                self.hub.broken(self.link, BrokenPipeError("broken pipe"), now)
-            self.link.shut = True
-        else:
-            self.other.incoming += b"".join(buffers)
-
-    def unblock(self, now: float) -> None:
-        """The kernel takes bytes again."""
-        self.is_full = False
-        buffers, self.unsent = self.unsent, []
-        if buffers:
-            self.link.write_moved()
-            self.write(buffers, now)
-        self.hub.dirty.append(self.link)
-
-    def close(self) -> None:
-        if not self.gone:
-            self.gone = True
-            self.link.carrier = None
-            # As the kernel does it: what the other end has not read is destroyed.
-            if self.incoming or self.link.is_abortive:
-                self.other.reset = True
-                self.other.incoming.clear()
-            self.other.fin = True
+from linkbox.networks.memory_hub import MemoryHub, networks
+from linkbox.testing.clock import ManualClock
 
 
 class MemoryNetwork:
-    """One server, any number of clients, and what is on its way between them.
+    """Carries ``memory://name`` addresses, inside this process, while the ``with`` block runs.
 
-    It does what a front end does (read, write, decode, dial, call timers) and nothing else. It also watches:
-    a timer that is due again the moment it was called is an error, and so is a network that never rests.
+    For all six endpoints, threaded and asyncio, in any mix. Connections behave as TCP's do: byte streams with
+    bounded buffers, half-close, reset. ``capacity``: bytes on their way in one direction, at most. ``chunk``:
+    bytes that arrive at a time, at most. ``clock``: with a `ManualClock`, time passes for the endpoints only
+    when the test advances it. Stop the endpoints before the block ends.
     """
 
-    server: ServerHub
-
     def __init__(
-        self, decode: Callable[[bytes], Any] | None = None, clock: ManualClock | None = None
+        self, *, clock: ManualClock | None = None, capacity: int = 256 * 1024, chunk: int = 64 * 1024
     ) -> None:
-        self.clock = clock or ManualClock()
-        self.decode = decode or bytes
-        self.chunk: int | None = None
-        """Bytes that move at a time; None: all."""
-        self.is_reachable = True
-        self.calls_back = True
-        """False: a callback blocks."""
-        self.decodes = True
-        """False: arrivals wait in ``undecoded`` until `decode_all`."""
-        self.undecoded: list[tuple[Hub, Arrival]] = []
-        self.ends: list[MemoryLink] = []
-        self.hubs: list[Hub] = []
-        self.notices: dict[Hub, list[Any]] = {}
-        """What callbacks of each hub were told."""
-        self.notes: list[str] = []
-        """Lines for the log."""
-        self.dialled: list[float] = []
-        self.ip: str | None = None
+        for name, value in (("capacity", capacity), ("chunk", chunk)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r}: a number of bytes from 1 is needed")
+        self._clock = clock
+        self._hub = MemoryHub(capacity, chunk, None if clock is None else clock.read)
+
+    def __enter__(self) -> MemoryNetwork:
+        networks.append(self._hub)
+        if self._clock is not None:
+            self._clock._hubs.append(self._hub)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        networks.remove(self._hub)
+        if self._clock is not None:
+            self._clock._hubs.remove(self._hub)
+        self._hub.close()
 
     @property
-    def now(self) -> float:
-        """What time it is."""
-        return self.clock.now
+    def connections(self) -> int:
+        """How many connections are open."""
+        return self._hub.count()
 
-    @now.setter
-    def now(self, now: float) -> None:
-        self.clock.now = now
+    def cut(self) -> int:
+        """Reset every connection; returns how many there were. What was on its way is lost."""
+        return self._hub.cut()
 
-    def add(self, hub: Hub) -> None:
-        """A process begins."""
-        self.hubs.append(hub)
-        self.notices[hub] = []
+    def hold(self) -> None:
+        """Let nothing arrive until `release`; connections stay open, as when a cable is pulled."""
+        self._hub.hold(True)
 
-    def forget(self, hub: Hub) -> None:
-        """That process is dead."""
-        self.hubs.remove(hub)
-        self.ends = [end for end in self.ends if end.hub is not hub]
+    def release(self) -> None:
+        """Let everything arrive again."""
+        self._hub.hold(False)
 
-    # -- what a front end does -----------------------------------------------------------------------
-
-    def settle(self) -> None:
-        """Do what the hubs have left to be done."""
-        for hub in self.hubs:
-            for _ in range(10_000):
-                if hub.dirty:
-                    link = hub.dirty.pop()
-                    if link.carrier is not None:
-                        link.carrier.flush(self.now)
-                elif isinstance(hub, ClientHub) and hub.dials:
-                    self._dial(hub, hub.dials.pop(0))
-                elif hub.unread:
-                    self.read_again(hub)
-                elif hub.events and self.calls_back:
-                    self.call_back(hub)
-                else:
-                    break
-            else:
-                raise AssertionError("a hub that never comes to rest")
-            hub.changed.clear()
-            self.notes += [note.text for note in hub.notes]
-            hub.notes.clear()
-
-    def read_again(self, hub: Hub) -> None:
-        """Let links understand what they held back."""
-        arrivals: deque[Arrival] = deque()
-        hub.receive(hub.unread.pop(), b"", self.now, arrivals)
-        self.undecoded += [(hub, arrival) for arrival in arrivals]
-        if self.decodes:
-            self.decode_all()
-
-    def call_back(self, hub: Hub) -> None:
-        """Tell callbacks what has happened."""
-        events = list(hub.events)
-        hub.events.clear()
-        self.notices[hub] += events
-        hub.events_done(sum(event[4] for event in events))
-
-    def _dial(self, hub: ClientHub, session: Session) -> None:
-        self.dialled.append(self.now)
-        near = far = None
-        if self.is_reachable:
-            far = self.server.accept("tcp://client", self.ip, self.now)
-            near = hub.on_connected(session, hub.address, self.now)
-            assert near is not None
-            self.join(hub, near, far)
-        else:
-            hub.on_connect_failed(session, ConnectFailed("nobody listens"), self.now)
-
-    def join(self, hub: Hub, near: Link, far: Link | None) -> MemoryLink:
-        """Put a connection between two links; ``far`` None: the server has closed it at once."""
-        here = MemoryLink(hub, near)
-        self.ends.append(here)
-        if far is None:
-            here.other = MemoryLink.__new__(MemoryLink)
-            here.other.gone, here.fin = True, True
-            here.other.incoming = bytearray()
-        else:
-            here.other = MemoryLink(self.server, far)
-            here.other.other = here
-            self.ends.append(here.other)
-        return here
-
-    def move(self, end: MemoryLink, size: int | None = None) -> bool:
-        """Let (some of) what is on its way to this end arrive. Did anything happen?"""
-        link, hub = end.link, end.hub
-        arrivals: deque[Arrival] = deque()
-        if end.gone or link.closed:
-            return False
-        if end.reset:
-            hub.broken(link, ConnectionResetError("reset"), self.now)
-        elif link.eof or link.paused:
-            return False
-        elif end.incoming:
-            data = bytes(end.incoming[:size])
-            del end.incoming[: len(data)]
-            hub.receive(link, data, self.now, arrivals)
-        elif end.fin:
-            hub.receive_eof(link, self.now, arrivals)
-        else:
-            return False
-        self.undecoded += [(hub, arrival) for arrival in arrivals]
-        if self.decodes:
-            self.decode_all()
-        self.settle()
-        return True
-
-    def decode_all(self) -> None:
-        """Decode and store what has arrived."""
-        while self.undecoded:
-            hub, arrival = self.undecoded.pop(0)
-            hub.deliver(arrival, decode_all(self.decode, arrival), self.now)
-        self.settle()
-
-    def shake(self, *ends: MemoryLink, identity: str | None = None, certificate: bytes = b"") -> None:
-        """TLS shakes hands: at these ends, or at all that have not."""
-        for end in ends or [each for each in self.ends if each.shakes]:
-            end.shakes = False
-            end.link.secured(identity if end.hub is self.server else None, certificate, self.now)
-        self.run()
-
-    def decide(self, is_welcome: bool) -> None:
-        """The application decides on the newcomer that has waited longest."""
-        self.server.decide_on(self.server.newcomers.popleft(), is_welcome, self.now)
-        self.run()
-
-    # -- moving --------------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Let everything arrive that is on its way. The clock stands still."""
-        self.settle()
-        for _ in range(1_000_000):
-            self.ends = [end for end in self.ends if not end.gone]
-            if not any(self.move(end, self.chunk) for end in self.ends):
-                return
-        raise AssertionError("a wire that never comes to rest")
-
-    def advance(self, seconds: float) -> None:
-        """Turn the clock, calling each timer when it is due, and run."""
-        self.run()
-        until = self.now + seconds
-        while (due := min(hub.next_timer() for hub in self.hubs)) <= until:
-            self.now = max(self.now, due)
-            for hub in list(self.hubs):
-                hub.handle_timers(self.now)
-                assert hub.next_timer() > self.now, "a timer that is due again at once"
-            self.run()
-        self.now = until
-
-    def acks(self) -> None:
-        """Long enough for every acknowledgement that is owed."""
-        self.advance(0.6)
-
-    # -- faults --------------------------------------------------------------------------------------
-
-    def drop(self, end: MemoryLink, keep: int = 0) -> None:
-        """The connection breaks: ``keep`` bytes still arrive at this end, then both see an error."""
-        other = end.other
-        if keep and end.incoming:
-            self.move(end, keep)
-        for each in (end, other):
-            if not each.gone and not each.link.closed:
-                each.incoming.clear()
-                each.hub.broken(each.link, ConnectionResetError("cut"), self.now)
-        end.gone = other.gone = True
-        end.link.carrier = other.link.carrier = None
-
-    def drop_all(self) -> None:
-        """Every connection breaks, and what is on its way is lost."""
-        for end in list(self.ends):
-            if not end.gone:
-                self.drop(end)
-        self.ends.clear()
-
-    def end_of(self, hub: Hub) -> MemoryLink:
-        """The newest connection of that hub that is not closed."""
-        return next(end for end in reversed(self.ends) if end.hub is hub and not end.gone)
-
-    def kinds(self, hub: Hub) -> list[EventKind]:
-        """What callbacks of that hub were told, one entry for each event."""
-        return [notice[0] for notice in self.notices[hub] for _ in range(notice[4])]
-
-    def events(self, hub: Hub, kind: EventKind) -> list[Any]:
-        return [notice for notice in self.notices[hub] if notice[0] is kind]
+    def refuse(self, refuses: bool = True) -> None:
+        """Let every attempt to connect fail (``ConnectFailed``), or no more; open connections stay."""
+        self._hub.is_refusing = refuses

@@ -29,7 +29,8 @@ from typing import Any
 
 from linkbox.core.mailbox import Box
 from linkbox.errors import StateError
-from linkbox.threaded.poller import Poller, make_poller
+from linkbox.networks.network import ThreadedNetwork
+from linkbox.networks.poller import Poller
 
 log = logging.getLogger("linkbox")
 
@@ -72,11 +73,16 @@ class Waiter:
 class Engine:
     """Leaders, followers and the background thread of one endpoint."""
 
-    def __init__(self, lock: threading.RLock, driver: Any, name: str, pace: float) -> None:
+    def __init__(
+        self, lock: threading.RLock, driver: Any, network: ThreadedNetwork, name: str, pace: float
+    ) -> None:
         self.lock = lock
         self._pace = pace
         """Seconds between the looks of the background thread: what the most frequent timer may take."""
-        self.poller: Poller = make_poller()
+        self.poller: Poller = network.poller
+        self._now = network.now
+        """The clock that deadlines and timers follow. The background thread's own pauses are real time."""
+        self._has_manual_clock = network.has_manual_clock
         self._driver = driver
         """Has ``work(ready)``, called by a leader without the lock, and ``next_timer()``."""
         self._leader: Waiter | None = None
@@ -131,7 +137,7 @@ class Engine:
             self._inside.add(waiter)
             box.waiters[waiter] = None
             while True:
-                now = monotonic()
+                now = self._now()
                 if now >= deadline or self._closing:
                     return False
                 if self._leader is None and may_lead:
@@ -206,6 +212,8 @@ class Engine:
         sleeper = waiter.bed()
         try:
             self.lock.release()
+            if self._has_manual_clock:
+                timeout = NEVER  # `clock_moved` wakes it.
             got = sleeper.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
         finally:
             try:
@@ -234,7 +242,7 @@ class Engine:
         self._left = now
         if self._is_hot:
             return  # The background looks in by itself, timers included.
-        if is_sparse:
+        if is_sparse or self._has_manual_clock:
             self.poller.arm()
             if self._driver.next_timer() < self._wake_at:
                 self.poller.kick()
@@ -293,6 +301,17 @@ class Engine:
         else:
             self.poller.wake()
 
+    def is_busy(self) -> bool:
+        """Is a turn under way, or wanted? Under the lock."""
+        return self._is_working or self._has_work
+
+    def clock_moved(self) -> None:
+        """A manual clock was advanced: look at every deadline again. Under the lock."""
+        for waiter in self._followers:
+            waiter.ring()
+        self.poller.wake()
+        self.poller.kick()
+
     # -- the background -------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -308,8 +327,9 @@ class Engine:
         with self.lock:
             if self._closing:
                 return False
-            self._wake_at = self._background_until(monotonic())
-            timeout = None if self._wake_at == NEVER else max(0.0, self._wake_at - monotonic())
+            now = self._now()
+            self._wake_at = self._background_until(now)
+            timeout = None if self._wake_at == NEVER else max(0.0, self._wake_at - now)
         self.poller.sleep(timeout)
         with self.lock:
             if self._closing:
@@ -333,6 +353,8 @@ class Engine:
         if self._leader is None:
             self.poller.arm()
             until = self._driver.next_timer()
+        if self._has_manual_clock:
+            return until
         return min(until, now + self._pace) if now - self._left < LOOKS * self._pace else until
 
     def _hand_over(self) -> None:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import ssl
-from collections import deque
 from typing import Any
 
 import pytest
 
 from linkbox.address import Address
-from linkbox.front.secured import Secured, securing
+from linkbox.networks.tls_link import TlsLink, tls_maker
 from tests.tls.certificates import Authority
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-class EndpointCore:
+class Events:
+    """What a driver is told."""
+
     def __init__(self) -> None:
         self.dirty: list[Any] = []
         self.heard = b""
         self.errors: list[OSError] = []
 
-    def receive(self, link: Any, data: bytes, now: float, into: Any) -> None:
+    def flush_later(self, link: Any) -> None:
+        self.dirty.append(link)
+
+    def received(self, link: Any, data: bytes, now: float) -> None:
         self.heard += data
 
-    def broken(self, link: Any, error: OSError, now: float) -> None:
+    def lost(self, link: Any, error: OSError, now: float) -> None:
         self.errors.append(error)
         link.closed = True
 
@@ -34,7 +38,7 @@ class Link:
     closed = eof = False
 
     def __init__(self) -> None:
-        self.hub = EndpointCore()
+        self.events: Any = Events()
         self.says: list[list[bytes]] = []
         self.proven: tuple[str | None, bytes] | None = None
 
@@ -67,13 +71,13 @@ class Stubborn:
 ADDRESS = Address.parse("tls://127.0.0.1:1")
 
 
-def pair(authority: Authority) -> tuple[Secured, Any, Secured, Any]:
-    make_client = securing(ADDRESS, authority.client(), False, False)
-    make_server = securing(ADDRESS, authority.server(), True, False)
+def pair(authority: Authority) -> tuple[TlsLink, Any, TlsLink, Any]:
+    make_client = tls_maker(ADDRESS, authority.client(), False, False)
+    make_server = tls_maker(ADDRESS, authority.server(), True, False)
     return meet(make_client(), make_server())
 
 
-def meet(client: Secured, server: Secured) -> tuple[Secured, Any, Secured, Any]:
+def meet(client: TlsLink, server: TlsLink) -> tuple[TlsLink, Any, TlsLink, Any]:
     near: Any = Link()
     far: Any = Link()
     for _ in range(4):
@@ -82,32 +86,32 @@ def meet(client: Secured, server: Secured) -> tuple[Secured, Any, Secured, Any]:
     return client, near, server, far
 
 
-def move(source: Secured, here: Any, sink: Secured, there: Any) -> None:
-    for data in source.data_to_send(here, 0.0):
-        sink.receive(there, data, 0.0, deque())
+def move(source: TlsLink, here: Any, sink: TlsLink, there: Any) -> None:
+    for data in source.data_to_send(here.events, here, 0.0):
+        sink.receive(there.events, there, data, 0.0)
 
 
 def test_what_cannot_be_written_yet_is_written_later_and_not_twice(authority: Authority) -> None:
     client, near, server, far = pair(authority)
     client._tls = Stubborn(client._tls, ssl.SSLWantReadError())  # type: ignore[assignment]
     near.says = [[b"one", b"two"], [b"three"]]
-    assert client.data_to_send(near, 0.0) == []
-    assert client.farewell() == b"", "an end would say that all was said"
+    assert client.data_to_send(near.events, near, 0.0) == []
+    assert client.close_notify() == b"", "an end would say that all was said"
     far.says = [[b"go on"]]
     move(server, far, client, near)
-    assert near in near.hub.dirty
+    assert near in near.events.dirty
     move(client, near, server, far)
     move(client, near, server, far)
-    assert far.hub.heard == b"onetwothree"
-    assert client.farewell()
+    assert far.events.heard == b"onetwothree"
+    assert client.close_notify()
 
 
 def test_a_write_that_fails_breaks_the_link(authority: Authority) -> None:
     client, near, _, _ = pair(authority)
     client._tls = Stubborn(client._tls, ssl.SSLError(1, "out of order"))  # type: ignore[assignment]
     near.says = [[b"one"]]
-    assert client.data_to_send(near, 0.0) == []
-    assert len(near.hub.errors) == 1
+    assert client.data_to_send(near.events, near, 0.0) == []
+    assert len(near.events.errors) == 1
 
 
 @pytest.mark.parametrize("version", list(VERSIONS))
@@ -117,15 +121,15 @@ def test_hands_are_shaken_quicker_the_second_time_and_prove_the_same(
     """A session that the server knows again: no certificate is looked at; both know whose it was."""
     context = authority.server(clients=True)
     context.maximum_version = VERSIONS[version]
-    make_server = securing(ADDRESS, context, True, False)
-    make_client = securing(ADDRESS, authority.client("pump"), False, False)
+    make_server = tls_maker(ADDRESS, context, True, False)
+    make_client = tls_maker(ADDRESS, authority.client("pump"), False, False)
     proven = []
     for number in range(3):
         client, near, server, far = meet(make_client(), make_server())
         assert client._tls.session_reused is (number > 0)
         far.says = [[b"an answer"]]
         move(server, far, client, near)
-        assert near.hub.heard == b"an answer"
+        assert near.events.heard == b"an answer"
         proven.append((near.proven, far.proven))
     assert proven == proven[:1] * 3
     assert proven[0][0][1] == proven[0][1][1] != b""  # type: ignore[index]  # the server's certificate
@@ -133,14 +137,14 @@ def test_hands_are_shaken_quicker_the_second_time_and_prove_the_same(
 
 
 def test_another_server_at_that_address_is_looked_at_again(authority: Authority, stranger: Authority) -> None:
-    make_client = securing(ADDRESS, authority.client(), False, False)
-    make_server = securing(ADDRESS, authority.server(), True, False)
+    make_client = tls_maker(ADDRESS, authority.client(), False, False)
+    make_server = tls_maker(ADDRESS, authority.server(), True, False)
     client, near, server, far = meet(make_client(), make_server())
     far.says = [[b"an answer"]]
     move(server, far, client, near)
-    restarted = securing(ADDRESS, authority.server(), True, False)
+    restarted = tls_maker(ADDRESS, authority.server(), True, False)
     client, near, *_ = meet(make_client(), restarted())
     assert near.proven is not None and not client._tls.session_reused
-    false = securing(ADDRESS, stranger.server(), True, False)
+    false = tls_maker(ADDRESS, stranger.server(), True, False)
     client, near, *_ = meet(make_client(), false())
     assert near.proven is None and "is not trusted" in str(near.failure)

@@ -1,4 +1,4 @@
-"""Where a server listens: check the address, bind, give it back."""
+"""Listening sockets: check the address, bind, accept, remove the socket file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from linkbox.address import Address
 from linkbox.core.link import Link
-from linkbox.core.server import ServerHub
 from linkbox.errors import AddressError, ListenFailed
-from linkbox.front.sockets import OUT_OF, describe, prepare
+from linkbox.networks.network import Listener, NetworkEvents
+from linkbox.networks.sockets import OUT_OF, describe, prepare
 
 log = logging.getLogger("linkbox")
 
@@ -24,7 +24,7 @@ ACCEPTS = 64
 ACCEPT_PAUSE = 0.2
 """Seconds without accepting after the process ran out of descriptors."""
 CROWD_PAUSE = 0.01
-"""The same while too many connections have not introduced themselves."""
+"""The same while too many connections are still in their handshake."""
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
 
@@ -52,7 +52,7 @@ def with_ssl(address: Address, given: Any, ssl: Any) -> Address:
     """The address as ``ssl=`` makes it: what had no scheme of its own, a pair or a socket, becomes tls."""
     if ssl is None:
         return address
-    if address.scheme == "unix":
+    if address.scheme in ("unix", "memory"):
         raise AddressError(f"{address} never leaves this machine, and takes no ssl=: leave it out")
     if address.scheme == "tcp" and isinstance(given, str | Address):
         tls = replace(address, scheme="tls")
@@ -84,7 +84,18 @@ def _of_socket(sock: socket.socket) -> Address:
     return Address("tcp", name[0], name[1], "")
 
 
-def bind(address: Address, given: socket.socket | None) -> tuple[socket.socket, Address]:
+class SocketListener(Listener):
+    """A listening socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.sock.close()
+
+
+def bind(address: Address, given: socket.socket | None) -> tuple[SocketListener, Address]:
     """A listening socket, and the address it has. `ListenFailed` says why there is none."""
     try:
         listener = given.dup() if given is not None else _listen(address)
@@ -92,7 +103,7 @@ def bind(address: Address, given: socket.socket | None) -> tuple[socket.socket, 
         raise ListenFailed(f"cannot listen at {address}: {_hint(error)}") from error
     listener.setblocking(False)
     found = _of_socket(listener)
-    return listener, replace(found, scheme="tls") if address.scheme == "tls" else found
+    return SocketListener(listener), replace(found, scheme="tls") if address.scheme == "tls" else found
 
 
 def _listen(address: Address) -> socket.socket:
@@ -188,15 +199,15 @@ def descriptor_bound(limit: int) -> int:
 
 
 def accept_some(
-    hub: ServerHub, listener: socket.socket, now: float
+    events: NetworkEvents, listener: SocketListener, is_secure: bool, now: float
 ) -> tuple[list[tuple[socket.socket, Link]], float]:
-    """The connections that wait, each with its link; and for how many seconds to accept no more."""
+    """The connections in the queue, each with its link; and for how many seconds to accept no more."""
     accepted: list[tuple[socket.socket, Link]] = []
     for _ in range(ACCEPTS):
-        if hub.is_crowded() and not hub.stopping:
+        if events.is_crowded():
             return accepted, CROWD_PAUSE
         try:
-            sock, address = listener.accept()
+            sock, address = listener.sock.accept()
         except (BlockingIOError, InterruptedError):
             break
         except OSError as error:
@@ -204,9 +215,9 @@ def accept_some(
                 log.warning("linkbox: cannot accept connections for now: %s", error)
                 return accepted, ACCEPT_PAUSE
             continue  # That one connection went away before it was accepted.
-        prepare(sock, hub.limits)
-        url, ip = describe(sock.family, address, hub.settings.secure)
-        link = hub.accept(url, ip, now)
+        prepare(sock, events.limits)
+        url, ip = describe(sock.family, address, is_secure)
+        link = events.accept(url, ip, now)
         if link is None:
             sock.close()
         else:

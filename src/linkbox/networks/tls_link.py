@@ -1,41 +1,41 @@
-"""TLS between a socket's bytes and a link: what both front ends use, under their lock.
+"""TLS: a byte filter between a connection and its link, the same object for threads and asyncio.
 
-How to think about it. A `Secured` stands before one link. Bytes of the socket go in through `receive` and
-`receive_eof`, which call the hub as a front end does without TLS; what is to be written comes out of
-`data_to_send`, which asks the link once hands are shaken, and of `farewell` at the end. It owns no socket and
-no thread. Records must be written in the order they come out.
+How to think about it. A `TlsLink` belongs to one link. The network passes it the bytes of the connection
+(`receive`, `receive_eof`), and it reports the decrypted bytes as a network does. It encrypts what the link
+has to write (`data_to_send`), once the TLS handshake is complete, and returns `close_notify` for the end.
+It owns no socket and no thread. Records must be written in the order in which it returns them.
 
-A half-close is TLS's own (close_notify) and FIN behind it. FIN alone may be anybody's who sits on the wire:
-the peer is lost then, and has not ended. The standard library's transports for asyncio know neither.
+A half-close is a close_notify followed by FIN. A FIN alone may come from anybody between the two ends, so
+the peer is lost then and has not ended. The standard library's transports for asyncio have no half-close.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from typing import Any
 
 from linkbox.address import Address
-from linkbox.core.wire import frames
-from linkbox.core.link import Arrival, Link
+from linkbox.core import frames
+from linkbox.core.link import Buffer, Link
 from linkbox.errors import AuthenticationFailed, ConnectFailed, LinkError, PeerLost, ProtocolViolation
+from linkbox.networks.network import NetworkEvents
 from linkbox.tls import certificate_of, client_context
 
 READ = 16 * 1024
-"""Bytes of a record, at most: OpenSSL hands out no more at a time."""
+"""Bytes of a record, at most: OpenSSL returns no more at a time."""
 HANDSHAKE = b"\x16"
-"""The first byte of whoever speaks TLS."""
+"""The first byte of a TLS handshake."""
 NO_TLS = b"\x15\x03\x03\x00\x02\x02\x0a"
-"""An alert ("unexpected message") for whoever does not: a client of ours understands even that."""
+"""An alert ("unexpected message") for a peer without TLS: a client of ours understands it."""
 
 
 class Ticket:
-    """What the server gave a client to shake hands quicker the next time: nothing is verified again.
+    """A TLS session that makes a client's next handshake shorter: no certificate is verified again.
 
-    All connections of one endpoint share it; they have one context, and one server they verified.
+    All connections of one endpoint share it: they have the same context, and have verified the same server.
     """
 
     __slots__ = ("session",)
@@ -44,39 +44,38 @@ class Ticket:
         self.session: ssl.SSLSession | None = None
 
 
-class Secured:
+class TlsLink:
     """The TLS of one connection."""
 
     def __init__(self, context: ssl.SSLContext, host: str | None, ticket: Ticket) -> None:
-        """``host``: whom a client expects to meet; None on a server."""
+        """``host``: the name that a client expects in the certificate; None on a server."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._is_server = host is None
         self._ticket: Ticket | None = None if self._is_server else ticket
-        """Where a new one goes, once it has come."""
+        """Where to keep the session that the server sends; None once it has been kept."""
         self._tls = context.wrap_bio(self._incoming, self._outgoing, host is None, host, ticket.session)
         self._certificate = certificate_of(context) or b""
         self._unwrapped = memoryview(b"")
-        """What the link has said, and could not be made a record yet."""
+        """Bytes of the link that could not be encrypted yet."""
         self._is_ready = False
         self._has_begun = False
         self._has_failed = False
         self._has_ended = False
-        """Has the peer said its close_notify?"""
+        """Has the peer sent its close_notify?"""
         self._is_closing = False
         """Have we?"""
         if not self._is_server:
             self._shake_hands()
 
-    # -- what comes in --------------------------------------------------------------------------------
+    # -- input ----------------------------------------------------------------------------------------
 
-    def receive(self, link: Link, data: bytes, now: float, into: deque[Arrival]) -> None:
-        """Bytes came from the socket. Deliver what is added to ``into``, as after ``hub.receive``."""
-        hub = link.hub
+    def receive(self, events: NetworkEvents, link: Link, data: bytes, now: float) -> None:
+        """Bytes have arrived on the connection."""
         if self._has_failed:
-            hub.receive(link, data, now, into)  # Nothing but counted: it is being turned away.
+            events.received(link, data, now)  # The link is being refused: it only counts them.
             return
         if self._is_server and not self._has_begun and not data.startswith(HANDSHAKE):
-            self._fail(link, ProtocolViolation(_stranger(data)), now)
+            self._fail(link, ProtocolViolation(_not_tls(data)), now)
             return
         self._has_begun = True
         self._incoming.write(data)
@@ -86,9 +85,9 @@ class Secured:
         except ssl.SSLError as error:
             self._fail(link, self._explain(error, link.address), now)
         if self._is_ready and not link.closed:
-            self._read(link, now, into)
+            self._read(events, link, now)
         if self._outgoing.pending or self._unwrapped:
-            hub.dirty.append(link)
+            events.flush_later(link)
 
     def _shake_hands(self) -> bool:
         try:
@@ -98,8 +97,7 @@ class Secured:
         self._is_ready = True
         return True
 
-    def _read(self, link: Link, now: float, into: deque[Arrival]) -> None:
-        hub = link.hub
+    def _read(self, events: NetworkEvents, link: Link, now: float) -> None:
         pieces: list[bytes] = []
         failure: ssl.SSLError | None = None
         try:
@@ -115,7 +113,7 @@ class Secured:
         if pieces:
             if self._ticket is not None:  # TLS 1.3 sends it ahead of the first data
                 self._ticket.session, self._ticket = self._tls.session, None
-            hub.receive(link, b"".join(pieces), now, into)
+            events.received(link, pieces[0] if len(pieces) == 1 else b"".join(pieces), now)
         if link.closed:
             return
         if failure is not None:
@@ -124,15 +122,14 @@ class Secured:
             if isinstance(why, AuthenticationFailed) and not self._is_server:
                 self._fail(link, why, now)
             else:
-                hub.broken(link, failure, now)
+                events.lost(link, failure, now)
         elif self._has_ended and not link.eof:
-            hub.receive_eof(link, now, into)
+            events.ended(link, now)
 
-    def receive_eof(self, link: Link, now: float, into: deque[Arrival]) -> None:
-        """The socket has no more. Deliver what is added to ``into``."""
-        hub = link.hub
+    def receive_eof(self, events: NetworkEvents, link: Link, now: float) -> None:
+        """The peer has closed its half of the connection."""
         if self._has_failed:
-            hub.receive_eof(link, now, into)
+            events.ended(link, now)
         elif not self._is_ready:
             what = f"{link.address} closed the connection during the TLS handshake"
             if self._is_server:
@@ -140,46 +137,47 @@ class Secured:
             else:
                 self._fail(link, ConnectFailed(f"{what}; if it does not speak TLS, use tcp://"), now)
         elif not self._has_ended:
-            hub.broken(link, ConnectionAbortedError("it was cut off: TLS was not closed"), now)
+            events.lost(link, ConnectionAbortedError("it was cut off: TLS was not closed"), now)
 
-    # -- what goes out --------------------------------------------------------------------------------
+    # -- output ---------------------------------------------------------------------------------------
 
-    def data_to_send(self, link: Link, now: float) -> list[Any]:
+    def data_to_send(self, events: NetworkEvents, link: Link, now: float) -> list[Buffer]:
         """What to write now, in order; call again once it is written. Empty: nothing for now."""
         if self._is_ready and not (self._has_failed or self._is_closing):
             if not self._unwrapped:
                 buffers = link.data_to_send(now)
                 self._unwrapped = memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
             if self._unwrapped:
-                self._wrap(link, now)
+                self._wrap(events, link, now)
         return [self._outgoing.read()] if self._outgoing.pending else []
 
-    def _wrap(self, link: Link, now: float) -> None:
+    def _wrap(self, events: NetworkEvents, link: Link, now: float) -> None:
         try:
             while self._unwrapped:
-                self._unwrapped = self._unwrapped[self._tls.write(self._unwrapped) :]
+                written = self._tls.write(self._unwrapped)  # mypyc would evaluate a slice bound twice
+                self._unwrapped = self._unwrapped[written:]
         except ssl.SSLWantReadError:
-            pass  # An old server renegotiates, with a context that lets it: first it has to say something.
+            pass  # The server renegotiates (TLS 1.2): its bytes have to be read first.
         except ssl.SSLError as error:
-            link.hub.broken(link, error, now)
+            events.lost(link, error, now)
 
-    def farewell(self) -> bytes:
-        """Nothing more will be said: the last bytes to write, before FIN. Empty when called again."""
+    def close_notify(self) -> bytes:
+        """The last bytes to write, before FIN. Empty when called again."""
         if self._is_ready and not (self._has_failed or self._is_closing or self._unwrapped):
             self._is_closing = True
             try:
                 self._tls.unwrap()
             except ssl.SSLError:
-                pass  # The peer may still have something to say: it is read as before.
+                pass  # The peer may still send: that is read as before.
         return self._outgoing.read()
 
-    # -- who it is, and what went wrong ---------------------------------------------------------------
+    # -- identity and errors --------------------------------------------------------------------------
 
     def _identity(self) -> str | None:
         """The name in a client's verified certificate: its common name, or else its first DNS name."""
         try:
             found: Any = self._tls.getpeercert() if self._is_server else None
-        except ValueError:  # not Unicode: whose authority signs that names nobody
+        except ValueError:  # not Unicode: there is no name in it
             return None
         if not found:
             return None
@@ -193,12 +191,12 @@ class Secured:
 
     def _fail(self, link: Link, error: LinkError, now: float) -> None:
         self._has_failed = True
-        if self._is_server and not self._outgoing.pending:  # OpenSSL does not always say something
+        if self._is_server and not self._outgoing.pending:  # OpenSSL does not always write an alert
             self._outgoing.write(NO_TLS)
         link.insecure(error, now)
 
     def _explain(self, error: ssl.SSLError, address: str) -> LinkError:
-        """Whose fault it is, and what to do about it."""
+        """The error that says whose fault it is and what to do."""
         reason = error.reason or str(error)
         about = "ALERT" in reason and any(word in reason for word in _ABOUT_CERTIFICATES)
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -227,10 +225,10 @@ _ABOUT_CERTIFICATES = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 
 
-def securing(
+def tls_maker(
     address: Address, context: ssl.SSLContext | None, is_server: bool, has_secret: bool
-) -> Callable[[], Secured]:
-    """What makes the TLS of each connection. Raises for a context that cannot work, or protects nobody."""
+) -> Callable[[], TlsLink]:
+    """What makes the TLS of each connection. Raises for a context that cannot work or protects nothing."""
     if context is None:
         context = client_context()
     if not isinstance(context, ssl.SSLContext):
@@ -240,7 +238,7 @@ def securing(
             "a secret under TLS is bound to the server's certificate, and of this ssl= it is not known: "
             "make it with linkbox.tls.server_context(…), or say linkbox.tls.remember(context, 'cert.pem')"
         )
-    make = partial(Secured, context, None if is_server else address.host.rstrip("."), Ticket())
+    make = partial(TlsLink, context, None if is_server else address.host.rstrip("."), Ticket())
     try:
         make()
     except ssl.SSLError as error:
@@ -256,8 +254,8 @@ def securing(
     return make
 
 
-def _stranger(data: bytes) -> str:
-    """What somebody without TLS looks like."""
+def _not_tls(data: bytes) -> str:
+    """Why a connection without TLS is refused."""
     try:
         frames.check_preface(data)
     except ProtocolViolation as error:

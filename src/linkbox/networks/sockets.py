@@ -1,4 +1,4 @@
-"""What is to be known about sockets: writing lists of buffers, names, errors. No state, no decisions."""
+"""Facts about sockets: options, writing lists of buffers, names, error messages. No state, no decisions."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from linkbox import Limits
-from linkbox.front.sockets import prepare
+from linkbox.networks.sockets import prepare
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has TCP_USER_TIMEOUT")

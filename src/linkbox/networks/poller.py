@@ -1,7 +1,7 @@
-"""Two sleepers on one set of sockets: whoever leads polls it, the background thread watches it.
+"""Two sleepers on one set of sockets: the thread that leads polls it, the background thread watches it.
 
 The leader calls `poll`. The background thread calls `sleep`, which also returns when a socket is
-ready, but only while *armed*: as long as somebody leads, the background thread is not to be woken.
+ready, but only while *armed*: as long as a thread leads, the background thread must not be woken.
 With epoll this is one descriptor inside another; elsewhere the background thread polls the same
 selector, and is kicked out of it when it is disarmed.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import select
 import selectors
 import socket
+import threading
 from typing import Any
 
 READ = 1
@@ -156,6 +157,61 @@ class EpollPoller(Poller):
         self._outer.close()
         for each in (self._kick_in, self._kick_out, self._wake_in, self._wake_out):
             each.close()
+
+
+class MemoryPoller(Poller):
+    """For a network in memory: no sockets, and two locks as bells."""
+
+    def __init__(self, has_manual_clock: bool) -> None:
+        self.armed = False
+        self._sleeps_on = has_manual_clock
+        """Does no wait end by real time? Then `wake` and `kick` end it when the clock is advanced."""
+        self._bell, self._kick_bell = threading.Lock(), threading.Lock()
+        self._bell.acquire()
+        self._kick_bell.acquire()
+
+    def ring(self) -> None:
+        """Something is ready. From any thread."""
+        _release(self._bell)
+        if self.armed:
+            _release(self._kick_bell)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        self._bell.acquire(timeout=self._patience(timeout))
+        return []
+
+    def wake(self) -> None:
+        self.ring()
+
+    def sleep(self, timeout: float | None) -> None:
+        self._kick_bell.acquire(timeout=self._patience(timeout))
+
+    def _patience(self, timeout: float | None) -> float:
+        if timeout is None or (self._sleeps_on and timeout > 0):
+            return -1
+        return min(timeout, threading.TIMEOUT_MAX)
+
+    def kick(self) -> None:
+        _release(self._kick_bell)
+
+    def arm(self) -> None:
+        if not self.armed:
+            self.armed = True
+            if not self._bell.locked():
+                _release(self._kick_bell)
+
+    def disarm(self) -> None:
+        self.armed = False
+
+    def close(self) -> None:
+        pass  # There are no descriptors.
+
+
+def _release(bell: threading.Lock) -> None:
+    try:
+        bell.release()
+    except RuntimeError:
+        pass  # It rings already.
 
 
 def make_poller() -> Poller:

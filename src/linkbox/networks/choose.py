@@ -1,0 +1,61 @@
+"""Which network an address needs. The only place that knows all of them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from linkbox.address import Address
+from linkbox.networks.network import AioNetwork, Listener, NetworkEvents, ThreadedNetwork
+
+if TYPE_CHECKING:
+    from linkbox.networks.tls_link import TlsLink
+
+MakeTls = Callable[[], "TlsLink"]
+
+
+def threaded_network(
+    events: NetworkEvents, address: Address, lock: threading.RLock, make_tls: MakeTls | None
+) -> ThreadedNetwork:
+    """The network of one life of a threaded endpoint."""
+    if address.scheme == "memory":
+        from linkbox.networks.memory import ThreadedMemory
+
+        return ThreadedMemory(events, address, lock)
+    from linkbox.networks.sockets_threaded import ThreadedSockets
+
+    return ThreadedSockets(events, address, lock, make_tls)
+
+
+def aio_network(events: NetworkEvents, address: Address, make_tls: MakeTls | None) -> AioNetwork:
+    """The network of one life of an asyncio endpoint, on the running event loop."""
+    if address.scheme == "memory":
+        from linkbox.networks.memory import AioMemory
+
+        return AioMemory(events, address)
+    from linkbox.networks.sockets_aio import AioSockets
+
+    return AioSockets(events, address, make_tls)
+
+
+def bind(address: Address, given: socket.socket | None) -> tuple[Listener, Address]:
+    """Listen there; returns the listener and the address it has. `ListenFailed` says why that failed."""
+    if address.scheme == "memory":
+        from linkbox.networks.memory_hub import bind as bind_memory
+
+        return bind_memory(address), address
+    from linkbox.networks.listening import bind as bind_socket
+
+    return bind_socket(address, given)
+
+
+def time_source(address: Address) -> Callable[[], float]:
+    """What tells an endpoint the time: seconds, as of ``time.monotonic()``."""
+    if address.scheme == "memory":
+        from linkbox.networks.memory_hub import current_time
+
+        return current_time
+    return monotonic

@@ -1,0 +1,171 @@
+"""Connecting, for the threaded endpoints: resolve the name, try its addresses one after the other."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from linkbox.address import Address
+from linkbox.core.link import Link
+from linkbox.core.session import NEVER, Session
+from linkbox.networks.network import ThreadedNetwork
+from linkbox.networks.poller import WRITE
+from linkbox.networks.sockets import AF_UNIX, connect_error, is_connected, prepare, resolve
+
+Target = tuple[int, Any]
+"""An address family, and an address as the socket module takes it."""
+IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
+
+
+class Attempt:
+    """A connection that is being made for a session."""
+
+    __slots__ = ("dialer", "rest", "session", "sock", "timer_at", "until")
+
+    def __init__(self, dialer: Dialer, session: Session, rest: deque[Target]) -> None:
+        self.dialer = dialer
+        self.session = session
+        self.rest = rest
+        """Addresses that have not been tried."""
+        self.sock: socket.socket | None = None
+        self.until = NEVER
+        self.timer_at = NEVER
+
+    def next_timer(self) -> float:
+        """When to give up this address."""
+        return self.until
+
+    def handle_timer(self, now: float) -> None:
+        """No answer: try the next address, or fail."""
+        if now >= self.until:
+            self.dialer.try_next(self, TimeoutError("no answer in time"))
+
+
+class Dialer:
+    """Makes the connections of a client. Called under the lock."""
+
+    def __init__(
+        self,
+        network: ThreadedNetwork,
+        address: Address,
+        lock: threading.RLock,
+        open_connection: Callable[[socket.socket, Link], None],
+    ) -> None:
+        self._network = network
+        self._open = open_connection
+        self._address = address
+        self._lock = lock
+        self._attempts: dict[int, Attempt] = {}
+        self._targets: list[Target] = []
+        """Where to connect to. A name is resolved again for each connection, and not kept here."""
+
+    def close(self) -> None:
+        """Give up every attempt."""
+        for attempt in list(self._attempts.values()):
+            self._drop(attempt)
+
+    def close_copies(self) -> None:
+        """In a forked child: give back the descriptors."""
+        for attempt in self._attempts.values():
+            if attempt.sock is not None:
+                attempt.sock.close()
+
+    def dial(self, session: Session) -> None:
+        """Begin to make a connection for the session."""
+        if self._address.host_kind != "name":
+            try:
+                self._targets = self._targets or resolve(self._address)
+            except OSError as error:
+                self._fail(session, error)
+            else:
+                self._try_all(session, self._targets)
+        else:
+            # A name server may take long: that must not block the threads of this endpoint.
+            threading.Thread(
+                target=self._resolve, args=(session,), name="linkbox resolve", daemon=True
+            ).start()
+
+    def _resolve(self, session: Session) -> None:
+        found: list[Target] | OSError
+        try:
+            found = resolve(self._address)
+        except OSError as error:
+            found = error
+        with self._lock:
+            if isinstance(found, OSError):
+                self._fail(session, found)
+            else:
+                self._try_all(session, found)
+            self._network.events.turn_done(self._network.now())
+
+    def _try_all(self, session: Session, targets: list[Target]) -> None:
+        self.try_next(Attempt(self, session, deque(targets)), OSError("no address"))
+
+    def try_next(self, attempt: Attempt, error: OSError) -> None:
+        """Try the next address; ``error`` is what happened with the one before."""
+        self._drop(attempt)
+        session, events = attempt.session, self._network.events
+        while attempt.rest and session.error is None:
+            family, target = attempt.rest.popleft()
+            try:
+                sock = attempt.sock = socket.socket(family, socket.SOCK_STREAM)
+                sock.setblocking(False)
+                code = sock.connect_ex(target)
+            except OSError as failure:
+                error = failure
+                self._drop(attempt)
+                continue
+            now = self._network.now()
+            if code == 0 or (code == errno.EINPROGRESS and is_connected(sock)):
+                self._connected(attempt, now)
+                return
+            if code in IN_PROGRESS and family != AF_UNIX:
+                self._attempts[sock.fileno()] = attempt
+                self._network.poller.watch(sock.fileno(), WRITE, False)
+                attempt.until = now + events.patience(session, len(attempt.rest), now)
+                events.schedule(attempt, attempt.until)
+                return
+            error = OSError(code, os.strerror(code))
+            self._drop(attempt)
+        self._fail(session, error)
+
+    def _drop(self, attempt: Attempt) -> None:
+        sock, attempt.sock = attempt.sock, None
+        attempt.until = NEVER
+        if sock is not None:
+            if self._attempts.pop(sock.fileno(), None) is not None:
+                self._network.poller.forget(sock.fileno())
+            sock.close()
+
+    def finish(self, fd: int, now: float) -> None:
+        """The attempt with this descriptor, if there is one, has come to its end."""
+        attempt = self._attempts.get(fd)
+        if attempt is None or attempt.sock is None:
+            return
+        code = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self.try_next(attempt, OSError(code, os.strerror(code)))
+        else:
+            del self._attempts[fd]
+            self._network.poller.forget(fd)
+            self._connected(attempt, now)
+
+    def _connected(self, attempt: Attempt, now: float) -> None:
+        sock, events = attempt.sock, self._network.events
+        assert sock is not None
+        attempt.sock, attempt.until = None, NEVER
+        prepare(sock, events.limits)
+        link = events.connected(attempt.session, now)
+        if link is None:
+            sock.close()
+        else:
+            self._open(sock, link)
+
+    def _fail(self, session: Session, error: OSError) -> None:
+        network = self._network
+        network.events.connect_failed(session, connect_error(self._address.url, error), network.now())

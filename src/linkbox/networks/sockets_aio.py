@@ -1,0 +1,337 @@
+"""Sockets for the asyncio endpoints: accept, connect, and asyncio's transports to read, write and close."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from linkbox.address import Address
+from linkbox.core.link import Buffer, Link
+from linkbox.core.session import Session
+from linkbox.networks.listening import SocketListener, accept_some
+from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
+from linkbox.networks.sockets import AF_UNIX, JOIN_SIZE, connect_error, prepare, reset_on_close
+
+if TYPE_CHECKING:
+    from linkbox.networks.tls_link import TlsLink
+
+HIGH, LOW = 64 * 1024, 48 * 1024
+"""Bytes in asyncio's own buffer: above HIGH we write no more, until LOW are left."""
+CLOSE_WAIT = 0.5
+"""Seconds that a stopped endpoint gives to last bytes that the kernel has not taken yet."""
+
+
+class Connection(asyncio.Protocol):
+    """One asyncio transport and its link: what ``link.carrier`` is here."""
+
+    def __init__(self, network: AioSockets, link: Link, sock: socket.socket, tls: TlsLink | None) -> None:
+        self._network = network
+        self._events = network.events
+        self.link = link
+        self.sock = sock
+        self._tls = tls
+        self._transport: asyncio.Transport | None = None
+        self._is_full = False
+        """Is there more in asyncio's buffer than we want?"""
+        self._is_paused = False
+        self._is_closing = False
+        self._is_waiting = False
+        """Was there something to write before there was a transport?"""
+
+    # Called by asyncio.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = found = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        found.set_write_buffer_limits(HIGH, LOW)
+        self._network.opened(self)
+        if self._is_waiting or self.link.paused:
+            self._writable()
+
+    def data_received(self, data: bytes) -> None:
+        if not self.link.closed:
+            now = self._network.now()
+            if self._tls is None:
+                self._events.received(self.link, data, now)
+            else:
+                self._tls.receive(self._events, self.link, data, now)
+            self._events.turn_done(now)
+
+    def eof_received(self) -> bool:
+        if not self.link.closed:
+            now = self._network.now()
+            if self._tls is None:
+                self._events.ended(self.link, now)
+            else:
+                self._tls.receive_eof(self._events, self.link, now)
+            self._events.turn_done(now)
+        return True  # The other half stays open until everything is written.
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._network.gone(self, error)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+        self.link.write_stalled(self._network.now())
+        self._follow_buffer()
+        self._events.timers_changed()
+
+    def resume_writing(self) -> None:
+        assert self._transport is not None
+        self.link.write_moved()
+        if self._transport.get_write_buffer_size() > LOW:
+            self._follow_buffer()  # which pauses again
+            return
+        self._is_full = False
+        self._transport.set_write_buffer_limits(HIGH, LOW)
+        self._writable()
+
+    def _follow_buffer(self) -> None:
+        """Let the low mark follow the buffer, so that each byte that a slow peer takes is noticed."""
+        assert self._transport is not None
+        mark = max(LOW, self._transport.get_write_buffer_size() - 1)
+        self._transport.set_write_buffer_limits(mark, mark)
+
+    def _writable(self) -> None:
+        self._events.flush_later(self.link)
+        self._events.turn_done(self._network.now())
+
+    # Called by the network.
+
+    def flush(self) -> None:
+        """Write what the link has to write; then half-close, close, pause or resume reading as it says."""
+        link, transport = self.link, self._transport
+        if transport is None or self._is_closing:
+            self._is_waiting = True
+            return
+        now = self._network.now()
+        # A write that failed closes the transport; we hear of it only when the loop runs next.
+        while not (self._is_full or link.shut or link.closed or transport.is_closing()):
+            if self._tls is None:
+                buffers = link.data_to_send(now)
+            else:
+                buffers = self._tls.data_to_send(self._events, link, now)
+            if buffers:
+                _write(transport, buffers)
+            if not (buffers and link.more):
+                break
+        if link.half_close and not (link.shut or link.closed or self._is_full):
+            self._close_tls(transport)
+            try:
+                transport.write_eof()
+            except OSError:
+                pass  # The peer has closed already; we hear of it when the loop runs next.
+            link.finish_writing()
+        if link.closed:
+            self.close()
+        elif link.paused is not self._is_paused and not link.eof:
+            self._is_paused = link.paused
+            (transport.pause_reading if link.paused else transport.resume_reading)()
+
+    def close(self) -> None:
+        """Close the connection. What was written before is still sent, if the peer takes it in time."""
+        transport = self._transport
+        if transport is None or self._is_closing:
+            return
+        self._is_closing = True
+        if self.link.is_abortive:
+            reset_on_close(self.sock)
+            transport.abort()
+        else:
+            self._close_tls(transport)
+            transport.close()
+            if transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(self.link.limits.close, transport.abort)
+
+    def _close_tls(self, transport: asyncio.Transport) -> None:
+        if self._tls is not None and (last := self._tls.close_notify()) and not transport.is_closing():
+            transport.write(last)
+
+    def abort(self) -> None:
+        """Close it now, and drop what is still unsent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class AioSockets(AioNetwork):
+    """All sockets of an asyncio endpoint."""
+
+    def __init__(
+        self, events: NetworkEvents, address: Address, make_tls: Callable[[], TlsLink] | None
+    ) -> None:
+        super().__init__(events, monotonic, has_manual_clock=False)
+        self._address = address
+        self._make_tls = make_tls
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[Connection] = set()
+        self._all_gone = asyncio.Event()
+        """No connection is left."""
+        self._all_gone.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: SocketListener | None = None
+
+    def flush(self, link: Link) -> None:
+        connection: Connection | None = link.carrier
+        if connection is not None:
+            connection.flush()
+
+    # -- for connections --------------------------------------------------------------------------------
+
+    def opened(self, connection: Connection) -> None:
+        """The connection has a transport."""
+        self._connections.add(connection)
+        self._all_gone.clear()
+
+    def gone(self, connection: Connection, error: Exception | None) -> None:
+        """The connection is closed."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._all_gone.set()
+        link = connection.link
+        link.carrier = None
+        if not link.closed:
+            broken = isinstance(error, OSError)
+            failure = error if broken else ConnectionResetError("the connection was closed")
+            now = self.now()
+            self.events.lost(link, cast(OSError, failure), now)
+            self.events.turn_done(now)
+
+    # -- accepting ----------------------------------------------------------------------------------------
+
+    def listen(self, listener: Listener) -> None:
+        assert isinstance(listener, SocketListener)
+        self._listener = listener
+        self._loop.add_reader(listener.sock.fileno(), self._on_acceptable)
+
+    def _on_acceptable(self) -> None:
+        self._accept()
+        self.events.turn_done(self.now())
+
+    def _accept(self) -> None:
+        if self._listener is None:
+            return
+        accepted, pause = accept_some(self.events, self._listener, self._make_tls is not None, self.now())
+        for sock, link in accepted:
+            self._spawn(self._carry(sock, link))
+        if pause:
+            self._loop.remove_reader(self._listener.sock.fileno())
+            self._loop.call_later(pause, self._resume_listener)
+
+    def _resume_listener(self) -> None:
+        if self._listener is not None:
+            self._loop.add_reader(self._listener.sock.fileno(), self._on_acceptable)
+
+    async def _carry(self, sock: socket.socket, link: Link) -> None:
+        tls = None if self._make_tls is None else self._make_tls()
+        link.carrier = connection = Connection(self, link, sock, tls)
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, sock)
+        except OSError as error:
+            sock.close()
+            self.gone(connection, error)
+
+    def stop_listening(self) -> None:
+        if self._listener is not None:
+            # Clients in the queue may have written their first messages already. A refusal tells them that
+            # these were not taken; closing the listener at once would leave them in doubt.
+            self._listener.sock.listen(0)
+            self._accept()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._loop.remove_reader(listener.sock.fileno())
+            listener.close()
+
+    # -- connecting ---------------------------------------------------------------------------------------
+
+    def dial(self, session: Session) -> None:
+        self._spawn(self._dial(session))
+
+    async def _dial(self, session: Session) -> None:
+        events = self.events
+        failure = OSError("no address")
+        try:
+            targets = await self._resolve()
+        except OSError as error:
+            failure, targets = error, []
+        for others, (family, target) in zip(range(len(targets) - 1, -1, -1), targets, strict=True):
+            if session.error is not None:
+                return
+            try:
+                sock = await self._connect(family, target, events.patience(session, others, self.now()))
+            except OSError as error:  # a TimeoutError is one too
+                failure = error
+                continue
+            link = events.connected(session, self.now())
+            if link is None:
+                sock.close()
+            else:
+                await self._carry(sock, link)
+            events.turn_done(self.now())
+            return
+        events.connect_failed(session, connect_error(self._address.url, failure), self.now())
+        events.turn_done(self.now())
+
+    async def _resolve(self) -> list[tuple[int, Any]]:
+        address = self._address
+        if address.scheme == "unix":
+            return [(AF_UNIX, address.sockaddr)]
+        found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        return [(family, target) for family, _, _, _, target in found]
+
+    async def _connect(self, family: int, target: Any, patience: float) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            async with asyncio.timeout(patience):
+                await self._loop.sock_connect(sock, target)
+        except BaseException:  # a cancellation too
+            sock.close()
+            raise
+        prepare(sock, self.events.limits)
+        return sock
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close()
+        try:
+            async with asyncio.timeout(CLOSE_WAIT):
+                await self._all_gone.wait()
+        except TimeoutError:
+            for connection in list(self._connections):
+                connection.abort()
+
+    def close_copies(self) -> None:
+        # Past the loop, which shares its selector with the parent.
+        socks = [connection.sock for connection in self._connections]
+        if self._listener is not None:
+            socks.append(self._listener.sock)
+        for sock in socks:
+            if sock.fileno() >= 0:
+                os.close(sock.detach())
+
+
+def _write(transport: asyncio.Transport, buffers: list[Buffer]) -> None:
+    if len(buffers) == 1:
+        transport.write(buffers[0])
+    elif sum(map(len, buffers)) <= JOIN_SIZE:
+        transport.write(b"".join(buffers))
+    else:
+        transport.writelines(buffers)
+        if transport.get_write_buffer_size() > HIGH:
+            # From Python 3.12 on writelines() itself forgets to call pause_writing(); this looks again.
+            transport.set_write_buffer_limits(HIGH, LOW)

@@ -1,0 +1,347 @@
+"""Sockets for the threaded endpoints: accept, connect, read, write, half-close, close."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from linkbox.address import Address
+from linkbox.core.link import Buffer, Link
+from linkbox.core.session import NEVER, Session
+from linkbox.networks.dialer import Dialer
+from linkbox.networks.listening import SocketListener, accept_some
+from linkbox.networks.network import Listener, NetworkEvents, ThreadedNetwork
+from linkbox.networks.poller import BROKEN, READ, WRITE, make_poller
+from linkbox.networks.sockets import reset_on_close, write_buffers
+
+if TYPE_CHECKING:
+    from linkbox.networks.tls_link import TlsLink
+
+READ_SIZE = 16 * 1024
+LARGE_READ = 256 * 1024
+"""Bytes read from one connection in one turn, at most, so that no peer keeps the others waiting."""
+SMALL_WRITE = 16 * 1024
+"""Up to so many bytes, a non-blocking write costs less than giving up the lock for it."""
+
+
+class Connection:
+    """One socket and its link: what ``link.carrier`` is here."""
+
+    __slots__ = (
+        "again",
+        "fd",
+        "is_writing",
+        "link",
+        "mask",
+        "read_size",
+        "received",
+        "sock",
+        "tls",
+        "unsent",
+    )
+
+    def __init__(self, sock: socket.socket, link: Link, tls: TlsLink | None) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.link = link
+        self.tls = tls
+        self.mask = READ
+        """What the poller watches the socket for."""
+        self.read_size = READ_SIZE
+        self.received: bytes | OSError | None = None
+        """What the leader has read and not reported yet. Empty: the peer has closed its half."""
+        self.unsent: list[Buffer] = []
+        """What the kernel did not take."""
+        self.is_writing = False
+        """Is a thread writing without the lock?"""
+        self.again = False
+        """Is there more for that thread to write?"""
+
+
+class AcceptPause:
+    """Accepts again after a while."""
+
+    __slots__ = ("network", "timer_at", "until")
+
+    def __init__(self, network: ThreadedSockets, until: float) -> None:
+        self.network = network
+        self.until = until
+        self.timer_at = NEVER
+
+    def next_timer(self) -> float:
+        """When to accept again."""
+        return self.until
+
+    def handle_timer(self, now: float) -> None:
+        """Accept again."""
+        self.until = NEVER
+        self.network.resume_listener()
+
+
+class ThreadedSockets(ThreadedNetwork):
+    """All sockets of a threaded endpoint."""
+
+    def __init__(
+        self,
+        events: NetworkEvents,
+        address: Address,
+        lock: threading.RLock,
+        make_tls: Callable[[], TlsLink] | None,
+    ) -> None:
+        super().__init__(events, make_poller(), monotonic, has_manual_clock=False)
+        self._lock = lock
+        self._make_tls = make_tls
+        self._connections: dict[int, Connection] = {}
+        self._read: list[Connection] = []
+        """Connections that the leader has read from in this turn."""
+        self._others: list[tuple[int, int]] = []
+        """What else was ready."""
+        self._listener: SocketListener | None = None
+        self._dialer = Dialer(self, address, lock, self.open)
+
+    # -- the leader's turn ------------------------------------------------------------------------------
+
+    def read(self, ready: list[tuple[int, int]]) -> None:
+        for fd, mask in ready:
+            connection = self._connections.get(fd)
+            if connection is None or not mask & (READ | BROKEN):
+                self._others.append((fd, mask))
+                continue
+            if not connection.link.eof:
+                try:
+                    data = connection.sock.recv(connection.read_size)
+                except (BlockingIOError, InterruptedError):
+                    pass
+                except OSError as error:
+                    connection.received = error
+                else:
+                    connection.received = data
+                    if len(data) == connection.read_size:
+                        connection.read_size = LARGE_READ
+            elif mask & BROKEN:
+                connection.received = ConnectionResetError("the connection was reset")
+            self._read.append(connection)
+            if mask & WRITE:
+                self._others.append((fd, mask))
+
+    def report(self, now: float) -> None:
+        events = self.events
+        for connection in self._read:
+            received = connection.received
+            if received is None:
+                continue
+            connection.received = None
+            link = connection.link
+            if link.closed:
+                continue
+            if isinstance(received, OSError):
+                events.lost(link, received, now)
+            elif connection.tls is not None:
+                if received:
+                    connection.tls.receive(events, link, received, now)
+                else:
+                    connection.tls.receive_eof(events, link, now)
+            elif received:
+                events.received(link, received, now)
+            else:
+                events.ended(link, now)
+        self._read.clear()
+        if self._others:
+            others, self._others = self._others, []
+            for fd, _ in others:
+                self._handle_other(fd, now)
+
+    def _handle_other(self, fd: int, now: float) -> None:
+        connection = self._connections.get(fd)
+        if connection is not None:
+            self._resume_writing(connection)
+        elif self._listener is not None and fd == self._listener.sock.fileno():
+            self._accept(now)
+        else:
+            self._dialer.finish(fd, now)
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    def flush(self, link: Link) -> None:
+        connection: Connection | None = link.carrier
+        if connection is None:
+            return
+        if connection.is_writing:
+            connection.again = True
+            return
+        tls = connection.tls
+        more = not (connection.unsent or link.shut or link.closed)
+        while more:
+            now = self.now()
+            connection.again = False
+            buffers = link.data_to_send(now) if tls is None else tls.data_to_send(self.events, link, now)
+            if not buffers:
+                break
+            if len(buffers) == 1 and len(buffers[0]) <= SMALL_WRITE:
+                try:
+                    sent = connection.sock.send(buffers[0])
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
+                except OSError as error:
+                    self._write_failed(link, error)
+                    break
+                if sent != len(buffers[0]):
+                    self._stall(connection, [memoryview(buffers[0])[sent:]])
+                    break
+            elif not self._write(connection, buffers):
+                break
+            more = (link.more or connection.again) and not link.closed
+        if link.closed:
+            self._close(connection)
+            return
+        if link.half_close and not link.shut and not connection.unsent:
+            self._shut(connection)
+        if connection.unsent or link.eof or link.paused or connection.mask != READ:
+            self._set_mask(connection)
+
+    def _write(self, connection: Connection, buffers: list[Buffer]) -> bool:
+        """Write without the lock, if it is much. Returns whether the kernel took all of it."""
+        is_large = sum(map(len, buffers)) > SMALL_WRITE
+        if is_large:
+            connection.is_writing = True
+            self._lock.release()
+        try:
+            rest = write_buffers(connection.sock, buffers)
+        except OSError as error:
+            failure: OSError | None = error
+        else:
+            failure = None
+        finally:
+            if is_large:
+                self._lock.acquire()
+                connection.is_writing = False
+        if failure is not None:
+            self._write_failed(connection.link, failure)
+            return False
+        if rest:
+            self._stall(connection, rest)
+        return not rest
+
+    def _write_failed(self, link: Link, error: OSError) -> None:
+        if link.eof or link.paused:
+            self.events.lost(link, error, self.now())
+        # What the peer sent before the connection broke is still to be read; then reading fails too.
+        link.shut = True
+
+    def _stall(self, connection: Connection, rest: list[Buffer]) -> None:
+        connection.unsent = rest
+        connection.link.write_stalled(self.now())
+        self.events.timers_changed()
+
+    def _resume_writing(self, connection: Connection) -> None:
+        """The kernel takes bytes again."""
+        link = connection.link
+        if connection.is_writing or link.closed:
+            return
+        link.write_moved()
+        buffers, connection.unsent = connection.unsent, []
+        if buffers:
+            self._write(connection, buffers)
+        self.events.flush_later(link)
+
+    def _shut(self, connection: Connection) -> None:
+        """Half-close."""
+        try:
+            if connection.tls is not None and (last := connection.tls.close_notify()):
+                connection.unsent = write_buffers(connection.sock, [last])
+                if connection.unsent:
+                    return
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # The peer has closed already: reading will tell.
+        connection.link.finish_writing()
+        if connection.link.closed:
+            self._close(connection)
+
+    def _set_mask(self, connection: Connection) -> None:
+        link = connection.link
+        if link.closed:
+            return
+        mask = 0 if link.eof or link.paused else READ
+        if connection.unsent:
+            mask |= WRITE
+        if mask != connection.mask:
+            connection.mask = mask
+            self.poller.watch(connection.fd, mask, True)
+
+    def _close(self, connection: Connection) -> None:
+        if self._connections.pop(connection.fd, None) is None:
+            return
+        self.poller.forget(connection.fd)
+        connection.link.carrier = None
+        if connection.link.is_abortive:
+            reset_on_close(connection.sock)
+        elif connection.tls is not None and not (connection.unsent or connection.is_writing):
+            try:
+                write_buffers(connection.sock, [connection.tls.close_notify()])
+            except OSError:
+                pass  # The peer has closed already.
+        connection.unsent = []
+        connection.sock.close()
+
+    # -- connections --------------------------------------------------------------------------------------
+
+    def dial(self, session: Session) -> None:
+        self._dialer.dial(session)
+
+    def open(self, sock: socket.socket, link: Link) -> None:
+        """Carry the link's bytes over this socket from now on."""
+        connection = Connection(sock, link, None if self._make_tls is None else self._make_tls())
+        link.carrier = connection
+        self._connections[connection.fd] = connection
+        self.poller.watch(connection.fd, READ, False)
+
+    def listen(self, listener: Listener) -> None:
+        assert isinstance(listener, SocketListener)
+        self._listener = listener
+        self.poller.watch(listener.sock.fileno(), READ, False)
+
+    def resume_listener(self) -> None:
+        """Accept again after a pause."""
+        if self._listener is not None:
+            self.poller.watch(self._listener.sock.fileno(), READ, True)
+
+    def _accept(self, now: float) -> None:
+        assert self._listener is not None
+        accepted, seconds = accept_some(self.events, self._listener, self._make_tls is not None, now)
+        for sock, link in accepted:
+            self.open(sock, link)
+        if seconds:
+            self.poller.watch(self._listener.sock.fileno(), 0, True)
+            pause = AcceptPause(self, now + seconds)
+            self.events.schedule(pause, pause.until)
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def stop_listening(self) -> None:
+        if self._listener is not None:
+            # Clients in the queue may have written their first messages already. A refusal tells them that
+            # these were not taken; closing the listener at once would leave them in doubt.
+            self._listener.sock.listen(0)
+            self._accept(self.now())
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self.poller.forget(listener.sock.fileno())
+            listener.close()
+
+    def close(self) -> None:
+        self._dialer.close()
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        self.stop_listening()
+
+    def close_copies(self) -> None:
+        for connection in self._connections.values():
+            connection.sock.close()
+        self._dialer.close_copies()
+        if self._listener is not None:
+            self._listener.close()
+        self.poller.close()
