@@ -21,6 +21,7 @@ from linkbox.front.secrets import Secret
 from linkbox.front.storing import Bulk
 from linkbox.limits import Limits
 from linkbox.threaded.endpoint import Endpoint
+from linkbox.threaded.interrupts import interrupts, wait_for
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.server import wait_for_room
@@ -67,7 +68,7 @@ class Client(Calling, Endpoint):
         with self.lock:
             if self._hub is not None and not self._is_stopping:
                 return
-        self._stopped.wait()
+        wait_for(self._stopped)
         with self.lock:
             if self._is_fork:
                 raise self._not_running()
@@ -153,6 +154,8 @@ class ClientP2P(Conversing, Client, Receiving[T, K_co]):
         wait at all. Raises `FormatError` or `TooLarge` for what cannot be sent, `StateError` before the
         first connection and after the end.
         """
+        if interrupts.pending:
+            interrupts.run_pending()
         payload = self._payload(data)
         with self.lock:
             hub = self._running()
@@ -225,6 +228,8 @@ class ClientP2M(Pushing, Client, Generic[T]):
         Non-blocking: returns at once; only a full send window makes it wait, up to ``timeout``
         (`MailboxFull`).
         """
+        if interrupts.pending:
+            interrupts.run_pending()
         payload = self._payload(data)
         if self._store_path is not None:
             with self.lock:
@@ -401,6 +406,8 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         return self._ask(map(self._payload, iterable), timeout, is_one=False)
 
     def _ask(self, payloads: Iterable[bytes], timeout: float | None, is_one: bool) -> T:
+        if interrupts.pending:
+            interrupts.run_pending()
         deadline = None if timeout is None else monotonic() + timeout
         ask: Ask | None = None
         with self.lock:
@@ -461,6 +468,8 @@ class ClientAR(Asking, Client, Receiving[T, K_co]):
         When it failed, the failure takes the answer's place: `data_get` raises it, and
         ``message_get().receipt`` says whose answer it is.
         """
+        if interrupts.pending:
+            interrupts.run_pending()
         payload = self._payload(data)
         with self.lock:
             receipt: Any = self._send_ask(self._client_hub(), payload)

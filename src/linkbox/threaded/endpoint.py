@@ -19,6 +19,7 @@ from linkbox.front.base import Base
 from linkbox.front.life import started
 from linkbox.front.storing import DISK_WAIT, accepted
 from linkbox.threaded.callbacks import Dispatcher
+from linkbox.threaded.interrupts import join, wait_for
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.transport import Transport
 from linkbox.threaded.writer import Writer
@@ -128,7 +129,7 @@ class Endpoint(Base):
         if not is_first:
             # Who stops first waits for our own threads; a callback among them must not wait for it.
             ours = self._in_callback() or threading.current_thread() in self._threads
-            return (self._closed if ours else self._stopped).wait(timeout) and self._was_clean
+            return wait_for(self._closed if ours else self._stopped, timeout) and self._was_clean
         self._closed.clear()
         self._was_clean = False
         try:
@@ -177,7 +178,7 @@ class Endpoint(Base):
         threads = [*self._threads, *([dispatcher.thread] if dispatcher is not None else [])]
         for thread in threads:
             if thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - monotonic()))
+                join(thread, max(0.0, deadline - monotonic()))
         transport.engine.join(max(1.0, deadline - monotonic()))
 
     def __enter__(self: E) -> E:

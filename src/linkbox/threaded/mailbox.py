@@ -13,6 +13,7 @@ from linkbox.errors import EndOfData, MailboxEmpty, StateError
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
 from linkbox.front.taking import Taking
+from linkbox.threaded.interrupts import interrupts
 
 U = TypeVar("U")
 
@@ -53,6 +54,8 @@ class Receiving(Taking[T, K_co]):
         Raises `MailboxEmpty` when time is up, `EndOfData` when the conversation is over and everything
         has been taken (on a view, or a client: `PeerLost` when the peer was lost instead).
         """
+        if interrupts.pending:
+            interrupts.run_pending()
         hand = self._mailbox.hand
         if hand and self._source is None:
             try:

@@ -19,6 +19,7 @@ from linkbox.front.secrets import Secret
 from linkbox.front.serving import Accept, Answering, Serving, SwitchedOff
 from linkbox.limits import Limits
 from linkbox.threaded.endpoint import Endpoint
+from linkbox.threaded.interrupts import interrupts, wait_for
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
 
@@ -80,7 +81,7 @@ class Server(Serving, Endpoint, Receiving[T, K_co]):
         with self.lock:
             if self._hub is not None and not self._is_stopping:
                 return
-        self._stopped.wait()
+        wait_for(self._stopped)
         with self.lock:
             if self._is_fork:
                 raise self._not_running()
@@ -204,6 +205,8 @@ class ServerP2P(Server[T, K_co]):
         wait at all. ``to`` picks the peer when there are several. Raises `FormatError` or `TooLarge`
         for what cannot be sent, `StateError` when nobody is connected, or after the end.
         """
+        if interrupts.pending:
+            interrupts.run_pending()
         payload = self._payload(data)
         with self.lock:
             hub = self._server_hub()
