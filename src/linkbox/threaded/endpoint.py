@@ -139,12 +139,14 @@ class Endpoint(Base):
         finally:  # also when Ctrl-C strikes: nobody may be left waiting
             self._close_all(hub, transport, deadline)
             self._closed.set()
-            self._join(transport, deadline)
-            with self.lock:
-                self._hub = self._transport = None
-                self._is_stopping = False
-                self._on_stopped()
-                self._stopped.set()
+            try:
+                self._join(transport, deadline)
+            finally:
+                with self.lock:
+                    self._hub = self._transport = None
+                    self._is_stopping = False
+                    self._on_stopped()
+                    self._stopped.set()
         return self._was_clean
 
     def _on_stopped(self) -> None:
