@@ -72,7 +72,7 @@ bench-curves: $(VENV)/.with-bench ## how the cost grows with peers, sizes, depth
 bench-guard: $(VENV)/.with-cli ## fail where a ratio to the bare socket is twice the recorded one
 	$(BIN) benchmarks --quick --watch
 
-soak: $(VENV)/.with-all ## kill loops and simulations (ARGS=--quick: half a minute)
+soak: $(VENV)/.with-all ## kill loops, simulations, interrupts (ARGS=--quick: half a minute)
 	$(BIN) soak $(ARGS)
 
 format: $(VENV)/.with-all ## format the code and repair what the linter can

@@ -1,4 +1,4 @@
-"""``make soak``: the kill loops and the simulations, with their figures."""
+"""``make soak``: simulations, kill loops and interrupts, with their figures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from soak import interrupts
 from soak.kills import campaign
 from soak.simulation import Tally, simulate, simulate_all
 
@@ -21,6 +22,11 @@ def say(line: str) -> None:
 def main() -> int:
     """Run what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
+    names = ["simulations", "kills", "interrupts"]
+    parser.add_argument(
+        "campaigns", nargs="*", metavar="CAMPAIGN", help=f"of {', '.join(names)}; default: all"
+    )
+    parser.add_argument("--interrupts", type=int, default=20_000, help="of calls, in all")
     parser.add_argument("--messages", type=int, default=1_000_000, help="through the kill loop, at least")
     parser.add_argument("--kills", type=int, default=1_000, help="of each side, at least")
     parser.add_argument("--seeds", type=int, default=5_000, help="simulations")
@@ -32,19 +38,45 @@ def main() -> int:
         simulate(wanted.seed, wanted.steps, Tally())
         say(f"seed {wanted.seed}: well")
         return 0
+    if unknown := set(wanted.campaigns) - set(names):
+        parser.error(f"there is no campaign {', '.join(sorted(unknown))}: choose from {', '.join(names)}")
     if wanted.quick:
-        wanted.messages, wanted.kills, wanted.seeds = 10_000, 15, 100
-    began = time.monotonic()
-    tally = simulate_all(range(wanted.seeds), wanted.steps)
-    say(f"simulations: {tally}, {time.monotonic() - began:.0f} s")
+        wanted.messages, wanted.kills, wanted.seeds, wanted.interrupts = 10_000, 15, 100, 800
+    chosen = wanted.campaigns or names
+    if "simulations" in chosen:
+        began = time.monotonic()
+        tally = simulate_all(range(wanted.seeds), wanted.steps)
+        say(f"simulations: {tally}, {time.monotonic() - began:.0f} s")
+    good = True
+    if "kills" in chosen:
+        good = run_kills(wanted.messages, wanted.kills)
+    if "interrupts" in chosen:
+        good = run_interrupts(wanted.interrupts) and good
+    return 0 if good else 1
+
+
+def run_kills(messages: int, kills: int) -> bool:
+    """The kill loop without and with a proxy that cuts; returns whether all was well."""
     good = True
     for proxy in (False, True):
         with tempfile.TemporaryDirectory(prefix="soak-") as folder:
             share = 4 if proxy else 1
-            outcome = campaign(Path(folder), wanted.messages // share, wanted.kills // share, proxy=proxy)
+            outcome = campaign(Path(folder), messages // share, kills // share, proxy=proxy)
         say(f"kills{' through a proxy that cuts' if proxy else ''}: {outcome}")
         good = good and outcome.is_good
-    return 0 if good else 1
+    return good
+
+
+def run_interrupts(count: int) -> bool:
+    """So many interrupts, of each kind of call and from each source alike; returns whether all was well."""
+    good = True
+    plays = [(way, source) for way in interrupts.WAYS for source in interrupts.SOURCES]
+    for way, source in plays:
+        each = -(-count // len(plays))
+        is_good, output = interrupts.campaign(way, source, each)
+        say(f"interrupts of {way} by {source}: {each}, {output}")
+        good = good and is_good
+    return good
 
 
 if __name__ == "__main__":

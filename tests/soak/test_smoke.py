@@ -22,7 +22,19 @@ def test_simulations() -> None:
 @pytest.mark.timeout(120)
 def test_kills() -> None:
     """In a process of its own: it forks, and other tests have left threads in this one."""
-    command = [sys.executable, "-m", "soak", "--messages", "4000", "--kills", "12", "--seeds", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "soak",
+        "simulations",
+        "kills",
+        "--messages",
+        "4000",
+        "--kills",
+        "12",
+        "--seeds",
+        "1",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     straight, through_cuts = done.stdout.splitlines()[1:]

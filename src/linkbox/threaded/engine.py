@@ -1,36 +1,40 @@
-"""Whoever waits, works: the engine that moves bytes without a thread of its own in the way.
+"""The engine of an endpoint: the thread that waits does the I/O.
 
-How to think about it. A round trip is mostly thread switches. So a thread that waits for something
-does not sleep while another does the I/O for it: it *leads*. It polls the sockets, receives, feeds the
-core, until its own wish is fulfilled; then the next waiting thread leads. Threads that wait while
-another leads are *followers*: they sleep until they are rung.
+A round trip is mostly thread switches. So a thread that waits for something does not sleep while another
+thread does the I/O for it: it *leads*. It polls the sockets, receives, and feeds the core until its own
+predicate holds; then the next waiting thread leads. Threads that wait while another one leads are
+*followers*: they sleep until they are woken.
 
-Rules that keep this right:
+Rules that keep this correct:
 
-- One lock, ``lock``. It is held in every call into the core, and never in a poll, in a system call that
-  may block, or in user code.
-- A wish is checked under the lock before its waiter sleeps, and whoever changes what it depends on rings
-  it under the lock: no ring is lost.
-- A leader never runs user code: it gives up the lead first. So callbacks and handlers, which run on
-  *service* threads that wait here like any other, hold nobody up.
-- A background thread leads when nobody waits. While threads come back every few microseconds, it is not
-  woken each time (``GRACE``): the sockets are disarmed for it, and it looks in now and then. While they come
-  back at all (``LOOKS``), it looks in as often as an acknowledgement may be late: waking it for each of these
-  timers would cost the round trip a fight for the interpreter.
+- There is one lock, ``lock``. It is held in every call into the core, and never in a poll, in a system call
+  that may block, or in user code.
+- A predicate is checked under the lock before its thread sleeps, and every change of what it depends on
+  wakes the thread under the lock (`Engine.ring`): no wake-up is lost.
+- A leader never runs user code: it gives up the lead first. Callbacks and handlers run on *service*
+  threads, which wait here like any other thread, so they delay no I/O.
+- A background thread leads when no other thread waits. While threads come back every few microseconds, it
+  is not woken each time (``GRACE``): the sockets are disarmed for it, and it looks in now and then. While
+  they come back at all (``LOOKS``), it looks in as often as an acknowledgement may be late: waking it for
+  each of these timers would make it compete with the round trip for the interpreter.
+- A signal handler that may raise (Ctrl-C) is called at one place in here: in `Engine._run_interrupts`, as
+  if the wait had ended. See `linkbox.threaded.interrupts`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from _thread import get_ident
 from time import monotonic
-from typing import Any
 
-from linkbox.core.mailbox import Box
+from linkbox.core.effects import Effects
+from linkbox.core.timers import NEVER
+from linkbox.core.wait_queue import Predicate, Waiter, WaitQueue
 from linkbox.errors import StateError
-from linkbox.networks.network import ThreadedNetwork
+from linkbox.networks.network import NetworkEvents, ThreadedNetwork
 from linkbox.networks.poller import Poller
+from linkbox.threaded.interrupts import RESCAN, Interruptible, interrupts, join
 
 log = logging.getLogger("linkbox")
 
@@ -38,56 +42,74 @@ GRACE = 0.004
 """Seconds after which an engine that nobody leads is taken over by the background thread."""
 LOOKS = 20
 """How often the background thread looks in after the last leader left, before it sleeps for good."""
-NEVER = float("inf")
+LOCK_PATIENCE = 0.01
+"""Seconds that the courier of pending signals waits for the lock; it tries again."""
 
 
-class Waiter:
-    """One thread that waits for one wish."""
+class ThreadWaiter(Waiter):
+    """One thread that waits for one predicate."""
 
-    __slots__ = ("is_rung", "is_service", "may_lead", "sleeper", "wish")
+    __slots__ = ("is_interrupted", "is_rung", "is_service", "may_lead", "predicate", "sleep_lock", "thread")
 
-    def __init__(self, wish: Callable[[], Any], is_service: bool = False, may_lead: bool = True) -> None:
-        self.wish = wish
+    def __init__(
+        self, predicate: Predicate, thread: int, is_service: bool = False, may_lead: bool = True
+    ) -> None:
+        self.predicate = predicate
+        self.thread = thread
         self.is_service = is_service
         self.may_lead = may_lead
         self.is_rung = False
-        self.sleeper: threading.Lock | None = None
-        """Held; made for the first sleep, for most never sleep: they lead."""
+        self.is_interrupted = False
+        """A signal is pending: see `Engine._run_interrupts`."""
+        self.sleep_lock: threading.Lock | None = None
+        """Held while the thread is to sleep. Made for the first sleep: most waiters lead and never sleep."""
 
     def ring(self) -> None:
         """Wake it. Under the engine's lock."""
         if not self.is_rung:
             self.is_rung = True
-            if self.sleeper is not None:
-                self.sleeper.release()
+            if self.sleep_lock is not None:
+                self.sleep_lock.release()
 
-    def bed(self) -> threading.Lock:
-        """What to sleep on. Under the engine's lock."""
-        if self.sleeper is None:
-            self.sleeper = threading.Lock()
+    def make_sleep_lock(self) -> threading.Lock:
+        """The lock to sleep on. Under the engine's lock."""
+        if self.sleep_lock is None:
+            self.sleep_lock = threading.Lock()
             if not self.is_rung:
-                self.sleeper.acquire()
-        return self.sleeper
+                self.sleep_lock.acquire()
+        return self.sleep_lock
 
 
-class Engine:
+class Never(Predicate):
+    """What the background thread waits for: it only takes its turns."""
+
+    def holds(self) -> bool:
+        return False
+
+
+class Engine(Interruptible):
     """Leaders, followers and the background thread of one endpoint."""
 
     def __init__(
-        self, lock: threading.RLock, driver: Any, network: ThreadedNetwork, name: str, pace: float
+        self,
+        lock: threading.RLock,
+        driver: NetworkEvents,
+        effects: Effects,
+        network: ThreadedNetwork,
+        name: str,
     ) -> None:
         self.lock = lock
-        self._pace = pace
+        self._pace = effects.ack_delay
         """Seconds between the looks of the background thread: what the most frequent timer may take."""
         self.poller: Poller = network.poller
         self._now = network.now
         """The clock that deadlines and timers follow. The background thread's own pauses are real time."""
         self._has_manual_clock = network.has_manual_clock
         self._driver = driver
-        """Has ``work(ready)``, called by a leader without the lock, and ``next_timer()``."""
-        self._leader: Waiter | None = None
+        self._effects = effects
+        self._leader: ThreadWaiter | None = None
         self._leader_thread = 0
-        self._followers: dict[Waiter, None] = {}
+        self._followers: dict[ThreadWaiter, None] = {}
         self._poll_until = NEVER
         self._left = 0.0
         self._is_hot = False
@@ -95,14 +117,16 @@ class Engine:
         self._has_work = False
         self._is_working = False
         self._closing = False
-        self._inside: set[Waiter] = set()
+        self._inside: set[ThreadWaiter] = set()
         """Threads that may use the poller."""
-        self._sleeper = Waiter(bool, is_service=True)
+        self._main_thread = interrupts.main_thread
+        self._sleeper = ThreadWaiter(Never(), 0, is_service=True)
         """The background thread, when it leads."""
         self._background = threading.Thread(target=self._run, name=f"linkbox {name}", daemon=True)
 
     def start(self) -> None:
         """Start the background thread."""
+        interrupts.add(self)
         self._inside.add(self._sleeper)
         self._background.start()
 
@@ -110,125 +134,121 @@ class Engine:
 
     def wait(
         self,
-        box: Box,
-        wish: Callable[[], Any],
+        queue: WaitQueue,
+        predicate: Predicate,
         deadline: float = NEVER,
         is_service: bool = False,
         may_lead: bool = True,
     ) -> bool:
-        """Wait, working, until ``wish()`` holds or the deadline (of ``monotonic()``) has passed.
+        """Do I/O until the predicate holds or the deadline (of the endpoint's clock) has passed.
 
-        Call with the lock held once; it is given up while waiting and held again on return.
-        Returns whether the wish holds.
+        Call it with the lock held once; the lock is released while waiting and held again on return.
+        Returns whether the predicate holds. In the main thread it may raise what a signal handler raises.
         """
-        if wish():
+        if predicate.holds():
             return True
-        interrupted = self._leader if self._leader_thread == threading.get_ident() else None
-        if interrupted is not None:
-            # The leader's own thread comes back here: out of a decode, where it would wait for itself,
-            # or out of a signal handler that interrupted its poll; then this wait leads in its stead.
+        thread = get_ident()
+        outer = self._leader if self._leader_thread == thread else None
+        if outer is not None:
+            # The leader waits again. While it decodes it would wait for itself. In a finalizer or in a signal
+            # handler that is not deferred, during its poll: then this wait leads in its stead.
             if self._is_working:
                 raise StateError(
                     "this thread is decoding a message for this endpoint; it cannot wait for another"
                 )
             self._leader = None
-        waiter = Waiter(wish, is_service, may_lead)
+        waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
+        now = self._now()
+        rescan_at = now + RESCAN if thread == self._main_thread and not self._has_manual_clock else NEVER
         try:
             self._inside.add(waiter)
-            box.waiters[waiter] = None
-            while True:
-                now = self._now()
-                if now >= deadline or self._closing:
-                    return False
+            queue.waiters[waiter] = None
+            while now < deadline and not self._closing:
+                if now >= rescan_at:
+                    interrupts.wrap_new(now)
+                    rescan_at = NEVER
                 if self._leader is None and may_lead:
                     self._lead(waiter)
+                until = deadline if deadline < rescan_at else rescan_at
                 if self._leader is waiter:
-                    self._turn(waiter, deadline, now)
+                    self._turn(waiter, until, now)
                 else:
-                    self._follow(waiter, deadline - now)
-                if wish():
+                    self._follow(waiter, until - now)
+                if waiter.is_interrupted:
+                    self._run_interrupts(waiter, queue)
+                if predicate.holds():
                     return True
+                now = self._now()
+            return False
         finally:
-            try:
-                self._out(waiter, box, interrupted)
-            except BaseException:  # Ctrl-C in the middle of it: it can be done again
-                self._out(waiter, box, interrupted)
-                raise
+            self._leave_queue(waiter, queue)
+            if outer is not None:
+                self._leader, self._leader_thread = outer, thread
 
-    def _out(self, waiter: Waiter, box: Box, interrupted: Waiter | None) -> None:
-        """A thread waits no more: give up the lead, pass on what it was rung for."""
-        box.waiters.pop(waiter, None)
+    def _leave_queue(self, waiter: ThreadWaiter, queue: WaitQueue) -> None:
+        """A thread waits no more: give up the lead, pass on what it was woken for. May be called twice."""
+        queue.waiters.pop(waiter, None)
         if self._followers:
             self._followers.pop(waiter, None)
-        if interrupted is not None:
-            self._leader, self._leader_thread = interrupted, threading.get_ident()
-        elif self._leader is waiter:
+        if self._leader is waiter:
             self._leave()
         elif waiter.is_rung:
-            self.ring(box)  # What it was rung for may be another's.
+            self.ring(queue)  # There may be something for another one.
         self._go(waiter)
 
-    def _go(self, waiter: Waiter) -> None:
-        """A thread is out; the last one gives back the descriptors."""
+    def _go(self, waiter: ThreadWaiter) -> None:
+        """A thread is out; after `close` the last one closes the descriptors."""
         self._inside.discard(waiter)
         if self._closing and not self._inside:
             self.poller.close()
+            interrupts.remove(self)
 
-    def _lead(self, waiter: Waiter) -> None:
+    def _lead(self, waiter: ThreadWaiter) -> None:
         if self._followers:
             self._followers.pop(waiter, None)
         self._leader = waiter
         if self.poller.armed:
             self.poller.disarm()
 
-    def _turn(self, waiter: Waiter, deadline: float, now: float) -> None:
-        """Poll once and do what is to be done. The lock is given up in between."""
-        self._leader_thread = threading.get_ident()
-        until = self._driver.next_timer()
+    def _turn(self, waiter: ThreadWaiter, deadline: float, now: float) -> None:
+        """Poll once and do what is to be done. The lock is released in between."""
+        self._leader_thread = waiter.thread
+        until = self._effects.next_timer()
         if deadline < until:
             until = deadline
-        if self._has_work:  # Something was left for whoever takes the next turn.
+        if self._has_work:  # Something was left for the next turn.
             self._has_work, until = False, now
         self._poll_until = until
+        self.lock.release()
         try:
-            self.lock.release()
             timeout = None if until == NEVER else max(0.0, until - now)
             ready = self.poller.poll(timeout)
             self._is_working = True
             self._driver.work(ready)
         finally:
             self._is_working = False
-            try:
-                self.lock.acquire()
-            except BaseException:  # Ctrl-C while it waited for the lock
-                if not self.lock._is_owned():  # type: ignore[attr-defined]
-                    self.lock.acquire()
-                raise
+            self.lock.acquire()
             self._poll_until = NEVER
 
-    def _follow(self, waiter: Waiter, timeout: float) -> None:
+    def _follow(self, waiter: ThreadWaiter, timeout: float) -> None:
+        """Sleep until woken. The lock is released in between."""
         self._followers[waiter] = None
-        got = False
-        sleeper = waiter.bed()
+        sleep_lock = waiter.make_sleep_lock()
+        is_woken = False
+        self.lock.release()
+        if self._has_manual_clock:
+            timeout = NEVER  # `clock_moved` wakes it.
         try:
-            self.lock.release()
-            if self._has_manual_clock:
-                timeout = NEVER  # `clock_moved` wakes it.
-            got = sleeper.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+            is_woken = sleep_lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
         finally:
-            try:
-                self.lock.acquire()
-            except BaseException:  # Ctrl-C while it waited for the lock
-                if not self.lock._is_owned():  # type: ignore[attr-defined]
-                    self.lock.acquire()
-                raise
+            self.lock.acquire()
             if waiter.is_rung:
                 waiter.is_rung = False
-                if not got:  # Rung between the end of its patience and now.
-                    sleeper.acquire(blocking=False)
+                if not is_woken:  # Woken between the timeout and now.
+                    sleep_lock.acquire(blocking=False)
 
     def _leave(self) -> None:
-        """Give up the lead: to somebody who waits, else to the background, after a grace."""
+        """Give up the lead: to a thread that waits, else to the background thread, after a grace."""
         self._leader = None
         self._leader_thread = 0
         for waiter in self._followers:
@@ -241,60 +261,96 @@ class Engine:
         is_sparse = now - self._left >= GRACE
         self._left = now
         if self._is_hot:
-            return  # The background looks in by itself, timers included.
+            return  # The background thread looks in by itself, for timers too.
         if is_sparse or self._has_manual_clock:
             self.poller.arm()
-            if self._driver.next_timer() < self._wake_at:
+            if self._effects.next_timer() < self._wake_at:
                 self.poller.kick()
         else:
             self._is_hot = True
             self.poller.kick()
 
-    def _promote(self, waiter: Waiter) -> None:
+    def _promote(self, waiter: ThreadWaiter) -> None:
         del self._followers[waiter]
         self._leader = waiter
         self._leader_thread = 0
         self.poller.disarm()
         waiter.ring()
 
-    # -- ringing ------------------------------------------------------------------------------------
+    # -- signals ------------------------------------------------------------------------------------
 
-    def ring(self, box: Box) -> None:
-        """What this box stands for has changed: wake those whose wish is fulfilled. Under the lock.
+    def is_used_by(self, thread: int) -> bool:
+        if self.writers or self.lock._is_owned():  # type: ignore[attr-defined]
+            return True
+        return any(waiter.thread == thread for waiter in list(self._inside))
 
-        No more are woken than there is something for.
+    def interrupt(self, thread: int) -> None:
+        if not self.lock.acquire(timeout=LOCK_PATIENCE):
+            return
+        try:
+            for waiter in self._inside:
+                if waiter.thread == thread:
+                    waiter.is_interrupted = True
+                    if self._leader is waiter:
+                        self.poller.wake()
+                    else:
+                        waiter.ring()
+        finally:
+            self.lock.release()
+
+    def _run_interrupts(self, waiter: ThreadWaiter, queue: WaitQueue) -> None:
+        """Call the handlers of pending signals, as if this wait had ended: they may raise, or stop us."""
+        waiter.is_interrupted = False
+        waiter.is_rung = True  # A wake-up for a change of the queue may have coincided: pass it on.
+        self._leave_queue(waiter, queue)
+        waiter.is_rung = False
+        self.lock.release()
+        try:
+            interrupts.run_pending()
+        finally:
+            self.lock.acquire()
+            self._inside.add(waiter)
+            queue.waiters[waiter] = None
+
+    # -- waking -------------------------------------------------------------------------------------
+
+    def ring(self, queue: WaitQueue) -> None:
+        """What this queue stands for has changed: wake those whose predicate holds. Under the lock.
+
+        No more threads are woken than there is something for.
         """
-        leader: Any = self._leader
-        leads = leader in box.waiters and not leader.is_rung
-        if leads and self._is_working and len(box.waiters) == 1:
-            return  # It looks for itself, when its turn is over.
-        supply = NEVER if box.supply is None else box.supply()
-        if leads and supply > 0 and leader.wish():  # It is awake, or nearly: it goes first.
-            supply -= 1
-            if self._leader_thread != threading.get_ident():
+        leader = self._leader
+        leads = leader is not None and leader in queue.waiters and not leader.is_rung
+        if leads and self._is_working and len(queue.waiters) == 1:
+            return  # It checks its predicate at the end of its turn.
+        available = queue.available()
+        # The leader is awake, or nearly: it goes first.
+        if leads and leader is not None and available > 0 and leader.predicate.holds():
+            available -= 1
+            if self._leader_thread != get_ident():
                 self.poller.wake()
             if leader.is_service:
                 return
-        waiter: Waiter
-        for waiter in box.waiters:
-            if supply <= 0:
+        for waiter in queue.waiters:
+            if available <= 0:
                 return
-            if not (leads and waiter is leader) and waiter.wish():
-                supply -= 1
+            assert isinstance(waiter, ThreadWaiter)
+            if not (leads and waiter is leader) and waiter.predicate.holds():
+                available -= 1
                 waiter.ring()
                 if waiter.is_service:
-                    return  # One worker at a time: it rings the next if there is more.
+                    return  # One worker at a time: it wakes the next if there is more.
 
     def timers_changed(self) -> None:
-        """A timer may be due earlier than whoever sleeps knows. Under the lock."""
+        """A timer may be due before the poll or the sleep in progress ends. Under the lock."""
         if self._leader is None:
-            if not self._is_hot and self._driver.next_timer() < self._wake_at:
+            if not self._is_hot and self._effects.next_timer() < self._wake_at:
                 self.poller.kick()
-        elif self._driver.next_timer() < self._poll_until and self._leader_thread != threading.get_ident():
+        elif self._effects.next_timer() < self._poll_until and self._leader_thread != get_ident():
             self.poller.wake()
 
     def kick(self) -> None:
-        """Let somebody take a turn soon: the leader, or the background thread."""
+        """Let a thread take a turn soon: the leader, or the background thread."""
         if self._leader is None:
             self._has_work = True
             self.poller.kick()
@@ -322,7 +378,7 @@ class Engine:
             with self.lock:
                 self._go(self._sleeper)
 
-    def _sleep_and_turn(self, waiter: Waiter) -> bool:
+    def _sleep_and_turn(self, waiter: ThreadWaiter) -> bool:
         """One round of the background thread. False when the engine closes."""
         with self.lock:
             if self._closing:
@@ -345,20 +401,20 @@ class Engine:
         return True
 
     def _background_until(self, now: float) -> float:
-        """How long may the background thread sleep? Under the lock."""
+        """Until when may the background thread sleep? Under the lock."""
         if self._is_hot and now - self._left < GRACE:
             return self._left + GRACE
         self._is_hot = False
         until = NEVER
         if self._leader is None:
             self.poller.arm()
-            until = self._driver.next_timer()
+            until = self._effects.next_timer()
         if self._has_manual_clock:
             return until
         return min(until, now + self._pace) if now - self._left < LOOKS * self._pace else until
 
     def _hand_over(self) -> None:
-        """After a turn of the background: whoever waits leads on."""
+        """After a turn of the background thread: a thread that waits leads on."""
         self._leader = None
         self._leader_thread = 0
         follower = next((each for each in self._followers if each.may_lead), None)
@@ -376,4 +432,5 @@ class Engine:
     def join(self, timeout: float) -> None:
         """Wait for the background thread to end. Not under the lock."""
         if self._background is not threading.current_thread():
-            self._background.join(timeout)
+            join(self._background, timeout)
+        interrupts.restore()
