@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import linkbox
 from linkbox import tls
-from linkbox.core.units import Delivery
+from linkbox.core.endpoint import OutgoingMessage
 from linkbox.operations.mailbox import MailboxCalls
 from linkbox.operations.unsupported import Unsupported
 from linkbox.threaded.endpoint import Endpoint
@@ -116,7 +116,7 @@ def of_class(cls: type) -> Iterator[str]:
 def members(cls: type) -> Iterator[tuple[str, object]]:
     """What the class itself has, with what comes from a base that is no part of the interface."""
     if cls is linkbox.Receipt:
-        yield from vars(Delivery).items()
+        yield from vars(OutgoingMessage).items()
     if cls is Receiving:
         yield from vars(MailboxCalls).items()
     yield from vars(cls).items()

@@ -11,7 +11,7 @@ General layout, for whoever opens the project first:
 
 from linkbox.address import Address
 from linkbox.core.backoff import Backoff
-from linkbox.core.framings import Delimited, FixedSize, Framing, LengthPrefixed, Lines, Linked, Raw
+from linkbox.core.wire.framings import Delimited, FixedSize, Framing, LengthPrefixed, Lines, Linked, Raw
 from linkbox.errors import (
     AddressError,
     AnswerError,

@@ -6,7 +6,9 @@ Each malformed address is an `AddressError` that says what is wrong and shows a 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+import socket
 import sys
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NoReturn
@@ -307,3 +309,14 @@ def _unmapped(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
     ip = _ip(host)
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return mapped or ip
+
+
+def address_of(sock: socket.socket) -> Address:
+    """The address of a listening socket that was handed in."""
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise AddressError(f"{sock!r} does not listen: call its listen() first")
+    name = sock.getsockname()
+    if sock.family == getattr(socket, "AF_UNIX", None):
+        path = os.fsdecode(name) if isinstance(name, bytes) else name
+        return Address("unix", "", 0, path.replace("\0", "@", 1))
+    return Address("tcp", name[0], name[1], "")

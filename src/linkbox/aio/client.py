@@ -10,8 +10,8 @@ from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.receipts import Receipt
 from linkbox.aio.runtime import Tasks
 from linkbox.core.backoff import Backoff
-from linkbox.core.framings import Framing, Linked
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.wire.framings import Framing, Linked
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.asking import AskingClient
@@ -70,7 +70,7 @@ class ClientP2P(Client[T, K_co]):
         )  # fmt: skip
 
     def _set_up(self, options: ClientOptions) -> None:
-        tasks = Tasks()
+        tasks = Tasks(options)
         self._sender = operations = ConversingClient(options, tasks, Receipt, self)
         self._attach(operations, Taking(operations), tasks)
 
@@ -141,7 +141,7 @@ class ClientP2M(Client[T, object], Generic[T]):
         )  # fmt: skip
 
     def _set_up(self, options: ClientOptions) -> None:
-        tasks = Tasks()
+        tasks = Tasks(options)
         self._pusher = operations = PushingClient(options, tasks, Receipt, self)
         self._attach(operations, Taking(operations), tasks)
 
@@ -211,7 +211,7 @@ class ClientAR(Client[T, K_co]):
         )  # fmt: skip
 
     def _set_up(self, options: ClientOptions) -> None:
-        tasks = Tasks()
+        tasks = Tasks(options)
         self._asking = operations = AskingClient(options, tasks, Receipt, self)
         self._attach(operations, TakingAnswers(operations), tasks)
 

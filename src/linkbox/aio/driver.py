@@ -18,24 +18,24 @@ from typing import TYPE_CHECKING, Any
 
 from linkbox.address import Address
 from linkbox.core.decoding import decode_all
-from linkbox.core.hub import Hub
-from linkbox.core.mailbox import Box
-from linkbox.core.session import NEVER, Session
-from linkbox.front.base import log_notes
+from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.timers import NEVER
+from linkbox.core.wait_queue import Predicate, Waiter, WaitQueue
 from linkbox.networks.choose import aio_network
+from linkbox.networks.driver_log import log_lines
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
 
 
-class Waiter:
+class TaskWaiter(Waiter):
     """One task that waits for a predicate."""
 
-    __slots__ = ("future", "wish")
+    __slots__ = ("future", "predicate")
 
-    def __init__(self, wish: Callable[[], Any], future: asyncio.Future[None]) -> None:
-        self.wish = wish
+    def __init__(self, predicate: Predicate, future: asyncio.Future[None]) -> None:
+        self.predicate = predicate
         self.future = future
 
     def wake(self) -> None:
@@ -49,7 +49,7 @@ class Driver(NetworkEvents):
 
     def __init__(
         self,
-        hub: Hub,
+        hub: EndpointCore,
         decode: Callable[[bytes], Any] | None,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
@@ -62,23 +62,23 @@ class Driver(NetworkEvents):
         self.now = self.network.now
         """The clock of this life: seconds, as of ``time.monotonic()``."""
         if self.network.has_manual_clock:
-            hub.ack_delay = 0.0  # Else no acknowledgement would be sent while the clock stands still.
-        self._waiters: set[Waiter] = set()
-        self._lazy: list[Session] = []
+            hub.effects.ack_delay = 0.0  # Else no acknowledgement would be sent while the clock stands still.
+        self._waiters: set[TaskWaiter] = set()
+        self._lazy: list[Channel] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
         self._is_settling = False
 
     # -- waiting ------------------------------------------------------------------------------------
 
-    async def wait(self, box: Box, wish: Callable[[], Any], deadline: float = NEVER) -> bool:
-        """Wait until ``wish()`` holds, or the deadline (of `now`) has passed. Returns whether it holds."""
-        while not wish():
+    async def wait(self, queue: WaitQueue, predicate: Predicate, deadline: float = NEVER) -> bool:
+        """Wait until the predicate holds, or the deadline (of `now`) has passed. Returns whether it holds."""
+        while not predicate.holds():
             now = self.now()
             if self.is_closed or now >= deadline:
                 return False
-            waiter = Waiter(wish, self._loop.create_future())
-            box.waiters[waiter] = None
+            waiter = TaskWaiter(predicate, self._loop.create_future())
+            queue.waiters[waiter] = None
             self._waiters.add(waiter)
             alarm: asyncio.TimerHandle | None = None
             if deadline != NEVER and not self.network.has_manual_clock:
@@ -86,26 +86,26 @@ class Driver(NetworkEvents):
             try:
                 await waiter.future
             except asyncio.CancelledError:
-                box.waiters.pop(waiter, None)
+                queue.waiters.pop(waiter, None)
                 if not waiter.future.cancelled():
-                    self.ring(box)  # The wake-up may be another task's.
+                    self.ring(queue)  # The wake-up may be another task's.
                 raise
             finally:
-                box.waiters.pop(waiter, None)
+                queue.waiters.pop(waiter, None)
                 self._waiters.discard(waiter)
                 if alarm is not None:
                     alarm.cancel()
         return True
 
-    def ring(self, box: Box) -> None:
+    def ring(self, queue: WaitQueue) -> None:
         """Wake those whose predicate holds, but not more than there is something for."""
-        supply = NEVER if box.supply is None else box.supply()
-        waiter: Waiter
-        for waiter in box.waiters:
-            if supply <= 0:
+        available = queue.available()
+        for waiter in queue.waiters:
+            if available <= 0:
                 return
-            if waiter.future.done() or waiter.wish():
-                supply -= 1
+            assert isinstance(waiter, TaskWaiter)
+            if waiter.future.done() or waiter.predicate.holds():
+                available -= 1
                 waiter.wake()
 
     # -- for the network ------------------------------------------------------------------------------
@@ -113,9 +113,9 @@ class Driver(NetworkEvents):
     def turn_done(self, now: float) -> None:
         """Decode and store what has arrived, then settle."""
         hub, arrivals, decode = self.hub, self.arrivals, self._decode
-        while arrivals or hub.unread:
-            while hub.unread:
-                hub.receive(hub.unread.pop(), b"", now, arrivals)
+        while arrivals or hub.effects.to_read:
+            while hub.effects.to_read:
+                hub.received(hub.effects.to_read.pop(), b"", now, arrivals)
             while arrivals:
                 arrival = arrivals.popleft()
                 hub.deliver(arrival, arrival.payloads if decode is None else decode_all(decode, arrival), now)
@@ -144,36 +144,36 @@ class Driver(NetworkEvents):
         hub, network = self.hub, self.network
         try:
             while True:
-                while hub.dirty:
-                    network.flush(hub.dirty.pop())
+                while hub.effects.to_write:
+                    network.flush(hub.effects.to_write.pop())
                 if self.dials:
                     network.dial(self.dials.pop(0))
-                elif hub.changed:
-                    changed, hub.changed = hub.changed, []
+                elif hub.effects.to_wake:
+                    changed, hub.effects.to_wake = hub.effects.to_wake, []
                     for box in changed:
                         if box.waiters:
                             self.ring(box)
-                elif not hub.dirty:
+                elif not hub.effects.to_write:
                     break
         finally:
             self._is_settling = False
-        if hub.unread:
+        if hub.effects.to_read:
             self._loop.call_soon(self.turn_done, self.now())
-        if hub.notes:
-            log_notes(hub)
+        if hub.effects.log_lines:
+            log_lines(hub.effects)
         self._set_timer()
 
-    def write_later(self, session: Session) -> None:
-        """Write what the session has when this turn of the loop is over: many messages at once."""
+    def write_later(self, channel: Channel) -> None:
+        """Write what the channel has when this turn of the loop is over: many messages at once."""
         if not self._lazy:
             self._loop.call_soon(self._write_lazy)
-        if session not in self._lazy:
-            self._lazy.append(session)
+        if channel not in self._lazy:
+            self._lazy.append(channel)
 
     def _write_lazy(self) -> None:
         lazy, self._lazy = self._lazy, []
-        for session in lazy:
-            self.hub.flush_soon(session)
+        for channel in lazy:
+            channel.flush()
         self.settle()
 
     def _set_timer(self) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Generator
 from typing import Any
 
 from linkbox.aio.runtime import Tasks
-from linkbox.core.units import Delivery
+from linkbox.core.endpoint import OutgoingMessage
 from linkbox.events import Stage
 from linkbox.operations.endpoint import operations_of
 
 
-class Receipt(Delivery, eq=False):
+class Receipt(OutgoingMessage):
     """What became of one message. From ``await send()``; ``await receipt`` waits until it has arrived.
 
     ``stage`` says how far it has come, ``error`` why it failed, if it has.

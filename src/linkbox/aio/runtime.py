@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from socket import socket
-from time import monotonic
 from typing import Any
 
+from linkbox.address import Address
 from linkbox.aio.driver import Driver
+from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.errors import StateError
+from linkbox.networks.choose import bind, descriptor_bound, time_source, tls_maker
+from linkbox.networks.network import Listener
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
@@ -40,7 +43,12 @@ class Tasks(Runtime):
 
     must_pause = True
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options) -> None:
+        self.now = time_source(options.address)
+        self._options = options
+        self._make_tls = tls_maker(
+            options.address, options.ssl, options.side == "server", options.secrets is not None
+        )
         self.lock = nullcontext()  # one loop, one thread: nothing comes in between
         self.driver: Driver | None = None
         self.starting = asyncio.Lock()
@@ -72,17 +80,23 @@ class Tasks(Runtime):
 
     async def _wait(self, step: Wait) -> bool:
         driver = self.driver
-        return driver is not None and await driver.wait(step.queue, step.predicate.holds, step.deadline)
+        return driver is not None and await driver.wait(step.queue, step.predicate, step.deadline)
 
     # -- one life --------------------------------------------------------------------------------------
 
-    def open(self, core: EndpointCore, options: Options) -> None:
-        driver = Driver(core, options.decode)
-        driver.tls = options.tls
+    def open(self, core: EndpointCore) -> None:
+        driver = Driver(core, self._options.decode, self._options.address, self._make_tls)
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
         self.driver, self.services = driver, []
 
-    def listen(self, listener: socket) -> None:
+    def bind(self, address: Address, given: socket | None) -> tuple[Listening, Address]:
+        return bind(address, given)
+
+    def most_connections(self, limit: int) -> int:
+        return descriptor_bound(limit)
+
+    def listen(self, listener: Listening) -> None:
+        assert isinstance(listener, Listener)
         self._driver().listen(listener)
 
     def stop_listening(self) -> None:
@@ -129,7 +143,7 @@ class Tasks(Runtime):
             self.driver.settle()  # sets the timer too
 
     def write_later(self, channel: Channel) -> None:
-        self._driver().write_later(channel)  # type: ignore[arg-type]
+        self._driver().write_later(channel)
 
     # -- services --------------------------------------------------------------------------------------
 
@@ -145,7 +159,7 @@ class Tasks(Runtime):
             if isinstance(service, ServiceTask) and not service.is_current()
         }
         if others:
-            _, late = await asyncio.wait(others, timeout=max(0.1, deadline - monotonic()))
+            _, late = await asyncio.wait(others, timeout=max(0.1, deadline - self.now()))
             for task in late:
                 task.cancel()
 

@@ -11,8 +11,8 @@ from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.mailbox import Receiving
 from linkbox.aio.receipts import Receipt
 from linkbox.aio.runtime import Tasks
-from linkbox.core.framings import Framing, Linked
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.wire.framings import Framing, Linked
 from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
@@ -83,7 +83,7 @@ class ServerP2P(Server[T, K_co]):
         )  # fmt: skip
 
     def _set_up(self, options: ServerOptions) -> None:
-        tasks = Tasks()
+        tasks = Tasks(options)
         self._server = self._sender = operations = SendingServer(options, tasks, Receipt, self)
         self._attach(operations, Taking(operations), tasks)
 
@@ -211,7 +211,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         )  # fmt: skip
 
     def _set_up(self, options: ServerOptions) -> None:
-        tasks = Tasks()
+        tasks = Tasks(options)
         self._server = self._answering = operations = AnsweringServer(options, tasks, Receipt, self)
         self._attach(operations, TakingRequests(operations, operations.requests), tasks)
 

@@ -47,7 +47,7 @@ from linkbox.cli.options import (
 )
 from linkbox.cli.status import FINE, LINK_FAILED, WrongUse, exit_status, say
 from linkbox.cli.text import Output
-from linkbox.networks.listening import demands_certificates
+from linkbox.operations.addresses import demands_certificates
 
 
 class PatternName(enum.StrEnum):

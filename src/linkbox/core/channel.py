@@ -91,6 +91,11 @@ class Channel:
         """Why the first of its messages that failed did."""
 
     @property
+    def endpoint(self) -> object:
+        """What was given to the core as ``endpoint``: what a receipt needs to be waited for."""
+        raise NotImplementedError
+
+    @property
     def is_plain(self) -> bool:
         """Over a plain framing nothing is acknowledged: what is written is forgotten."""
         raise NotImplementedError

@@ -17,6 +17,14 @@ from linkbox.core.channel import OutgoingMessage
 Buffer = bytes | memoryview
 
 
+class Listening:
+    """What a server listens with."""
+
+    def close(self) -> None:
+        """Listen no more."""
+        raise NotImplementedError
+
+
 class Connection:
     """What a link shows to the network below it and to the session above it."""
 

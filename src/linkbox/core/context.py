@@ -67,6 +67,7 @@ class Context:
     __slots__ = (
         "counters",
         "effects",
+        "endpoint",
         "incarnation",
         "is_client",
         "is_plain",
@@ -86,6 +87,8 @@ class Context:
         self.counters = settings.counters
         self.mailbox = mailbox
         self.is_client = is_client
+        self.endpoint: object = None
+        """What this core belongs to, see `Channel.endpoint`."""
         self.is_plain = not settings.framing.linked
         self.is_stopping = False
         self.incarnation = settings.entropy(16).hex()

@@ -27,7 +27,7 @@ from linkbox.core.inbox import Inbox
 from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
-from linkbox.core.mailbox import Mailbox
+from linkbox.core.mailbox import Mailbox, Source
 from linkbox.core.server_side import ServerSide
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
@@ -130,7 +130,7 @@ class EndpointCore(JournalOwner):
 
     def statistics(self) -> Statistics:
         """All numbers of the endpoint."""
-        return statistics(self.sessions, self.context.counters, self.mailbox)
+        return statistics(list(self.sessions.by_id.values()), self.context.counters, self.mailbox)
 
     def in_flight(self) -> int:
         """Messages that are queued, on disk only, or not acknowledged."""
@@ -152,6 +152,16 @@ class EndpointCore(JournalOwner):
         """No DATA callback is left: what waits is emitted again when there is one."""
         self.events_done(self.effects.events.forget_data())
 
+    def listen_for(self, kinds: set[EventKind]) -> None:
+        """These kinds have callbacks: only their events are emitted."""
+        self.effects.events.listening = kinds
+        if EventKind.DATA not in kinds:
+            self.forget_data_events()
+
+    def shutdown(self, now: float) -> None:
+        """Send what is left, end in order, close."""
+        raise NotImplementedError
+
     def abort(self) -> None:
         """Close everything now; what is not acknowledged fails."""
         self.context.is_stopping = True
@@ -161,6 +171,11 @@ class EndpointCore(JournalOwner):
         self.links.abort_all()
 
     # -- stores ----------------------------------------------------------------------------------------
+
+    @property
+    def has_store(self) -> bool:
+        """Is what is sent written to a store first?"""
+        return self.sessions.journal is not None
 
     @property
     def journal(self) -> Journal | None:
@@ -220,6 +235,11 @@ class ServerCore(EndpointCore):
         assert isinstance(link.handshake, ServerHandshake)
         return self.admission.shake_hands(link, link.handshake, data, now)
 
+    @property
+    def pending_accepts(self) -> deque[PendingAccept]:
+        """Connections that the application is to decide on; then call `decide`."""
+        return self.admission.pending_accepts
+
     def decide(self, pending: PendingAccept, is_accepted: bool, now: float) -> None:
         """What the application has decided about a connection (``accept=``)."""
         self.admission.decide(pending, is_accepted, now)
@@ -227,6 +247,11 @@ class ServerCore(EndpointCore):
     def channel_of(self, peer: Peer) -> Session | None:
         """The conversation with a peer."""
         return self.sessions.by_id.get(peer.id)
+
+    def source_of(self, peer: Peer) -> Source | None:
+        """A connected peer's side of the mailbox."""
+        session = self.channel_of(peer)
+        return None if session is None else session.receiving
 
     def restore_session(self, session: Session, is_ending: bool, now: float) -> None:
         """A session that an earlier life of this server has left in the store."""

@@ -204,6 +204,10 @@ class Session(Channel):
         return self.route.link
 
     @property
+    def endpoint(self) -> object:
+        return self.context.endpoint
+
+    @property
     def is_plain(self) -> bool:
         return self.context.is_plain
 

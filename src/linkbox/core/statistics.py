@@ -5,14 +5,12 @@ from __future__ import annotations
 from linkbox.core.context import Counters
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.session import Session
-from linkbox.core.session_table import SessionTable
 from linkbox.events import PeerStatistics, Statistics
 
 
-def statistics(table: SessionTable | None, counters: Counters, mailbox: Mailbox) -> Statistics:
-    """All numbers of an endpoint; ``table`` is None while it is not started."""
+def statistics(sessions: list[Session], counters: Counters, mailbox: Mailbox) -> Statistics:
+    """All numbers of an endpoint; no sessions while it is not started."""
     mailbox.settle_fast_queue()
-    sessions: list[Session] = [] if table is None else list(table.by_id.values())
     up = [session for session in sessions if session.is_up]
     return Statistics(
         messages_sent=counters.messages_sent + sum(each.sending.messages_sent for each in sessions),

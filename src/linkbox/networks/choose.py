@@ -12,6 +12,8 @@ from linkbox.address import Address
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents, ThreadedNetwork
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from linkbox.networks.tls_link import TlsLink
 
 MakeTls = Callable[[], "TlsLink"]
@@ -50,6 +52,22 @@ def bind(address: Address, given: socket.socket | None) -> tuple[Listener, Addre
     from linkbox.networks.listening import bind as bind_socket
 
     return bind_socket(address, given)
+
+
+def tls_maker(address: Address, ssl: SSLContext | None, is_server: bool, has_secret: bool) -> MakeTls | None:
+    """What makes the TLS of a connection; None without TLS. Raises what is wrong with ``ssl=``."""
+    if address.scheme != "tls":
+        return None
+    from linkbox.networks.tls_link import tls_maker as maker
+
+    return maker(address, ssl, is_server, has_secret)
+
+
+def descriptor_bound(limit: int) -> int:
+    """How many connections a server may hold: the limit, but not more than its descriptors allow."""
+    from linkbox.networks.listening import descriptor_bound as bound
+
+    return bound(limit)
 
 
 def time_source(address: Address) -> Callable[[], float]:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from linkbox.address import Address
-from linkbox.core.link import Link
-from linkbox.core.session import NEVER, Session
+from linkbox.core.connection import Connection as Link
+from linkbox.core.session import Session
+from linkbox.core.timers import NEVER
 from linkbox.networks.network import ThreadedNetwork
 from linkbox.networks.poller import WRITE
 from linkbox.networks.sockets import AF_UNIX, connect_error, is_connected, prepare, resolve

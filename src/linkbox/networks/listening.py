@@ -8,11 +8,10 @@ import os
 import socket
 import stat
 from dataclasses import replace
-from typing import Any
 
-from linkbox.address import Address
-from linkbox.core.link import Link
-from linkbox.errors import AddressError, ListenFailed
+from linkbox.address import Address, address_of
+from linkbox.core.connection import Connection as Link
+from linkbox.errors import ListenFailed
 from linkbox.networks.network import Listener, NetworkEvents
 from linkbox.networks.sockets import OUT_OF, describe, prepare
 
@@ -28,70 +27,20 @@ CROWD_PAUSE = 0.01
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
 
-def check_server_address(address: Any, insecure: bool, ssl: Any = None, has_secret: bool = False) -> Address:
-    """The address of a server, refused if it would be open to the network without protection."""
-    found = _of_socket(address) if isinstance(address, socket.socket) else Address.parse(address, server=True)
-    found = with_ssl(found, address, ssl)
-    check_scheme(found)
-    if found.scheme == "tls" and ssl is None:
-        raise AddressError(
-            f'{found} needs a certificate: ssl=linkbox.tls.server_context("cert.pem", "key.pem"); '
-            "`linkbox cert` makes some"
-        )
-    if not found.is_local and not insecure and not (ssl and (has_secret or demands_certificates(ssl))):
-        lacks = "anyone who can reach it may use it" if ssl else "nothing protects it"
-        raise AddressError(
-            f"{found} can be reached from other machines, and {lacks}: use a tls:// address with ssl= and a "
-            "secret= (or client certificates: linkbox.tls.server_context(…, client_ca=…)), listen at "
-            "127.0.0.1 or at a unix:// address, or say insecure=True"
-        )
-    return found
-
-
-def with_ssl(address: Address, given: Any, ssl: Any) -> Address:
-    """The address as ``ssl=`` makes it: what had no scheme of its own, a pair or a socket, becomes tls."""
-    if ssl is None:
-        return address
-    if address.scheme in ("unix", "memory"):
-        raise AddressError(f"{address} never leaves this machine, and takes no ssl=: leave it out")
-    if address.scheme == "tcp" and isinstance(given, str | Address):
-        tls = replace(address, scheme="tls")
-        raise AddressError(
-            f"{address} is not encrypted, but there is an ssl=: write {tls}, or leave ssl= out"
-        )
-    return replace(address, scheme="tls")
-
-
-def demands_certificates(ssl: Any) -> bool:
-    """Does this server's context let in only clients with a certificate?"""
-    return getattr(ssl, "verify_mode", None) == 2  # ssl.CERT_REQUIRED, without loading the module
-
-
-def check_scheme(address: Address) -> None:
-    """Refuse what cannot be spoken."""
-    if address.scheme == "unix" and _AF_UNIX is None:
-        raise AddressError(f"{address}: there are no unix sockets on this platform; use tcp://127.0.0.1:…")
-
-
-def _of_socket(sock: socket.socket) -> Address:
-    """The address of a listening socket that was handed in."""
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise AddressError(f"{sock!r} does not listen: call its listen() first")
-    name = sock.getsockname()
-    if sock.family == _AF_UNIX:
-        path = os.fsdecode(name) if isinstance(name, bytes) else name
-        return Address("unix", "", 0, path.replace("\0", "@", 1))
-    return Address("tcp", name[0], name[1], "")
-
-
 class SocketListener(Listener):
     """A listening socket."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, address: Address, file: tuple[int, int] | None) -> None:
         self.sock = sock
+        self._address = address
+        self._file = file
+        """Of a unix socket that is this server's own: see `socket_file`."""
 
     def close(self) -> None:
-        """Listen no more."""
+        self.sock.close()
+        release(self._address, self._file)
+
+    def close_copy(self) -> None:
         self.sock.close()
 
 
@@ -102,8 +51,10 @@ def bind(address: Address, given: socket.socket | None) -> tuple[SocketListener,
     except OSError as error:
         raise ListenFailed(f"cannot listen at {address}: {_hint(error)}") from error
     listener.setblocking(False)
-    found = _of_socket(listener)
-    return SocketListener(listener), replace(found, scheme="tls") if address.scheme == "tls" else found
+    found = address_of(listener)
+    if address.scheme == "tls":
+        found = replace(found, scheme="tls")
+    return SocketListener(listener, found, socket_file(found, given)), found
 
 
 def _listen(address: Address) -> socket.socket:

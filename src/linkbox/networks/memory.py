@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from linkbox.address import Address
-from linkbox.core.link import Buffer, Link
-from linkbox.core.session import NEVER, Session
+from linkbox.core.connection import Buffer
+from linkbox.core.connection import Connection as Link
+from linkbox.core.session import Session
+from linkbox.core.timers import NEVER
 from linkbox.errors import ConnectFailed
 from linkbox.networks.listening import CROWD_PAUSE
 from linkbox.networks.memory_hub import (
@@ -155,8 +157,8 @@ class MemoryPort:
 
     def flush(self, link: Link) -> None:
         """Write what the link has to write; then half-close, close, or read again as it says."""
-        end: MemoryEnd | None = link.carrier
-        if end is None:
+        end = link.handle
+        if not isinstance(end, MemoryEnd):
             return
         while not (end.unsent or link.shut or link.closed):
             buffers = link.data_to_send(self.hub.now())
@@ -186,7 +188,7 @@ class MemoryPort:
             self.events.timers_changed()
 
     def _close(self, end: MemoryEnd, link: Link) -> None:
-        link.carrier = None
+        link.handle = None
         self._ends.discard(end)
         end.close(link.is_abortive)
 
@@ -211,7 +213,7 @@ class MemoryPort:
             end.close(is_abortive=False)
             return
         end.link = link
-        link.carrier = end
+        link.handle = end
         self._ends.add(end)
         with self.hub.lock:
             end.note()  # something may have arrived already

@@ -20,8 +20,9 @@ from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 
 from linkbox.address import Address
-from linkbox.core.link import Buffer, Link
-from linkbox.core.session import NEVER
+from linkbox.core.connection import Buffer
+from linkbox.core.connection import Connection as Link
+from linkbox.core.timers import NEVER
 from linkbox.errors import ListenFailed
 from linkbox.networks.network import Listener
 
@@ -70,7 +71,7 @@ class Station:
 
 
 class MemoryEnd:
-    """One end of a connection: what ``link.carrier`` is here.
+    """One end of a connection: what ``link.handle`` is here.
 
     ``link`` and ``unsent`` belong to the endpoint, the rest to the hub's lock.
     """
@@ -284,8 +285,10 @@ class MemoryListener(Listener):
         self.station: Station | None = None
         """Who accepts; None: not yet."""
 
+    def close_copy(self) -> None:
+        pass  # Memory has no descriptors.
+
     def close(self) -> None:
-        """Listen no more."""
         with self.hub.lock:
             if self.hub.listeners.get(self.name) is self:
                 del self.hub.listeners[self.name]

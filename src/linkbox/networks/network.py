@@ -4,7 +4,7 @@ How to think about it. A *driver* (`threaded/transport.py`, `aio/driver.py`) cal
 what the core has left to do: write, dial, wake waiters, meet the next timer. A *network* carries the bytes
 of one life of an endpoint, from ``start()`` to ``stop()``: it accepts, connects, reads, writes, half-closes
 and closes. The network makes links through the core and keeps its own object of a connection in
-``link.carrier``.
+``link.handle``.
 
 Every method is called under the endpoint's lock, or on its event loop, except `ThreadedNetwork.read`.
 """
@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from linkbox.core.client import ClientHub
-from linkbox.core.hub import Hub
-from linkbox.core.link import Arrival, Link
-from linkbox.core.server import ServerHub
+from linkbox.core.arrival import Arrival
+from linkbox.core.connection import Connection as Link
+from linkbox.core.connection import Listening
+from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.core.timers import Timed
 from linkbox.errors import ConnectFailed
@@ -28,14 +28,18 @@ from linkbox.networks.poller import Poller
 class NetworkEvents:
     """What a network reports. Drivers inherit from it; the calls of a network into the core are all here."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: EndpointCore) -> None:
         self.hub = hub
         self.arrivals: deque[Arrival] = deque()
         """Received, and not delivered to the mailbox yet."""
-        self.dials: list[Session] = hub.dials if isinstance(hub, ClientHub) else []
+        self.dials: list[Session] = hub.dialing.dials if isinstance(hub, ClientCore) else []
         """Sessions that need a connection now: each is for `Network.dial`, once."""
 
     # For networks: what a driver implements.
+
+    def work(self, ready: list[tuple[int, int]]) -> None:
+        """Threads only: handle what a poll has found, without the lock."""
+        raise NotImplementedError
 
     def turn_done(self, now: float) -> None:
         """The network has reported all it knows, outside of the driver's own turn: settle."""
@@ -51,71 +55,71 @@ class NetworkEvents:
 
     def is_busy(self) -> bool:
         """Is there something left to do? For a manual clock, which waits for it."""
-        return bool(self.arrivals or self.hub.dirty or self.hub.unread)
+        return bool(self.arrivals or self.hub.effects.to_write or self.hub.effects.to_read)
 
     # What arrives.
 
     def received(self, link: Link, data: bytes, now: float) -> None:
         """Bytes have arrived."""
-        self.hub.receive(link, data, now, self.arrivals)
+        self.hub.received(link, data, now, self.arrivals)
 
     def ended(self, link: Link, now: float) -> None:
         """The peer has closed its half."""
-        self.hub.receive_eof(link, now, self.arrivals)
+        self.hub.ended(link, now, self.arrivals)
 
     def lost(self, link: Link, error: OSError, now: float) -> None:
         """The connection is broken."""
-        self.hub.broken(link, error, now)
+        self.hub.lost(link, error, now)
 
     def flush_later(self, link: Link) -> None:
         """The link may have something to write: let `Network.flush` be called for it."""
-        self.hub.dirty.append(link)
+        self.hub.effects.to_write.append(link)
 
     def schedule(self, target: Timed, when: float) -> None:
         """Call ``target.handle_timer(now)`` at that time, or earlier."""
-        self.hub.schedule(target, when)
+        self.hub.effects.timers.schedule(target, when)
 
     @property
     def limits(self) -> Limits:
-        return self.hub.limits
+        return self.hub.context.limits
 
     # Connections of a server.
 
     def is_crowded(self) -> bool:
         """Must no more connections be accepted for now?"""
         hub = self.hub
-        assert isinstance(hub, ServerHub)
-        return hub.is_crowded() and not hub.stopping
+        assert isinstance(hub, ServerCore)
+        return hub.admission.is_crowded() and not hub.is_stopping
 
     def accept(self, url: str, ip: str | None, now: float) -> Link | None:
         """A peer has connected from there. None: close the connection at once."""
-        assert isinstance(self.hub, ServerHub)
+        assert isinstance(self.hub, ServerCore)
         return self.hub.accept(url, ip, now)
 
     # Connections of a client.
 
     def patience(self, session: Session, others: int, now: float) -> float:
         """Seconds that one address may take to answer, when so many others are to be tried after it."""
-        assert isinstance(self.hub, ClientHub)
-        return self.hub.patience(session, others, now)
+        assert isinstance(self.hub, ClientCore)
+        return self.hub.dialing.patience(session, others, now)
 
     def connected(self, session: Session, now: float) -> Link | None:
         """The connection is there. None: it is not needed any more, close it."""
         hub = self.hub
-        assert isinstance(hub, ClientHub)
-        return hub.on_connected(session, hub.address, now)
+        assert isinstance(hub, ClientCore)
+        return hub.connected(session, hub.dialing.address, now)
 
     def connect_failed(self, session: Session, error: ConnectFailed, now: float) -> None:
         """There is no connection."""
-        assert isinstance(self.hub, ClientHub)
-        self.hub.on_connect_failed(session, error, now)
+        assert isinstance(self.hub, ClientCore)
+        self.hub.connect_failed(session, error, now)
 
 
-class Listener:
+class Listener(Listening):
     """What a server listens with, made by `choose.bind` before the life of the endpoint begins."""
 
-    def close(self) -> None:
-        """Listen no more."""
+    def close_copy(self) -> None:
+        """In a forked child: give back the descriptor. The parent listens on."""
         raise NotImplementedError
 
 

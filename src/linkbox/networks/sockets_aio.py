@@ -10,7 +10,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from linkbox.address import Address
-from linkbox.core.link import Buffer, Link
+from linkbox.core.connection import Buffer
+from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
@@ -26,7 +27,7 @@ CLOSE_WAIT = 0.5
 
 
 class Connection(asyncio.Protocol):
-    """One asyncio transport and its link: what ``link.carrier`` is here."""
+    """One asyncio transport and its link: what ``link.handle`` is here."""
 
     def __init__(self, network: AioSockets, link: Link, sock: socket.socket, tls: TlsLink | None) -> None:
         self._network = network
@@ -117,7 +118,7 @@ class Connection(asyncio.Protocol):
                 buffers = self._tls.data_to_send(self._events, link, now)
             if buffers:
                 _write(transport, buffers)
-            if not (buffers and link.more):
+            if not (buffers and link.has_more):
                 break
         if link.half_close and not (link.shut or link.closed or self._is_full):
             self._close_tls(transport)
@@ -145,7 +146,7 @@ class Connection(asyncio.Protocol):
             self._close_tls(transport)
             transport.close()
             if transport.get_write_buffer_size():
-                asyncio.get_running_loop().call_later(self.link.limits.close, transport.abort)
+                asyncio.get_running_loop().call_later(self._events.limits.close, transport.abort)
 
     def _close_tls(self, transport: asyncio.Transport) -> None:
         if self._tls is not None and (last := self._tls.close_notify()) and not transport.is_closing():
@@ -175,8 +176,8 @@ class AioSockets(AioNetwork):
         self._listener: SocketListener | None = None
 
     def flush(self, link: Link) -> None:
-        connection: Connection | None = link.carrier
-        if connection is not None:
+        connection = link.handle
+        if isinstance(connection, Connection):
             connection.flush()
 
     # -- for connections --------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ class AioSockets(AioNetwork):
         if not self._connections:
             self._all_gone.set()
         link = connection.link
-        link.carrier = None
+        link.handle = None
         if not link.closed:
             broken = isinstance(error, OSError)
             failure = error if broken else ConnectionResetError("the connection was closed")
@@ -227,7 +228,7 @@ class AioSockets(AioNetwork):
 
     async def _carry(self, sock: socket.socket, link: Link) -> None:
         tls = None if self._make_tls is None else self._make_tls()
-        link.carrier = connection = Connection(self, link, sock, tls)
+        link.handle = connection = Connection(self, link, sock, tls)
         try:
             await self._loop.connect_accepted_socket(lambda: connection, sock)
         except OSError as error:

@@ -9,8 +9,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from linkbox.address import Address
-from linkbox.core.link import Buffer, Link
-from linkbox.core.session import NEVER, Session
+from linkbox.core.connection import Buffer
+from linkbox.core.connection import Connection as Link
+from linkbox.core.session import Session
+from linkbox.core.timers import NEVER
 from linkbox.networks.dialer import Dialer
 from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import Listener, NetworkEvents, ThreadedNetwork
@@ -28,7 +30,7 @@ SMALL_WRITE = 16 * 1024
 
 
 class Connection:
-    """One socket and its link: what ``link.carrier`` is here."""
+    """One socket and its link: what ``link.handle`` is here."""
 
     __slots__ = (
         "again",
@@ -166,8 +168,8 @@ class ThreadedSockets(ThreadedNetwork):
     # -- writing ----------------------------------------------------------------------------------------
 
     def flush(self, link: Link) -> None:
-        connection: Connection | None = link.carrier
-        if connection is None:
+        connection = link.handle
+        if not isinstance(connection, Connection):
             return
         if connection.is_writing:
             connection.again = True
@@ -193,7 +195,7 @@ class ThreadedSockets(ThreadedNetwork):
                     break
             elif not self._write(connection, buffers):
                 break
-            more = (link.more or connection.again) and not link.closed
+            more = (link.has_more or connection.again) and not link.closed
         if link.closed:
             self._close(connection)
             return
@@ -276,7 +278,7 @@ class ThreadedSockets(ThreadedNetwork):
         if self._connections.pop(connection.fd, None) is None:
             return
         self.poller.forget(connection.fd)
-        connection.link.carrier = None
+        connection.link.handle = None
         if connection.link.is_abortive:
             reset_on_close(connection.sock)
         elif connection.tls is not None and not (connection.unsent or connection.is_writing):
@@ -295,7 +297,7 @@ class ThreadedSockets(ThreadedNetwork):
     def open(self, sock: socket.socket, link: Link) -> None:
         """Carry the link's bytes over this socket from now on."""
         connection = Connection(sock, link, None if self._make_tls is None else self._make_tls())
-        link.carrier = connection
+        link.handle = connection
         self._connections[connection.fd] = connection
         self.poller.watch(connection.fd, READ, False)
 
@@ -343,5 +345,5 @@ class ThreadedSockets(ThreadedNetwork):
             connection.sock.close()
         self._dialer.close_copies()
         if self._listener is not None:
-            self._listener.close()
+            self._listener.close_copy()
         self.poller.close()

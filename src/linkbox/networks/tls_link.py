@@ -18,8 +18,9 @@ from hashlib import sha256
 from typing import Any
 
 from linkbox.address import Address
-from linkbox.core import frames
-from linkbox.core.link import Buffer, Link
+from linkbox.core.connection import Buffer
+from linkbox.core.connection import Connection as Link
+from linkbox.core.wire import frames
 from linkbox.errors import AuthenticationFailed, ConnectFailed, LinkError, PeerLost, ProtocolViolation
 from linkbox.networks.network import NetworkEvents
 from linkbox.tls import certificate_of, client_context

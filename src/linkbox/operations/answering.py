@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from time import monotonic
 from typing import Any
 
-from linkbox.core.endpoint import Incoming, ServerCore
-from linkbox.core.units import Delivery
+from linkbox.core.endpoint import IncomingAsk, OutgoingMessage, ServerCore
 from linkbox.errors import StateError
 from linkbox.operations.options import Handler, ServerOptions
 from linkbox.operations.predicates import HasRequest
@@ -23,7 +21,7 @@ class AnsweringServer(ServerOperations):
     """The operations of a server of requests."""
 
     def __init__(
-        self, options: ServerOptions, runtime: Runtime, receipts: type[Delivery], endpoint: object
+        self, options: ServerOptions, runtime: Runtime, receipts: type[OutgoingMessage], endpoint: object
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.handler: Handler | None = options.handler
@@ -45,12 +43,12 @@ class AnsweringServer(ServerOperations):
     def _work(self, core: ServerCore, handler: Handler) -> Operation[None]:
         """One worker: take a request, call the handler, respond."""
         mailbox, runtime, requests = self.mailbox, self.runtime, self.requests
-        wait = Wait(mailbox.box, HasRequest(mailbox))
+        wait = Wait(mailbox.changed, HasRequest(mailbox))
         while (yield wait):
             incoming = mailbox.take()
-            assert isinstance(incoming, Incoming)
+            assert isinstance(incoming, IncomingAsk)
             if mailbox.count:  # wake the next worker
-                core.changed.append(mailbox.box)
+                core.effects.to_wake.append(mailbox.changed)
                 runtime.settle()
             if requests.is_obsolete(incoming):
                 continue
@@ -76,6 +74,11 @@ class Responder(RequestOwner):
     def __init__(self, server: AnsweringServer) -> None:
         self._server = server
 
+    def _core(self) -> ServerCore | None:
+        """The core, if the server is started. Under the lock, or only to read an attribute."""
+        core = self._server.core
+        return core if isinstance(core, ServerCore) else None
+
     def join_messages(self, messages: list[Any]) -> Any:
         if self._server.options.is_bytes:
             return messages[0] if len(messages) == 1 else b"".join(messages)
@@ -83,10 +86,10 @@ class Responder(RequestOwner):
             raise StateError(f"this ask has {len(messages)} messages: use request.messages")
         return messages[0]
 
-    def is_late(self, incoming: Incoming) -> bool:
-        return incoming.deadline is not None and monotonic() >= incoming.deadline
+    def is_late(self, incoming: IncomingAsk) -> bool:
+        return incoming.deadline is not None and self._server.now() >= incoming.deadline
 
-    def is_obsolete(self, incoming: Incoming) -> bool:
+    def is_obsolete(self, incoming: IncomingAsk) -> bool:
         if incoming.is_cancelled:
             return True
         if incoming.deadline is not None and self.is_late(incoming):
@@ -94,26 +97,27 @@ class Responder(RequestOwner):
             return True
         return False
 
-    def answer(self, incoming: Incoming, value: Any) -> None:
+    def answer(self, incoming: IncomingAsk, value: Any) -> None:
         payload = self._server.encode(value)
         with self._server.runtime.lock:
             self.send(incoming, payload)
 
-    def send(self, incoming: Incoming, payload: bytes) -> None:
+    def send(self, incoming: IncomingAsk, payload: bytes) -> None:
         """Send the response. Under the lock."""
-        server = self._server
-        if server.core is not None:
-            server.core.answer(incoming, payload)
-            server.runtime.update()
+        core = self._core()
+        if core is not None:
+            core.answer(incoming, payload)
+            self._server.runtime.update()
 
-    def fail(self, incoming: Incoming, type: str, text: str) -> None:
-        server = self._server
-        with server.runtime.lock:
-            if server.core is not None:
-                server.core.fail_ask(incoming, type, text)
-                server.runtime.update()
+    def fail(self, incoming: IncomingAsk, type: str, text: str) -> None:
+        runtime = self._server.runtime
+        with runtime.lock:
+            core = self._core()
+            if core is not None:
+                core.fail(incoming, type, text)
+                runtime.update()
 
-    def on_failed(self, incoming: Incoming, error: BaseException) -> None:
+    def on_failed(self, incoming: IncomingAsk, error: BaseException) -> None:
         """The handler, or encoding what it returned, has raised: the client's call raises that."""
         if not incoming.is_cancelled:
             peer = incoming.session.peer
@@ -121,7 +125,7 @@ class Responder(RequestOwner):
         if not incoming.is_finished:
             self.fail(incoming, type(error).__name__, str(error))
 
-    def forget(self, incoming: Incoming) -> None:
-        core = self._server.core
+    def forget(self, incoming: IncomingAsk) -> None:
+        core = self._core()
         if core is not None:
-            core.forgotten.append(incoming)
+            core.asks.abandoned.append(incoming)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
-from time import monotonic
 from typing import Any, TypeVar
 
-from linkbox.core.endpoint import Ask, ClientCore
-from linkbox.core.units import Delivery
+from linkbox.core.endpoint import Ask, ClientCore, OutgoingMessage
 from linkbox.errors import DeadlineExceeded, MailboxFull, StateError
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.options import ClientOptions
@@ -24,7 +22,7 @@ class AskingClient(ClientOperations):
     """The operations of a client of requests."""
 
     def __init__(
-        self, options: ClientOptions, runtime: Runtime, receipts: type[Delivery], endpoint: object
+        self, options: ClientOptions, runtime: Runtime, receipts: type[OutgoingMessage], endpoint: object
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self._keep_alive = options.keep_alive
@@ -38,7 +36,7 @@ class AskingClient(ClientOperations):
 
     def ask(self, payload: bytes, timeout: float | None) -> Operation[V]:
         """Send a request of one message, and wait for the response."""
-        deadline = deadline_after(timeout, monotonic())
+        deadline = deadline_after(timeout, self.now())
         core = self.core
         if core is None or self.is_stopping:
             core = yield from self.ready()
@@ -48,7 +46,7 @@ class AskingClient(ClientOperations):
         try:
             core.asks.add(ask, payload, False, None if timeout is None else deadline)
             self._launch(core, ask)
-            yield Wait(ask.box, IsAnswered(ask), deadline)
+            yield Wait(ask.changed, IsAnswered(ask), deadline)
         finally:
             if not ask.is_done:
                 self._cancel(core, ask)
@@ -67,7 +65,7 @@ class AskingClient(ClientOperations):
         """Send a request of several messages, as the iterable yields them, and wait for the response."""
         if self.options.plain is not None:
             raise StateError("over a plain framing an ask is one message: use ask()")
-        deadline = deadline_after(timeout, monotonic())
+        deadline = deadline_after(timeout, self.now())
         core = yield from self.ready()
         self._check_timeout(timeout)
         ask = self._begin_ask(core, deadline, to_mailbox=False)
@@ -85,7 +83,7 @@ class AskingClient(ClientOperations):
             if not ask.is_done:
                 core.asks.finish(ask)
                 self._launch(core, ask)
-            yield Wait(ask.box, IsAnswered(ask), deadline)
+            yield Wait(ask.changed, IsAnswered(ask), deadline)
         finally:
             if not ask.is_done:
                 self._cancel(core, ask)
@@ -99,31 +97,32 @@ class AskingClient(ClientOperations):
 
     def _begin_ask(self, core: ClientCore, deadline: float, to_mailbox: bool) -> Ask:
         """A request, on a channel. Over a plain framing one request at a time has a connection."""
-        now = monotonic()
+        now = self.now()
         if not self._keep_alive:
             channel = core.begin(now)
-            core.connect_within(channel, deadline)
+            channel.connect_within(deadline)
             return core.asks.begin(channel, to_mailbox)
         channel = core.current(now)
         if self.options.plain is not None and core.asks.is_busy(channel):
-            channel = core.idle_session() or core.begin(now)
+            channel = core.conversations.idle() or core.begin(now)
         limit = self.options.limits.asks
         if len(core.asks.waiting) + self.mailbox.count >= limit:
             raise MailboxFull(f"{limit} asks wait for their answers, or to be taken: no more for now")
-        return core.asks.begin(channel, to_mailbox)
+        ends_session = channel.is_plain and channel is not core.conversation
+        return core.asks.begin(channel, to_mailbox, ends_session)
 
     def _launch(self, core: ClientCore, ask: Ask) -> None:
         """The request is whole: send it. A connection of its own needs nothing more from this side."""
         if self._ends_at_once:
-            core.end(ask.session)
+            ask.session.end()
         self.runtime.update()
 
     def _cancel(self, core: ClientCore, ask: Ask) -> None:
         """Nobody waits for the response any more."""
         if self.core is not core:
             return
-        core.asks.cancel(ask, "the asker gave up")
-        if not self._keep_alive and ask.session.error is None:
+        must_close = core.asks.cancel(ask, "the asker gave up")
+        if (must_close or not self._keep_alive) and ask.session.error is None:
             ask.session.close(None)
         self.runtime.update()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from linkbox.core.endpoint import EndpointCore
@@ -58,7 +57,7 @@ class CallbackLoop(Predicate):
         self._core = core
         self._callbacks = callbacks
         self._runtime = runtime
-        self._watch = Watch(core)
+        self._watch = Watch(core, runtime.now)
         self._is_closing = False
         self.service: Service | None = None
 
@@ -69,22 +68,23 @@ class CallbackLoop(Predicate):
     def close(self) -> None:
         """Call what is queued, then end. The caller must let the driver settle."""
         self._is_closing = True
-        self._core.changed.append(self._core.events_box)
+        self._core.effects.to_wake.append(self._core.effects.events.changed)
 
     def holds(self) -> bool:
-        return bool(self._core.events) or self._is_closing
+        return bool(self._core.effects.events.events) or self._is_closing
 
     def run(self) -> Operation[None]:
         """The loop."""
         core, runtime = self._core, self._runtime
+        events = core.effects.events
         while True:
-            while not core.events:
+            while not events.events:
                 # Leading pays only where a message that is read here makes a callback that is called here.
-                may_lead = EventKind.DATA in core.listening
-                holds = yield Wait(core.events_box, self, NEVER, may_lead)
-                if not core.events and (self._is_closing or not holds):
+                may_lead = EventKind.DATA in events.listening
+                holds = yield Wait(events.changed, self, NEVER, may_lead)
+                if not events.events and (self._is_closing or not holds):
                     return
-            kind, peer, error, receipt, count, at = core.events.popleft()
+            kind, peer, error, receipt, count, at = events.take()
             if self._watch.timer_at == NEVER:
                 self._watch.schedule()
                 runtime.update()
@@ -109,8 +109,9 @@ class CallbackLoop(Predicate):
 class Watch:
     """Knows which callback is running, and names it in the log when it blocks."""
 
-    def __init__(self, core: EndpointCore) -> None:
+    def __init__(self, core: EndpointCore, now: Callable[[], float]) -> None:
         self._core = core
+        self._now = now
         self._running: Callback | None = None
         self._since = 0.0
         self._warn_after = PATIENCE
@@ -118,7 +119,7 @@ class Watch:
 
     def begin(self, fn: Callback) -> None:
         """It is called now."""
-        self._since = monotonic()
+        self._since = self._now()
         self._running = fn
 
     def end(self) -> None:
@@ -127,11 +128,11 @@ class Watch:
 
     def schedule(self) -> None:
         """Callbacks are about to be called: watch them."""
-        self._core.schedule(self, monotonic() + self._warn_after)
+        self._core.effects.timers.schedule(self, self._now() + self._warn_after)
 
     def failed(self, fn: Callback, event: Event, error: BaseException) -> None:
         """It raised: log that with the traceback."""
-        self._core.counters.callback_errors += 1
+        self._core.context.counters.callback_errors += 1
         log.error("linkbox: the callback %s failed on %s", _name_of(fn), event.kind, exc_info=error)
 
     def next_timer(self) -> float:
@@ -148,7 +149,7 @@ class Watch:
             "(data still arrives, and can be taken)",
             _name_of(running),
             blocked,
-            self._core.pending_events,
+            self._core.effects.events.pending,
         )
         self._warn_after *= 2
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from time import monotonic
 
-from linkbox.core.client import TRY_AGAIN
-from linkbox.core.endpoint import Channel, ClientCore, EndpointCore
-from linkbox.core.units import Delivery
+from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
+from linkbox.core.linked_link import TRY_AGAIN
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import ConnectFailed, Refused, StateError
 from linkbox.operations.lifecycle import Life
@@ -25,7 +23,7 @@ class ClientOperations(Life):
     """Does a conversation outlive its connection?"""
 
     def __init__(
-        self, options: ClientOptions, runtime: Runtime, receipts: type[Delivery], endpoint: object
+        self, options: ClientOptions, runtime: Runtime, receipts: type[OutgoingMessage], endpoint: object
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.client_options = options
@@ -78,7 +76,7 @@ class ConversingClient(ClientOperations):
     """The operations of a client with one conversation, from the start to the end."""
 
     def prepare(self, core: ClientCore) -> None:
-        core.session = core.session or core.begin(monotonic())
+        core.conversation = core.conversation or core.begin(self.now())
         self.runtime.update()
 
     def channel(self, core: EndpointCore) -> Channel:
@@ -96,9 +94,9 @@ class ConversingClient(ClientOperations):
         core = self.client_core()
         deadline = NEVER  # the core gives up by itself; but with a store it tries for ever
         if core.has_store:
-            deadline = monotonic() + self.client_options.connect_timeout
+            deadline = self.now() + self.client_options.connect_timeout
         try:
-            yield Wait(core.box, IsDecided(self, core), deadline)
+            yield Wait(core.changed, IsDecided(self, core), deadline)
         except BaseException:  # cancelled: nothing else would stop what did not start
             yield from self.stop(0)
             raise
@@ -137,7 +135,7 @@ class ConversingClient(ClientOperations):
         if core is None or self.is_stopping or core.journal is not None:
             return None
         assert isinstance(core, ClientCore)
-        channel = core.session
+        channel = core.conversation
         if channel is None or not channel.established or not channel.has_room():
             return None
         receipt = channel.send(payload)
@@ -154,7 +152,7 @@ class ConversingClient(ClientOperations):
         if not channel.established and channel.error is None:
             raise StateError(f"{self} is not connected yet; call wait_connected() first")
         if not channel.has_room():
-            yield from wait_for_room(self, channel, deadline_after(timeout, monotonic()))
+            yield from wait_for_room(self, channel, deadline_after(timeout, self.now()))
             channel = self.channel(core)
         receipt = channel.send(payload)
         self.runtime.settle()

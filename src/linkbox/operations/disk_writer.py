@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from linkbox.core.durable.journal import Journal
+from linkbox.core.durable.recovery import Left, restore
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
-from linkbox.core.journal import Journal
-from linkbox.core.restoring import Left, restore
 from linkbox.core.wait_queue import Predicate, WaitQueue
 from linkbox.errors import StoreError
 from linkbox.operations.runtime import Runtime, Service
@@ -28,6 +27,7 @@ class DiskWriter(Predicate):
     def __init__(self, core: EndpointCore, runtime: Runtime) -> None:
         self._core = core
         self._runtime = runtime
+        self._now = runtime.now
         self._queue = WaitQueue()
         self._is_closing = False
         self._until = NEVER
@@ -37,7 +37,7 @@ class DiskWriter(Predicate):
 
     def wake(self) -> None:
         """The journal wants a batch written, earlier than it said before."""
-        self._core.changed.append(self._queue)
+        self._core.effects.to_wake.append(self._queue)
 
     def take_up(self, opening: Opening, left: Left, decode: Callable[[bytes], Any] | None) -> Journal:
         """Begin a life with what was in the store."""
@@ -45,7 +45,7 @@ class DiskWriter(Predicate):
         assert isinstance(core, ClientCore | ServerCore)
         core.mailbox.clear()
         self._store = opening.store
-        self._journal = restore(core, left, decode, self.wake, monotonic())
+        self._journal = restore(core, left, decode, self.wake, self._now())
         return self._journal
 
     def start(self) -> None:
@@ -69,10 +69,10 @@ class DiskWriter(Predicate):
 
     def _write_next(self, store: Store, journal: Journal) -> Operation[bool]:
         """Wait for a batch and write it. False when there will be no more."""
-        while monotonic() < journal.due and not self._is_closing:
+        while self._now() < journal.due and not self._is_closing:
             self._until = journal.due
             holds = yield Wait(self._queue, self, journal.due, False)
-            if not holds and monotonic() < journal.due:
+            if not holds and self._now() < journal.due:
                 self._is_closing = True  # every wait was ended: there is no time for more
         if self._is_closing and journal.is_idle():
             return False
@@ -81,10 +81,10 @@ class DiskWriter(Predicate):
             yield Call(self._runtime.blocking, store.apply, batch)
         except StoreError as error:
             yield Call(self._runtime.blocking, store.recover)
-            journal.failed(batch, error, monotonic())
+            journal.failed(batch, error, self._now())
             self._runtime.update()
-            return not (self._is_closing and journal.due > monotonic())
-        journal.committed(batch, monotonic())
+            return not (self._is_closing and journal.due > self._now())
+        journal.committed(batch, self._now())
         self._runtime.update()
         return True
 

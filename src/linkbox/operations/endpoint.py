@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, TypeVar
 
-from linkbox.core.endpoint import BytesMailbox, Channel, EndpointCore, Mailbox
-from linkbox.core.journal import Journal
-from linkbox.core.settings import Counters, Settings
-from linkbox.core.snapshot import statistics
-from linkbox.core.units import Delivery
+from linkbox.core.context import Counters, Settings
+from linkbox.core.durable.journal import Journal
+from linkbox.core.endpoint import BytesMailbox, Channel, EndpointCore, Mailbox, OutgoingMessage
+from linkbox.core.statistics import statistics
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import DeadlineExceeded, FormatError, StateError, TooLarge
 from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
@@ -33,10 +31,12 @@ class EndpointOperations(Started):
     """
 
     def __init__(
-        self, options: Options, runtime: Runtime, receipts: type[Delivery], endpoint: object
+        self, options: Options, runtime: Runtime, receipts: type[OutgoingMessage], endpoint: object
     ) -> None:
         self.options = options
         self.runtime = runtime
+        self.now = runtime.now
+        """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
         self.endpoint = endpoint
         """The public object, for events and messages."""
         self.address = options.address
@@ -76,11 +76,11 @@ class EndpointOperations(Started):
             name=options.name,
             receipts=self._receipts,
             entropy=os.urandom,
-            wall=time.time() - monotonic(),
+            wall=time.time() - self.now(),
             counters=self.counters,
             secrets=options.secrets,
             identifies=options.identifies,
-            secure=options.tls is not None,
+            secure=options.is_secure,
         )
 
     # -- is it running? --------------------------------------------------------------------------------
@@ -96,12 +96,12 @@ class EndpointOperations(Started):
         """Why nothing can be done."""
         if self.is_fork:
             return StateError(f"{self} belongs to the parent process; make a new one after fork")
-        what = "was stopped" if self.is_stopping or self.mailbox.over is not None else "is not started"
+        what = "was stopped" if self.is_stopping or self.mailbox.end_reason is not None else "is not started"
         return StateError(f"{self} {what}: call start(), or use it in a with block")
 
     def end_reason(self) -> Exception | None:
         """Why nothing more will arrive, if so."""
-        over = self.mailbox.over
+        over = self.mailbox.end_reason
         if over is None and self.core is None and not self.is_stopping:
             raise self.not_running()
         return over
@@ -149,7 +149,7 @@ class EndpointOperations(Started):
             core = self.core
             if core is None:
                 return
-            core.listening = self.callbacks.kinds()
+            core.listen_for(self.callbacks.kinds())
             if EventKind.DATA in kinds and not had_data:
                 self.emit_waiting(core)
             if self.callback_loop is None:
@@ -161,16 +161,14 @@ class EndpointOperations(Started):
         with self.runtime.lock:
             self.callbacks.remove(fn)
             if self.core is not None:
-                self.core.listening = self.callbacks.kinds()
-                if EventKind.DATA not in self.core.listening:
-                    self.core.forget_data_events()
+                self.core.listen_for(self.callbacks.kinds())
 
     def emit_waiting(self, core: EndpointCore) -> None:
         """Emit an event for each message that is waiting already."""
-        self.mailbox.settle_hand()  # what was taken from it gets none
+        self.mailbox.settle_fast_queue()  # what was taken from it gets none
         waiting = self.mailbox.count
         if waiting:
-            core.emit(EventKind.DATA, None, count=waiting)
+            core.effects.emit(EventKind.DATA, None, count=waiting)
 
     def start_callbacks(self, core: EndpointCore) -> None:
         """Begin to call callbacks."""
@@ -191,13 +189,13 @@ class EndpointOperations(Started):
     def statistics(self) -> Statistics:
         """A snapshot of all counters. Takes the lock."""
         with self.runtime.lock:
-            return statistics(self.core, self.counters, self.mailbox)
+            return self.core.statistics() if self.core else statistics([], self.counters, self.mailbox)
 
     def wait_connected(self, count: int, timeout: float | None) -> Operation[None]:
         """Wait until that many peers are connected."""
-        deadline = deadline_after(timeout, monotonic())
+        deadline = deadline_after(timeout, self.now())
         core = self.running()
-        if (yield Wait(core.box, HasPeers(self, core, count), deadline)):
+        if (yield Wait(core.changed, HasPeers(self, core, count), deadline)):
             if len(core.peers()) < count:
                 raise self.why_unconnected(core)
             return
@@ -216,18 +214,20 @@ class EndpointOperations(Started):
 
     # -- receipts --------------------------------------------------------------------------------------
 
-    def wait_for(self, receipt: Delivery, stage: Stage | None, timeout: float | None) -> Operation[Stage]:
+    def wait_for(
+        self, receipt: OutgoingMessage, stage: Stage | None, timeout: float | None
+    ) -> Operation[Stage]:
         """Wait until a message has come as far as the stage; returns how far it is then."""
         wanted = stage_wanted(receipt, stage)
-        deadline = deadline_after(timeout, monotonic())
+        deadline = deadline_after(timeout, self.now())
         core = self.core
         if receipt.error is None and receipt.stage < wanted and core is not None:
-            receipt.session.request_ack()
+            receipt.channel.request_ack()
             self.runtime.update()
             while self.core is core:
-                channel: Channel = receipt.session  # moves where another conversation takes it over
+                channel: Channel = receipt.channel  # moves where another conversation takes it over
                 settled = ReceiptSettled(receipt, channel, wanted)
-                if not (yield Wait(channel.changed, settled, deadline)) or receipt.session is channel:
+                if not (yield Wait(channel.changed, settled, deadline)) or receipt.channel is channel:
                     break
         return stage_reached(receipt, wanted, timeout)
 
@@ -246,9 +246,10 @@ class HasPeers(Predicate):
         return len(self.core.peers()) >= self.count or self.operations.waits_in_vain(self.core)
 
 
-def operations_of(receipt: Delivery) -> EndpointOperations:
+def operations_of(receipt: OutgoingMessage) -> EndpointOperations:
     """The operations of the endpoint that sent this."""
-    operations: EndpointOperations = receipt.session.hub.owner
+    operations = receipt.channel.endpoint
+    assert isinstance(operations, EndpointOperations)
     return operations
 
 

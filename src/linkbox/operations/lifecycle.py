@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 from linkbox.core.endpoint import EndpointCore
 from linkbox.errors import EndOfData
 from linkbox.operations import process_hooks
@@ -52,13 +50,15 @@ class Life(EndpointOperations):
 
     def open(self, core: EndpointCore) -> Operation[None]:
         """Make what moves the bytes, open the store, begin to call callbacks."""
-        core.owner = self
-        core.listening = self.callbacks.kinds()
+        core.context.endpoint = self
+        core.listen_for(self.callbacks.kinds())
         path = self.options.store_path
         if path is None:
             self._go(core)
             return
-        opening = Opening(path, self.store_label(), self.store_notes(), self.journal, core.incarnation)
+        opening = Opening(
+            path, self.store_label(), self.store_notes(), self.journal, core.context.incarnation
+        )
         try:
             left = yield Call(self.runtime.blocking, opening.run)
             writer = DiskWriter(core, self.runtime)
@@ -71,11 +71,11 @@ class Life(EndpointOperations):
         writer.start()
 
     def _go(self, core: EndpointCore) -> None:
-        self.mailbox.over = None
+        self.mailbox.end_reason = None
         self.is_stopping = False
         self.callback_loop = None
         self.writer = None
-        self.runtime.open(core, self.options)
+        self.runtime.open(core)
         self.core = core
         process_hooks.started.add(self)
         if self.callbacks.kinds():
@@ -96,7 +96,7 @@ class Life(EndpointOperations):
 
     def stop(self, timeout: float) -> Operation[bool]:
         """Send what is queued, end in order, close. Returns whether everything sent was acknowledged."""
-        deadline = monotonic() + timeout
+        deadline = self.now() + timeout
         core, runtime = self.core, self.runtime
         if core is None:
             return True
@@ -109,9 +109,9 @@ class Life(EndpointOperations):
         self.was_clean = False
         try:
             runtime.stop_listening()
-            core.shutdown(monotonic())
+            core.shutdown(self.now())
             runtime.update()
-            is_idle: bool = yield Wait(core.box, IsIdle(core), deadline)
+            is_idle: bool = yield Wait(core.changed, IsIdle(core), deadline)
             self.was_clean = is_idle and not core.undelivered
         finally:  # also after an error: every waiter must be woken
             yield from self._close(core, deadline)
@@ -124,7 +124,7 @@ class Life(EndpointOperations):
             runtime.settle()
             try:
                 if self.writer is not None:  # before the waits for the disk are ended
-                    yield from self.writer.close(max(DISK_WAIT, deadline - monotonic()))
+                    yield from self.writer.close(max(DISK_WAIT, deadline - self.now()))
             finally:
                 if self.callback_loop is not None:
                     self.callback_loop.close()
@@ -143,9 +143,9 @@ class Life(EndpointOperations):
 
     def _declare_over(self, core: EndpointCore) -> None:
         core.abort()
-        if self.mailbox.over is None:
-            self.mailbox.over = EndOfData(f"{self} was stopped")
-        core.changed += (self.mailbox.end_box, core.box)
+        if self.mailbox.end_reason is None:
+            self.mailbox.end_reason = EndOfData(f"{self} was stopped")
+        core.effects.to_wake += (self.mailbox.end_changed, core.changed)
 
     # -- processes that end or fork --------------------------------------------------------------------
 
@@ -158,6 +158,6 @@ class Life(EndpointOperations):
         """This is the copy in a child process: it only gives back its descriptors."""
         self.is_fork, self.core = True, None
         self.is_stopping = False
-        self.mailbox.over = None
-        self.mailbox.box.waiters.clear()
+        self.mailbox.end_reason = None
+        self.mailbox.changed.waiters.clear()
         self.runtime.forked()

@@ -8,21 +8,19 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from linkbox.address import Address
-from linkbox.core.auth import Lookup
 from linkbox.core.backoff import Backoff
-from linkbox.core.framings import Framing, PlainFraming, as_framing
 from linkbox.core.patterns import Pattern
+from linkbox.core.wire.authentication import Lookup
+from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.events import PeerInfo
 from linkbox.formats import Bytes, as_format
-from linkbox.front.listening import check_scheme, check_server_address, with_ssl
 from linkbox.limits import Limits
+from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
 from linkbox.operations.secrets import Secret, lookup_of
 from linkbox.operations.storing import check_reconnect, store_path
 
 if TYPE_CHECKING:
     from ssl import SSLContext
-
-    from linkbox.front.secured import Secured
 
 StorePath = str | os.PathLike[str] | None
 Overflow = Literal["block", "drop_oldest", "drop_newest", "error"]
@@ -78,12 +76,10 @@ class Options:
         """Does each secret belong to one peer, so that it proves the peer's name?"""
         if secret is not None:
             self.secrets, self.identifies = lookup_of(secret)
-        self.tls: Callable[[], Secured] | None = None
-        """Makes the TLS of a connection."""
-        if address.scheme == "tls":
-            from linkbox.front.secured import securing
-
-            self.tls = securing(address, ssl, side == "server", secret is not None)
+        self.ssl = ssl
+        """The context of TLS, if the user gave one."""
+        self.is_secure = address.scheme == "tls"
+        """Is there TLS below?"""
         self.store_path = store_path(store, pattern, self.plain is not None, overflow)
         """The file of the store, or None."""
 

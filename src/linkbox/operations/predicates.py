@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from linkbox.core.endpoint import Ask, Channel, EndpointCore, Mailbox, Source
-from linkbox.core.journal import Spool
-from linkbox.core.units import Delivery
+from linkbox.core.durable.entries import Spool
+from linkbox.core.endpoint import Ask, Channel, EndpointCore, Mailbox, OutgoingMessage, Source
 from linkbox.core.wait_queue import Predicate
 from linkbox.events import Stage
 
@@ -21,8 +20,8 @@ class HasMessage(Predicate):
     def holds(self) -> bool:
         mailbox, source = self.mailbox, self.source
         if source is not None:
-            return mailbox.has(source) or source.ended is not None or mailbox.over is not None
-        return (mailbox.count > 0 and mailbox.has()) or mailbox.over is not None
+            return mailbox.has(source) or source.end_reason is not None or mailbox.end_reason is not None
+        return (mailbox.count > 0 and mailbox.has()) or mailbox.end_reason is not None
 
 
 class HasCount(Predicate):
@@ -86,7 +85,7 @@ class ReceiptSettled(Predicate):
 
     __slots__ = ("channel", "receipt", "stage")
 
-    def __init__(self, receipt: Delivery, channel: Channel, stage: Stage) -> None:
+    def __init__(self, receipt: OutgoingMessage, channel: Channel, stage: Stage) -> None:
         self.receipt = receipt
         self.channel = channel
         self.stage = stage
@@ -95,7 +94,7 @@ class ReceiptSettled(Predicate):
         receipt, channel = self.receipt, self.channel
         return (
             receipt.error is not None
-            or receipt.session is not channel
+            or receipt.channel is not channel
             or channel.error is not None
             or receipt.stage >= self.stage
             or receipt.stage is Stage.FAILED

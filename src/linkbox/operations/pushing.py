@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
-from time import monotonic
 from typing import Any
 
 from linkbox.core.endpoint import Channel, ClientCore
@@ -24,9 +23,9 @@ class PushingClient(ClientOperations):
     def prepare(self, core: ClientCore) -> None:
         options = self.client_options
         if core.has_store:
-            core.linger = options.linger or STORE_LINGER
+            core.side.linger = options.linger or STORE_LINGER
         elif not options.blocking or options.linger:
-            core.linger = options.linger
+            core.side.linger = options.linger
 
     # -- one message -----------------------------------------------------------------------------------
 
@@ -36,7 +35,7 @@ class PushingClient(ClientOperations):
         if core is None or self.is_stopping or core.has_store or self.client_options.blocking:
             return None
         assert isinstance(core, ClientCore)
-        channel = core.current(monotonic())
+        channel = core.current(self.now())
         if not channel.has_room():
             return None
         receipt = channel.send_later(payload)
@@ -47,14 +46,14 @@ class PushingClient(ClientOperations):
         """Send a message; blocking: wait until the server has it."""
         core = yield from self.ready()
         if core.has_store:
-            receipt = yield from spool(self, core.current(monotonic()), payload)
+            receipt = yield from spool(self, core.current(self.now()), payload)
             return receipt
-        deadline = deadline_after(timeout, monotonic())
+        deadline = deadline_after(timeout, self.now())
         if not self.client_options.blocking:
-            channel: Channel = core.current(monotonic())
+            channel: Channel = core.current(self.now())
             if not channel.has_room():
                 yield from wait_for_room(self, channel, deadline)
-                channel = core.current(monotonic())
+                channel = core.current(self.now())
             receipt = channel.send_later(payload)
             self.runtime.write_later(channel)
             return receipt
@@ -66,7 +65,7 @@ class PushingClient(ClientOperations):
         return receipt
 
     def _begin(self, core: ClientCore) -> Channel:
-        now = monotonic()
+        now = self.now()
         return core.current(now) if self.client_options.linger else core.begin(now)
 
     def _deliver(self, channel: Channel, deadline: float) -> Operation[None]:
@@ -108,7 +107,7 @@ class PushingClient(ClientOperations):
         if self.options.store_path is not None:
             count = yield from self._spool_many(NextItems(items, CHUNK))
             return count
-        deadline = deadline_after(timeout, monotonic())
+        deadline = deadline_after(timeout, self.now())
         count, channel = 0, None
         try:
             while values := (yield NextItems(items, CHUNK)):
@@ -150,7 +149,7 @@ class PushingClient(ClientOperations):
             if blocking and channel.first_failure is not None:
                 raise channel.first_failure
         if channel is None or channel.error is not None or channel.is_ending:
-            channel = self._begin(core) if blocking else core.current(monotonic())
+            channel = self._begin(core) if blocking else core.current(self.now())
         return channel
 
     def _give_up(self, channel: Channel) -> None:
@@ -172,7 +171,7 @@ class PushingClient(ClientOperations):
     def _spool_bulk(self, bulk: Bulk) -> Operation[int]:
         if bulk.payloads:
             core = yield from self.ready()
-            entry = core.spool(core.current(monotonic()), bulk.payloads, False)
+            entry = core.spool(core.current(self.now()), bulk.payloads, False)
             yield from wait_for_disk(self, entry)
         return len(bulk.payloads)
 
@@ -180,7 +179,7 @@ class PushingClient(ClientOperations):
 
     def flush(self, timeout: float | None) -> Operation[None]:
         """Wait until the server has everything that was sent. What failed meanwhile is not waited for."""
-        deadline = deadline_after(timeout, monotonic())
+        deadline = deadline_after(timeout, self.now())
         core = self.core
         if core is None:
             return

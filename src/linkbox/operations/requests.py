@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from linkbox.core.endpoint import Incoming
+from linkbox.core.endpoint import IncomingAsk
 from linkbox.events import Peer
 from linkbox.formats import T
 
@@ -17,23 +17,23 @@ class RequestOwner:
         """One value out of the messages of a request."""
         raise NotImplementedError
 
-    def is_late(self, incoming: Incoming) -> bool:
+    def is_late(self, incoming: IncomingAsk) -> bool:
         """Is the client's deadline over?"""
         raise NotImplementedError
 
-    def is_obsolete(self, incoming: Incoming) -> bool:
+    def is_obsolete(self, incoming: IncomingAsk) -> bool:
         """Does the client not wait for the response any more? Then work on it must not begin."""
         raise NotImplementedError
 
-    def answer(self, incoming: Incoming, value: Any) -> None:
+    def answer(self, incoming: IncomingAsk, value: Any) -> None:
         """Send a response."""
         raise NotImplementedError
 
-    def fail(self, incoming: Incoming, type: str, text: str) -> None:
+    def fail(self, incoming: IncomingAsk, type: str, text: str) -> None:
         """Send a failure."""
         raise NotImplementedError
 
-    def forget(self, incoming: Incoming) -> None:
+    def forget(self, incoming: IncomingAsk) -> None:
         """The application has dropped the request without a response. From any thread, without a lock."""
         raise NotImplementedError
 
@@ -43,7 +43,7 @@ class Request(Generic[T]):
 
     __slots__ = ("_incoming", "_owner")
 
-    def __init__(self, incoming: Incoming, owner: RequestOwner) -> None:
+    def __init__(self, incoming: IncomingAsk, owner: RequestOwner) -> None:
         self._incoming = incoming
         self._owner = owner
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
+from linkbox.address import Address
+from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore
-from linkbox.operations.options import Options
 from linkbox.operations.steps import Operation
 
 Awaited: TypeAlias = Any
@@ -30,6 +31,8 @@ class Service:
 class Runtime:
     """Threads or tasks, and what moves the bytes. One for each endpoint; it outlives ``stop()``."""
 
+    now: Callable[[], float]
+    """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
     lock: AbstractContextManager[object]
     """Held around each call into the core."""
     must_pause = False
@@ -46,11 +49,19 @@ class Runtime:
 
     # -- one life, from start() to stop() --------------------------------------------------------------
 
-    def open(self, core: EndpointCore, options: Options) -> None:
+    def open(self, core: EndpointCore) -> None:
         """Begin a life: make what moves the bytes."""
         raise NotImplementedError
 
-    def listen(self, listener: socket.socket) -> None:
+    def bind(self, address: Address, given: socket.socket | None) -> tuple[Listening, Address]:
+        """Listen at an address; returns what listens, and the address that it has. May block. `ListenFailed`."""
+        raise NotImplementedError
+
+    def most_connections(self, limit: int) -> int:
+        """How many connections a server may hold: the limit, but not more than the process's descriptors allow."""
+        raise NotImplementedError
+
+    def listen(self, listener: Listening) -> None:
         """Accept connections from now on."""
         raise NotImplementedError
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Any, TypeAlias
 
+from linkbox.core.durable.entries import Spool
 from linkbox.core.endpoint import Channel
-from linkbox.core.journal import Spool
 from linkbox.errors import MailboxFull
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import HasRoom, IsOnDisk
@@ -24,7 +23,7 @@ def wait_for_room(endpoint: EndpointOperations, channel: Channel, deadline: floa
     """
     if endpoint.in_callback():
         raise MailboxFull(f"the send window to {channel.peer} is full, and a callback must not wait for it")
-    began = monotonic()
+    began = endpoint.now()
     yield Wait(channel.changed, HasRoom(channel), deadline)
     if channel.error is None and not channel.is_ending and not channel.has_room():
         if endpoint.is_stopping:
@@ -45,5 +44,5 @@ def spool(endpoint: EndpointOperations, channel: Channel, payload: bytes) -> Ope
 def wait_for_disk(endpoint: EndpointOperations, entry: Spool) -> Operation[list[AnyReceipt]]:
     """Wait until messages are on disk; returns their receipts."""
     endpoint.runtime.settle()
-    yield Wait(entry.box, IsOnDisk(entry), NEVER)
+    yield Wait(entry.changed, IsOnDisk(entry), NEVER)
     return accepted(entry)

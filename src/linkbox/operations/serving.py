@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
-from time import monotonic
-from typing import Any
 
-from linkbox.core.endpoint import Channel, EndpointCore, PendingAccept, ServerCore, Source
-from linkbox.core.units import Delivery
+from linkbox.core.connection import Listening
+from linkbox.core.endpoint import Channel, EndpointCore, OutgoingMessage, PendingAccept, ServerCore, Source
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer
-from linkbox.front.listening import bind, descriptor_bound, release, socket_file
 from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import ServerOptions
 from linkbox.operations.runtime import Runtime
@@ -27,11 +23,10 @@ class ServerOperations(Life):
     """The operations of every server."""
 
     def __init__(
-        self, options: ServerOptions, runtime: Runtime, receipts: type[Delivery], endpoint: object
+        self, options: ServerOptions, runtime: Runtime, receipts: type[OutgoingMessage], endpoint: object
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.server_options = options
-        self._socket_file: tuple[int, int] | None = None
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -39,16 +34,16 @@ class ServerOperations(Life):
         options = self.server_options
         settings = self.settings()
         settings.asks_first = options.accept is not None
-        core = ServerCore(settings, self.mailbox, options.max_peers, monotonic())
-        core.max_links = descriptor_bound(options.limits.connections)
+        core = ServerCore(settings, self.mailbox, options.max_peers, self.now())
+        core.admission.max_links = self.runtime.most_connections(options.limits.connections)
         return core
 
     def begin(self, core: EndpointCore) -> Operation[None]:
         """Bind and listen; then accept in the background."""
         assert isinstance(core, ServerCore)
-        is_name = self.address.scheme != "unix" and self.address.host_kind == "name"
+        is_name = self.address.host_kind == "name"
         if is_name:  # looking it up blocks
-            listener: socket.socket = yield Call(self.runtime.blocking, self._bind)
+            listener: Listening = yield Call(self.runtime.blocking, self._bind)
         else:
             listener = self._bind()
         try:
@@ -59,20 +54,15 @@ class ServerOperations(Life):
         self.runtime.listen(listener)
         self.start_services(core)
 
-    def _bind(self) -> socket.socket:
-        """A listening socket; from now on the address has the real port."""
-        given = self.server_options.listener
-        listener, self.address = bind(self.address, given)
-        self._socket_file = socket_file(self.address, given)
+    def _bind(self) -> Listening:
+        """What listens; from now on the address has the real port."""
+        listener, self.address = self.runtime.bind(self.address, self.server_options.listener)
         return listener
 
     def start_services(self, core: ServerCore) -> None:
         """Start the threads or tasks that call user code."""
         if self.server_options.accept is not None:
             self.runtime.spawn(self._accept_loop(core), "accept")
-
-    def on_stopped(self) -> None:
-        release(self.address, self._socket_file)
 
     # -- accept= ---------------------------------------------------------------------------------------
 
@@ -81,7 +71,7 @@ class ServerOperations(Life):
         accept = self.server_options.accept
         assert accept is not None
         has_pending = HasPendingAccept(core)
-        while (yield Wait(core.newcomers_box, has_pending)):
+        while (yield Wait(core.admission.pending_accepts_changed, has_pending)):
             pending = core.pending_accepts.popleft()
             if pending.link.closed:
                 continue
@@ -89,18 +79,18 @@ class ServerOperations(Life):
                 verdict = yield Call(
                     self.runtime.call_within, self.options.limits.handshake, accept, pending.info
                 )
-                is_welcome = bool(verdict)
+                is_accepted = bool(verdict)
             except BaseException as error:
                 if self.runtime.must_pass(error):
                     raise
-                is_welcome = self._accept_failed(pending, error)
-            core.decide_on(pending, is_welcome, monotonic())
+                is_accepted = self._accept_failed(pending, error)
+            core.decide(pending, is_accepted, self.now())
             self.runtime.update()
 
     def _accept_failed(self, pending: PendingAccept, error: BaseException) -> bool:
         # The peer chooses what ``accept=`` is asked about, so its errors must do no harm.
         log.error(
-            "linkbox: accept= of %s failed for %s, which is turned away", self, pending.info, exc_info=error
+            "linkbox: accept= of %s failed for %s, which is rejected", self, pending.info, exc_info=error
         )
         return False
 
@@ -116,15 +106,18 @@ class ServerOperations(Life):
         """The conversation with a peer; `StateError` if it is not connected."""
         channel = core.channel_of(peer)
         if channel is None:
-            raise StateError(f"{peer} is not connected to {self}")
+            raise self.not_connected(peer)
         return channel
+
+    def not_connected(self, peer: Peer) -> StateError:
+        """Why nothing can be sent to a peer."""
+        return StateError(f"{peer} is not connected to {self}")
 
     def disconnect(self, peer: Peer, reason: str) -> None:
         """Close the connection of a peer, and tell it the reason. Takes the lock."""
         with self.runtime.lock:
             core = self.server_core()
-            channel: Any = self.channel_of(core, peer)
-            core.disconnect(channel, reason, monotonic())
+            core.disconnect(self.channel_of(core, peer), reason, self.now())
             self.runtime.update()
 
 
@@ -174,7 +167,7 @@ class SendingServer(ServerOperations):
             receipt = yield from spool(self, channel, payload)
             return receipt
         if not channel.has_room():
-            yield from wait_for_room(self, channel, deadline_after(timeout, monotonic()))
+            yield from wait_for_room(self, channel, deadline_after(timeout, self.now()))
         receipt = channel.send(payload)
         self.runtime.settle()
         return receipt
@@ -194,7 +187,8 @@ class SendingServer(ServerOperations):
                 receipts[channel.peer] = channel.send(payload)
             else:
                 full = MailboxFull(f"{channel.peer} does not keep up")
-                receipts[channel.peer] = self._receipts(channel, error=full)
+                receipts[channel.peer] = self._receipts(channel)
+                receipts[channel.peer].error = full
         self.runtime.update()
         return receipts
 
@@ -207,11 +201,11 @@ class SendingServer(ServerOperations):
     def view(self, peer: Peer) -> PeerView:
         """A view of one peer; also when it has gone, as long as something of it waits. Takes the lock."""
         with self.runtime.lock:
-            left = next((each for each in self.mailbox.sources if each.peer.id == peer.id), None)
-            if left is None:
-                session: Any = self.channel_of(self.server_core(), peer)
-                left = session.source
-            return PeerView(self, left)
+            source = next((each for each in self.mailbox.sources if each.peer.id == peer.id), None)
+            source = source or self.server_core().source_of(peer)
+            if source is None:
+                raise self.not_connected(peer)
+            return PeerView(self, source)
 
 
 class PeerView(Taking):
@@ -226,5 +220,5 @@ class PeerView(Taking):
     def end(self) -> None:
         """End the conversation, unless the peer has. Takes the lock."""
         with self.server.runtime.lock:
-            if self._source.ended is None:
+            if self._source.end_reason is None:
                 self.server.end(self.peer)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linkbox.core.backoff import Backoff
-from linkbox.core.journal import Journal, Spool
+from linkbox.core.durable.entries import Spool
+from linkbox.core.durable.journal import Journal
+from linkbox.core.durable.recovery import Left
 from linkbox.core.patterns import Pattern
-from linkbox.core.restoring import Left
 from linkbox.errors import StateError
 
 if TYPE_CHECKING:  # SQLite is loaded only where there is a store
@@ -98,7 +99,7 @@ def accepted(entry: Spool) -> list[Any]:
         raise entry.error
     if not entry.is_settled:
         raise StateError("stopped while the message was being written: it may be in the store, or not")
-    return entry.deliveries or []
+    return entry.messages or []
 
 
 class Bulk:

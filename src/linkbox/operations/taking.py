@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Any, TypeVar
 
-from linkbox.core.endpoint import Answer, Batch, Incoming, Source
+from linkbox.core.endpoint import Answer, Batch, IncomingAsk, Source
 from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError
 from linkbox.events import Message
 from linkbox.operations.endpoint import EndpointOperations
@@ -37,7 +36,7 @@ class Taking:
         self.mailbox = endpoint.mailbox
         self.source = source
         self._has_message = HasMessage(self.mailbox, source)
-        self._wait_for_ever = Wait(self.mailbox.box, self._has_message, NEVER)
+        self._wait_for_ever = Wait(self.mailbox.changed, self._has_message, NEVER)
 
     def open(self, item: Any) -> Any:
         """The value of what was in the mailbox; raises if that is a failure."""
@@ -54,11 +53,13 @@ class Taking:
         if (mailbox.count if source is None else source.waiting) == 0 or not mailbox.has(source):
             return NOTHING
         core = self.endpoint.core
-        due = NEVER if core is None else core.ack_due
+        due = NEVER if core is None else core.effects.acks_due_at
         item = mailbox.take(source)
         if source is None and mailbox.count > 1:
-            mailbox.open_hand()
-        if core is not None and (core.dirty or core.changed or core.ack_due < due):
+            mailbox.open_fast_queue()
+        if core is not None and (
+            core.effects.to_write or core.effects.to_wake or core.effects.acks_due_at < due
+        ):
             self.endpoint.runtime.update()
         return item
 
@@ -66,9 +67,9 @@ class Taking:
         """The next message, or `NOTHING` where there is none that can be taken just so."""
         return self.take() if self.is_direct else NOTHING
 
-    def settle_hand(self) -> None:
+    def settle_fast_queue(self) -> None:
         """The last message that was ready to be taken without the lock has been taken."""
-        self.mailbox.settle_hand()
+        self.mailbox.settle_fast_queue()
         self._flush_acks()
 
     def is_empty(self) -> bool:
@@ -114,7 +115,7 @@ class Taking:
                 raise self._nothing(timeout)
             step = self._wait_for_ever
             if timeout is not None:
-                step = Wait(self.mailbox.box, self._has_message, monotonic() + timeout)
+                step = Wait(self.mailbox.changed, self._has_message, self.endpoint.now() + timeout)
             core = self.endpoint.core
             if not (yield step):
                 self._check_life(core)
@@ -153,8 +154,8 @@ class Taking:
             timeout = self._default_timeout()
         if self.end_reason() is None and timeout != 0:
             core = self.endpoint.core
-            deadline = deadline_after(timeout, monotonic())
-            if not (yield Wait(self.mailbox.box, self._has_message, deadline)):
+            deadline = deadline_after(timeout, self.endpoint.now())
+            if not (yield Wait(self.mailbox.changed, self._has_message, deadline)):
                 self._check_life(core)
         if not self.mailbox.has(self.source):
             raise self._nothing(timeout)
@@ -171,8 +172,8 @@ class Taking:
                 if core is not None:
                     core.raise_limit(count)
                     self.endpoint.runtime.update()
-                deadline = deadline_after(timeout, monotonic())
-                if not (yield Wait(mailbox.box, HasCount(mailbox, source, count), deadline)):
+                deadline = deadline_after(timeout, self.endpoint.now())
+                if not (yield Wait(mailbox.changed, HasCount(mailbox, source, count), deadline)):
                     self._check_life(core)
             if not mailbox.has_count(count, source):
                 raise self._too_few(count)
@@ -184,8 +185,8 @@ class Taking:
 
     def end_reason(self) -> Exception | None:
         """Why nothing more will arrive, if so."""
-        if self.source is not None and self.source.ended is not None:
-            return self.source.ended
+        if self.source is not None and self.source.end_reason is not None:
+            return self.source.end_reason
         return self.endpoint.end_reason()
 
     def _default_timeout(self) -> float | None:
@@ -194,7 +195,7 @@ class Taking:
 
     def _check_life(self, core: object) -> None:
         """`EndOfData` if the endpoint was stopped, and perhaps started again, during a wait."""
-        if self.endpoint.core is not core and self.mailbox.over is None:
+        if self.endpoint.core is not core and self.mailbox.end_reason is None:
             raise EndOfData(f"{self.endpoint} was stopped")
 
     def _nothing(self, timeout: float | None) -> Exception:
@@ -253,15 +254,15 @@ class TakingRequests(Taking):
         self._owner = owner
 
     def open(self, item: Any) -> Any:
-        assert isinstance(item, Incoming)
+        assert isinstance(item, IncomingAsk)
         return Request(item, self._owner)
 
     def get(self, timeout: float | None) -> Operation[V]:
         """The next request. One that nobody waits for any more is skipped."""
-        deadline = deadline_after(timeout, monotonic())
+        deadline = deadline_after(timeout, self.endpoint.now())
         while True:
             request: Any = yield from super().get(timeout)
             if not self._owner.is_obsolete(request._incoming):
                 return request  # type: ignore[no-any-return]
             if timeout is not None:
-                timeout = max(0.0, deadline - monotonic())
+                timeout = max(0.0, deadline - self.endpoint.now())

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
 from linkbox.core.backoff import Backoff
-from linkbox.core.framings import Framing, Linked
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.wire.framings import Framing, Linked
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.asking import AskingClient
@@ -70,7 +70,7 @@ class ClientP2P(Client[T, K_co]):
         )  # fmt: skip
 
     def _set_up(self, options: ClientOptions) -> None:
-        threads = Threads(options.name)
+        threads = Threads(options)
         self._sender = operations = ConversingClient(options, threads, Receipt, self)
         self._attach(operations, Taking(operations), threads)
 
@@ -142,7 +142,7 @@ class ClientP2M(Client[T, object], Generic[T]):
         )  # fmt: skip
 
     def _set_up(self, options: ClientOptions) -> None:
-        threads = Threads(options.name)
+        threads = Threads(options)
         self._pusher = operations = PushingClient(options, threads, Receipt, self)
         self._attach(operations, Taking(operations), threads)
 
@@ -213,7 +213,7 @@ class ClientAR(Client[T, K_co]):
         )  # fmt: skip
 
     def _set_up(self, options: ClientOptions) -> None:
-        threads = Threads(options.name)
+        threads = Threads(options)
         self._asking = operations = AskingClient(options, threads, Receipt, self)
         self._attach(operations, TakingAnswers(operations), threads)
 

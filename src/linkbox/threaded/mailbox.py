@@ -38,7 +38,7 @@ class Receiving(MailboxCalls[T, K_co]):
         """
         taking, threads = self._taking, self._threads
         if taking.is_direct:
-            hand = taking.mailbox.hand
+            hand = taking.mailbox.fast_queue
             if hand and taking.source is None:
                 try:
                     value: T = hand.popleft()
@@ -47,7 +47,7 @@ class Receiving(MailboxCalls[T, K_co]):
                 else:
                     if not hand:
                         with threads.lock:
-                            taking.settle_hand()
+                            taking.settle_fast_queue()
                     return value
             with threads.lock:
                 value = taking.take()

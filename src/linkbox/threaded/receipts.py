@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from linkbox.core.units import Delivery
+from linkbox.core.endpoint import OutgoingMessage
 from linkbox.events import Stage
 from linkbox.operations.endpoint import operations_of
 from linkbox.threaded.runtime import Threads
 
 
-class Receipt(Delivery, eq=False):
+class Receipt(OutgoingMessage):
     """What became of one message. From ``send()``; light: a few hundred bytes.
 
     ``stage`` says how far it has come, ``error`` why it failed, if it has.

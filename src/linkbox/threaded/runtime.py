@@ -6,17 +6,21 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from socket import socket
-from time import monotonic
 from typing import Any
 
+from linkbox.address import Address
+from linkbox.core.arrival import Arrival
+from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore
-from linkbox.core.link import Arrival
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import StateError
 from linkbox.formats import Bytes, Json, MsgPack, Typed
+from linkbox.networks.choose import bind, descriptor_bound, time_source, tls_maker
+from linkbox.networks.network import Listener
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
+from linkbox.threaded.interrupts import join, wait_for
 from linkbox.threaded.transport import Transport
 
 _INLINE = (Bytes, Json, Typed, MsgPack)
@@ -48,10 +52,15 @@ class Threads(Runtime):
 
     lock: threading.RLock
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, options: Options) -> None:
         self.lock = threading.RLock()
+        self.now = time_source(options.address)
         self.transport: Transport | None = None
-        self._name = name
+        self._options = options
+        self._name = options.name
+        self._make_tls = tls_maker(
+            options.address, options.ssl, options.side == "server", options.secrets is not None
+        )
         self.starting = threading.Lock()
         self.stopped = threading.Event()
         self.closed = threading.Event()
@@ -87,8 +96,7 @@ class Threads(Runtime):
         transport = self.transport
         if transport is None:
             return False
-        holds = step.predicate.holds
-        return transport.engine.wait(step.queue, holds, step.deadline, is_service, step.may_lead)
+        return transport.engine.wait(step.queue, step.predicate, step.deadline, is_service, step.may_lead)
 
     def _unlocked(self, step: object) -> Any:
         """Do a step that needs no lock."""
@@ -103,9 +111,9 @@ class Threads(Runtime):
 
     # -- one life --------------------------------------------------------------------------------------
 
-    def open(self, core: EndpointCore, options: Options) -> None:
-        transport = Transport(core, self.lock, options.decode, self._name)
-        transport.tls = options.tls
+    def open(self, core: EndpointCore) -> None:
+        options = self._options
+        transport = Transport(core, self.lock, options.decode, self._name, options.address, self._make_tls)
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
         self.closed.clear()
@@ -124,7 +132,14 @@ class Threads(Runtime):
             waiting.clear()
             yield Call(transport.decode, arrivals)
 
-    def listen(self, listener: socket) -> None:
+    def bind(self, address: Address, given: socket | None) -> tuple[Listening, Address]:
+        return bind(address, given)
+
+    def most_connections(self, limit: int) -> int:
+        return descriptor_bound(limit)
+
+    def listen(self, listener: Listening) -> None:
+        assert isinstance(listener, Listener)
         if self.transport is not None:
             self.transport.listen(listener)
 
@@ -141,7 +156,7 @@ class Threads(Runtime):
         self.transport = None
 
     def wait_until_set(self, event: threading.Event, timeout: float | None) -> bool:
-        return event.wait(timeout)
+        return wait_for(event, timeout)
 
     def forked(self) -> None:
         transport, self.transport = self.transport, None
@@ -166,7 +181,7 @@ class Threads(Runtime):
 
     def write_later(self, channel: Channel) -> None:
         if self.transport is not None:
-            self.transport.write_later(channel)  # type: ignore[arg-type]
+            self.transport.write_later(channel)
 
     # -- services --------------------------------------------------------------------------------------
 
@@ -177,13 +192,13 @@ class Threads(Runtime):
         """User code in our threads may take longer than there is time."""
         for service in self.services:
             if isinstance(service, ServiceThread) and not service.is_current():
-                service.thread.join(max(0.0, deadline - monotonic()))
+                join(service.thread, max(0.0, deadline - self.now()))
         if self.transport is not None:
-            self.transport.engine.join(max(1.0, deadline - monotonic()))
+            self.transport.engine.join(max(1.0, deadline - self.now()))
 
     def wait_for(self, service: Service, timeout: float) -> bool:
         assert isinstance(service, ServiceThread)
-        service.thread.join(timeout)
+        join(service.thread, timeout)
         return not service.thread.is_alive()
 
     def must_pass(self, error: BaseException) -> bool:

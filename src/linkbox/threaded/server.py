@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
-from linkbox.core.framings import Framing, Linked
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.wire.framings import Framing, Linked
 from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
@@ -83,7 +83,7 @@ class ServerP2P(Server[T, K_co]):
         )  # fmt: skip
 
     def _set_up(self, options: ServerOptions) -> None:
-        threads = Threads(options.name)
+        threads = Threads(options)
         self._server = self._sender = operations = SendingServer(options, threads, Receipt, self)
         self._attach(operations, Taking(operations), threads)
 
@@ -211,7 +211,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         )  # fmt: skip
 
     def _set_up(self, options: ServerOptions) -> None:
-        threads = Threads(options.name)
+        threads = Threads(options)
         self._server = self._answering = operations = AnsweringServer(options, threads, Receipt, self)
         self._attach(operations, TakingRequests(operations, operations.requests), threads)
 

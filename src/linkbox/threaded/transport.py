@@ -13,13 +13,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from linkbox.address import Address
+from linkbox.core.arrival import Arrival
 from linkbox.core.decoding import decode_all
-from linkbox.core.hub import Hub
-from linkbox.core.link import Arrival
-from linkbox.core.mailbox import Box
-from linkbox.core.session import Session
-from linkbox.front.base import log_notes
+from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.choose import threaded_network
+from linkbox.networks.driver_log import log_lines
 from linkbox.networks.network import Listener, NetworkEvents, ThreadedNetwork
 from linkbox.threaded.engine import Engine
 
@@ -32,7 +31,7 @@ class Transport(NetworkEvents):
 
     def __init__(
         self,
-        hub: Hub,
+        hub: EndpointCore,
         lock: threading.RLock,
         decode: Callable[[bytes], Any] | None,
         name: str,
@@ -45,15 +44,15 @@ class Transport(NetworkEvents):
         self.now = self.network.now
         """The clock of this life: seconds, as of ``time.monotonic()``."""
         if self.network.has_manual_clock:
-            hub.ack_delay = 0.0  # Else no acknowledgement would be sent while the clock stands still.
-        self.engine = Engine(lock, self, self.network, name, hub.ack_delay)
+            hub.effects.ack_delay = 0.0  # Else no acknowledgement would be sent while the clock stands still.
+        self.engine = Engine(lock, self, hub.effects, self.network, name)
         self._decode = decode
         """None: messages are the bytes themselves."""
         self.decode_later = False
         """Is the format user code? Then a thread of its own decodes (see `undecoded`)."""
         self.undecoded: deque[Arrival] = deque()
-        self.undecoded_box = Box()
-        self._lazy: list[Session] = []
+        self.undecoded_box = WaitQueue()
+        self._lazy: list[Channel] = []
         self.next_timer = hub.next_timer
         """When there is something to do even if nothing arrives."""
 
@@ -66,12 +65,12 @@ class Transport(NetworkEvents):
         with self.lock:
             now = self.now()
             while self._lazy:
-                hub.flush_soon(self._lazy.pop())
+                self._lazy.pop().flush()
             network.report(now)
             if now >= hub.next_timer():
                 hub.handle_timers(now)
-            while hub.unread:
-                hub.receive(hub.unread.pop(), b"", now, arrivals)
+            while hub.effects.to_read:
+                hub.received(hub.effects.to_read.pop(), b"", now, arrivals)
             if self._decode is None:
                 while arrivals:
                     arrival = arrivals.popleft()
@@ -113,31 +112,31 @@ class Transport(NetworkEvents):
         """Do what the core has left to do. Under the lock."""
         hub, network = self.hub, self.network
         while True:
-            while hub.dirty:
-                network.flush(hub.dirty.pop())
+            while hub.effects.to_write:
+                network.flush(hub.effects.to_write.pop())
             if self.dials:
                 network.dial(self.dials.pop(0))
-            elif hub.changed:
-                changed, hub.changed = hub.changed, []
+            elif hub.effects.to_wake:
+                changed, hub.effects.to_wake = hub.effects.to_wake, []
                 for box in changed:
                     if box.waiters:
                         self.engine.ring(box)
-            elif not hub.dirty:
+            elif not hub.effects.to_write:
                 break
-        if hub.unread:
+        if hub.effects.to_read:
             self.engine.kick()
-        if hub.notes:
-            log_notes(hub)
+        if hub.effects.log_lines:
+            log_lines(hub.effects)
 
     def update(self) -> None:
         """Settle, and see to it that a new timer is met. For threads that called into the core."""
         self.settle()
         self.engine.timers_changed()
 
-    def write_later(self, session: Session) -> None:
-        """Let the next turn write what the session has: many messages at once."""
-        if session not in self._lazy:
-            self._lazy.append(session)
+    def write_later(self, channel: Channel) -> None:
+        """Let the next turn write what the channel has: many messages at once."""
+        if channel not in self._lazy:
+            self._lazy.append(channel)
             self.engine.kick()
 
     # -- for the network ----------------------------------------------------------------------------------

@@ -1,0 +1,16 @@
+"""Writes the log lines of the core: the core itself has no logger."""
+
+from __future__ import annotations
+
+import logging
+
+from linkbox.core.effects import Effects
+
+log = logging.getLogger("linkbox")
+
+
+def log_lines(effects: Effects) -> None:
+    """Write what the core wants logged."""
+    lines, effects.log_lines = effects.log_lines, []
+    for line in lines:
+        log.log(logging.WARNING if line.level == "warning" else logging.INFO, "linkbox: %s", line.text)
