@@ -12,13 +12,19 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from linkbox.core.admission import Admission
 from linkbox.core.channel import OutgoingMessage
+from linkbox.core.client_side import ClientSide
 from linkbox.core.durable.entries import Inflow, Restart, Spool
+from linkbox.core.durable.inbox import InboxMarks
 from linkbox.core.durable.record import Record
 from linkbox.core.durable.rows import Row
-from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
+from linkbox.core.endpoint_core import ServerCore
+from linkbox.core.inbox import Inbox
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.mailbox import Mailbox, Source
+from linkbox.core.receive_window import ReceiveWindow
+from linkbox.core.send_window import SendWindow
 from linkbox.core.session import Session
 from linkbox.events import EventKind, Stage
 from tests.core.test_any_drops import AnyDrops, small_pieces
@@ -53,30 +59,31 @@ def stored_mutant(function: Callable[[pytest.MonkeyPatch], None]) -> Callable[[p
 
 @mutant
 def acknowledges_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
-    arrive = LinkedLink._arrive
+    add = LinkedLink._add_messages
 
-    def early(self: LinkedLink, session: Session, payloads: list[Any]) -> None:
-        arrive(self, session, payloads)
+    def early(self: LinkedLink, session: Session, payloads: list[Any], may_have_errors: bool) -> None:
+        add(self, session, payloads, may_have_errors)
         session.receiving.processed = session.receiving.arrived
 
-    patch.setattr(LinkedLink, "_arrive", early)
+    patch.setattr(LinkedLink, "_add_messages", early)
 
 
 @mutant
 def rings_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
-    arrive, store = LinkedLink._arrive, EndpointCore._store
+    add, put = LinkedLink._add_messages, Inbox._put
 
-    def early(self: LinkedLink, session: Session, payloads: list[Any]) -> None:
-        arrive(self, session, payloads)
-        self.hub.emit(EventKind.DATA, session.peer, count=len(payloads))
+    def early(self: LinkedLink, session: Session, payloads: list[Any], may_have_errors: bool) -> None:
+        add(self, session, payloads, may_have_errors)
+        self.context.effects.emit(EventKind.DATA, session.peer, count=len(payloads))
 
-    def silent(self: EndpointCore, *args: Any) -> None:
-        listening, self.listening = self.effects.events.listening, set()
-        store(self, *args)
-        self.listening = listening
+    def silent(self: Inbox, *args: Any) -> None:
+        events = self._context.effects.events
+        listening, events.listening = events.listening, set()
+        put(self, *args)
+        events.listening = listening
 
-    patch.setattr(LinkedLink, "_arrive", early)
-    patch.setattr(EndpointCore, "_store", silent)
+    patch.setattr(LinkedLink, "_add_messages", early)
+    patch.setattr(Inbox, "_put", silent)
 
 
 @mutant
@@ -85,8 +92,8 @@ def sends_again_what_the_peer_has(patch: pytest.MonkeyPatch) -> None:
     rewind = Session.rewind
 
     def doubtful(self: Session, arrived: int) -> None:
-        once = self.epoch in (2, 3) and self.hub.context.is_client
-        rewind(self, max(self.acked, arrived - 1) if once else arrived)
+        once = self.generation.epoch in (2, 3) and self.context.is_client
+        rewind(self, max(self.sending.acked, arrived - 1) if once else arrived)
 
     patch.setattr(Session, "rewind", doubtful)
 
@@ -97,8 +104,8 @@ def forgets_what_was_under_way_when_it_dropped(patch: pytest.MonkeyPatch) -> Non
 
     def forgetful(self: Session, arrived: int) -> None:
         rewind(self, arrived)
-        if self.queue and self.sent > 0:
-            self.queue.popleft()
+        if self.sending.queue and self.sending.sent > 0:
+            self.sending.queue.popleft()
 
     patch.setattr(Session, "rewind", forgetful)
 
@@ -121,7 +128,7 @@ def sends_again_in_the_wrong_order(patch: pytest.MonkeyPatch) -> None:
 
     def muddled(self: Session, arrived: int) -> None:
         rewind(self, arrived)
-        self.queue.rotate(1)
+        self.sending.queue.rotate(1)
 
     patch.setattr(Session, "rewind", muddled)
 
@@ -145,50 +152,56 @@ def says_taken_when_it_was_received(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def lets_an_old_connection_go_on(patch: pytest.MonkeyPatch) -> None:
     """A resume with an older epoch is taken for the newest."""
-    resume = ServerCore._resume
+    enter = Admission._enter
 
-    def trusting(self: ServerCore, link: Any, session: Session, hello: Any, now: float) -> None:
-        session.generation.epoch = 0
-        session.generation.born = hello.born
-        session.receiving.arrived = max(0, session.receiving.arrived - 1)
-        resume(self, link, session, hello, now)
+    def trusting(self: Admission, link: Any, hello: Any, now: float) -> None:
+        session = self._sessions.by_id.get(hello.session)
+        if session is not None:
+            session.generation.epoch = 0
+            session.generation.born = hello.born
+            session.receiving.arrived = max(0, session.receiving.arrived - 1)
+        enter(self, link, hello, now)
 
-    patch.setattr(ServerCore, "_resume", trusting)
+    patch.setattr(Admission, "_enter", trusting)
 
 
 @mutant
 def takes_any_server_for_the_one_it_knew(patch: pytest.MonkeyPatch) -> None:
     """The client goes on with what it has sent, whatever the server says has arrived."""
-    welcome = ClientCore.on_welcome
+    welcome = ClientSide._welcomed
 
-    def deaf(self: ClientCore, link: Any, said: Any, now: float) -> None:
+    def deaf(self: ClientSide, link: Any, handshake: Any, said: Any, now: float) -> None:
         session = link.session
         if said.resumed and session is not None:
             session.rewind(session.sending.sent)
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(Session, "rewind", lambda self, arrived: None)
-            welcome(self, link, said, now)
+            welcome(self, link, handshake, said, now)
 
-    patch.setattr(ClientCore, "on_welcome", deaf)
+    patch.setattr(ClientSide, "_welcomed", deaf)
 
 
 @mutant
 def loses_a_message_when_a_bundle_is_parted(patch: pytest.MonkeyPatch) -> None:
-    unbundled = Session._unbundled
+    unbundled = SendWindow._unbundled
 
-    def careless(self: Session, units: Any, index: int) -> Any:
+    def careless(self: SendWindow, units: Any, index: int) -> Any:
         parted = unbundled(self, units, index)
         if len(parted) > 1:
             del parted[index]
         return parted
 
-    patch.setattr(Session, "_unbundled", careless)
+    patch.setattr(SendWindow, "_unbundled", careless)
 
 
 @mutant
 def grants_no_more_when_the_mailbox_was_emptied(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Session, "_on_taken", lambda self: None)
-    patch.setattr(Session, "credit", lambda self: (self.receiving.granted_bytes or 150, self.receiving.granted_units or 2))
+    patch.setattr(ReceiveWindow, "on_taken", lambda self: None)
+    patch.setattr(
+        Session,
+        "credit",
+        lambda self: (self.receiving.granted_bytes or 150, self.receiving.granted_units or 2),
+    )
 
 
 @mutant
@@ -224,10 +237,10 @@ def fills_the_mailbox_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
     def early(self: Inflow, record: Any, arrival: Any, values: Any, at: float) -> None:
         init(self, record, arrival, values, at)
-        record.journal.hub.deliver_all(arrival, values, at)
+        record.journal._owner.store_arrival(arrival, values, at)
 
     patch.setattr(Inflow, "__init__", early)
-    patch.setattr(Inflow, "done", lambda self, hub: None)
+    patch.setattr(Inflow, "done", lambda self, owner: None)
 
 
 @stored_mutant
@@ -243,13 +256,13 @@ def accepts_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 @stored_mutant
 def says_taken_before_the_commit(patch: pytest.MonkeyPatch) -> None:
-    taken = Record.on_taken
+    taken = InboxMarks.on_taken
 
-    def early(self: Record, source: Source) -> None:
-        taken(self, source)
-        self.journal.touched.pop(self, None)
+    def early(self: InboxMarks, given: int, start: int) -> None:
+        taken(self, given, start)
+        self.schedule.touched.pop(self.record, None)
 
-    patch.setattr(Record, "on_taken", early)
+    patch.setattr(InboxMarks, "on_taken", early)
 
 
 @stored_mutant
@@ -258,7 +271,8 @@ def deletes_what_was_sent_and_not_acknowledged(patch: pytest.MonkeyPatch) -> Non
 
     def hasty(self: Record) -> Row:
         found = row(self)
-        found.acked = max(found.acked, self.owner().sent + self.base) if self.session else found.acked
+        if self.session is not None:
+            found.acked = max(found.acked, self.session.sending.sent + self.spool.base)
         return found
 
     patch.setattr(Record, "row", hasty)
@@ -270,7 +284,7 @@ def forgets_where_the_peer_is(patch: pytest.MonkeyPatch) -> None:
     resume = Record.resume
 
     def forgetful(self: Record, received: int) -> None:
-        resume(self, self.acked - self.base if self.is_stub else received)
+        resume(self, self.spool.acked - self.spool.base if self.spool.is_stub else received)
 
     patch.setattr(Record, "resume", forgetful)
 
@@ -280,7 +294,7 @@ def sends_what_is_in_doubt_again(patch: pytest.MonkeyPatch) -> None:
     init = Restart.__init__
 
     def careless(self: Restart, record: Any, old: Any, until: int, known: Any) -> None:
-        init(self, record, old, record.acked, known)
+        init(self, record, old, record.spool.acked, known)
 
     patch.setattr(Restart, "__init__", careless)
 
@@ -288,12 +302,12 @@ def sends_what_is_in_doubt_again(patch: pytest.MonkeyPatch) -> None:
 @stored_mutant
 def takes_up_a_session_after_a_volatile_restart(patch: pytest.MonkeyPatch) -> None:
     """A server that has forgotten everything says that it knows the session."""
-    welcome = ServerCore._welcome
+    welcome = Admission._welcome
 
-    def boast(self: ServerCore, link: Any, session: Any, hello: Any, resumed: bool, now: float) -> None:
+    def boast(self: Admission, link: Any, session: Any, hello: Any, resumed: bool, now: float) -> None:
         welcome(self, link, session, hello, True, now)
 
-    patch.setattr(ServerCore, "_welcome", boast)
+    patch.setattr(Admission, "_welcome", boast)
 
 
 @stored_mutant

@@ -466,6 +466,52 @@ def test_a_session_that_is_forgotten_while_the_disk_is_slow(wires: list[StoredWi
     assert wire.stores["client"].counts()["doubt"] == 0
 
 
+def unread_of_two_servers(wires: list[StoredWire]) -> tuple[StoredWire, Session]:
+    """A client with a store, and in its mailbox what two lives of a server without one have sent."""
+    wire, session = connected(wires, P2P, stores={"client"})
+    wire.send(wire.server, wire.other(session), b"1:", b"2:", b"3:")
+    wire.acks()
+    wire.restart_server()
+    wire.advance(1.0)
+    assert isinstance(session.latest(), Session) and session.latest() is not session
+    wire.send(wire.server, wire.other(session), b"4:", b"5:")
+    wire.acks()
+    assert wire.client.mailbox.count == 5
+    return wire, session.latest()
+
+
+def test_what_is_unread_of_a_forgotten_session_stays_until_it_is_taken(wires: list[StoredWire]) -> None:
+    """Numbers on the wire begin anew, those on disk do not."""
+    wire, _ = unread_of_two_servers(wires)
+    mailbox = wire.client.mailbox
+    assert mailbox.take() == b"1:"
+    assert mailbox.take_message(hold=True)[0] == b"2:"
+    wire.acks()
+    assert wire.stores["client"].counts()["inbox"] == 4
+    wire.crash("client")
+    assert wire.client.mailbox.take_all() == [b"2:", b"3:", b"4:", b"5:"]
+    wire.acks()
+    assert wire.stores["client"].counts()["inbox"] == 0
+
+
+def test_marks_of_a_forgotten_session_say_nothing_of_the_next(wires: list[StoredWire]) -> None:
+    """What the disk knows to be taken is counted anew, too."""
+    wire, session = connected(wires, P2P, stores={"client"})
+    wire.send(wire.server, wire.other(session), b"1:", b"2:", b"3:")
+    wire.acks()
+    assert len(wire.client.mailbox.take_all()) == 3
+    wire.acks()
+    wire.restart_server()
+    wire.advance(1.0)
+    [receipt] = wire.send(wire.server, wire.other(session), b"4:")
+    wire.acks()
+    assert receipt.stage is Stage.RECEIVED
+    assert wire.client.mailbox.take_all() == [b"4:"]
+    wire.acks()
+    assert receipt.stage is Stage.TAKEN
+    assert EventKind.DISCONNECTED not in wire.kinds(wire.server)
+
+
 def test_what_was_read_for_a_session_that_begins_anew_is_read_again(wires: list[StoredWire]) -> None:
     wire, session = connected(wires, P2P, stores={"client"})
     record = session.record

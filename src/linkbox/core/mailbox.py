@@ -70,6 +70,7 @@ class Source:
 
     __slots__ = (
         "ack_each",
+        "base",
         "batches",
         "end_reason",
         "held",
@@ -95,16 +96,14 @@ class Source:
         """Report each message that is taken, not only emptied batches."""
         self.inbox: InboxMarks | None = None
         """With a store: what it knows of these messages."""
+        self.base = 0
+        """With a store: what to add to a message's number here to get its number on disk. It never changes:
+        what is unread of a session that the peer has forgotten keeps its numbers."""
 
     def on_taken(self) -> None:
         """The application has taken something."""
         if self.inbox is not None:
-            self.inbox.on_taken(self.given, self.cut)
-
-    @property
-    def base(self) -> int:
-        """With a store: what to add to a message's number here to get its number on disk."""
-        return 0 if self.inbox is None else self.inbox.base
+            self.inbox.on_taken(self.given + self.base, self.cut)
 
     @property
     def given(self) -> int:
@@ -371,14 +370,14 @@ class Mailbox:
         if hold:
             batch.source.held.add(number)
             if batch.source.inbox is not None:
-                batch.source.inbox.on_held(number)
+                batch.source.inbox.on_held(number + batch.source.base)
         return self._pop(batch), batch, number
 
     def unhold(self, source: Source, number: int) -> None:
         """A message taken with ``hold`` is done with."""
         source.held.discard(number)
         if source.inbox is not None:
-            source.inbox.on_unheld(number)
+            source.inbox.on_unheld(number + source.base)
         source.on_taken()
 
     def take_all(self, source: Source | None = None) -> list[Value]:

@@ -160,7 +160,7 @@ class ReceiveWindow(Source):
         if self.inbox is None:
             self.request_ack(ACK_DUE_SOON)
         else:
-            self.inbox.on_taken(self.given, self.cut)  # The peer is told when it is on disk.
+            self.inbox.on_taken(self.given + self.base, self.cut)  # The peer is told when it is on disk.
 
     def request_ack(self, urgency: int) -> None:
         """There is something to acknowledge; it is urgent when it would open a good part of the window again.

@@ -42,25 +42,25 @@ class InboxMarks:
         """Messages that were kept, and are not needed any more."""
 
     def on_taken(self, given: int, start: int) -> None:
-        """The application has taken messages up to this one (on the wire), and ``start`` bytes of the next."""
-        self.given = max(self.given, given + self.base)
+        """The application has taken messages up to this one, and ``start`` bytes of the next."""
+        self.given = max(self.given, given)
         self.start = start
         self.schedule.touch(self.record)
 
     def on_held(self, number: int) -> None:
         """The application has taken a message without acknowledging it: it stays on disk."""
-        self.kept.add(number + self.base)
+        self.kept.add(number)
 
     def on_unheld(self, number: int) -> None:
         """The application has acknowledged a message that was kept."""
-        self.kept.discard(number + self.base)
-        self.freed.append(number + self.base)
+        self.kept.discard(number)
+        self.freed.append(number)
         self.schedule.touch(self.record)
 
     def restart(self) -> None:
         """The peer has forgotten the session: its numbers on the wire begin anew."""
         self.base = self.received
-        self.received_bytes = 0
+        self.received_bytes = self.known_taken = 0
 
     def take_freed(self) -> tuple[int, ...]:
         """The freed messages, to be written now."""

@@ -81,7 +81,8 @@ class Record(SessionRecord):
         """This session has it from now on."""
         self.session = session
         session.record = self
-        session.receiving.inbox, session.receiving.ack_each = self.inbox, True
+        receiving = session.receiving
+        receiving.inbox, receiving.base, receiving.ack_each = self.inbox, self.inbox.base, True
 
     def owner(self) -> Session:
         """The session whose spool it is."""
