@@ -11,7 +11,7 @@ import pytest
 
 from linkbox import ConnectFailed, DeadlineExceeded, EndOfData, Json, Limits, PeerLost, Stage
 from linkbox.aio import ClientAR, ClientP2M, ClientP2P, ServerAR, ServerP2M, ServerP2P
-from linkbox.aio.driver import Waiter
+from linkbox.aio.driver import TaskWaiter as Waiter
 from tests.conformance.fronts import until
 from tests.threaded.helpers import core_of
 

@@ -379,6 +379,7 @@ async def an_ask_that_takes_too_long_is_cancelled_at_the_server(world: World) ->
         with pytest.raises(DeadlineExceeded):
             await client.ask("slow", timeout=0.1)
         waiting = asyncio.create_task(client.ask("next", timeout=10))
+        await until(lambda: server.data_count() == 2)  # the cancellation has arrived before the next request
         request = await server.data_get(5)
         assert request.data == "next", "the one that nobody waits for is skipped"
         request.answer("works")
