@@ -8,6 +8,8 @@ from linkbox.address import Address
 from linkbox.networks import memory_hub
 from linkbox.networks.memory_hub import Bell, MemoryEnd, MemoryHub, MemoryListener, Station
 
+pytestmark = pytest.mark.patches
+
 
 class Silent(Bell):
     """A bell that nobody hears: the tests look for themselves."""

@@ -11,6 +11,7 @@ from linkbox.address import Address
 from linkbox.networks.tls_link import TlsLink, tls_maker
 from tests.tls.certificates import Authority
 
+pytestmark = pytest.mark.patches  # stands in for native classes
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 

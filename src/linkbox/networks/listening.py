@@ -69,7 +69,7 @@ def _listen(address: Address) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(target)
         listener.listen(BACKLOG)
-    except BaseException:
+    except OSError:
         listener.close()
         raise
     return listener
@@ -85,7 +85,7 @@ def _listen_unix(address: Address) -> socket.socket:
     try:
         listener.bind(path)
         listener.listen(BACKLOG)
-    except BaseException:
+    except OSError:
         listener.close()
         raise
     return listener
