@@ -84,19 +84,15 @@ PLAYS = {"bare": play_bare, "p2p": play_p2p, "ask": play_ask}
 
 
 def optimised_python() -> str:
-    """A Python of this version that was compiled with optimisation, if there is one; else this one.
+    """This Python if it was built with optimisation; else the system's of the same version; else this one.
 
-    Its version has to be ours: compiled modules and dependencies are used with it.
+    Distributions build theirs with optimisation. The version has to be ours: compiled modules and packages
+    are used with it.
     """
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    ask = "import sys, sysconfig; print(sysconfig.get_config_var('CONFIG_ARGS'), sys.version_info[:2])"
-    for python in (sys.executable, shutil.which(f"python{version}", path="/usr/bin:/usr/local/bin")):
-        if python is None:
-            continue
-        done = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
-        if "--enable-optimizations" in done.stdout and str(sys.version_info[:2]) in done.stdout:
-            return python
-    return sys.executable
+    if "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")):
+        return sys.executable
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return shutil.which(name, path="/usr/bin") or sys.executable
 
 
 def instructions(python: str, path: list[str], scenario: str, rounds: int) -> int:
@@ -145,7 +141,7 @@ def main() -> int:
     native = Path(os.environ.get("LINKBOX_NATIVE", ""))
     if "LINKBOX_NATIVE" in os.environ and (native / "linkbox").is_dir():
         builds["compiled"] = [str(native.absolute()), site]
-    print(f"instructions per round trip, {python} {sys.version.split()[0]}")
+    print(f"instructions per round trip, {python}")
     bare = per_round(python, [site], "bare")
     print(f"{'bare sockets':24} {bare:12,.0f}")
     for scenario in SCENARIOS:
