@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin/python -m
 ARGS   ?=
 MINUTES ?= 5
 
-.PHONY: help demo test check native test-native fuzz bench bench-curves bench-guard soak format clean
+.PHONY: help demo test check native test-native fuzz bench bench-curves bench-guard calls instructions soak format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -71,6 +71,12 @@ bench-curves: $(VENV)/.with-bench ## how the cost grows with peers, sizes, depth
 
 bench-guard: $(VENV)/.with-cli ## fail where a ratio to the bare socket is twice the recorded one
 	$(BIN) benchmarks --quick --watch
+
+calls: $(VENV)/.made ## the Python functions that each message calls, with their counts (ARGS=p2p_send for one)
+	$(BIN) benchmarks.calls $(ARGS)
+
+instructions: $(VENV)/.made ## machine instructions per round trip, beside bare sockets (needs valgrind)
+	@LINKBOX_NATIVE=$(NATIVE)/lib $(BIN) benchmarks.instructions
 
 soak: $(VENV)/.with-all ## kill loops, simulations, interrupts (ARGS=--quick: half a minute)
 	$(BIN) soak $(ARGS)
