@@ -176,6 +176,7 @@ async def awaiting() -> None:
     await b.send("no point")  # type: ignore
     receipt = await b.send(Point(1))
     assert_type(await receipt, Stage)
+    assert_type(receipt.failed, bool)
     c = aio.ServerAR(URL, Typed(Point))
     assert_type(await c.data_get(), Request[Point])
     d = aio.ClientAR(URL, Typed(Point))
