@@ -28,6 +28,7 @@ from linkbox.core.session import NEVER, Session
 from linkbox.front.base import log_notes
 from linkbox.front.listening import accept_some
 from linkbox.front.sockets import AF_UNIX, connect_error, prepare
+from linkbox.operations import runtime as operations
 
 if TYPE_CHECKING:
     from linkbox.front.secured import Secured
@@ -51,7 +52,7 @@ class Waiter:
             self.future.set_result(None)
 
 
-class Driver:
+class Driver(operations.Driver):
     """Connections, the timer, and whoever waits."""
 
     def __init__(self, hub: Hub, decode: Callable[[bytes], Any] | None) -> None:

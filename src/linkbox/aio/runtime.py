@@ -42,7 +42,8 @@ class Tasks(Runtime):
 
     def __init__(self) -> None:
         self.lock = nullcontext()  # one loop, one thread: nothing comes in between
-        self.driver: Driver | None = None
+        self.aio_driver: Driver | None = None
+        self.driver = None
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread: ThreadPoolExecutor | None = None
@@ -56,7 +57,10 @@ class Tasks(Runtime):
             while True:
                 try:
                     if isinstance(step, Wait):
-                        result: Any = await self._wait(step)
+                        aio = self.aio_driver
+                        result: Any = aio is not None and await aio.wait(
+                            step.queue, step.predicate.holds, step.deadline
+                        )
                     elif isinstance(step, Call):
                         result = step.function(*step.arguments)
                         if inspect.isawaitable(result):
@@ -70,17 +74,14 @@ class Tasks(Runtime):
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    async def _wait(self, step: Wait) -> bool:
-        driver = self.driver
-        return driver is not None and await driver.wait(step.queue, step.predicate.holds, step.deadline)
-
     # -- one life --------------------------------------------------------------------------------------
 
     def open(self, core: EndpointCore, options: Options) -> None:
         driver = Driver(core, options.decode)
         driver.tls = options.tls
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
-        self.driver, self.services = driver, []
+        self.driver = self.aio_driver = driver
+        self.services = []
 
     def listen(self, listener: socket) -> None:
         self._driver().listen(listener)
@@ -89,16 +90,16 @@ class Tasks(Runtime):
         self._driver().stop_listening()
 
     def _driver(self) -> Driver:
-        if self.driver is None:
+        if self.aio_driver is None:
             raise StateError("the endpoint is not started: call start(), or use it in an async with block")
-        return self.driver
+        return self.aio_driver
 
     async def close(self) -> None:
-        if self.driver is not None:
-            await self.driver.close()
+        if self.aio_driver is not None:
+            await self.aio_driver.close()
 
     def forget(self) -> None:
-        self.driver = None
+        self.driver = self.aio_driver = None
         if self._blocking_thread is not None:
             self._blocking_thread.shutdown(wait=False)
             self._blocking_thread = None
@@ -112,7 +113,7 @@ class Tasks(Runtime):
         return True
 
     def forked(self) -> None:
-        driver, self.driver = self.driver, None
+        driver, self.aio_driver, self.driver = self.aio_driver, None, None
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread = None
@@ -125,8 +126,8 @@ class Tasks(Runtime):
         self._driver().settle()
 
     def update(self) -> None:
-        if self.driver is not None:
-            self.driver.settle()  # sets the timer too
+        if self.aio_driver is not None:
+            self.aio_driver.settle()  # sets the timer too
 
     def write_later(self, channel: Channel) -> None:
         self._driver().write_later(channel)  # type: ignore[arg-type]

@@ -27,6 +27,14 @@ class Service:
         raise NotImplementedError
 
 
+class Driver:
+    """What moves the bytes of one life. After each call into the core, `settle` must be called."""
+
+    def settle(self) -> None:
+        """Write, dial and wake as the last calls into the core require."""
+        raise NotImplementedError
+
+
 class Runtime:
     """Threads or tasks, and what moves the bytes. One for each endpoint; it outlives ``stop()``."""
 
@@ -35,6 +43,8 @@ class Runtime:
     must_pause = False
     """Must a loop that never waits call `pause` now and then?"""
 
+    driver: Driver | None
+    """None before the start and after the stop."""
     services: list[Service]
     """Those of this life."""
     starting: Any

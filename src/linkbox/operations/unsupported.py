@@ -25,12 +25,9 @@ class Unsupported:
     ``hasattr`` is False, ``dir()`` omits it, and a type checker objects to calling it.
     """
 
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-        self._name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
+    def __init__(self, name: str, reason: str) -> None:
         self._name = name
+        self._reason = reason
 
     def __get__(self, instance: object, owner: type | None = None) -> Unsupported:
         kind = (owner or type(instance)).__name__

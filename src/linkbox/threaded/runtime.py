@@ -51,6 +51,7 @@ class Threads(Runtime):
     def __init__(self, name: str) -> None:
         self.lock = threading.RLock()
         self.transport: Transport | None = None
+        self.driver = None
         self._name = name
         self.starting = threading.Lock()
         self.stopped = threading.Event()
@@ -71,8 +72,11 @@ class Threads(Runtime):
             step = next(operation)
             while True:
                 try:
-                    if step.__class__ is Wait:
-                        result: Any = self._wait(step, is_service)
+                    if isinstance(step, Wait):
+                        transport = self.transport
+                        result: Any = transport is not None and transport.engine.wait(
+                            step.queue, step.predicate.holds, step.deadline, is_service, step.may_lead
+                        )
                     else:
                         result = self._unlocked(step)
                 except BaseException as error:
@@ -82,13 +86,6 @@ class Threads(Runtime):
         except StopIteration as end:
             value: R = end.value
             return value
-
-    def _wait(self, step: Wait, is_service: bool) -> bool:
-        transport = self.transport
-        if transport is None:
-            return False
-        holds = step.predicate.holds
-        return transport.engine.wait(step.queue, holds, step.deadline, is_service, step.may_lead)
 
     def _unlocked(self, step: object) -> Any:
         """Do a step that needs no lock."""
@@ -109,7 +106,7 @@ class Threads(Runtime):
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
         self.closed.clear()
-        self.transport = transport
+        self.driver = self.transport = transport
         self.services = []
         if transport.decode_later:
             self.spawn(self._decode_loop(transport), "decode")
@@ -138,13 +135,14 @@ class Threads(Runtime):
                 self.transport.close()
 
     def forget(self) -> None:
-        self.transport = None
+        self.driver = self.transport = None
 
     def wait_until_set(self, event: threading.Event, timeout: float | None) -> bool:
         return event.wait(timeout)
 
     def forked(self) -> None:
         transport, self.transport = self.transport, None
+        self.driver = None
         self.lock = threading.RLock()
         self.starting = threading.Lock()
         self.stopped, self.closed = threading.Event(), threading.Event()

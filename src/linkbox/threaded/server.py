@@ -173,10 +173,10 @@ class ServerP2M(ServerP2P[T, K_co]):
         )  # fmt: skip
 
     # Leaving out what the base has is what a type checker should tell users about, not us.
-    send: ClassVar[Unsupported] = Unsupported("it only receives")  # type: ignore[assignment]
-    broadcast: ClassVar[Unsupported] = Unsupported("it only receives")  # type: ignore[assignment]
-    end: ClassVar[Unsupported] = Unsupported("it only receives")  # type: ignore[assignment]
-    link: ClassVar[Unsupported] = Unsupported("it only receives")  # type: ignore[assignment]
+    send: ClassVar[Unsupported] = Unsupported("send", "it only receives")  # type: ignore[assignment]
+    broadcast: ClassVar[Unsupported] = Unsupported("broadcast", "it only receives")  # type: ignore[assignment]
+    end: ClassVar[Unsupported] = Unsupported("end", "it only receives")  # type: ignore[assignment]
+    link: ClassVar[Unsupported] = Unsupported("link", "it only receives")  # type: ignore[assignment]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -23,6 +23,7 @@ from linkbox.core.session import NEVER, Session
 from linkbox.front.base import log_notes
 from linkbox.front.listening import accept_some
 from linkbox.front.sockets import reset_on_close, write_buffers
+from linkbox.operations.runtime import Driver
 from linkbox.threaded.dialer import Dialer
 from linkbox.threaded.engine import Engine
 from linkbox.threaded.poller import BROKEN, READ, WRITE
@@ -75,7 +76,7 @@ class Pause:
         self.transport.resume_listener()
 
 
-class Transport:
+class Transport(Driver):
     """All sockets of an endpoint, and the engine that moves them."""
 
     def __init__(
