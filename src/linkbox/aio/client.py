@@ -40,9 +40,6 @@ class Client(Endpoint[T, K_co], ABC):
         return self
 
 
-declare_abstract(Client)
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ClientP2P(Client[T, K_co]):
     """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time."""
@@ -235,3 +232,6 @@ class ClientAR(Client[T, K_co]):
         ``message_get().receipt`` identifies its request.
         """
         return await self._tasks.run(self._asking.send(self._asking.encode(data)))
+
+
+declare_abstract(Client, ClientP2P, ClientP2M, ClientAR)

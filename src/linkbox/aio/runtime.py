@@ -11,6 +11,7 @@ from socket import socket
 from time import monotonic
 from typing import Any
 
+from linkbox.aio.calls import is_set_within, on_thread, within
 from linkbox.aio.driver import Driver
 from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.errors import StateError
@@ -43,7 +44,6 @@ class Tasks(Runtime):
     def __init__(self) -> None:
         self.lock = nullcontext()  # one loop, one thread: nothing comes in between
         self.aio_driver: Driver | None = None
-        self.driver = None
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread: ThreadPoolExecutor | None = None
@@ -81,7 +81,6 @@ class Tasks(Runtime):
         driver.tls = options.tls
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
         self.driver = self.aio_driver = driver
-        self.services = []
 
     def listen(self, listener: socket) -> None:
         self._driver().listen(listener)
@@ -105,12 +104,7 @@ class Tasks(Runtime):
             self._blocking_thread = None
 
     async def wait_until_set(self, event: asyncio.Event, timeout: float | None) -> bool:
-        try:
-            async with asyncio.timeout(timeout):
-                await event.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await is_set_within(timeout, event)
 
     def forked(self) -> None:
         driver, self.aio_driver, self.driver = self.aio_driver, None, None
@@ -167,20 +161,11 @@ class Tasks(Runtime):
         """One thread for all such calls of the endpoint. A cancelled call waits for its end."""
         if self._blocking_thread is None:
             self._blocking_thread = ThreadPoolExecutor(1, "linkbox blocking")
-        loop = asyncio.get_running_loop()
-        future = asyncio.ensure_future(loop.run_in_executor(self._blocking_thread, function, *arguments))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait({future})
-            raise
+        return await on_thread(self._blocking_thread, function, *arguments)
 
     async def call_within(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
         result = function(*arguments)
-        if inspect.isawaitable(result):
-            async with asyncio.timeout(seconds):
-                result = await result
-        return result
+        return await within(seconds, result) if inspect.isawaitable(result) else result
 
     async def pause(self) -> None:
         await asyncio.sleep(0)

@@ -52,9 +52,6 @@ class Server(Endpoint[T, K_co], ABC):
         self._server.disconnect(peer, reason)
 
 
-declare_abstract(Server)
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ServerP2P(Server[T, K_co]):
     """Point to point: one client (or ``max_peers`` of them), messages both ways at any time."""
@@ -224,9 +221,11 @@ class ServerAR(Server[Request[T], str], Generic[T]):
 async def _send(
     tasks: Tasks, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
 ) -> Receipt:
-    payload = sender.encode(data)
-    sent: Receipt | None = sender.try_send(payload, to)
+    sent: Receipt | None = sender.try_send(payload := sender.encode(data), to)
     if sent is not None:
         return sent
     receipt: Receipt = await tasks.run(sender.send(payload, to, timeout))
     return receipt
+
+
+declare_abstract(Server, ServerP2P, ServerP2M, ServerAR)

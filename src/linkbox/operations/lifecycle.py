@@ -75,6 +75,7 @@ class Life(EndpointOperations):
         self.is_stopping = False
         self.callback_loop = None
         self.writer = None
+        self.runtime.services = []
         self.runtime.open(core, self.options)
         self.core = core
         process_hooks.started.add(self)

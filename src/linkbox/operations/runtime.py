@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.operations.options import Options
 from linkbox.operations.steps import Operation
+from linkbox.operations.unsupported import mypyc_attr
 
 Awaited: TypeAlias = Any
 """For threads the result itself; for asyncio an awaitable of it. Only for a `Call`."""
@@ -27,6 +28,7 @@ class Service:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Driver:
     """What moves the bytes of one life. After each call into the core, `settle` must be called."""
 
@@ -43,7 +45,7 @@ class Runtime:
     must_pause = False
     """Must a loop that never waits call `pause` now and then?"""
 
-    driver: Driver | None
+    driver: Driver | None = None
     """None before the start and after the stop."""
     services: list[Service]
     """Those of this life."""

@@ -46,10 +46,14 @@ def _is_unsupported(cls: type, name: str) -> bool:
     return False
 
 
-def declare_abstract(cls: type) -> None:
-    """Let the error of ``cls()`` name the concrete classes, before Python names the abstract methods."""
-    if hasattr(cls, "__mypyc_attrs__"):
-        return  # a compiled class has no such check of Python's own: its __init__ raises
+def declare_abstract(cls: type, *concrete: type) -> None:
+    """Let ``cls()`` raise an error that names the concrete classes, where Python would name methods."""
+    if hasattr(cls, "__mypyc_attrs__"):  # compiled: made without what ABCMeta does
+        from _abc import _abc_init  # type: ignore[import-not-found]
+
+        for each in (cls, *concrete):
+            _abc_init(each)
+        return
 
     def new(made: Any, *arguments: Any, **options: Any) -> Any:
         if made is cls:

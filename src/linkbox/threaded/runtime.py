@@ -51,7 +51,6 @@ class Threads(Runtime):
     def __init__(self, name: str) -> None:
         self.lock = threading.RLock()
         self.transport: Transport | None = None
-        self.driver = None
         self._name = name
         self.starting = threading.Lock()
         self.stopped = threading.Event()
@@ -107,7 +106,6 @@ class Threads(Runtime):
         self.stopped.clear()
         self.closed.clear()
         self.driver = self.transport = transport
-        self.services = []
         if transport.decode_later:
             self.spawn(self._decode_loop(transport), "decode")
         transport.engine.start()

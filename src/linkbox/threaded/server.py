@@ -52,9 +52,6 @@ class Server(Endpoint[T, K_co], ABC):
         self._server.disconnect(peer, reason)
 
 
-declare_abstract(Server)
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ServerP2P(Server[T, K_co]):
     """Point to point: one client (or ``max_peers`` of them), messages both ways at any time."""
@@ -230,3 +227,6 @@ def _send(
         if receipt is None:
             receipt = threads.run_locked(sender.send(payload, to, timeout))
     return receipt
+
+
+declare_abstract(Server, ServerP2P, ServerP2M, ServerAR)
