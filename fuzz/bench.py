@@ -191,10 +191,16 @@ def check_session(session: Session) -> None:
     # A plain link that is full is not read any more; what came in one read is there.
     one_read = frames.MAX_EARLY if session.is_plain else 1
     assert source.waiting <= max(EARLY_UNITS, limits.mailbox_messages) + one_read
-    assert session.receiving.assembly is None or held(session.receiving.assembly) <= limits.message + frames.MAX_PIECE
+    assert (
+        session.receiving.assembly is None
+        or held(session.receiving.assembly) <= limits.message + frames.MAX_PIECE
+    )
     assert held(session.raw) <= limits.message
     # Answers wait for a peer that does not take them; asks for more of them need credit.
-    assert session.in_flight() <= limits.window_messages + max(EARLY_UNITS, limits.mailbox_messages) + limits.asks
+    assert (
+        session.in_flight()
+        <= limits.window_messages + max(EARLY_UNITS, limits.mailbox_messages) + limits.asks
+    )
     assert len(session.sending.dropped) <= 1000 and len(session.rejections.frames) <= 1000
 
 

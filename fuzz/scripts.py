@@ -365,7 +365,9 @@ class LinkedPeer(Peer):
         session = self.session
         if session is None:
             return self.choices.number(self.units)
-        return self.choices.number(session.sending.acked, session.sending.sent, session.sending.taken, self.units)
+        return self.choices.number(
+            session.sending.acked, session.sending.sent, session.sending.taken, self.units
+        )
 
     def body(self) -> bytes:
         return (b"bad", b"x", b"")[self.choices.byte() % 3].ljust(self.size(), b"y")
@@ -398,7 +400,12 @@ class LinkedPeer(Peer):
         else:
             more = self.choices.byte() * 20
             self.add(
-                frames.encode_ack(session.sending.sent, session.sending.taken, session.sending.sent_bytes + more, session.sending.sent + more)
+                frames.encode_ack(
+                    session.sending.sent,
+                    session.sending.taken,
+                    session.sending.sent_bytes + more,
+                    session.sending.sent + more,
+                )
             )
 
     def ack_now(self) -> None:
@@ -417,7 +424,9 @@ class LinkedPeer(Peer):
         self.add(frames.encode_number(kinds[self.choices.byte() % 4], self.near()))
 
     def end(self) -> None:
-        number = self.near() if self.choices.byte() & 1 or self.session is None else self.session.receiving.arrived
+        number = (
+            self.near() if self.choices.byte() & 1 or self.session is None else self.session.receiving.arrived
+        )
         self.add(frames.encode_number(frames.END, number))
 
     def id(self) -> int:

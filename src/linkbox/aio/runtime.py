@@ -11,6 +11,7 @@ from socket import socket
 from typing import Any
 
 from linkbox.address import Address
+from linkbox.aio.calls import is_set_within, on_thread, within
 from linkbox.aio.driver import Driver
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore
@@ -50,7 +51,7 @@ class Tasks(Runtime):
             options.address, options.ssl, options.side == "server", options.secrets is not None
         )
         self.lock = nullcontext()  # one loop, one thread: nothing comes in between
-        self.driver: Driver | None = None
+        self.aio_driver: Driver | None = None
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread: ThreadPoolExecutor | None = None
@@ -64,7 +65,10 @@ class Tasks(Runtime):
             while True:
                 try:
                     if isinstance(step, Wait):
-                        result: Any = await self._wait(step)
+                        aio = self.aio_driver
+                        result: Any = aio is not None and await aio.wait(
+                            step.queue, step.predicate, step.deadline
+                        )
                     elif isinstance(step, Call):
                         result = step.function(*step.arguments)
                         if inspect.isawaitable(result):
@@ -78,16 +82,12 @@ class Tasks(Runtime):
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    async def _wait(self, step: Wait) -> bool:
-        driver = self.driver
-        return driver is not None and await driver.wait(step.queue, step.predicate, step.deadline)
-
     # -- one life --------------------------------------------------------------------------------------
 
     def open(self, core: EndpointCore) -> None:
         driver = Driver(core, self._options.decode, self._options.address, self._make_tls)
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
-        self.driver, self.services = driver, []
+        self.driver = self.aio_driver = driver
 
     def bind(self, address: Address, given: socket | None) -> tuple[Listening, Address]:
         return bind(address, given)
@@ -103,30 +103,25 @@ class Tasks(Runtime):
         self._driver().stop_listening()
 
     def _driver(self) -> Driver:
-        if self.driver is None:
+        if self.aio_driver is None:
             raise StateError("the endpoint is not started: call start(), or use it in an async with block")
-        return self.driver
+        return self.aio_driver
 
     async def close(self) -> None:
-        if self.driver is not None:
-            await self.driver.close()
+        if self.aio_driver is not None:
+            await self.aio_driver.close()
 
     def forget(self) -> None:
-        self.driver = None
+        self.driver = self.aio_driver = None
         if self._blocking_thread is not None:
             self._blocking_thread.shutdown(wait=False)
             self._blocking_thread = None
 
     async def wait_until_set(self, event: asyncio.Event, timeout: float | None) -> bool:
-        try:
-            async with asyncio.timeout(timeout):
-                await event.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await is_set_within(timeout, event)
 
     def forked(self) -> None:
-        driver, self.driver = self.driver, None
+        driver, self.aio_driver, self.driver = self.aio_driver, None, None
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread = None
@@ -139,8 +134,8 @@ class Tasks(Runtime):
         self._driver().settle()
 
     def update(self) -> None:
-        if self.driver is not None:
-            self.driver.settle()  # sets the timer too
+        if self.aio_driver is not None:
+            self.aio_driver.settle()  # sets the timer too
 
     def write_later(self, channel: Channel) -> None:
         self._driver().write_later(channel)
@@ -180,20 +175,11 @@ class Tasks(Runtime):
         """One thread for all such calls of the endpoint. A cancelled call waits for its end."""
         if self._blocking_thread is None:
             self._blocking_thread = ThreadPoolExecutor(1, "linkbox blocking")
-        loop = asyncio.get_running_loop()
-        future = asyncio.ensure_future(loop.run_in_executor(self._blocking_thread, function, *arguments))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait({future})
-            raise
+        return await on_thread(self._blocking_thread, function, *arguments)
 
     async def call_within(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
         result = function(*arguments)
-        if inspect.isawaitable(result):
-            async with asyncio.timeout(seconds):
-                result = await result
-        return result
+        return await within(seconds, result) if inspect.isawaitable(result) else result
 
     async def pause(self) -> None:
         await asyncio.sleep(0)

@@ -52,9 +52,6 @@ class Server(Endpoint[T, K_co], ABC):
         self._server.disconnect(peer, reason)
 
 
-declare_abstract(Server)
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ServerP2P(Server[T, K_co]):
     """Point to point: one client (or ``max_peers`` of them), messages both ways at any time."""
@@ -173,10 +170,10 @@ class ServerP2M(ServerP2P[T, K_co]):
         )  # fmt: skip
 
     # Leaving out what the base has is what a type checker should tell users about, not us.
-    send: ClassVar[Unsupported] = Unsupported("it only receives")  # type: ignore[assignment]
-    broadcast: ClassVar[Unsupported] = Unsupported("it only receives")  # type: ignore[assignment]
-    end: ClassVar[Unsupported] = Unsupported("it only receives")  # type: ignore[assignment]
-    link: ClassVar[Unsupported] = Unsupported("it only receives")  # type: ignore[assignment]
+    send: ClassVar[Unsupported] = Unsupported("send", "it only receives")  # type: ignore[assignment]
+    broadcast: ClassVar[Unsupported] = Unsupported("broadcast", "it only receives")  # type: ignore[assignment]
+    end: ClassVar[Unsupported] = Unsupported("end", "it only receives")  # type: ignore[assignment]
+    link: ClassVar[Unsupported] = Unsupported("link", "it only receives")  # type: ignore[assignment]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -224,9 +221,11 @@ class ServerAR(Server[Request[T], str], Generic[T]):
 async def _send(
     tasks: Tasks, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
 ) -> Receipt:
-    payload = sender.encode(data)
-    sent: Receipt | None = sender.try_send(payload, to)
+    sent: Receipt | None = sender.try_send(payload := sender.encode(data), to)
     if sent is not None:
         return sent
     receipt: Receipt = await tasks.run(sender.send(payload, to, timeout))
     return receipt
+
+
+declare_abstract(Server, ServerP2P, ServerP2M, ServerAR)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from linkbox.core.arrival import Arrival
 from linkbox.core.connection import Connection as Link
 from linkbox.core.connection import Listening
+from linkbox.core.driver import Driver
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.core.timers import Timed
@@ -25,7 +26,7 @@ from linkbox.limits import Limits
 from linkbox.networks.poller import Poller
 
 
-class NetworkEvents:
+class NetworkEvents(Driver):
     """What a network reports. Drivers inherit from it; the calls of a network into the core are all here."""
 
     def __init__(self, hub: EndpointCore) -> None:

@@ -9,7 +9,7 @@ from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMes
 from linkbox.core.linked_link import TRY_AGAIN
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import ConnectFailed, Refused, StateError
-from linkbox.operations.lifecycle import Life
+from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.options import ClientOptions
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, spool, wait_for_room
@@ -95,14 +95,15 @@ class ConversingClient(ClientOperations):
         deadline = NEVER  # the core gives up by itself; but with a store it tries for ever
         if core.has_store:
             deadline = self.now() + self.client_options.connect_timeout
+        error: BaseException | None
         try:
             yield Wait(core.changed, IsDecided(self, core), deadline)
-        except BaseException:  # cancelled: nothing else would stop what did not start
-            yield from self.stop(0)
-            raise
-        error = self._why_down(self.channel(core))
+            error = self._why_down(self.channel(core))
+            patience = STOP
+        except BaseException as raised:  # cancelled: nothing else would stop what did not start
+            error, patience = raised, 0.0
         if error is not None:
-            yield from self.stop(10.0)
+            yield from self.stop(patience)
             raise error
 
     def enter(self) -> Operation[None]:
@@ -139,7 +140,9 @@ class ConversingClient(ClientOperations):
         if channel is None or not channel.established or not channel.has_room():
             return None
         receipt = channel.send(payload)
-        self.runtime.settle()
+        driver = self.runtime.driver
+        assert driver is not None
+        driver.settle()
         return receipt
 
     def send(self, payload: bytes, timeout: float | None) -> Operation[AnyReceipt]:

@@ -77,9 +77,12 @@ class DiskWriter(Predicate):
         if self._is_closing and journal.is_idle():
             return False
         batch = journal.take()
+        error: StoreError | None = None
         try:
             yield Call(self._runtime.blocking, store.apply, batch)
-        except StoreError as error:
+        except StoreError as raised:
+            error = raised
+        if error is not None:
             yield Call(self._runtime.blocking, store.recover)
             journal.failed(batch, error, self._now())
             self._runtime.update()

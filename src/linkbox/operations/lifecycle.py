@@ -75,6 +75,7 @@ class Life(EndpointOperations):
         self.is_stopping = False
         self.callback_loop = None
         self.writer = None
+        self.runtime.services = []
         self.runtime.open(core)
         self.core = core
         process_hooks.started.add(self)
@@ -107,39 +108,50 @@ class Life(EndpointOperations):
             return is_over and self.was_clean
         self.is_stopping = True
         self.was_clean = False
+        # Every waiter must be woken also after an error. No step is in an `except` or a `finally`, where the
+        # compiler loses the error.
+        error: BaseException | None = None
         try:
             runtime.stop_listening()
             core.shutdown(self.now())
             runtime.update()
             is_idle: bool = yield Wait(core.changed, IsIdle(core), deadline)
             self.was_clean = is_idle and not core.undelivered
-        finally:  # also after an error: every waiter must be woken
-            yield from self._close(core, deadline)
-        return self.was_clean
-
-    def _close(self, core: EndpointCore, deadline: float) -> Operation[None]:
-        runtime = self.runtime
+        except BaseException as raised:
+            error = raised
         try:
-            self._declare_over(core)
-            runtime.settle()
-            try:
-                if self.writer is not None:  # before the waits for the disk are ended
-                    yield from self.writer.close(max(DISK_WAIT, deadline - self.now()))
-            finally:
-                if self.callback_loop is not None:
-                    self.callback_loop.close()
-                    runtime.settle()
-                yield Call(runtime.close)
-                process_hooks.started.discard(self)
+            yield from self._close_connections(core, deadline)
             runtime.closed.set()
             yield Call(runtime.join, deadline)
-        finally:
-            runtime.closed.set()
-            self.core = None
-            self.is_stopping = False
-            self.on_stopped()
-            runtime.forget()
-            runtime.stopped.set()
+        except BaseException as raised:
+            error = error or raised
+        runtime.closed.set()
+        self.core = None
+        self.is_stopping = False
+        self.on_stopped()
+        runtime.forget()
+        runtime.stopped.set()
+        if error is not None:
+            raise error
+        return self.was_clean
+
+    def _close_connections(self, core: EndpointCore, deadline: float) -> Operation[None]:
+        runtime = self.runtime
+        self._declare_over(core)
+        runtime.settle()
+        error: BaseException | None = None
+        if self.writer is not None:  # before the waits for the disk are ended
+            try:
+                yield from self.writer.close(max(DISK_WAIT, deadline - self.now()))
+            except BaseException as raised:
+                error = raised
+        if self.callback_loop is not None:
+            self.callback_loop.close()
+            runtime.settle()
+        yield Call(runtime.close)
+        process_hooks.started.discard(self)
+        if error is not None:
+            raise error
 
     def _declare_over(self, core: EndpointCore) -> None:
         core.abort()

@@ -8,8 +8,10 @@ from typing import Any, Generic, TypeVar
 from linkbox.core.endpoint import IncomingAsk
 from linkbox.events import Peer
 from linkbox.formats import T
+from linkbox.operations.unsupported import mypyc_attr
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RequestOwner:
     """What a request needs of its server."""
 

@@ -9,8 +9,10 @@ from typing import Any, TypeAlias
 
 from linkbox.address import Address
 from linkbox.core.connection import Listening
+from linkbox.core.driver import Driver
 from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.operations.steps import Operation
+from linkbox.operations.unsupported import mypyc_attr
 
 Awaited: TypeAlias = Any
 """For threads the result itself; for asyncio an awaitable of it. Only for a `Call`."""
@@ -28,6 +30,7 @@ class Service:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Runtime:
     """Threads or tasks, and what moves the bytes. One for each endpoint; it outlives ``stop()``."""
 
@@ -38,6 +41,8 @@ class Runtime:
     must_pause = False
     """Must a loop that never waits call `pause` now and then?"""
 
+    driver: Driver | None = None
+    """None before the start and after the stop."""
     services: list[Service]
     """Those of this life."""
     starting: Any

@@ -156,7 +156,9 @@ class SendingServer(ServerOperations):
         if core.journal is not None or not channel.has_room():
             return None
         receipt = channel.send(payload)
-        self.runtime.settle()
+        driver = self.runtime.driver
+        assert driver is not None
+        driver.settle()
         return receipt
 
     def send(self, payload: bytes, to: Peer | None, timeout: float | None) -> Operation[AnyReceipt]:

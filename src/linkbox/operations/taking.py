@@ -42,9 +42,6 @@ class Taking:
         """The value of what was in the mailbox; raises if that is a failure."""
         return item
 
-    def _opened(self, item: Any) -> Any:
-        return item if self.is_direct else self.open(item)
-
     # -- without waiting; under the lock ---------------------------------------------------------------
 
     def take(self) -> Any:
@@ -104,26 +101,29 @@ class Taking:
 
     def get(self, timeout: float | None) -> Operation[V]:
         """The next item, opened."""
-        while True:
-            item = self.take()
-            if item is not NOTHING:
-                value: V = self._opened(item)
-                return value
-            if timeout is None:
-                timeout = self._default_timeout()
-            if self.end_reason() is not None or timeout == 0:
-                raise self._nothing(timeout)
-            step = self._wait_for_ever
-            if timeout is not None:
-                step = Wait(self.mailbox.changed, self._has_message, self.endpoint.now() + timeout)
-            core = self.endpoint.core
-            if not (yield step):
+        item = self.take()
+        if item is NOTHING:
+            item = yield from self.wait_and_take(timeout)
+        value: V = item if self.is_direct else self.open(item)
+        return value
+
+    def wait_and_take(self, timeout: float | None) -> Operation[Any]:
+        """The next item, where `take` has found none under the same lock."""
+        endpoint, step = self.endpoint, self._wait_for_ever
+        core = endpoint.core
+        if timeout is None and endpoint.callback_loop is not None:
+            timeout = self._default_timeout()
+        if timeout == 0 or core is None or self._has_message.holds():
+            raise self._nothing(timeout)
+        if timeout is not None:
+            step = Wait(self.mailbox.changed, self._has_message, endpoint.now() + timeout)
+        holds = yield step
+        item = self.take()
+        if item is NOTHING:
+            if not holds:
                 self._check_life(core)
-                item = self.take()
-                if item is NOTHING:
-                    raise self._nothing(timeout)
-                value = self._opened(item)
-                return value
+            raise self._nothing(timeout)
+        return item
 
     def get_next(self) -> Operation[Any]:
         """The next value for an iteration, `NOTHING` at its end."""

@@ -25,12 +25,9 @@ class Unsupported:
     ``hasattr`` is False, ``dir()`` omits it, and a type checker objects to calling it.
     """
 
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-        self._name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
+    def __init__(self, name: str, reason: str) -> None:
         self._name = name
+        self._reason = reason
 
     def __get__(self, instance: object, owner: type | None = None) -> Unsupported:
         kind = (owner or type(instance)).__name__
@@ -49,10 +46,14 @@ def _is_unsupported(cls: type, name: str) -> bool:
     return False
 
 
-def declare_abstract(cls: type) -> None:
-    """Let the error of ``cls()`` name the concrete classes, before Python names the abstract methods."""
-    if hasattr(cls, "__mypyc_attrs__"):
-        return  # a compiled class has no such check of Python's own: its __init__ raises
+def declare_abstract(cls: type, *concrete: type) -> None:
+    """Let ``cls()`` raise an error that names the concrete classes, where Python would name methods."""
+    if hasattr(cls, "__mypyc_attrs__"):  # compiled: made without what ABCMeta does
+        from _abc import _abc_init  # type: ignore[import-not-found]
+
+        for each in (cls, *concrete):
+            _abc_init(each)
+        return
 
     def new(made: Any, *arguments: Any, **options: Any) -> Any:
         if made is cls:

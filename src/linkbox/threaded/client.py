@@ -40,9 +40,6 @@ class Client(Endpoint[T, K_co], ABC):
         return self
 
 
-declare_abstract(Client)
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ClientP2P(Client[T, K_co]):
     """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time."""
@@ -178,13 +175,13 @@ class ClientP2M(Client[T, object], Generic[T]):
         """
         self._threads.run(self._pusher.flush(timeout))
 
-    data_empty: ClassVar[Unsupported] = Unsupported("it only sends")  # type: ignore[assignment]
-    data_count: ClassVar[Unsupported] = Unsupported("it only sends")  # type: ignore[assignment]
-    data_get: ClassVar[Unsupported] = Unsupported("it only sends")  # type: ignore[assignment]
-    data_get_count: ClassVar[Unsupported] = Unsupported("it only sends")  # type: ignore[assignment]
-    data_get_all: ClassVar[Unsupported] = Unsupported("it only sends")  # type: ignore[assignment]
-    message_get: ClassVar[Unsupported] = Unsupported("it only sends")  # type: ignore[assignment]
-    __iter__: ClassVar[Unsupported] = Unsupported("it only sends")  # type: ignore[assignment]
+    data_empty: ClassVar[Unsupported] = Unsupported("data_empty", "it only sends")  # type: ignore[assignment]
+    data_count: ClassVar[Unsupported] = Unsupported("data_count", "it only sends")  # type: ignore[assignment]
+    data_get: ClassVar[Unsupported] = Unsupported("data_get", "it only sends")  # type: ignore[assignment]
+    data_get_count: ClassVar[Unsupported] = Unsupported("data_get_count", "it only sends")  # type: ignore[assignment]
+    data_get_all: ClassVar[Unsupported] = Unsupported("data_get_all", "it only sends")  # type: ignore[assignment]
+    message_get: ClassVar[Unsupported] = Unsupported("message_get", "it only sends")  # type: ignore[assignment]
+    __iter__: ClassVar[Unsupported] = Unsupported("__iter__", "it only sends")  # type: ignore[assignment]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -238,3 +235,6 @@ class ClientAR(Client[T, K_co]):
         """
         receipt: Receipt = self._threads.run(self._asking.send(self._asking.encode(data)))
         return receipt
+
+
+declare_abstract(Client, ClientP2P, ClientP2M, ClientAR)

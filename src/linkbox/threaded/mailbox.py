@@ -52,7 +52,7 @@ class Receiving(MailboxCalls[T, K_co]):
             with threads.lock:
                 value = taking.take()
                 if value is NOTHING:
-                    value = threads.run_locked(taking.get(timeout))
+                    value = threads.run_locked(taking.wait_and_take(timeout))
             return value
         return threads.run(taking.get(timeout))
 

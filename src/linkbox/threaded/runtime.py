@@ -80,8 +80,11 @@ class Threads(Runtime):
             step = next(operation)
             while True:
                 try:
-                    if step.__class__ is Wait:
-                        result: Any = self._wait(step, is_service)
+                    if isinstance(step, Wait):
+                        transport = self.transport
+                        result: Any = transport is not None and transport.engine.wait(
+                            step.queue, step.predicate, step.deadline, is_service, step.may_lead
+                        )
                     else:
                         result = self._unlocked(step)
                 except BaseException as error:
@@ -91,12 +94,6 @@ class Threads(Runtime):
         except StopIteration as end:
             value: R = end.value
             return value
-
-    def _wait(self, step: Wait, is_service: bool) -> bool:
-        transport = self.transport
-        if transport is None:
-            return False
-        return transport.engine.wait(step.queue, step.predicate, step.deadline, is_service, step.may_lead)
 
     def _unlocked(self, step: object) -> Any:
         """Do a step that needs no lock."""
@@ -117,8 +114,7 @@ class Threads(Runtime):
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
         self.closed.clear()
-        self.transport = transport
-        self.services = []
+        self.driver = self.transport = transport
         if transport.decode_later:
             self.spawn(self._decode_loop(transport), "decode")
         transport.engine.start()
@@ -153,13 +149,14 @@ class Threads(Runtime):
                 self.transport.close()
 
     def forget(self) -> None:
-        self.transport = None
+        self.driver = self.transport = None
 
     def wait_until_set(self, event: threading.Event, timeout: float | None) -> bool:
         return wait_for(event, timeout)
 
     def forked(self) -> None:
         transport, self.transport = self.transport, None
+        self.driver = None
         self.lock = threading.RLock()
         self.starting = threading.Lock()
         self.stopped, self.closed = threading.Event(), threading.Event()
