@@ -264,7 +264,7 @@ def test_a_timeout_ends_when_the_clock_says_so() -> None:
         for _ in range(2):  # one leads, one follows
             threads.start(take)
         begun.wait(10)
-        wait_until(lambda: len(server._mailbox.box.waiters) == 2, "they do not wait")
+        wait_until(lambda: len(server._operations.mailbox.changed.waiters) == 2, "they do not wait")
         clock.advance(59.9)
         assert failures == []
         clock.advance(0.2)

@@ -47,7 +47,7 @@ def test_one_that_raises_lets_nobody_in_and_harms_nobody(caplog: pytest.LogCaptu
             client.send("still here")
             assert server.data_get(10) == "still here"
     assert "KeyError: 'bad'" in caplog.text
-    assert "which is turned away" in caplog.text
+    assert "which is rejected" in caplog.text
 
 
 def test_while_it_blocks_only_newcomers_wait() -> None:

@@ -73,7 +73,7 @@ def test_an_exception_leaves_a_call_that_waits_while_another_thread_leads(sigusr
     ):
         got: list[bytes] = []
         threads.start(lambda: got.append(client.data_get(30)))
-        wait_until(lambda: client._transport.engine._leader is not None, "it leads")  # type: ignore[union-attr]
+        wait_until(lambda: client._threads.transport.engine._leader is not None, "it leads")  # type: ignore[union-attr]
         hit()
         with pytest.raises(Struck):
             client.data_get(30)
@@ -172,7 +172,7 @@ def test_a_handler_that_is_installed_later_is_wrapped_by_a_long_wait(sigusr1: li
 
 def test_a_replaced_handler_is_not_called(sigusr1: list[Any]) -> None:
     sigusr1.append(strike)
-    with ServerP2P("tcp://127.0.0.1:0") as server, server.lock:  # linkbox is working
+    with ServerP2P("tcp://127.0.0.1:0") as server, server._threads.lock:  # linkbox is working
         signal.raise_signal(signal.SIGUSR1)
         assert list(interrupts.pending) == [signal.SIGUSR1]
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -186,7 +186,7 @@ def test_an_interrupt_that_cannot_be_delivered_is_forced(
     """Ctrl-C must end a program also where the main thread hangs inside linkbox."""
     monkeypatch.setattr("linkbox.threaded.interrupts.PATIENCE", 0.1)
     sigusr1.append(strike)
-    with ServerP2P("tcp://127.0.0.1:0") as server, server.lock:
+    with ServerP2P("tcp://127.0.0.1:0") as server, server._threads.lock:
         signal.raise_signal(signal.SIGUSR1)
         with pytest.raises(Struck):
             time.sleep(30)  # interrupted

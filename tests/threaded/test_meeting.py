@@ -195,7 +195,7 @@ def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
     client = ClientP2P(("127.0.0.1", port))
     with Threads() as threads:
         threads.start(client.start)
-        wait_until(lambda: core_of(client) and core_of(client).session and core_of(client).session.failures)
+        wait_until(lambda: core_of(client) and core_of(client).conversation and core_of(client).conversation.last_failure)
         with ServerP2P(("127.0.0.1", port)) as server:
             server.wait_connected(timeout=10)
             client.wait_connected(timeout=5)
@@ -323,7 +323,7 @@ def test_strangers_disturb_nobody(served: tuple[Any, Any]) -> None:
     for _ in range(50):
         reset(dial(server.address))  # A port scan.
     use()
-    wait_until(lambda: len(core_of(server).links) <= 1, "the strangers are gone")
+    wait_until(lambda: len(core_of(server).links.links) <= 1, "the strangers are gone")
     assert server.data_empty()
 
 

@@ -87,7 +87,7 @@ def test_a_hundred_megabytes_are_refused_before_memory_is_spent() -> None:
 
         with pytest.raises(TooLarge):
             client.send(bytes(100 << 20))
-        core_of(client).session.peer_message = 1 << 40  # As one that does not care.
+        core_of(client).conversation.sending.peer_message = 1 << 40  # As one that does not care.
         receipt = client.send(bytes(100 << 20))
         with pytest.raises(TooLarge):
             receipt.wait(timeout=30)

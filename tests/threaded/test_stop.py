@@ -62,7 +62,7 @@ def test_stop_wakes_everyone_who_waits() -> None:
         ):
             threads.start(waits, call)
         threads.start(waits, lambda: server.wait_connected(2))
-        wait_until(lambda: len(server._operations.mailbox.box.waiters) == 5, "all wait")
+        wait_until(lambda: len(server._operations.mailbox.changed.waiters) == 5, "all wait")
         assert _quickly(server.stop)
     client.stop()
     # list() ends without an error: that is the end of the conversation.
@@ -301,7 +301,7 @@ def test_stop_while_a_client_still_connects() -> None:
     client = ClientP2P(("127.0.0.1", free_port()), connect_timeout=30)
     with Threads() as threads:
         threads.start(start, client)
-        wait_until(lambda: core_of(client) is not None and core_of(client).sessions, "it tries")
+        wait_until(lambda: core_of(client) is not None and core_of(client).channels(), "it tries")
         _quickly(client.stop)
     assert len(failures) == 1
 

@@ -54,6 +54,9 @@ class OutgoingMessage(Unit):
         self.stored_number = 0
         """Its number in the store, if it is in one."""
 
+    def __repr__(self) -> str:
+        return f"<Receipt {self.stage.name}>"
+
     @property
     def kind(self) -> int:
         """The type of the frame that carries it."""

@@ -163,6 +163,8 @@ class ThreadedNetwork(Network):
     ) -> None:
         super().__init__(events, now, has_manual_clock)
         self.poller = poller
+        self.writers = 0
+        """Threads that write just now without the lock, and will take it again."""
 
     def read(self, ready: list[tuple[int, int]]) -> None:
         """Receive from what `Poller.poll` has found ready. Without the lock, by one thread at a time."""

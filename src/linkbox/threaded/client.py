@@ -19,6 +19,7 @@ from linkbox.operations.secrets import Secret
 from linkbox.operations.taking import Taking, TakingAnswers
 from linkbox.operations.unsupported import Unsupported, declare_abstract, mypyc_attr
 from linkbox.threaded.endpoint import Endpoint
+from linkbox.threaded.interrupts import interrupts
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.runtime import Threads
 
@@ -91,6 +92,8 @@ class ClientP2P(Client[T, K_co]):
         wait at all. Raises `FormatError` or `TooLarge` for what cannot be sent, `StateError` before the
         first connection and after the end.
         """
+        if interrupts.pending:
+            interrupts.run_pending()
         sender, threads = self._sender, self._threads
         payload = sender.encode(data)
         with threads.lock:
@@ -151,6 +154,8 @@ class ClientP2M(Client[T, object], Generic[T]):
         Non-blocking: returns at once; only a full send window makes it wait, up to ``timeout``
         (`MailboxFull`).
         """
+        if interrupts.pending:
+            interrupts.run_pending()
         pusher, threads = self._pusher, self._threads
         payload = pusher.encode(data)
         with threads.lock:

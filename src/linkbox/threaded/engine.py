@@ -105,6 +105,7 @@ class Engine(Interruptible):
         self._now = network.now
         """The clock that deadlines and timers follow. The background thread's own pauses are real time."""
         self._has_manual_clock = network.has_manual_clock
+        self._network = network
         self._driver = driver
         self._effects = effects
         self._leader: ThreadWaiter | None = None
@@ -280,7 +281,7 @@ class Engine(Interruptible):
     # -- signals ------------------------------------------------------------------------------------
 
     def is_used_by(self, thread: int) -> bool:
-        if self.writers or self.lock._is_owned():  # type: ignore[attr-defined]
+        if self._network.writers or self.lock._is_owned():  # type: ignore[attr-defined]
             return True
         return any(waiter.thread == thread for waiter in list(self._inside))
 

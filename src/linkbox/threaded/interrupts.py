@@ -25,7 +25,7 @@ Limits:
   thread has waited for `RESCAN` seconds. Until then it is called as Python would call it.
 - Handlers of asyncio are left alone: they do not raise. SIGPROF is left alone: profilers look at the frame.
 - If the main thread does not get out of linkbox for `PATIENCE` seconds, the handler is called anyway.
-- Code compiled by mypyc has no frames. There the lock, the waits and `Interruptible.writers` tell that the
+- Code compiled by mypyc has no frames. There the lock, the waits and `ThreadedNetwork.writers` tell that the
   main thread is inside; an exception may still be raised between the end of a call and the use of its
   result.
 """
@@ -58,9 +58,6 @@ _NOT_PROTECTED = ("linkbox.cli", "linkbox.testing")
 
 class Interruptible:
     """What the main thread may wait in: the engine of one endpoint."""
-
-    writers: int = 0
-    """Threads that write to a socket just now, without the lock, and will take the lock again."""
 
     def is_used_by(self, thread: int) -> bool:
         """Does this thread hold the lock, wait here, or write? For the thread itself, in a signal handler."""

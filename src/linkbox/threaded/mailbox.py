@@ -10,6 +10,7 @@ from linkbox.formats import Joined, K_co, T
 from linkbox.operations.mailbox import MailboxCalls
 from linkbox.operations.taking import NOTHING, Taking, U
 from linkbox.operations.unsupported import mypyc_attr
+from linkbox.threaded.interrupts import interrupts
 from linkbox.threaded.runtime import Threads
 
 
@@ -36,6 +37,8 @@ class Receiving(MailboxCalls[T, K_co]):
         Raises `MailboxEmpty` when time is up, `EndOfData` when the conversation is over and everything
         has been taken (on a view, or a client: `PeerLost` when the peer was lost instead).
         """
+        if interrupts.pending:
+            interrupts.run_pending()
         taking, threads = self._taking, self._threads
         if taking.is_direct:
             hand = taking.mailbox.fast_queue

@@ -20,7 +20,7 @@ from linkbox.networks.network import Listener
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
-from linkbox.threaded.interrupts import join, wait_for
+from linkbox.threaded.interrupts import interrupts, join, wait_for
 from linkbox.threaded.transport import Transport
 
 _INLINE = (Bytes, Json, Typed, MsgPack)
@@ -71,6 +71,8 @@ class Threads(Runtime):
 
     def run(self, operation: Operation[R]) -> R:
         """Run an operation on this thread, which blocks where the operation waits."""
+        if interrupts.pending:
+            interrupts.run_pending()
         with self.lock:
             return self.run_locked(operation)
 

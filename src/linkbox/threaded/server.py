@@ -20,6 +20,7 @@ from linkbox.operations.serving import PeerView, SendingServer, ServerOperations
 from linkbox.operations.taking import Taking, TakingRequests
 from linkbox.operations.unsupported import Unsupported, declare_abstract, mypyc_attr
 from linkbox.threaded.endpoint import Endpoint
+from linkbox.threaded.interrupts import interrupts
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.runtime import Threads
@@ -221,6 +222,8 @@ class ServerAR(Server[Request[T], str], Generic[T]):
 def _send(
     threads: Threads, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
 ) -> Receipt:
+    if interrupts.pending:
+        interrupts.run_pending()
     payload = sender.encode(data)
     with threads.lock:
         receipt: Receipt | None = sender.try_send(payload, to)
