@@ -152,6 +152,21 @@ def test_a_session_that_the_server_began_without_the_client_knowing_starts_at_it
     assert wire.kinds(wire.server).count(EventKind.CONNECTED) == 2
 
 
+@pytest.mark.parametrize("asks_first", [False, True])
+def test_a_resume_at_a_unit_that_was_never_sent_is_refused(asks_first: bool) -> None:
+    wire = Wire(asks_first=asks_first)
+    first = probe_server(wire)
+    if asks_first:
+        wire.decide(True)
+    probe = probe_server(wire, epoch=2, received=1)
+    if asks_first:
+        wire.decide(True)
+    said = answer(probe)
+    assert isinstance(said, handshake.Refuse)
+    assert said.code == "protocol" and "resumes at unit 1; 0 to 0 are possible" in said.reason
+    assert not first.is_closed and len(wire.server.peers()) == 1
+
+
 # --- A client decides -------------------------------------------------------------------------------
 
 
