@@ -29,10 +29,14 @@ SIDES = st.sampled_from(["client", "server"])
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages of more than 50 bytes travel in pieces, and batches hold 40."""
+    """Messages of more than 50 bytes travel in pieces, and batches hold 40.
+
+    What is written without queueing must be one unit, also when it is queued after a drop: it is smaller.
+    """
     monkeypatch.setattr(frames, "MAX_PIECE", 50)
     monkeypatch.setattr(linked_link, "BATCH_BODIES", 40)
     monkeypatch.setattr(linked_link, "_EARLY_BODIES", 49)
+    monkeypatch.setattr(linked_link, "JOINED", 45)
 
 
 def unit_size(unit: Any) -> int:

@@ -11,6 +11,7 @@ from linkbox.errors import (
     AnswerError,
     DeadlineExceeded,
     DecodeError,
+    EndOfData,
     PeerLost,
     ProtocolViolation,
     StateError,
@@ -321,3 +322,73 @@ def test_an_ask_for_a_session_that_is_over_fails_at_once() -> None:
     ask = wire.ask(b"x", session)
     assert isinstance(ask.error, PeerLost)
     assert ask.receipt.error is ask.error
+
+
+def test_an_ask_of_several_messages_moves_with_all_of_them() -> None:
+    wire = Wire(AR)
+    session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    asks = wire.client.asks
+    ask = asks.begin(session, False)
+    asks.add(ask, b"one, ", True, None)
+    asks.add(ask, b"two", True, None)
+    asks.finish(ask)
+    wire.settle()
+    probe.say(frames.encode_number(frames.GOAWAY, 0))
+    wire.advance(1)
+    [request] = wire.requests()
+    assert request.data == b"one, two"
+    request.answer(b"three")
+    wire.run()
+    assert ask.value == b"three"
+
+
+def test_a_server_does_not_ask_its_clients() -> None:
+    wire = Wire(AR)
+    probe = probe_client(wire, wire.client.begin(wire.now))
+    probe.say(ask_frame(1, b"x"))
+    assert "ASK from the wrong side" in str(probe.link.error)
+
+
+def test_a_request_that_failed_already_leaves_no_error_event_of_its_message() -> None:
+    """A message of a request fails with its session; the request says why, once."""
+    wire = Wire(AR)
+    session = wire.client.begin(wire.now)
+    probe_client(wire, session)
+    ask = wire.ask(b"x", session)
+    wire.client.sessions.close_session(session, PeerLost("gone"))
+    wire.settle()
+    assert isinstance(ask.error, PeerLost) and ask.receipt is not None
+    assert ask.receipt.error is ask.error
+    assert [event.receipt for event in wire.events(wire.client, EventKind.ERROR)] == [None]
+
+
+def test_a_connection_that_was_for_one_ask_ends_when_that_is_settled() -> None:
+    wire = Wire(AR, framing=Lines())
+    session = wire.client.begin(wire.now)
+    asks = wire.client.asks
+    ask = asks.begin(session, False, ends_session=True)
+    asks.add(ask, b"x", False, None)
+    wire.run()
+    [request] = wire.requests()
+    request.answer(b"y")
+    wire.run()
+    assert ask.value == b"y" and session.is_ending
+    wire.advance(5)
+    assert isinstance(session.error, EndOfData)
+
+
+@pytest.mark.parametrize(("limit", "is_whole"), [(100, True), (10, False)])
+def test_over_raw_the_answer_is_whole_when_the_server_closes(limit: int, is_whole: bool) -> None:
+    wire = Wire(AR, framing=Raw(), client_limits=Limits(message=limit))
+    session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session, greets=False)
+    ask = wire.ask(b"x", session)
+    probe.say(b"in pieces, ")
+    probe.say(b"and more")
+    assert not ask.is_done
+    probe.eof()
+    if is_whole:
+        assert ask.value == b"in pieces, and more"
+    else:
+        assert isinstance(ask.error, TooLarge)

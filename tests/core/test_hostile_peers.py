@@ -11,7 +11,6 @@ from linkbox.core.link import State
 from linkbox.core.patterns import AR
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
-from linkbox.core.wire.decoder import Assembly
 from linkbox.core.wire.framings import LengthPrefixed, Raw
 from linkbox.errors import ProtocolViolation, TooLarge
 from linkbox.limits import Limits
@@ -119,19 +118,6 @@ def test_tiny_pieces_cost_little_more_than_their_bytes() -> None:
     assert len(session.receiving.assembly._pieces) == 1
     probe.say(frames.frame(frames.DATA, b"x"))
     assert wire.server.mailbox.take_all() == [b"x" * 1000]
-
-
-def test_going_back_within_a_message_keeps_the_rest() -> None:
-    assembly = Assembly(9, 100)
-    assembly.put(b"abc")
-    assembly.cut(3)
-    assembly.put(b"de")
-    assembly.cut(4)
-    assert assembly.whole(b"xxxxx") == b"abcdxxxxx"
-    too_large = Assembly(101, 100)
-    too_large.put(b"abc")
-    too_large.cut(1)
-    assert (too_large.arrived, too_large.size) == (1, 0)
 
 
 @pytest.mark.parametrize("overflow", ["block", "drop_newest"])

@@ -9,11 +9,12 @@ import pytest
 
 from linkbox import Framing, Lines, Linked
 from linkbox.core.channel import OutgoingMessage
+from linkbox.core.handshake import STEP
 from linkbox.core.link import Link, State
 from linkbox.core.patterns import P2M
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
-from linkbox.errors import DecodeError, PeerLost, ProtocolViolation, TooLarge
+from linkbox.errors import DecodeError, MailboxFull, PeerLost, ProtocolViolation, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
 from tests.core.wire import (
@@ -555,3 +556,59 @@ def test_garbage_behind_the_last_word_harms_nobody() -> None:
     probe = probe_client(wire)
     probe.say(frames.encode_number(frames.GOAWAY, 0) + bytes([0x7F, 0, 0, 1]) + b"?")
     assert probe.link.state is State.CLOSING and probe.link.error is None
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("too large", TooLarge), ("full", MailboxFull), ("decode", DecodeError), ("?", DecodeError)],
+)
+def test_a_rejection_says_why(code: str, error: type[Exception]) -> None:
+    wire = Wire()
+    probe = probe_client(wire)
+    session = wire.client.conversation
+    assert session is not None
+    [receipt] = wire.send(wire.client, session, b"x")
+    probe.say(frames.encode_reject(1, code, "because"))
+    assert type(receipt.error) is error and "because" in str(receipt.error)
+
+
+@pytest.mark.parametrize("behind", [0, 1, 3 * STEP])
+def test_a_client_may_get_its_welcome_and_much_more_in_one_read(behind: int) -> None:
+    wire = Wire()
+    probe = probe_client(wire, greets=False)
+    probe.say(welcome(), frames.frame(frames.DATA, bytes(behind)), DATA)
+    assert wire.client.mailbox.take_all() == [bytes(behind), b"x"]
+
+
+def test_a_client_reads_a_handshake_step_by_step() -> None:
+    """Frames of the future may come before the welcome: many of them, in one read."""
+    wire = Wire()
+    probe = probe_client(wire, greets=False)
+    future = b"\x80\x00\x0b\xb8" + bytes(3000)
+    probe.say(frames.preface(), future * 20, welcome()[8:], DATA)
+    assert wire.client.mailbox.take_all() == [b"x"]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"\x7f\0\0\0", "there is no such type"),
+        (frames.frame(frames.PROOF, b"{}"), "a PROOF that is out of place"),
+        (frames.frame(frames.PONG, bytes(8)), "frames before the handshake was complete"),
+        (DATA, "messages before the handshake was complete"),
+    ],
+)
+def test_what_is_no_handshake_of_a_server(said: bytes, why: str) -> None:
+    wire = Wire()
+    probe = probe_client(wire, greets=False)
+    probe.say(frames.preface(), said)
+    assert isinstance(probe.link.error, ProtocolViolation)
+    assert why in str(probe.link.error)
+
+
+def test_tls_that_is_ready_too_late_changes_nothing() -> None:
+    wire = Wire(secure=True)
+    probe = probe_server(wire, greets=False)
+    probe.link.abort(PeerLost("gone"))
+    probe.link.secured("pump", b"c" * 32, wire.now)
+    assert probe.link.closed and not wire.server.sessions.by_id

@@ -105,6 +105,15 @@ def test_a_connection_that_comes_too_late_is_not_wanted() -> None:
     assert not client.dialing.dials
 
 
+def test_a_session_that_is_connecting_is_not_dialled_again() -> None:
+    wire = Wire()
+    probe_client(wire, greets=False)
+    session = wire.client.conversation
+    assert session is not None
+    wire.client.sessions.session_due(session, wire.now)
+    assert not wire.client.dialing.dials and session.link is not None
+
+
 def test_a_session_has_one_connection_at_a_time() -> None:
     wire = Wire()
     session = wire.connect()

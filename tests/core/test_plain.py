@@ -197,3 +197,13 @@ def test_statistics_add_up_over_connections(is_up: bool) -> None:
     stopped = statistics(None, server.context.counters, server.mailbox)
     assert stopped.connections == 0
     assert stopped.messages_received == (0 if is_up else 2)
+
+
+def test_a_server_that_breaks_the_framing_is_an_error_of_the_client() -> None:
+    wire = Wire(framing=Lines(), limits=Limits(message=10))
+    session = wire.client.conversation = wire.client.begin(wire.now)
+    probe = probe_client(wire, session, greets=False)
+    probe.say(bytes(100))
+    assert probe.is_closed and wire.client.context.counters.rejected == 1
+    error, *_ = wire.events(wire.client, EventKind.ERROR)
+    assert isinstance(error.error, TooLarge) and error.peer is session.peer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from linkbox.core.linked_link import JOINED
 from linkbox.core.patterns import AR
 from linkbox.core.receive_window import ACK_BYTES, ACK_SPACING
 from linkbox.core.wire import frames
@@ -94,6 +95,10 @@ def test_a_message_on_a_quiet_link_is_sent_at_once_and_counts_like_any_other() -
     )
     probe.say(frames.encode_ack(2, 1, 1 << 30, 1 << 30))
     assert (first.stage, second.stage, session.sending.held_bytes) == (Stage.TAKEN, Stage.RECEIVED, 0)
+
+
+def test_what_is_sent_at_once_is_one_unit_also_when_it_is_sent_again() -> None:
+    assert min(frames.MAX_PIECE, frames.MAX_ASK_PIECE) >= JOINED
 
 
 def test_what_was_sent_at_once_and_lost_is_sent_again_in_order() -> None:

@@ -613,3 +613,15 @@ def test_large_messages_make_no_bundle() -> None:
     session = make()
     assert session.send_many([bytes(BATCH_BODIES), b"a"]) == 2
     assert pull_all(session) == [[BATCH_BODIES], [1]]
+
+
+def test_the_size_of_what_is_next_is_that_of_its_message() -> None:
+    """What goes out before the welcome is bounded by it."""
+    session = bundled(b"abc", b"d")
+    assert session.sending.next_size() == 3
+    pull(session)
+    session.send(bytes(frames.MAX_PIECE + 1))
+    assert session.sending.next_size() == frames.MAX_PIECE + 1
+    pull(session)
+    session.rewind(2)
+    assert session.sending.next_size() == frames.MAX_PIECE + 1

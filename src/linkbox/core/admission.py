@@ -216,7 +216,8 @@ class Admission:
             link.abort(None)
         elif self._has_no_place(link.address):
             link.abort(None)
-        elif isinstance(link, PlainLink):
+        else:
+            assert isinstance(link, PlainLink)
             link.paused = False
             self._admit_plain(link, now)
         effects.to_write.append(link)

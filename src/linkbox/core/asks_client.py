@@ -108,9 +108,7 @@ class ClientAsks:
         session = ask.session
         if session.is_plain:
             return True
-        if session.error is None:
-            header = AskHeader(frames.CANCEL, ask.id)
-            session.send_part(header, frames.encode_cancel(ask.id, reason))
+        session.send_part(AskHeader(frames.CANCEL, ask.id), frames.encode_cancel(ask.id, reason))
         return False
 
     def _forget(self, ask: Ask) -> bool:

@@ -15,9 +15,8 @@ class Unit:
 
     __slots__ = ("number",)
 
-    def __init__(self) -> None:
-        self.number = 0
-        """The number of its last unit; 0 until that was written."""
+    number: int
+    """The number of its last unit; 0 until that was written."""
 
 
 class AskHeader:

@@ -145,9 +145,7 @@ class Route:
             self.effects.to_write.append(self.link)
 
     def request_ack(self, urgency: int) -> None:
-        """There is more to acknowledge. `ack_written` ends that."""
-        if urgency <= self.ack_due:
-            return
+        """There is more to acknowledge, or it is more urgent than it was. `ack_written` ends that."""
         self.ack_due = urgency
         effects = self.effects
         if urgency == ACK_DUE_NOW:

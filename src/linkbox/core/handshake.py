@@ -75,11 +75,10 @@ class Handshake:
             raise OtherVersion(f"protocol version {version} is not spoken here, only {frames.VERSION}")
         return data[8:]
 
-    def _check_order(self, kind: int) -> None:
+    def _too_early(self, kind: int) -> ProtocolViolation:
         """A frame that is not part of a handshake."""
-        if kind in _MESSAGE_KINDS:
-            raise ProtocolViolation("messages before the handshake was complete")
-        raise ProtocolViolation("frames before the handshake was complete")
+        what = "messages" if kind in _MESSAGE_KINDS else "frames"
+        return ProtocolViolation(f"{what} before the handshake was complete")
 
 
 _MESSAGE_KINDS: Final = frozenset(
@@ -135,7 +134,7 @@ class ServerHandshake(Handshake):
         elif kind in (frames.WELCOME, frames.REFUSE, frames.CHALLENGE):
             raise ProtocolViolation(f"a {frames.type_name(kind)} that is out of place")
         else:
-            self._check_order(kind)
+            raise self._too_early(kind)
 
     def _on_hello(self, payload: bytes) -> None:
         hello = handshake_messages.decode_hello(payload)
@@ -222,8 +221,7 @@ class ClientHandshake(Handshake):
             return None if self._auth.check(payload) else _distrust(authentication.NOT_PROVEN)
         if kind == frames.HELLO:
             raise ProtocolViolation("a HELLO that is out of place")
-        self._check_order(kind)
-        return None
+        raise self._too_early(kind)
 
     def _on_challenge(self, payload: bytes) -> Refuse | None:
         nonce = self._context.settings.entropy(authentication.NONCE)

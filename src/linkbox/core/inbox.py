@@ -52,7 +52,7 @@ class Inbox:
             self._deliver_ask(session, arrival, values, now)
         elif session.record is None:
             self.store(arrival, values, context.wall_time(now))
-        elif arrival.last > session.record.received() or not arrival.payloads:
+        else:
             journal, record = self._sessions.journal, session.record
             assert journal is not None and isinstance(record, Record)
             journal.add(Inflow(record, arrival, values, context.wall_time(now)))

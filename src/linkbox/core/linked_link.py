@@ -133,9 +133,8 @@ class LinkedLink(Link):
             self.watch_progress(decoder.buffered, bool(found), now)
 
     def violated(self, error: ProtocolViolation) -> None:
-        """The peer has broken the protocol: close, unless a refusal is being delivered."""
-        if self.state is not State.CLOSING:
-            self.abort(ProtocolViolation(f"{self.address} broke the protocol: {error}"))
+        """The peer has broken the protocol: close."""
+        self.abort(ProtocolViolation(f"{self.address} broke the protocol: {error}"))
 
     def drain(self, data: bytes) -> None:
         """After a refusal: read what comes, so that the refusal arrives; but not for ever."""
@@ -191,10 +190,9 @@ class LinkedLink(Link):
         return session
 
     def _session(self) -> Session:
-        session = self.session
-        if self.state is not OPEN or session is None:
-            raise ProtocolViolation("frames before the handshake was complete")
-        return session
+        """The session: the link is open."""
+        assert self.session is not None
+        return self.session
 
     def _add_messages(self, session: Session, payloads: list[Payload], may_have_errors: bool) -> None:
         arrivals = self._arrivals

@@ -282,18 +282,15 @@ class Mailbox:
         """Close the hand: note what was taken from it, and put the rest back."""
         batch = self._fast_batch
         if batch is not None:
-            taken = self._fast_size - self._put_back()
+            taken = self._fast_size - self._put_back(batch)
             self.count -= taken
             batch.source.waiting -= taken
             self._account(batch)
             if not batch.items:
                 self._settle(batch)
 
-    def _put_back(self) -> int:
+    def _put_back(self, batch: Batch) -> int:
         """Move what is in hand out of reach of those who still know it; returns how many these are."""
-        batch = self._fast_batch
-        if batch is None:
-            return 0
         batch.items = rest = deque[Value]()
         try:
             rest.extend(iter(self.fast_queue.popleft, _NOTHING))  # one call: not even Ctrl-C comes in between

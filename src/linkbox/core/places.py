@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from linkbox.core.connection import Connection
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
@@ -52,12 +51,8 @@ class Places:
                 return
 
     def _live(self) -> list[tuple[Session, LinkedLink]]:
-        found: list[tuple[Session, LinkedLink]] = []
-        for session in self._sessions.by_id.values():
-            link: Connection | None = session.link
-            if isinstance(link, LinkedLink):
-                found.append((session, link))
-        return found
+        sessions = self._sessions.by_id.values()
+        return [(session, link) for session in sessions if isinstance(link := session.link, LinkedLink)]
 
     def describe(self) -> str:
         """Why there is no place."""

@@ -218,12 +218,8 @@ class SendWindow:
         return message
 
     def pull_one(self) -> None:
-        """The first unit in the queue was written by an earlier life."""
-        head = self.queue[0]
-        if isinstance(head, Piece):
-            self._pull_piece(head)
-        else:
-            self._pull_message(_message(head))
+        """The first unit of the first message was written by an earlier life."""
+        self._pull_message(_message(self.queue[0]))
 
     def _pull_piece(self, piece: Piece) -> Piece:
         """A piece that goes out again after a resume."""

@@ -76,10 +76,6 @@ class SessionRecord(Touchable):
         """Does the disk know that the peer has everything? Only then may the peer forget the session."""
         raise NotImplementedError
 
-    def received(self) -> int:
-        """Number (on the wire) of the newest message that was handed to the store."""
-        raise NotImplementedError
-
     def on_acked(self) -> None:
         """The peer has more of it."""
         raise NotImplementedError

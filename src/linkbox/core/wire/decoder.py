@@ -99,12 +99,6 @@ class Assembly(Pile):
             raise self._violation()
         return self.take()
 
-    def cut(self, size: int) -> None:
-        """Forget what came after the first ``size`` bytes."""
-        self.arrived = size
-        if self.size > size:
-            self.add(self.take()[:size])
-
     def _violation(self) -> ProtocolViolation:
         return ProtocolViolation(
             f"a message of {self.total} bytes was announced, and {self.arrived} were sent"
