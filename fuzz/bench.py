@@ -19,7 +19,7 @@ from linkbox.core.patterns import Pattern
 from linkbox.core.plain_link import PlainLink
 from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
 from linkbox.core.session import Session
-from linkbox.core.context import Settings
+from linkbox.core.settings import Settings
 from linkbox.core.wire.decoder import Pile
 from linkbox.core.channel import OutgoingMessage
 from linkbox.errors import FormatError, LinkboxError

@@ -39,6 +39,7 @@ def test_aio_has_the_classes_and_no_others() -> None:
     assert set(CLASSES) <= set(linkbox.__all__)
 
 
+@pytest.mark.skipif(hasattr(linkbox.Server, "__mypyc_attrs__"), reason="compiled methods have no signatures")
 @pytest.mark.parametrize("name", CLASSES)
 def test_names_and_parameters_are_the_same(name: str) -> None:
     threaded, awaiting = getattr(linkbox, name), getattr(aio, name)

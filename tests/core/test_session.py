@@ -10,13 +10,14 @@ from linkbox.core import send_window as module
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import ServerAsks
 from linkbox.core.channel import AskHeader
-from linkbox.core.context import ACK_DELAY, Context, Settings
+from linkbox.core.context import ACK_DELAY, Context
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.outgoing import Bundle, OutgoingMessage, Piece, add_range, size_of
 from linkbox.core.patterns import AR, P2P, Pattern
 from linkbox.core.send_window import BATCH_BODIES, EARLY_UNITS
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
+from linkbox.core.settings import Settings
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire import frames
 from linkbox.core.wire.framings import Linked

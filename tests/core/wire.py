@@ -15,12 +15,12 @@ from linkbox.core.asks_client import Ask
 from linkbox.core.asks_server import IncomingAsk
 from linkbox.core.backoff import Backoff
 from linkbox.core.channel import OutgoingMessage
-from linkbox.core.context import Settings
 from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.link import Link
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.patterns import P2P, Pattern
 from linkbox.core.session import Session
+from linkbox.core.settings import Settings
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
 from linkbox.core.wire.authentication import Lookup

@@ -17,7 +17,7 @@ from linkbox.core.backoff import Backoff
 from linkbox.core.channel import Channel, OutgoingMessage
 from linkbox.core.client_side import ClientSide
 from linkbox.core.connection import Connection
-from linkbox.core.context import Context, Settings
+from linkbox.core.context import Context
 from linkbox.core.dialing import Dialing
 from linkbox.core.durable.entries import JournalOwner, Spool
 from linkbox.core.durable.journal import Journal
@@ -31,6 +31,7 @@ from linkbox.core.mailbox import Mailbox, Source
 from linkbox.core.server_side import ServerSide
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
+from linkbox.core.settings import Settings
 from linkbox.core.statistics import statistics
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from linkbox.core.context import Counters
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.session import Session
+from linkbox.core.settings import Counters
 from linkbox.events import PeerStatistics, Statistics
 
 

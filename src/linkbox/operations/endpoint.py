@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from linkbox.core.context import Counters, Settings
 from linkbox.core.durable.journal import Journal
 from linkbox.core.endpoint import BytesMailbox, Channel, EndpointCore, Mailbox, OutgoingMessage
+from linkbox.core.settings import Counters, Settings
 from linkbox.core.statistics import statistics
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import DeadlineExceeded, FormatError, StateError, TooLarge
