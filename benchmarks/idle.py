@@ -7,7 +7,8 @@ import sys
 import uuid
 
 from linkbox.address import Address
-from linkbox.core.wire import frames, handshake_messages as handshake
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 
 
 def hello(pattern: str) -> bytes:

@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
-from linkbox.core.wire import authentication as auth, frames, handshake_messages as handshake
-from linkbox.core.wire.frames import encode_ack, encode_number
+from linkbox.core.wire import authentication as auth
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 from linkbox.core.wire.decoder import Decoder
+from linkbox.core.wire.frames import encode_ack, encode_number
 
 HERE = Path(__file__).parent
 MARK = "<!-- From here on: made by docs/make_vectors.py from docs/vectors.json -->\n"

@@ -6,22 +6,22 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from linkbox.core.wire import frames
 from linkbox.core.asks import Ask
-from linkbox.core.endpoint_core import ClientCore
-from linkbox.core.wire.framings import Framing, Linked, PlainFraming
-from linkbox.core.endpoint_core import EndpointCore
+
+from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.channel import OutgoingMessage
+from linkbox.core.endpoint_core import ClientCore, EndpointCore
 from linkbox.core.link import Link
 from linkbox.core.linked_link import LinkedLink
-from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.patterns import Pattern
 from linkbox.core.plain_link import PlainLink
 from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
 from linkbox.core.session import Session
 from linkbox.core.settings import Settings
+from linkbox.core.wire import frames
 from linkbox.core.wire.decoder import Pile
-from linkbox.core.channel import OutgoingMessage
+from linkbox.core.wire.framings import Framing, Linked, PlainFraming
 from linkbox.errors import FormatError, LinkboxError
 from linkbox.limits import Limits
 from tests.core.wire import ALL_KINDS, Probe, Wire

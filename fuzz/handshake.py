@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from fuzz.target import Choices, Target
-from linkbox.core.wire import authentication as auth, frames, handshake_messages as handshake
+from linkbox.core.wire import authentication as auth
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 from linkbox.errors import LinkError, ProtocolViolation
 
 SECRET = b"a secret"

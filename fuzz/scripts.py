@@ -15,10 +15,12 @@ import msgspec
 
 from fuzz.bench import SECRET, Bench, see
 from fuzz.target import Choices, cuts
-from linkbox.core.wire import authentication as auth, frames, handshake_messages as handshake
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.link import Link, State
 from linkbox.core.session import Session
+from linkbox.core.wire import authentication as auth
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 from tests.core.wire import Probe, hello
 
 STEPS = 150

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from linkbox.core import linked_link
+from linkbox.core import frame_writer, linked_link
 from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.mailbox import Mailbox
@@ -34,8 +34,9 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     What is written without queueing must be one unit, also when it is queued after a drop: it is smaller.
     """
     monkeypatch.setattr(frames, "MAX_PIECE", 50)
-    monkeypatch.setattr(linked_link, "BATCH_BODIES", 40)
-    monkeypatch.setattr(linked_link, "_EARLY_BODIES", 49)
+    monkeypatch.setattr(frame_writer, "BATCH_BODIES", 40)
+    monkeypatch.setattr(frame_writer, "_EARLY_BODIES", 49)
+    monkeypatch.setattr(frame_writer, "JOINED", 45)
     monkeypatch.setattr(linked_link, "JOINED", 45)
 
 
@@ -122,7 +123,7 @@ class AnyDrops(RuleBasedStateMachine):
         return self.wire.client if side == "client" else self.wire.server
 
     def session_of(self, side: str) -> Session | None:
-        return self.session if side == "client" else self.wire.server.sessions.by_id.get(self.session.id)
+        return self.session if side == "client" else self.wire.server.sessions.by_id.get(self.session.peer.id)
 
     def teardown(self) -> None:
         if hasattr(self, "wire"):

@@ -104,7 +104,7 @@ class AnyCrashes(RuleBasedStateMachine):
             self.count += 1
             messages.append((b"bad" if bad else b"") + b"%d:" % self.count + b"x" * size)
         client = self.session_of("client")
-        if client is not None and session.id != client.id:
+        if client is not None and session.peer.id != client.peer.id:
             self.ways[side].lost.update(messages)  # to a client that is dead, and left nothing
         if hub.journal is not None:
             entry = hub.spool(session, messages, with_receipts=not many)

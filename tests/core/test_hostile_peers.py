@@ -53,7 +53,7 @@ def test_a_welcome_and_the_next_hello_fit_their_frames() -> None:
     assert session is not None and session.is_up
     wire.client.lost(probe.link, OSError("cut"), wire.now)
     wire.is_reachable = False
-    session.due_at = wire.now
+    session.timer.due_at = wire.now
     wire.client.sessions.session_due(session, wire.now)
     probe = probe_client(wire, session, greets=False)
     probe.say(frames.preface())  # nothing of the session was acknowledged: HELLO waits for this

@@ -20,8 +20,8 @@ from linkbox.core.durable.inbox import InboxMarks
 from linkbox.core.durable.record import Record
 from linkbox.core.durable.rows import Row
 from linkbox.core.endpoint_core import ServerCore
+from linkbox.core.frame_reader import FrameReader
 from linkbox.core.inbox import Inbox
-from linkbox.core.linked_link import LinkedLink
 from linkbox.core.mailbox import Mailbox, Source
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.send_window import SendWindow
@@ -59,22 +59,23 @@ def stored_mutant(function: Callable[[pytest.MonkeyPatch], None]) -> Callable[[p
 
 @mutant
 def acknowledges_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
-    add = LinkedLink._add_messages
+    add = FrameReader._add_messages
 
-    def early(self: LinkedLink, session: Session, payloads: list[Any], may_have_errors: bool) -> None:
-        add(self, session, payloads, may_have_errors)
+    def early(self: FrameReader, payloads: list[Any], may_have_errors: bool) -> None:
+        add(self, payloads, may_have_errors)
+        session = self._session
         session.receiving.processed = session.receiving.arrived
 
-    patch.setattr(LinkedLink, "_add_messages", early)
+    patch.setattr(FrameReader, "_add_messages", early)
 
 
 @mutant
 def rings_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
-    add, put = LinkedLink._add_messages, Inbox._put
+    add, put = FrameReader._add_messages, Inbox._put
 
-    def early(self: LinkedLink, session: Session, payloads: list[Any], may_have_errors: bool) -> None:
-        add(self, session, payloads, may_have_errors)
-        self.context.effects.emit(EventKind.DATA, session.peer, count=len(payloads))
+    def early(self: FrameReader, payloads: list[Any], may_have_errors: bool) -> None:
+        add(self, payloads, may_have_errors)
+        self._context.effects.emit(EventKind.DATA, self._session.peer, count=len(payloads))
 
     def silent(self: Inbox, *args: Any) -> None:
         events = self._context.effects.events
@@ -82,7 +83,7 @@ def rings_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
         put(self, *args)
         events.listening = listening
 
-    patch.setattr(LinkedLink, "_add_messages", early)
+    patch.setattr(FrameReader, "_add_messages", early)
     patch.setattr(Inbox, "_put", silent)
 
 

@@ -188,13 +188,13 @@ def test_statistics_add_up_over_connections(is_up: bool) -> None:
         wire.server.disconnect(wire.other(session), "enough", wire.now)
         wire.settle()
     server = wire.server
-    found = statistics(server.sessions, server.context.counters, server.mailbox)
+    found = statistics(list(server.sessions.by_id.values()), server.context.counters, server.mailbox)
     assert (found.messages_received, found.bytes_received, found.waiting) == (2, 8, 2)
     assert found.connections == len(found.peers) == (1 if is_up else 0)
     assert found.connections_total == 1
     for each in found.peers.values():
         assert (each.messages_received, each.waiting, each.unacknowledged) == (2, 2, 0)
-    stopped = statistics(None, server.context.counters, server.mailbox)
+    stopped = statistics([], server.context.counters, server.mailbox)
     assert stopped.connections == 0
     assert stopped.messages_received == (0 if is_up else 2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from linkbox.core.linked_link import JOINED
+from linkbox.core.frame_writer import JOINED
 from linkbox.core.patterns import AR
 from linkbox.core.receive_window import ACK_BYTES, ACK_SPACING
 from linkbox.core.wire import frames

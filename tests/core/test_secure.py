@@ -204,7 +204,7 @@ def test_nobody_resumes_the_session_of_another_certificate() -> None:
     probe = probe_server(wire, greets=False)
     probe.end.shakes = False
     probe.link.secured("valve", b"", wire.now)
-    greeting = encode_message(hello(wire, session=session.id, epoch=9, name="client"))
+    greeting = encode_message(hello(wire, session=session.peer.id, epoch=9, name="client"))
     probe.say(frames.preface(), greeting)
     assert "REFUSE" in probe.kinds()
     assert "another client's" in wire.notes[-1]

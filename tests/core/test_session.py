@@ -11,6 +11,7 @@ from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import ServerAsks
 from linkbox.core.channel import AskHeader
 from linkbox.core.context import ACK_DELAY, Context
+from linkbox.core.frame_writer import may_send
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.outgoing import Bundle, OutgoingMessage, Piece, add_range, size_of
 from linkbox.core.patterns import AR, P2P, Pattern
@@ -51,7 +52,8 @@ def mailbox(session: Session) -> Mailbox:
 
 def part(session: Session, payload: bytes, kind: int, id: int, flags: int = 0) -> None:
     """Queue a frame of a request."""
-    session.queue_part(AskHeader(kind, id, flags), payload)
+    message = session.sending.message_type(session, payload, AskHeader(kind, id, flags))
+    session.sending.enqueue(message)
 
 
 def pull(session: Session, byte_budget: int = BATCH_BODIES) -> list[Any]:
@@ -74,7 +76,7 @@ def sizes(units: list[Any]) -> list[int]:
 def pull_all(session: Session) -> list[list[int]]:
     """Everything that may be written now: the sizes of each frame's units."""
     written = []
-    while session.may_send():
+    while may_send(session):
         written.append(sizes(pull(session)))
     return written
 
@@ -138,7 +140,7 @@ def test_asks_take_turns_piece_by_piece_and_messages_of_one_ask_do_not() -> None
     part(session, bytes(2 * size), frames.ASK, 1)
     part(session, bytes(size + 1), frames.ASK, 2)
     order = []
-    while session.may_send():
+    while may_send(session):
         [unit] = pull(session)
         order.append((unit.message.header.id, unit.start))
     assert order == [(1, 0), (2, 0), (1, size), (2, size)]
@@ -147,7 +149,7 @@ def test_asks_take_turns_piece_by_piece_and_messages_of_one_ask_do_not() -> None
     for flags in (frames.MORE_OF_ASK, 0):
         part(parts, bytes(size + 1), frames.ASK, 1, flags)
     order = []
-    while parts.may_send():
+    while may_send(parts):
         [unit] = pull(parts)
         order.append((unit.message.header.flags, unit.start))
     assert order == [(2, 0), (2, size), (0, 0), (0, size)]
@@ -452,7 +454,7 @@ def test_who_asks_for_acknowledgements_gets_each_at_once_up_to_there() -> None:
     session = make()
     session.credit()
     arrive(session, b"a", b"b")
-    session.on_ack_now()
+    session.receiving.acknowledge_each()
     assert session.route.ack_due == 2
     marks(session)
     mailbox(session).take()
@@ -471,22 +473,22 @@ def test_who_asks_for_acknowledgements_gets_each_at_once_up_to_there() -> None:
 def test_a_session_is_looked_at_when_it_is_due_and_never_after_its_end() -> None:
     server = Wire().server
     session = server.sessions.open(PEER)
-    session.due_at = 5.0
-    session.handle_timer(4.9)
-    assert (session.error, session.due_at) == (None, 5.0)
-    session.handle_timer(5.0)
+    session.timer.due_at = 5.0
+    session.timer.handle_timer(4.9)
+    assert (session.error, session.timer.due_at) == (None, 5.0)
+    session.timer.handle_timer(5.0)
     assert isinstance(session.error, PeerLost)  # what a server does with one that is due
-    assert session.due_at == float("inf")
+    assert session.timer.due_at == float("inf")
     session = server.sessions.open(PEER)
-    session.due_at = 9.0
-    assert session.next_timer() == 9.0
+    session.timer.due_at = 9.0
+    assert session.timer.next_timer() == 9.0
     session.error = DecodeError("over")
-    assert session.next_timer() == float("inf")
+    assert session.timer.next_timer() == float("inf")
 
 
 def written_by(session: Session) -> list[bytes]:
     out = []
-    while session.may_send():
+    while may_send(session):
         for unit in pull(session, 40):
             if isinstance(unit, Piece):
                 out.append(unit.message.payload[unit.start : unit.stop])
@@ -545,7 +547,7 @@ def test_a_message_of_a_bundle_that_the_peer_does_not_take_fails_alone() -> None
     session = bundled(b"a", b"bc", b"d")
     session.sending.peer_message = 1
     written = []
-    while session.may_send():
+    while may_send(session):
         written += pull(session, 1)
     assert [unit.payload for unit in written] == [b"a", b"d"]
     assert [receipt and receipt.payload for receipt in failed(session)] == [b"bc"]

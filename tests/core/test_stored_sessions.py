@@ -113,7 +113,7 @@ def test_a_server_that_was_restarted_gets_what_it_cannot_have(is_current: bool) 
         new = old.latest()
         assert new is not old
         assert wire.client.conversation is (new if is_current else None)
-        assert wire.client.sessions.by_id == {new.id: new}
+        assert wire.client.sessions.by_id == {new.peer.id: new}
         wire.acks()
         assert wire.server.mailbox.take_all() == [b"3:"]
         assert isinstance(lost.error, SessionLost) and lost.error.in_doubt == (lost,)
@@ -151,7 +151,7 @@ def test_a_stopping_server_leaves_the_rest_to_its_successor() -> None:
         [second] = spool(wire, b"2:")  # while GOAWAY is on its way
         wire.run()
         new = old.latest()
-        assert new is not old and new.id != old.id
+        assert new is not old and new.peer.id != old.peer.id
         wire.forget(wire.server)
         wire.server = wire.make_server()
         wire.advance(2)
@@ -200,7 +200,7 @@ def taken_up(wire: StoredWire) -> Probe:
     wire.crash("client")
     wire.writes = False
     [session] = wire.client.sessions.by_id.values()
-    wire.now = session.due_at
+    wire.now = session.timer.due_at
     wire.client.handle_timers(wire.now)  # it tries again
     return probe_client(wire, session, resumed=True, received=1)
 
@@ -250,7 +250,7 @@ def test_what_is_said_meanwhile_is_bounded_and_forgotten_with_the_link() -> None
         assert not probe.is_closed
         probe.say(ack)
         assert probe.is_closed and "more than 3 frames" in str(probe.link.error)
-        assert probe.link._late == []  # type: ignore[attr-defined]
+        assert probe.link._reader is None  # type: ignore[attr-defined]
 
 
 # --- Stopping -----------------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ class Wire(CoreNetwork):
 
     def other(self, session: Session) -> Session:
         """The server's side of a client's session."""
-        return self.server.sessions.by_id[session.id]
+        return self.server.sessions.by_id[session.peer.id]
 
     def send(self, hub: EndpointCore, session: Session, *payloads: bytes) -> list[OutgoingMessage]:
         receipts = [session.send(payload) for payload in payloads]

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from linkbox.core.wire import frames, handshake_messages as handshake
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 from tests.faults.place import PATIENCE, Place
 
 CREDIT = (1 << 40, 1 << 40)

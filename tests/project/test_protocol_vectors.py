@@ -19,7 +19,9 @@ import msgspec
 import pytest
 
 from linkbox import ClientAR, ClientP2M, Server, ServerAR, ServerP2M, ServerP2P
-from linkbox.core.wire import authentication as auth, frames, handshake_messages as handshake
+from linkbox.core.wire import authentication as auth
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 from linkbox.core.wire.decoder import Decoder
 from linkbox.errors import ProtocolViolation
 

@@ -7,10 +7,10 @@ from abc import ABC
 from typing import Any
 
 import pytest
+from linkbox.core.units import Delivery
 
 import linkbox
 from linkbox import Request, aio
-from linkbox.core.units import Delivery
 
 ENDPOINT = set(
     """address start stop wait_connected peers statistics add_callback remove_callback on""".split()

@@ -195,7 +195,11 @@ def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
     client = ClientP2P(("127.0.0.1", port))
     with Threads() as threads:
         threads.start(client.start)
-        wait_until(lambda: core_of(client) and core_of(client).conversation and core_of(client).conversation.last_failure)
+        wait_until(
+            lambda: (
+                core_of(client) and core_of(client).conversation and core_of(client).conversation.last_failure
+            )
+        )
         with ServerP2P(("127.0.0.1", port)) as server:
             server.wait_connected(timeout=10)
             client.wait_connected(timeout=5)

@@ -351,7 +351,7 @@ class Admission:
         session.generation.epoch = hello.epoch
         session.resumes = hello.resumes
         session.attach(link)
-        session.due_at = NEVER
+        session.timer.stop()
         largest = hello.message if session.record is None else ENDLESS
         session.sending.welcome(hello.credit, largest, is_resumed)
         welcome = Welcome(

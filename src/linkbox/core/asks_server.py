@@ -102,7 +102,9 @@ class ServerAsks:
         header = message.header
         if header is not None and header.kind == frames.ANSWER:
             fail = frames.encode_fail(header.id, "linkbox.TooLarge", str(message.error))
-            session.queue_part(AskHeader(frames.FAIL, header.id), fail)
+            session.sending.enqueue(
+                session.sending.message_type(session, fail, AskHeader(frames.FAIL, header.id))
+            )
 
     def has_open(self, session: Session) -> bool:
         """Does this peer wait for responses?"""

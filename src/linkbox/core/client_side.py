@@ -6,15 +6,16 @@ from linkbox.core.arrival import Arrival
 from linkbox.core.context import Context
 from linkbox.core.conversations import Conversations
 from linkbox.core.dialing import Dialing
+from linkbox.core.ending import is_finished
+from linkbox.core.frame_reader import TRY_AGAIN
 from linkbox.core.handshake import STEP, ClientHandshake
 from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
-from linkbox.core.linked_link import TRY_AGAIN, LinkedLink
+from linkbox.core.linked_link import LinkedLink
 from linkbox.core.plain_link import PlainLink
 from linkbox.core.resumption import WelcomeVerdict, on_welcome
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable, Side
-from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire import handshake_messages
 from linkbox.core.wire.framings import PlainFraming
@@ -98,7 +99,7 @@ class ClientSide(Side):
             pattern=self._context.pattern.name,
             format=settings.format_name,
             name=settings.name,
-            session=session.id,
+            session=session.peer.id,
             epoch=generation.epoch,
             credit=session.credit(),
             message=self._context.limits.message,
@@ -109,7 +110,7 @@ class ClientSide(Side):
         )
 
     def _plain_is_up(self, session: Session) -> None:
-        session.due_at = NEVER
+        session.timer.stop()
         self._sessions.announce_up(session, EventKind.CONNECTED)
 
     def shake_hands(
@@ -190,7 +191,7 @@ class ClientSide(Side):
             is_acknowledged=bool(session.sending.acked or session.receiving.arrived),
             has_store=session.record is not None,
             is_new=welcome.is_new,
-            is_finished=session.is_finished(),
+            is_finished=is_finished(session),
         )
         if verdict is WelcomeVerdict.CONFIRMED:
             self._sessions.close_session(session, None)
@@ -207,12 +208,12 @@ class ClientSide(Side):
         generation = session.generation
         generation.incarnation, generation.born = welcome.incarnation, welcome.born
         generation.began_at = generation.began_at or now  # Nothing was written before, but what goes early.
-        session.due_at = NEVER
+        session.timer.stop()
         largest = welcome.message if session.record is None else ENDLESS
         session.sending.welcome(welcome.credit, largest, welcome.resumed)
         kind = EventKind.RESUMED if generation.established and welcome.resumed else EventKind.CONNECTED
         if kind is EventKind.CONNECTED:
-            session.rename(Peer(welcome.name, link.address, session.id, self._context.wall_time(now)))
+            session.rename(Peer(welcome.name, link.address, session.peer.id, self._context.wall_time(now)))
         else:
             self._context.counters.reconnects += 1
         link.open(session, now)
@@ -279,7 +280,7 @@ class ClientSide(Side):
     def _linger_on(self, session: Session) -> None:
         """Everything is acknowledged: wait a while for more to send, then end."""
         if self.linger:
-            session.wake_at(self._context.effects.now + self.linger)
+            session.timer.wake_at(self._context.effects.now + self.linger)
         else:
             session.end()
 

@@ -116,7 +116,7 @@ class Conversations:
         if self.main is old:
             self.main = new
         self._sessions.close_session(old, None)
-        self._sessions.by_id[new.id] = new
+        self._sessions.by_id[new.peer.id] = new
 
     def _move(self, old: Session, unsent: list[OutgoingMessage], new: Session) -> None:
         """Messages that were never sent go on in another session."""

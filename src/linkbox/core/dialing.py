@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from linkbox.core.backoff import Backoff
 from linkbox.core.context import Context
+from linkbox.core.ending import is_finished
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
 from linkbox.core.timers import NEVER
@@ -47,7 +48,7 @@ class Dialing:
         """Dial a new session; what is in a store is dialled for ever."""
         session.attempts.connect_by = now + self.connect_timeout if session.record is None else NEVER
         self.dials.append(session)
-        session.wake_at(session.attempts.connect_by)
+        session.timer.wake_at(session.attempts.connect_by)
 
     def patience(self, session: Session, others: int, now: float) -> float:
         """Seconds to try one of the host's addresses, when ``others`` are to be tried after it."""
@@ -64,7 +65,7 @@ class Dialing:
         if self.reconnect is not None and not (is_absent and is_established and self._context.pattern.asks):
             delay = self.reconnect.delay(session.attempts.failures, self._random)
         session.attempts.failed(error)
-        if session.is_finished() and (delay is None or is_absent):
+        if is_finished(session) and (delay is None or is_absent):
             self._sessions.close_session(session, None)  # Only the last confirmation was missing.
             return
         if delay is None and is_established:
@@ -75,7 +76,7 @@ class Dialing:
         if delay is None or (not is_established and now >= last_try):
             self._sessions.close_session(session, error)
             return
-        session.wake_at(now + delay if is_established else min(now + delay, last_try))
+        session.timer.wake_at(now + delay if is_established else min(now + delay, last_try))
 
     def is_due(self, session: Session, now: float) -> None:
         """The time has come to dial a session, or to give it up."""
@@ -84,7 +85,7 @@ class Dialing:
             self._sessions.close_session(session, session.attempts.last_failure or error)
         elif session.link is None:
             self.dials.append(session)
-            session.due_at = NEVER if session.generation.established else session.attempts.connect_by
+            session.timer.stop() if session.generation.established else session.attempts.connect_by
 
     def forget(self, session: Session) -> None:
         """The session is over."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from linkbox.core.arrival import Arrival
 from linkbox.core.connection import Buffer
 from linkbox.core.context import Context
+from linkbox.core.ending import wants_end
 from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
 from linkbox.core.session import Session
 from linkbox.core.wire.framings import PlainFraming
@@ -106,7 +107,7 @@ class PlainLink(Link):
             payloads = session.sending.pull_plain(WRITE_BUDGET)
             session.owner.acked(session, [])  # There is room again, and SENT is the last stage that is known.
             return [self._framing.encode_many(payloads)]
-        if session.wants_end():
+        if wants_end(session):
             session.ending.is_sent = True
             self.half_close = True
         if session.ending.is_sent and session.receiving.end_reason is not None:

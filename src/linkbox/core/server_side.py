@@ -5,6 +5,7 @@ from __future__ import annotations
 from linkbox.core.admission import Admission
 from linkbox.core.arrival import Arrival
 from linkbox.core.context import Context
+from linkbox.core.ending import is_finished
 from linkbox.core.inbox import Inbox
 from linkbox.core.link import Link
 from linkbox.core.link_table import LinkTable
@@ -79,12 +80,12 @@ class ServerSide(Side):
         self._sessions.announce_down(session, None if has_ended and isinstance(error, PeerLost) else error)
         limits = self._context.limits
         if self._context.is_stopping or not session.resumes or self._are_too_many(session):
-            self._sessions.close_session(session, None if session.is_finished() else error)
+            self._sessions.close_session(session, None if is_finished(session) else error)
         elif session.record is not None:
             self.await_return(session)
         else:
             patience = min(CONFIRM, limits.session) if has_ended else limits.session
-            session.wake_at(self._context.effects.now + patience)
+            session.timer.wake_at(self._context.effects.now + patience)
 
     def _are_too_many(self, session: Session) -> bool:
         """Are there too many dropped sessions, or do they keep too much of incomplete messages?"""
@@ -98,12 +99,12 @@ class ServerSide(Side):
 
     def await_return(self, session: Session) -> None:
         """Keep what is in the store for long."""
-        session.wake_at(self._context.effects.now + self._context.limits.stored_session)
+        session.timer.wake_at(self._context.effects.now + self._context.limits.stored_session)
 
     def session_due(self, session: Session, now: float) -> None:
         """Its peer did not come back in time."""
         lost = PeerLost(f"{session.peer} did not come back in {self._context.limits.session:g} s")
-        self._sessions.close_session(session, None if session.is_finished() else lost)
+        self._sessions.close_session(session, None if is_finished(session) else lost)
 
     def session_closing(self, session: Session, is_known: bool) -> None:
         if session.resumes and not is_known:

@@ -12,14 +12,14 @@ from linkbox.core.channel import AskHeader, Channel, OutgoingMessage, Unit
 from linkbox.core.connection import Connection
 from linkbox.core.context import Context
 from linkbox.core.durable.write_schedule import Touchable
-from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, ACK_NOT_DUE, Route
+from linkbox.core.effects import ACK_NOT_DUE, Route
 from linkbox.core.generation import Generation
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.rejections import Rejections
 from linkbox.core.send_window import EARLY_BYTES, SendWindow
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames
-from linkbox.errors import LinkboxError, StateError, TooLarge
+from linkbox.errors import StateError, TooLarge
 from linkbox.events import Peer, Stage
 
 ACK_NOW_FRAME = frames.frame(frames.ACK_NOW)
@@ -145,13 +145,43 @@ class Attempts:
             self.progress, self.failures = progress, 0
 
 
+class SessionTimer:
+    """When the owner of a session wants to look at it again."""
+
+    __slots__ = ("_session", "due_at", "timer_at")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.due_at = NEVER
+        self.timer_at = NEVER
+        """When `handle_timer` will be called (kept by `Timers`)."""
+
+    def wake_at(self, when: float) -> None:
+        """Call `SessionOwner.session_due` then."""
+        self.due_at = when
+        self._session.context.effects.timers.schedule(self, when)
+
+    def stop(self) -> None:
+        """Call it not at all."""
+        self.due_at = NEVER
+
+    def next_timer(self) -> float:
+        """When `handle_timer` should be called next."""
+        return self.due_at if self._session.error is None else NEVER
+
+    def handle_timer(self, now: float) -> None:
+        """The time has come that the owner had set."""
+        if now >= self.due_at:
+            self.due_at = NEVER
+            self._session.owner.session_due(self._session, now)
+
+
 class Session(Channel):
     """Both directions of one conversation. Knows no socket, no clock and no frame layout."""
 
     __slots__ = (
         "attempts",
         "context",
-        "due_at",
         "ending",
         "generation",
         "is_up",
@@ -163,7 +193,7 @@ class Session(Channel):
         "route",
         "sending",
         "successor",
-        "timer_at",
+        "timer",
     )
 
     def __init__(self, peer: Peer, context: Context, owner: SessionOwner) -> None:
@@ -184,15 +214,7 @@ class Session(Channel):
         self.record: SessionRecord | None = None
         self.successor: Session | None = None
         """The session that took over what this one could not send, if any."""
-        self.due_at = NEVER
-        """When its owner wants to look at it again."""
-        self.timer_at = NEVER
-        """When `handle_timer` will be called (kept by `Timers`)."""
-
-    @property
-    def id(self) -> str:
-        """Chosen by the client, 32 hexadecimal digits."""
-        return self.peer.id
+        self.timer = SessionTimer(self)
 
     @property
     def link(self) -> Connection | None:
@@ -253,21 +275,6 @@ class Session(Channel):
         self.sending.rewind(received)
         self.ending.rewind()
 
-    def next_timer(self) -> float:
-        """When `handle_timer` should be called next."""
-        return self.due_at if self.error is None else NEVER
-
-    def handle_timer(self, now: float) -> None:
-        """The time has come that its owner had set."""
-        if now >= self.due_at:
-            self.due_at = NEVER
-            self.owner.session_due(self, now)
-
-    def wake_at(self, when: float) -> None:
-        """Call `SessionOwner.session_due` then."""
-        self.due_at = when
-        self.route.schedule(self, when)
-
     # -- sending ---------------------------------------------------------------------------------------
 
     def stage_of(self, message: OutgoingMessage) -> Stage:
@@ -316,10 +323,6 @@ class Session(Channel):
         self.route.write_soon()
         return message
 
-    def queue_part(self, header: AskHeader, payload: bytes) -> None:
-        """Queue the same, while the connection is being written."""
-        self.sending.enqueue(self.sending.message_type(self, payload, header))
-
     def check_open(self) -> None:
         """`StateError` if nothing more can be sent."""
         if self.ending.is_requested or self.error is not None:
@@ -331,36 +334,6 @@ class Session(Channel):
     def end(self) -> None:
         self.ending.is_requested = True
         self.route.write_soon()
-
-    def may_send(self) -> bool:
-        """Is there something queued that credit and the store allow to be written?"""
-        sending = self.sending
-        return (
-            bool(sending.queue)
-            and sending.has_credit()
-            and (self.record is None or not self.record.is_gated())
-        )
-
-    def wants_end(self) -> bool:
-        """Has the time come to write END?"""
-        ending = self.ending
-        if not ending.is_requested or ending.is_sent or self.sending.queue or self.route.link is None:
-            return False
-        return self.record is None or not (self.record.waiting() or self.record.is_gated())
-
-    def on_ack(self, acked: int, taken: int, byte_limit: int, unit_limit: int) -> None:
-        """The peer's marks have arrived."""
-        was_full = not self.sending.has_room()
-        done = self.sending.on_ack(acked, taken, byte_limit, unit_limit)
-        if was_full and self.context.pattern.asks:
-            self.receiving.request_ack(ACK_DUE_SOON)
-        self.owner.acked(self, done)
-
-    def on_reject(self, number: int, error: LinkboxError) -> None:
-        """The peer has rejected a message."""
-        message = self.sending.on_reject(number, error)
-        if message is not None:
-            self.owner.message_failed(self, message)
 
     def request_ack(self) -> None:
         link = self.route.link
@@ -400,30 +373,3 @@ class Session(Channel):
         processed, taken = self.receiving.marks()
         nbytes, units = self.credit()
         return frames.encode_ack(processed, taken, nbytes, units)
-
-    def on_ack_now(self) -> None:
-        """The peer waits for receipts: acknowledge now, and each message up to here as it is taken."""
-        self.context.mailbox.settle_fast_queue()
-        self.receiving.acknowledge_each()
-
-    def ack_again(self) -> None:
-        """A new connection: what was acknowledged on an older one may not have arrived."""
-        self.route.ack_due = ACK_DUE_NOW
-        self.rejections.report_all()
-
-    def end_has_arrived(self) -> bool:
-        """Has the peer ended, and is everything it sent in the mailbox?"""
-        last = self.ending.peer_last
-        return last is not None and self.receiving.processed >= last
-
-    def is_finished(self) -> bool:
-        """Has this side sent and received everything, and does it know that the peer has received it?
-
-        When it also sees the peer close (FIN), the peer is finished too: neither closes earlier.
-        """
-        ending = self.ending
-        is_confirmed = (
-            ending.is_acked or not self.resumes
-        )  # A peer that never comes back needs no confirmation.
-        is_heard = self.receiving.end_reason is not None
-        return ending.is_sent and is_confirmed and is_heard and not self.sending.queue

@@ -7,6 +7,7 @@ from linkbox.core.asks_server import ServerAsks
 from linkbox.core.channel import OutgoingMessage, Unit
 from linkbox.core.context import Context
 from linkbox.core.durable.journal import Journal
+from linkbox.core.ending import end_has_arrived, is_finished
 from linkbox.core.link import Link, LinkOwner
 from linkbox.core.outgoing import messages_of
 from linkbox.core.session import Session, SessionOwner
@@ -129,7 +130,7 @@ class SessionTable(SessionOwner):
         self.server_asks.on_message_failed(session, message)
 
     def end_arrived(self, session: Session) -> None:
-        if not session.end_has_arrived():
+        if not end_has_arrived(session):
             return
         effects = self.context.effects
         if session.receiving.end_reason is None:
@@ -165,7 +166,7 @@ class SessionTable(SessionOwner):
         session.detach()
         if session.record is not None:
             session.record.offline()
-        if session.is_finished() and link.eof and not session.is_plain:
+        if is_finished(session) and link.eof and not session.is_plain:
             self.acked(session, session.sending.forget(session.sending.sent))
             self.close_session(session, None, is_known=True)
         elif session.is_plain:
@@ -183,7 +184,7 @@ class SessionTable(SessionOwner):
             return
         effects = self.context.effects
         self.side.session_closing(session, is_known)
-        self.by_id.pop(session.id, None)
+        self.by_id.pop(session.peer.id, None)
         effects.timers.forget_one()
         is_kept = self._is_kept(session)
         session.error = error or EndOfData(f"the conversation with {session.peer} is over")
@@ -207,7 +208,7 @@ class SessionTable(SessionOwner):
     def _is_kept(self, session: Session) -> bool:
         """Does the store keep the session for the next life of this end?"""
         is_left = self.context.is_client or self.context.is_stopping
-        return session.record is not None and is_left and not session.is_finished()
+        return session.record is not None and is_left and not is_finished(session)
 
     def _fail_all(self, session: Session, error: Exception) -> None:
         """What was not acknowledged has failed."""

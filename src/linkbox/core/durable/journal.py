@@ -85,7 +85,7 @@ class Journal(JournalHooks):
 
     def open(self, session: Session) -> None:
         """A new session begins."""
-        record = Record(self, self.schedule, self._next_key, session.peer, session.id)
+        record = Record(self, self.schedule, self._next_key, session.peer, session.peer.id)
         self._next_key += 1
         self.spooling.add(record)
         record.attach(session)
@@ -134,7 +134,7 @@ class Journal(JournalHooks):
         spool = record.spool
         most = max(old.sending.sent, old.sending.most_sent) + spool.base
         until = spool.stub_most if spool.is_stub else most
-        old.record, record.id = None, new.id
+        old.record, record.id = None, new.peer.id
         spool.waiting += len(doubt) + len(unsent)
         known = {each.stored_number: each for each in doubt}
         for each in unsent:

@@ -1,0 +1,244 @@
+"""The frames of an open Linked connection: what each of them means for its session."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from linkbox.core.arrival import Arrival, Payload
+from linkbox.core.effects import ACK_DUE_SOON
+from linkbox.core.link import Link, State
+from linkbox.core.send_window import BATCH_BODIES
+from linkbox.core.session import Session
+from linkbox.core.wire import frames, handshake_messages
+from linkbox.core.wire.decoder import Decoder, lone, too_large
+from linkbox.core.wire.rejections import error_of
+from linkbox.errors import ProtocolViolation
+
+OPEN: Final = State.OPEN
+TRY_AGAIN: Final = ("busy", "limit")
+"""Refusals that may be different a moment later."""
+_ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.CANCEL))
+
+
+class FrameReader:
+    """Finds frames in the bytes of one open link, and processes them."""
+
+    __slots__ = ("_arrivals", "_context", "_decoder", "_late", "_link", "_session")
+
+    def __init__(self, link: Link, session: Session, held: bytes) -> None:
+        """``held``: what came behind the handshake; the next `receive` processes it first."""
+        self._link = link
+        self._session = session
+        self._context = link.context
+        self._decoder = Decoder()
+        self._decoder.hold(held)
+        self._arrivals: list[Arrival] = []
+        self._late: list[tuple[int, bytes]] = []
+        """What the peer has said of messages that are still on disk only."""
+
+    def receive(self, data: bytes, now: float) -> list[Arrival]:
+        """Bytes from the peer; returns the messages that are complete with them."""
+        # One whole frame is what a conversation mostly brings: it is spared the general way.
+        frame = None if self._decoder.busy else lone(data)
+        try:
+            if frame is None:
+                self._receive_any(data, now)
+            elif frame[0] == frames.DATA:
+                self._on_message(frame[1])
+            else:
+                self._handle(frame[0], frame[1], now)
+        except ProtocolViolation as error:
+            self._violated(error)
+        arrivals, self._arrivals = self._arrivals, []
+        return arrivals
+
+    def _receive_any(self, data: bytes, now: float) -> None:
+        """However the bytes are cut."""
+        decoder = self._decoder
+        found = decoder.receive(data)
+        for kind, payload in found:
+            if kind == frames.DATA:
+                self._on_message(payload)
+            else:
+                self._handle(kind, payload, now)
+                if self._link.state is not OPEN:
+                    return
+        if decoder.error is not None:
+            raise decoder.error
+        self._link.watch_progress(decoder.buffered, bool(found), now)
+
+    def _violated(self, error: ProtocolViolation) -> None:
+        self._link.abort(ProtocolViolation(f"{self._link.address} broke the protocol: {error}"))
+
+    def _on_message(self, payload: bytes) -> None:
+        receiving = self._receiving_session().receiving
+        size, largest = len(payload), self._context.limits.message
+        receiving.add_units(1, size, size)
+        if receiving.assembly is not None:
+            whole, receiving.assembly = receiving.assembly.whole(payload), None
+            self._add_messages([whole], True)
+        elif size > largest:
+            self._add_messages([too_large(size, largest)], True)
+        else:
+            self._add_messages([payload], False)
+
+    def _receiving_session(self) -> Session:
+        """The session, if messages may arrive now."""
+        if self._session.ending.peer_last is not None:
+            raise ProtocolViolation("messages after END")
+        return self._session
+
+    def _add_messages(self, payloads: list[Payload], may_have_errors: bool) -> None:
+        session, arrivals = self._session, self._arrivals
+        arrived = session.receiving.arrived
+        if arrivals:
+            newest = arrivals[-1]
+            if newest.ask is None and newest.last + len(payloads) == arrived:
+                newest.payloads += payloads
+                newest.last = arrived
+                newest.mark = session.receiving.arrived_bytes
+                newest.has_errors = newest.has_errors or may_have_errors
+                return
+        arrival = Arrival(session, payloads, arrived)
+        arrival.has_errors = may_have_errors
+        arrivals.append(arrival)
+
+    def _handle(self, kind: int, payload: bytes, now: float) -> None:
+        """A frame other than DATA: the frequent ones first."""
+        if kind == frames.ACK:
+            self._on_ack(payload)
+        elif kind in _ASK_FRAMES:
+            self._on_ask_frame(kind, payload, now)
+        elif kind == frames.BATCH:
+            self._on_batch(payload)
+        elif kind == frames.PART:
+            self._on_part(payload)
+        elif kind == frames.PING:
+            self._link.send_control(
+                frames.encode_number(frames.PONG, frames.decode_number(frames.PING, payload))
+            )
+        elif kind == frames.PONG:
+            self._link.round_trip = max(0.0, now - frames.decode_number(frames.PONG, payload) / 1e6)
+        elif kind == frames.ACK_NOW:
+            self._on_ack_now()
+        elif kind == frames.REJECT:
+            self._on_reject(payload)
+        elif kind == frames.DROPPED:
+            self._session.sending.on_dropped(*frames.decode_dropped(payload))
+        elif kind == frames.END:
+            self._on_end(payload)
+        elif kind == frames.END_ACK:
+            self._on_end_ack(payload)
+        elif kind == frames.GOAWAY:
+            self._on_goaway(payload)
+        elif kind == frames.REFUSE:
+            self._on_refuse(payload, now)
+        else:
+            raise ProtocolViolation(f"a {frames.type_name(kind)} that is out of place")
+
+    def _on_batch(self, payload: bytes) -> None:
+        session = self._receiving_session()
+        bodies = frames.decode_batch(payload)
+        receiving, limit = session.receiving, self._context.limits.message
+        if receiving.assembly is not None:
+            raise ProtocolViolation("BATCH inside a parted message")
+        count = len(bodies)
+        receiving.add_units(count, len(payload) - 4 - 4 * count, len(bodies[-1]))
+        if limit < BATCH_BODIES * 2:
+            checked = [each if len(each) <= limit else too_large(len(each), limit) for each in bodies]
+            self._add_messages(checked, True)
+        else:
+            self._add_messages([*bodies], False)
+
+    def _on_part(self, payload: bytes) -> None:
+        receiving = self._receiving_session().receiving
+        if receiving.assembly is not None:
+            receiving.add_piece(0, payload)
+        else:
+            total, body = frames.decode_first_part(payload)
+            receiving.add_piece(total, body)
+        receiving.request_ack(ACK_DUE_SOON)
+
+    def _is_early(self, session: Session, kind: int, payload: bytes) -> bool:
+        """Is it about messages that are still on disk only? Then it is processed when they are in memory."""
+        if session.record is None or not session.record.is_loading():
+            return False
+        most = self._context.limits.control_frames
+        if len(self._late) >= most:
+            raise ProtocolViolation(f"more than {most} frames ahead of the first message")
+        self._late.append((kind, payload))
+        return True
+
+    def process_late(self) -> None:
+        late, self._late = self._late, []
+        try:
+            for kind, payload in late:
+                self._handle(kind, payload, self._link.heard_at)
+                if self._link.state is not OPEN:
+                    return
+        except ProtocolViolation as error:
+            self._violated(error)
+
+    def _on_ack(self, payload: bytes) -> None:
+        session = self._session
+        if not self._is_early(session, frames.ACK, payload):
+            acked, taken, byte_limit, unit_limit = frames.decode_ack(payload)
+            was_full = not session.has_room()
+            done = session.sending.on_ack(acked, taken, byte_limit, unit_limit)
+            if was_full and self._context.pattern.asks:
+                session.receiving.request_ack(ACK_DUE_SOON)
+            session.owner.acked(session, done)
+
+    def _on_reject(self, payload: bytes) -> None:
+        session = self._session
+        if not self._is_early(session, frames.REJECT, payload):
+            number, code, reason = frames.decode_reject(payload)
+            error = error_of(code, f"{session.peer} rejected the message: {reason}")
+            message = session.sending.on_reject(number, error)
+            if message is not None:
+                session.owner.message_failed(session, message)
+
+    def _on_end(self, payload: bytes) -> None:
+        session = self._receiving_session()
+        last = frames.decode_number(frames.END, payload)
+        arrived = session.receiving.arrived
+        if last != arrived or session.receiving.assembly is not None:
+            raise ProtocolViolation(f"END after unit {last}; {arrived} have arrived")
+        session.ending.peer_last = last
+        session.owner.end_arrived(session)
+
+    def _on_end_ack(self, payload: bytes) -> None:
+        session = self._session
+        last, sent = frames.decode_number(frames.END_ACK, payload), session.sending.sent
+        if not session.ending.is_sent or last != sent:
+            raise ProtocolViolation(f"END_ACK of unit {last}; {sent} have been sent")
+        session.ending.is_acked = True
+        session.owner.end_acked(session, session.sending.forget(last))
+
+    def _on_goaway(self, payload: bytes) -> None:
+        session = self._session
+        if not self._context.is_client:
+            raise ProtocolViolation("a GOAWAY that is out of place")
+        if not self._is_early(session, frames.GOAWAY, payload):
+            self._link.owner.going_away(self._link, session, frames.decode_number(frames.GOAWAY, payload))
+
+    def _on_refuse(self, payload: bytes, now: float) -> None:
+        """In the middle of a conversation: the server has disconnected this client."""
+        message = handshake_messages.decode_refuse(payload)
+        if not self._context.is_client:
+            raise ProtocolViolation("a REFUSE that is out of place")
+        error = handshake_messages.refusal(message, self._link.address)
+        self._link.owner.refused(self._link, error, message.code in TRY_AGAIN, now)
+        self._link.abort(error)
+
+    def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:
+        session = self._receiving_session()
+        arrival = self._link.owner.ask_frame(session, kind, payload, now)
+        # Also a frame that brings no message has to be counted as processed, in its turn.
+        self._arrivals.append(arrival or Arrival(session, [], session.receiving.arrived))
+        session.receiving.request_ack(ACK_DUE_SOON)
+
+    def _on_ack_now(self) -> None:
+        """The peer waits for receipts: acknowledge now, and each message up to here as it is taken."""
+        self._context.mailbox.settle_fast_queue()
+        self._session.receiving.acknowledge_each()

@@ -1,0 +1,105 @@
+"""The frames that carry a session's messages: in which order, in which size, in which frame."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from linkbox.core.channel import OutgoingMessage, Unit
+from linkbox.core.connection import Buffer
+from linkbox.core.ending import wants_end
+from linkbox.core.outgoing import Bundle, Piece
+from linkbox.core.send_window import BATCH_BODIES, EARLY_BYTES
+from linkbox.core.session import Session
+from linkbox.core.wire import frames
+
+JOINED: Final = 16 * 1024
+"""A payload up to this size is copied behind its header; a longer one is written from where it is."""
+_EARLY_BODIES: Final = EARLY_BYTES // 2
+"""The headers and tables of lengths of what is sent early must fit too."""
+
+
+def write_units(session: Session, out: list[Buffer], budget: int, now: float) -> bool:
+    """Write what is queued, within credit and about that many bytes. True if there may be more to write."""
+    while may_send(session):
+        budget -= _write_next(session, BATCH_BODIES, out, now)
+        if budget <= 0:
+            return True
+    return False
+
+
+def write_early(session: Session, out: list[Buffer], now: float) -> None:
+    """One round trip for a short life: what fits goes out behind HELLO."""
+    sending = session.sending
+    while may_send(session) and sending.sent_bytes + sending.next_size() <= _EARLY_BODIES:
+        _write_next(session, _EARLY_BODIES - sending.sent_bytes, out, now)
+    if wants_end(session):
+        session.ending.is_sent = True
+        out.append(frames.encode_number(frames.END, sending.sent))
+
+
+def may_send(session: Session) -> bool:
+    """Is there something queued that credit and the store allow to be written?"""
+    sending, record = session.sending, session.record
+    return bool(sending.queue) and sending.has_credit() and (record is None or not record.is_gated())
+
+
+def _write_next(session: Session, most: int, out: list[Buffer], now: float) -> int:
+    """Write the next units of the queue; returns about how many bytes that was."""
+    units = session.sending.pull(most)
+    if len(units) == 1:
+        unit = units[0]
+        if not isinstance(unit, Bundle):
+            return _write_unit(unit, out, now)
+        batch = frames.encode_batch(unit.payloads)
+    elif units:
+        batch = frames.encode_batch([_payload(unit) for unit in units])
+    else:
+        session.owner.message_failed(session, session.sending.pop_too_large())
+        return 0
+    out.append(batch)
+    return len(batch)
+
+
+def _payload(unit: Unit) -> bytes:
+    """The payload of one of several messages that fit a BATCH."""
+    assert isinstance(unit, OutgoingMessage)
+    return unit.payload or b""
+
+
+def _write_unit(unit: Unit, out: list[Buffer], now: float) -> int:
+    """The frame of one unit that is no bundle; returns how many bytes of message it carries."""
+    if isinstance(unit, Piece):
+        message, start, stop = unit.message, unit.start, unit.stop
+    else:
+        assert isinstance(unit, OutgoingMessage)
+        message, start, stop = unit, 0, unit.size()
+    payload, size = message.payload or b"", stop - start
+    total = len(payload)
+    if message.header is not None:
+        whole = size == total
+        body = payload if whole else payload[start:stop]
+        out.append(ask_frame(message, start, body, stop == total, now))
+    elif size == total and size <= JOINED:
+        out.append(frames.frame(frames.DATA, payload))
+    elif stop == total:
+        out += (frames.header(frames.DATA, size), memoryview(payload)[start:stop])
+    elif start == 0:
+        out.append(frames.encode_first_part(total, payload[:stop]))
+    else:
+        out += (frames.header(frames.PART, size), memoryview(payload)[start:stop])
+    return size
+
+
+def ask_frame(message: OutgoingMessage, start: int, body: bytes, is_last: bool, now: float) -> bytes:
+    """The frame for one piece of a request or a response."""
+    header = message.header
+    assert header is not None
+    if header.kind not in (frames.ASK, frames.ANSWER):
+        return message.payload or b""
+    flags = header.flags if is_last else header.flags | frames.MORE_OF_MESSAGE
+    if header.kind == frames.ANSWER:
+        return frames.encode_answer(header.id, flags, body)
+    left = None
+    if header.deadline is not None and start == 0:
+        left = max(0, int((header.deadline - now) * 1000))
+    return frames.encode_ask(header.id, flags, left, body)
