@@ -7,7 +7,8 @@ import sys
 import uuid
 
 from linkbox.address import Address
-from linkbox.core.wire import frames, handshake_messages as handshake
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 
 
 def hello(pattern: str) -> bytes:
@@ -23,7 +24,7 @@ def hello(pattern: str) -> bytes:
         received=0,
         resumes=False,
     )
-    return frames.preface() + handshake.encode(message)
+    return frames.preface() + handshake.encode_hello(message)
 
 
 def open_links(url: str, count: int, pattern: str) -> list[socket.socket]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from fuzz.target import Choices, Target
-from linkbox.core.wire import authentication as auth, frames, handshake_messages as handshake
+from linkbox.core.wire import authentication as auth
+from linkbox.core.wire import frames
+from linkbox.core.wire import handshake_messages as handshake
 from linkbox.errors import LinkError, ProtocolViolation
+from tests.core.wire import decode_message, encode_message
 
 SECRET = b"a secret"
 _HELLO = handshake.Hello("p2p", "bytes", "me", "ab" * 16, 1, (9, 9), 99)

@@ -12,9 +12,9 @@ from typing import Any
 from fuzz.bench import LARGE, SMALL, Bench
 from fuzz.scripts import LinkedPeer, Peer, PlainPeer
 from fuzz.target import Choices, Run, Target
-from linkbox.core.wire.framings import FixedSize, Framing, LengthPrefixed, Lines, Raw
 from linkbox.core.mailbox import OVERFLOW_POLICIES
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.wire.framings import FixedSize, Framing, LengthPrefixed, Lines, Raw
 from linkbox.events import EventKind
 from tests.core.wire import NO_BACKOFF
 

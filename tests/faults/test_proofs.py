@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from linkbox import AuthenticationFailed
-from linkbox.core.wire import authentication as auth, frames
+from linkbox.core.wire import authentication as auth
+from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, hello
 from tests.faults.place import AT_ONCE, Place
 from tests.threaded.helpers import wait_until
