@@ -10,7 +10,7 @@ from linkbox.core.asks_client import Ask, ClientAsks
 from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.context import Settings
-from linkbox.core.endpoint_core import ClientCore, EndpointCore
+from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.link import Link
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.mailbox import Mailbox
@@ -23,7 +23,8 @@ from linkbox.core.wire.decoder import Pile
 from linkbox.core.wire.framings import Framing, Linked, PlainFraming
 from linkbox.errors import FormatError, LinkboxError
 from linkbox.limits import Limits
-from tests.core.wire import ALL_KINDS, Probe, Wire
+from linkbox.operations.requests import Request
+from tests.core.wire import ALL_KINDS, Owner, Probe, Wire
 
 SECRET = b"a secret"
 SMALL = Limits(
@@ -95,8 +96,11 @@ class Bench(Wire):
             self.on_dial(link)
 
     def take(self, hub: EndpointCore) -> list[Any]:
-        """All messages of its mailbox."""
+        """All messages of its mailbox, as the application gets them."""
         taken = hub.mailbox.take_all()
+        if isinstance(hub, ServerCore) and hub.context.pattern.asks:
+            owner = Owner(self, hub)
+            taken = [Request(each, owner) for each in taken]
         self.settle()
         return taken
 

@@ -90,7 +90,7 @@ def _step(run: AnyCrashes, dice: random.Random, tally: Tally) -> None:
         run.crash(side, dice.random() < 0.5)
         tally.deaths += 1
     else:
-        run.request_ack(side)
+        run.acknowledge_now(side)
 
 
 def simulate_all(seeds: Iterable[int], steps: int) -> Tally:
