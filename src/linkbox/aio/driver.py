@@ -17,13 +17,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from linkbox.address import Address
-from linkbox.core.decoding import decode_all
-from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.endpoint import EndpointCore
 from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import Predicate, Waiter, WaitQueue
 from linkbox.networks.choose import aio_network
-from linkbox.networks.driver_log import log_lines
-from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
+from linkbox.networks.endpoint_driver import EndpointDriver
+from linkbox.networks.network import AioNetwork
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
@@ -44,7 +43,7 @@ class TaskWaiter(Waiter):
             self.future.set_result(None)
 
 
-class Driver(NetworkEvents):
+class Driver(EndpointDriver):
     """The core of an endpoint, its network, its timer, and the tasks that wait."""
 
     def __init__(
@@ -54,17 +53,12 @@ class Driver(NetworkEvents):
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
     ) -> None:
-        super().__init__(hub)
+        super().__init__(hub, decode)
         self.is_closed = False
-        self._decode = decode
         self._loop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls)
-        self.now = self.network.now
-        """The clock of this life: seconds, as of ``time.monotonic()``."""
-        if self.network.has_manual_clock:
-            hub.effects.ack_delay = 0.0  # Else no acknowledgement would be sent while the clock stands still.
+        self._use(self.network)
         self._waiters: set[TaskWaiter] = set()
-        self._lazy: list[Channel] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
         self._is_settling = False
@@ -112,14 +106,14 @@ class Driver(NetworkEvents):
 
     def turn_done(self, now: float) -> None:
         """Decode and store what has arrived, then settle."""
-        hub, arrivals, decode = self.hub, self.arrivals, self._decode
-        while arrivals or hub.effects.to_read:
-            while hub.effects.to_read:
-                hub.received(hub.effects.to_read.pop(), b"", now, arrivals)
-            while arrivals:
-                arrival = arrivals.popleft()
-                hub.deliver(arrival, arrival.payloads if decode is None else decode_all(decode, arrival), now)
-        self.settle()
+        hub, arrivals = self.hub, self.arrivals
+        self._begin_turn(now)
+        while arrivals:
+            arrival = arrivals.popleft()
+            hub.deliver(arrival, self._decoded(arrival), now)
+            if hub.effects.to_read:
+                self._begin_turn(now)
+        self.update()
 
     def timers_changed(self) -> None:
         if not self._is_settling:  # else `settle` does it at its end
@@ -131,50 +125,22 @@ class Driver(NetworkEvents):
         for waiter in self._waiters:
             waiter.wake()
 
-    def is_busy(self) -> bool:
-        return super().is_busy() or bool(self._lazy)
-
     # -- after every call into the core -----------------------------------------------------------------
 
     def settle(self) -> None:
-        """Do what the core has left to do."""
         if self._is_settling:
             return  # The outer call sees this too.
         self._is_settling = True
-        hub, network = self.hub, self.network
         try:
-            while True:
-                while hub.effects.to_write:
-                    network.flush(hub.effects.to_write.pop())
-                if self.dials:
-                    network.dial(self.dials.pop(0))
-                elif hub.effects.to_wake:
-                    changed, hub.effects.to_wake = hub.effects.to_wake, []
-                    for box in changed:
-                        if box.waiters:
-                            self.ring(box)
-                elif not hub.effects.to_write:
-                    break
+            super().settle()
         finally:
             self._is_settling = False
-        if hub.effects.to_read:
-            self._loop.call_soon(self.turn_done, self.now())
-        if hub.effects.log_lines:
-            log_lines(hub.effects)
-        self._set_timer()
 
-    def write_later(self, channel: Channel) -> None:
-        """Write what the channel has when this turn of the loop is over: many messages at once."""
-        if not self._lazy:
-            self._loop.call_soon(self._write_lazy)
-        if channel not in self._lazy:
-            self._lazy.append(channel)
+    def turn_soon(self) -> None:
+        self._loop.call_soon(self._turn)
 
-    def _write_lazy(self) -> None:
-        lazy, self._lazy = self._lazy, []
-        for channel in lazy:
-            channel.flush()
-        self.settle()
+    def _turn(self) -> None:
+        self.turn_done(self.now())
 
     def _set_timer(self) -> None:
         """Meet the core's next timer. One that has moved later is met too early, which is harmless."""
@@ -192,23 +158,13 @@ class Driver(NetworkEvents):
         now = self.now()
         if now >= self.hub.next_timer():
             self.hub.handle_timers(now)
-        self.settle()
-
-    # -- connections ------------------------------------------------------------------------------------
-
-    def listen(self, listener: Listener) -> None:
-        """Accept connections from now on."""
-        self.network.listen(listener)
-
-    def stop_listening(self) -> None:
-        """Accept no more connections."""
-        self.network.stop_listening()
-        self.settle()
+        self.update()
 
     async def close(self) -> None:
         """Close every connection, and wake every task that waits."""
         self.is_closed = True
-        self.stop_listening()
+        self.network.stop_listening()
+        self.settle()
         if self._timer is not None:
             self._timer.cancel()
         for waiter in list(self._waiters):
@@ -216,6 +172,5 @@ class Driver(NetworkEvents):
         await self.network.close()
 
     def close_copies(self) -> None:
-        """In a forked child: give back the descriptors; the connections are the parent's."""
         self.is_closed = True
-        self.network.close_copies()
+        super().close_copies()
