@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 class TaskWaiter(Waiter):
     """One task that waits for a predicate."""
 
-    __slots__ = ("future", "predicate")
+    __slots__ = ("future",)
 
     def __init__(self, predicate: Predicate, future: asyncio.Future[None]) -> None:
-        self.predicate = predicate
+        super().__init__(predicate)
         self.future = future
 
+    def is_awake(self) -> bool:
+        return self.future.done()
+
     def wake(self) -> None:
-        """Let it check again."""
         if not self.future.done():
             self.future.set_result(None)
 
@@ -68,51 +70,44 @@ class Driver(EndpointDriver):
     async def wait(self, queue: WaitQueue, predicate: Predicate, deadline: float = NEVER) -> bool:
         """Wait until the predicate holds, or the deadline (of `now`) has passed. Returns whether it holds."""
         while not predicate.holds():
-            now = self.now()
-            if self.is_closed or now >= deadline:
+            left = deadline - self.now()
+            if self.is_closed or left <= 0:
                 return False
             waiter = TaskWaiter(predicate, self._loop.create_future())
             queue.waiters[waiter] = None
             self._waiters.add(waiter)
             alarm: asyncio.TimerHandle | None = None
             if deadline != NEVER and not self.network.has_manual_clock:
-                alarm = self._loop.call_later(deadline - now, waiter.wake)
+                alarm = self._loop.call_later(left, waiter.wake)
+            is_cancelled = True
             try:
                 await waiter.future
-            except asyncio.CancelledError:
-                queue.waiters.pop(waiter, None)
-                if not waiter.future.cancelled():
-                    self.ring(queue)  # The wake-up may be another task's.
-                raise
+                is_cancelled = False
             finally:
                 queue.waiters.pop(waiter, None)
                 self._waiters.discard(waiter)
                 if alarm is not None:
                     alarm.cancel()
+                if is_cancelled and not waiter.future.cancelled():
+                    self.ring(queue)  # The wake-up may be another task's.
         return True
 
     def ring(self, queue: WaitQueue) -> None:
-        """Wake those whose predicate holds, but not more than there is something for."""
-        available = queue.available()
-        for waiter in queue.waiters:
-            if available <= 0:
-                return
-            assert isinstance(waiter, TaskWaiter)
-            if waiter.future.done() or waiter.predicate.holds():
-                available -= 1
-                waiter.wake()
+        for waiter in queue.ready():
+            waiter.wake()
 
     # -- for the network ------------------------------------------------------------------------------
 
     def turn_done(self, now: float) -> None:
         """Decode and store what has arrived, then settle."""
         hub, arrivals = self.hub, self.arrivals
-        self._begin_turn(now)
-        while arrivals:
-            arrival = arrivals.popleft()
-            hub.deliver(arrival, self._decoded(arrival), now)
-            if hub.effects.to_read:
-                self._begin_turn(now)
+        while True:
+            self._begin_turn(now)
+            if not arrivals:
+                break
+            while arrivals:
+                each = arrivals.popleft()
+                hub.deliver(each, self._decoded(each), now)
         self.update()
 
     def timers_changed(self) -> None:
@@ -135,6 +130,10 @@ class Driver(EndpointDriver):
             super().settle()
         finally:
             self._is_settling = False
+        self._set_timer()
+
+    def update(self) -> None:
+        self.settle()
 
     def turn_soon(self) -> None:
         self._loop.call_soon(self._turn)
@@ -155,16 +154,12 @@ class Driver(EndpointDriver):
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, NEVER
-        now = self.now()
-        if now >= self.hub.next_timer():
-            self.hub.handle_timers(now)
-        self.update()
+        self._turn()
 
     async def close(self) -> None:
         """Close every connection, and wake every task that waits."""
         self.is_closed = True
-        self.network.stop_listening()
-        self.settle()
+        self.stop_listening()
         if self._timer is not None:
             self._timer.cancel()
         for waiter in list(self._waiters):

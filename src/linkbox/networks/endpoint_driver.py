@@ -72,10 +72,12 @@ class EndpointDriver(NetworkEvents):
             self.turn_soon()
 
     def _begin_turn(self, now: float) -> None:
-        """Flush what was to be written later; process what connections still hold."""
+        """Do what is due, flush what was to be written later, process what connections still hold."""
+        effects = self.hub.effects
+        if now >= effects.next_timer():
+            self.hub.handle_timers(now)
         while self._lazy:
             self._lazy.pop().flush()
-        effects = self.hub.effects
         while effects.to_read:
             self.hub.received(effects.to_read.pop(), b"", now, self.arrivals)
 

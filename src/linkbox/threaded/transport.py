@@ -57,10 +57,7 @@ class Transport(EndpointDriver):
         with self.lock:
             now = self.now()
             network.report(now)
-            if now >= hub.effects.next_timer():
-                hub.handle_timers(now)
-            if hub.effects.to_read or self._lazy:
-                self._begin_turn(now)
+            self._begin_turn(now)
             if self._decode is None:
                 while arrivals:
                     arrival = arrivals.popleft()
