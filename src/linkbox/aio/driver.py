@@ -117,6 +117,9 @@ class Driver(EndpointDriver):
     def clock_moved(self) -> None:
         """A manual clock was advanced: look at every deadline again."""
         self._on_timer()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         for waiter in self._waiters:
             waiter.wake()
 
@@ -162,8 +165,7 @@ class Driver(EndpointDriver):
         self.stop_listening()
         if self._timer is not None:
             self._timer.cancel()
-        for waiter in list(self._waiters):
-            waiter.wake()
+        self._wake_all()
         await self.network.close()
 
     def close_copies(self) -> None:

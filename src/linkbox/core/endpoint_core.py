@@ -133,10 +133,6 @@ class EndpointCore(JournalOwner):
         """All numbers of the endpoint."""
         return statistics(list(self.sessions.by_id.values()), self.context.counters, self.mailbox)
 
-    def in_flight(self) -> int:
-        """Messages that are queued, on disk only, or not acknowledged."""
-        return sum(session.in_flight() for session in self.sessions.by_id.values())
-
     def is_idle(self) -> bool:
         """Is no conversation and no connection left?"""
         return not self.sessions.by_id and not self.links.links

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from linkbox.core.arrival import Arrival, Payload
+from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.effects import ACK_DUE_SOON
 from linkbox.core.link import Link, State
 from linkbox.core.send_window import BATCH_BODIES
@@ -15,8 +16,6 @@ from linkbox.core.wire.rejections import error_of
 from linkbox.errors import ProtocolViolation
 
 OPEN: Final = State.OPEN
-TRY_AGAIN: Final = ("busy", "limit")
-"""Refusals that may be different a moment later."""
 _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.CANCEL))
 
 

@@ -208,7 +208,8 @@ class Mailbox:
         """
         gone: list[tuple[Source, int]] = []
         while self.is_full(source):
-            victim = self._oldest(source) if self.overflow == "drop_oldest" else None
+            # The oldest of this source comes first: a peer that sends too much loses only its own messages.
+            victim = self._head(source) or self._head(None) if self.overflow == "drop_oldest" else None
             if victim is None:
                 self.dropped += 1
                 source.processed = number
@@ -232,10 +233,6 @@ class Mailbox:
         """Have all sources together reached the limit, so that no further one should come?"""
         full = max(self.limits.mailbox_total, self.requested)
         return self.overflow == "block" and self.nbytes >= full
-
-    def _oldest(self, source: Source) -> Batch | None:
-        """What to drop: the source's own oldest first, so that a loud peer hurts only itself."""
-        return self._head(source) or self._head(None)
 
     def clear(self) -> None:
         """Forget everything: a store has it."""

@@ -6,7 +6,7 @@ import os
 import random
 
 from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
-from linkbox.core.frame_reader import TRY_AGAIN
+from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import ConnectFailed, Refused, StateError
 from linkbox.operations.lifecycle import STOP, Life

@@ -101,12 +101,9 @@ class Engine(Interruptible):
         name: str,
     ) -> None:
         self.lock = lock
-        self._pace = effects.ack_delay
-        """Seconds between the looks of the background thread: what the most frequent timer may take."""
         self.poller: Poller = network.poller
         self._now = network.now
         """The clock that deadlines and timers follow. The background thread's own pauses are real time."""
-        self._has_manual_clock = network.has_manual_clock
         self._network = network
         self._driver = driver
         self._effects = effects
@@ -153,16 +150,17 @@ class Engine(Interruptible):
         thread = get_ident()
         outer = self._leader if self._leader_thread == thread else None
         if outer is not None:
-            # The leader waits again. While it decodes it would wait for itself. In a finalizer or in a signal
-            # handler that is not deferred, during its poll: then this wait leads in its stead.
+            # In a finalizer, or in a signal handler that is not deferred: this wait leads in its stead.
             if self._is_working:
                 raise StateError(
-                    "this thread is decoding a message for this endpoint; it cannot wait for another"
+                    "this thread decodes a message for this endpoint: it cannot wait for another"
                 )
             self._leader = None
         waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
         now = self._now()
-        rescan_at = now + RESCAN if thread == self._main_thread and not self._has_manual_clock else NEVER
+        rescan_at = (
+            now + RESCAN if thread == self._main_thread and not self._network.has_manual_clock else NEVER
+        )
         try:
             self._inside.add(waiter)
             queue.waiters[waiter] = None
@@ -239,7 +237,7 @@ class Engine(Interruptible):
         sleep_lock = waiter.make_sleep_lock()
         is_woken = False
         self.lock.release()
-        if self._has_manual_clock:
+        if self._network.has_manual_clock:
             timeout = NEVER  # `clock_moved` wakes it.
         try:
             is_woken = sleep_lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
@@ -265,7 +263,7 @@ class Engine(Interruptible):
         self._left = now
         if self._is_hot:
             return  # The background thread looks in by itself, for timers too.
-        if is_sparse or self._has_manual_clock:
+        if is_sparse or self._network.has_manual_clock:
             self.poller.arm()
             if self._effects.next_timer() < self._wake_at:
                 self.poller.kick()
@@ -412,9 +410,10 @@ class Engine(Interruptible):
         if self._leader is None:
             self.poller.arm()
             until = self._effects.next_timer()
-        if self._has_manual_clock:
+        if self._network.has_manual_clock:
             return until
-        return min(until, now + self._pace) if now - self._left < LOOKS * self._pace else until
+        pace = self._effects.ack_delay  # Often enough for the most frequent timer.
+        return min(until, now + pace) if now - self._left < LOOKS * pace else until
 
     def _hand_over(self) -> None:
         """After a turn of the background thread: a thread that waits leads on."""
