@@ -56,9 +56,9 @@ def members(cls: ast.ClassDef) -> Iterator[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name
             for inner in ast.walk(node):
-                if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
-                    if ast.unparse(inner.value) == "self":
-                        yield inner.attr
+                match inner:
+                    case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                        yield name
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             yield from (each.id for each in targets if isinstance(each, ast.Name))
@@ -202,7 +202,7 @@ def test_a_wrong_name_is_seen(text: str, why: str, source: Source) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "`core/session.py` `core/` `docs/protocol.md` `Session` `Session.send` `LinkedLink.abort` `write_units()`",
+        "`core/session.py` `core/` `docs/protocol.md` `Session.send` `LinkedLink.abort` `write_units()`",
         "`accept=` `now` `keep_alive` `make check`",
         "| 1 | `core/frame_writer.py` | `write_units()` | x |",
         "```text\n`Nothing`\n```",
