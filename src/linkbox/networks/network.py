@@ -17,7 +17,6 @@ from collections.abc import Callable
 from linkbox.core.arrival import Arrival
 from linkbox.core.connection import Connection as Link
 from linkbox.core.connection import Listening
-from linkbox.core.driver import Driver
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.core.timers import Timed
@@ -26,8 +25,8 @@ from linkbox.limits import Limits
 from linkbox.networks.poller import Poller
 
 
-class NetworkEvents(Driver):
-    """What a network reports. Drivers inherit from it; the calls of a network into the core are all here."""
+class NetworkEvents:
+    """What a network reports. `EndpointDriver` inherits from it; the calls of a network into the core are all here."""
 
     def __init__(self, hub: EndpointCore) -> None:
         self.hub = hub

@@ -9,6 +9,7 @@ from linkbox.core.endpoint import Channel, EndpointCore, OutgoingMessage, Pendin
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer
+from linkbox.networks.choose import bind, descriptor_bound
 from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import ServerOptions
 from linkbox.operations.runtime import Runtime
@@ -35,7 +36,7 @@ class ServerOperations(Life):
         settings = self.settings()
         settings.asks_first = options.accept is not None
         core = ServerCore(settings, self.mailbox, options.max_peers, self.now())
-        core.admission.max_links = self.runtime.most_connections(options.limits.connections)
+        core.admission.max_links = descriptor_bound(options.limits.connections)
         return core
 
     def begin(self, core: EndpointCore) -> Operation[None]:
@@ -56,7 +57,7 @@ class ServerOperations(Life):
 
     def _bind(self) -> Listening:
         """What listens; from now on the address has the real port."""
-        listener, self.address = self.runtime.bind(self.address, self.server_options.listener)
+        listener, self.address = bind(self.address, self.server_options.listener)
         return listener
 
     def start_services(self, core: ServerCore) -> None:

@@ -47,12 +47,22 @@ class Taking:
     def take(self) -> Any:
         """The next item, or `NOTHING`."""
         mailbox, source = self.mailbox, self.source
+        fast_queue = mailbox.fast_queue
+        if fast_queue and source is None:
+            try:
+                item = fast_queue.popleft()
+            except IndexError:
+                pass  # Another thread was faster.
+            else:
+                if not fast_queue:
+                    self.settle_fast_queue()
+                return item
         if (mailbox.count if source is None else source.waiting) == 0 or not mailbox.has(source):
             return NOTHING
         core = self.endpoint.core
         due = NEVER if core is None else core.effects.acks_due_at
         item = mailbox.take(source)
-        if source is None and mailbox.count > 1:
+        if source is None and self.is_direct and mailbox.count > 1:
             mailbox.open_fast_queue()
         if core is not None and (
             core.effects.to_write or core.effects.to_wake or core.effects.acks_due_at < due

@@ -49,12 +49,12 @@ LOCK_PATIENCE = 0.01
 class ThreadWaiter(Waiter):
     """One thread that waits for one predicate."""
 
-    __slots__ = ("is_interrupted", "is_rung", "is_service", "may_lead", "predicate", "sleep_lock", "thread")
+    __slots__ = ("is_interrupted", "is_rung", "is_service", "may_lead", "sleep_lock", "thread")
 
     def __init__(
         self, predicate: Predicate, thread: int, is_service: bool = False, may_lead: bool = True
     ) -> None:
-        self.predicate = predicate
+        super().__init__(predicate)
         self.thread = thread
         self.is_service = is_service
         self.may_lead = may_lead
@@ -64,8 +64,10 @@ class ThreadWaiter(Waiter):
         self.sleep_lock: threading.Lock | None = None
         """Held while the thread is to sleep. Made for the first sleep: most waiters lead and never sleep."""
 
-    def ring(self) -> None:
-        """Wake it. Under the engine's lock."""
+    def is_awake(self) -> bool:
+        return self.is_rung
+
+    def wake(self) -> None:
         if not self.is_rung:
             self.is_rung = True
             if self.sleep_lock is not None:
@@ -276,7 +278,7 @@ class Engine(Interruptible):
         self._leader = waiter
         self._leader_thread = 0
         self.poller.disarm()
-        waiter.ring()
+        waiter.wake()
 
     # -- signals ------------------------------------------------------------------------------------
 
@@ -295,7 +297,7 @@ class Engine(Interruptible):
                     if self._leader is waiter:
                         self.poller.wake()
                     else:
-                        waiter.ring()
+                        waiter.wake()
         finally:
             self.lock.release()
 
@@ -338,7 +340,7 @@ class Engine(Interruptible):
             assert isinstance(waiter, ThreadWaiter)
             if not (leads and waiter is leader) and waiter.predicate.holds():
                 available -= 1
-                waiter.ring()
+                waiter.wake()
                 if waiter.is_service:
                     return  # One worker at a time: it wakes the next if there is more.
 
@@ -365,7 +367,7 @@ class Engine(Interruptible):
     def clock_moved(self) -> None:
         """A manual clock was advanced: look at every deadline again. Under the lock."""
         for waiter in self._followers:
-            waiter.ring()
+            waiter.wake()
         self.poller.wake()
         self.poller.kick()
 
@@ -428,7 +430,7 @@ class Engine(Interruptible):
         self.poller.kick()
         self.poller.wake()
         for waiter in self._followers:
-            waiter.ring()
+            waiter.wake()
 
     def join(self, timeout: float) -> None:
         """Wait for the background thread to end. Not under the lock."""
