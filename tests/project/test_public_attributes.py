@@ -101,7 +101,7 @@ def test_public_classes_inherit_from_one_class_each(front: Any) -> None:
 
 @pytest.mark.parametrize("front", [linkbox, aio], ids=["threaded", "aio"])
 def test_users_may_derive_and_parametrize(front: Any) -> None:
-    class Mine(front.ServerP2P[int]):  # type: ignore[misc, name-defined]
+    class Mine(front.ServerP2P[int]):  # type: ignore[misc]
         def data_count(self) -> int:
             return 7
 
