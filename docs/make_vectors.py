@@ -294,7 +294,7 @@ def ar() -> dict[str, Any]:
             encode_number(frames.END_ACK, 1),
         ),
     ]
-    title = "AR: one ask, one answer, one round trip"
+    title = "AR: one request, one response, one round trip"
     return {"name": "ar", "title": title, "pattern": "ar", "delivers": [question.hex()], "steps": steps}
 
 
