@@ -25,6 +25,7 @@ from linkbox import (
     Json,
     Limits,
     Lines,
+    Linked,
     ListenFailed,
     MailboxEmpty,
     MailboxFull,
