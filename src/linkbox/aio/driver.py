@@ -101,14 +101,13 @@ class Driver(EndpointDriver):
     def turn_done(self, now: float) -> None:
         """Decode and store what has arrived, then settle."""
         hub, arrivals = self.hub, self.arrivals
-        while True:
-            self._begin_turn(now)
-            if not arrivals:
-                break
-            while arrivals:
-                each = arrivals.popleft()
-                hub.deliver(each, self._decoded(each), now)
-        self.update()
+        self._begin_turn(now)
+        while arrivals:
+            each = arrivals.popleft()
+            hub.deliver(each, self._decoded(each), now)
+            if hub.effects.to_read:
+                self._begin_turn(now)
+        self.settle()
 
     def timers_changed(self) -> None:
         if not self._is_settling:  # else `settle` does it at its end
@@ -133,7 +132,8 @@ class Driver(EndpointDriver):
             super().settle()
         finally:
             self._is_settling = False
-        self._set_timer()
+        if self.effects.acks_due_at < self._timer_at or self.effects.timers.soonest < self._timer_at:
+            self._set_timer()
 
     def update(self) -> None:
         self.settle()

@@ -7,7 +7,7 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from time import monotonic
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
@@ -36,6 +36,9 @@ from linkbox.cli.options import (
 from linkbox.cli.status import WrongUse, exit_status, say
 from linkbox.cli.text import PIECE, Readable, lines_of, name_of, open_input, parse, pieces_of
 from linkbox.operations.storing import BULK_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOR_EVER = 1e9
 """Seconds: a stream keeps its connection, however long the next line takes."""
@@ -103,7 +106,7 @@ def send(
         end_with(is_well)
 
 
-def _check_options(wire: Framing, format: FormatName, store: str | None) -> None:
+def _check_options(wire: Framing, format: FormatName, store: Path | None) -> None:
     """Raise what is wrong with options that exclude each other."""
     check_fits(wire, format)
     check_store(store, wire)

@@ -39,7 +39,10 @@ class IncomingAsk(AskState):
 
     def weight(self) -> int:
         """What it counts in the mailbox."""
-        return sum(len(each) if isinstance(each, bytes) else OVERHEAD for each in self.messages)
+        weight = 0
+        for each in self.messages:
+            weight += len(each) if isinstance(each, bytes) else OVERHEAD
+        return weight
 
 
 class _SessionAsks:
@@ -93,7 +96,8 @@ class ServerAsks:
         is_known = asks is not None and asks.open.pop(ask.id, None) is not None
         if is_known:
             self.open_count -= 1
-        self._release(ask)
+        if ask.held:
+            self._release(ask)
         ask.is_finished = True
         return is_known and not ask.is_cancelled
 
@@ -162,7 +166,7 @@ class ServerAsks:
             return None
         arrival = Arrival(session, [whole], arrived, ask)
         arrival.is_final = not flags & frames.MORE_OF_ASK
-        if ask.is_whole:
+        if ask.is_whole and ask.held:
             self._release(ask)  # From now on the mailbox counts it.
         return arrival
 
@@ -247,7 +251,7 @@ class ServerAsks:
 
     def may_start(self, ask: IncomingAsk) -> bool:
         """May a complete request be worked on now? Over a plain framing only when it is the oldest."""
-        return not ask.session.is_plain or self._oldest(ask.session) is ask
+        return not self._context.is_plain or self._oldest(ask.session) is ask
 
     def next_plain(self, session: Session) -> IncomingAsk | None:
         """The next request to work on, if it is complete."""

@@ -70,7 +70,10 @@ class FrameReader:
         self._link.abort(ProtocolViolation(f"{self._link.address} broke the protocol: {error}"))
 
     def _on_message(self, payload: bytes) -> None:
-        receiving = self._receiving_session().receiving
+        session = self._session
+        if session.ending.peer_last is not None:
+            raise ProtocolViolation("messages after END")
+        receiving = session.receiving
         size, largest = len(payload), self._context.limits.message
         receiving.add_units(1, size, size)
         if receiving.assembly is not None:
@@ -78,8 +81,10 @@ class FrameReader:
             self._add_messages([whole], True)
         elif size > largest:
             self._add_messages([too_large(size, largest)], True)
-        else:
+        elif self._arrivals:
             self._add_messages([payload], False)
+        else:
+            self._arrivals.append(Arrival(session, [payload], receiving.arrived))
 
     def _receiving_session(self) -> Session:
         """The session, if messages may arrive now."""

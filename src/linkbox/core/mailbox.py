@@ -163,7 +163,8 @@ class Mailbox:
         self.fast_queue: deque[Value] = _NOTHING
         """The next messages, to be taken with ``popleft`` by any thread, without the lock; call
         `settle_fast_queue` when that has emptied it."""
-        self._fast_batch: Batch | None = None
+        self.fast_batch: Batch | None = None
+        """The batch that these messages belong to; None while there is no fast queue."""
         self._fast_size = 0
         self.changed: WaitQueue = MailboxQueue(self)
         self.end_changed = WaitQueue()
@@ -180,7 +181,7 @@ class Mailbox:
             batch is not None
             and self.overflow == "block"  # dropping works message by message
             and batch is self.order[-1]
-            and batch is not self._fast_batch
+            and batch is not self.fast_batch
             and batch.joins(last - count, at)
         ):
             batch.last = last
@@ -254,7 +255,7 @@ class Mailbox:
         self._make_whole(batch)
         if len(batch.items) > FAST_COUNT:
             batch = self._part(batch)
-        self._fast_batch, self._fast_size = batch, len(batch.items)
+        self.fast_batch, self._fast_size = batch, len(batch.items)
         self.fast_queue = batch.items  # last: it is what makes it true
 
     def _part(self, batch: Batch) -> Batch:
@@ -277,7 +278,7 @@ class Mailbox:
 
     def settle_fast_queue(self) -> None:
         """Close the hand: note what was taken from it, and put the rest back."""
-        batch = self._fast_batch
+        batch = self.fast_batch
         if batch is not None:
             taken = self._fast_size - self._put_back(batch)
             self.count -= taken
@@ -293,7 +294,7 @@ class Mailbox:
             rest.extend(iter(self.fast_queue.popleft, _NOTHING))  # one call: not even Ctrl-C comes in between
         except IndexError:
             pass
-        self.fast_queue, self._fast_batch = _NOTHING, None
+        self.fast_queue, self.fast_batch = _NOTHING, None
         return len(rest)
 
     def _make_whole(self, batch: Batch) -> None:
@@ -349,9 +350,10 @@ class Mailbox:
 
     def take(self, source: Source | None = None) -> Value:
         """The next message, of one source or of any. There must be one: see `has`."""
-        if self._fast_batch is not None:
+        if self.fast_batch is not None:
             self.settle_fast_queue()
-        batch = self._head(source)
+        queue = self.order if source is None else source.batches
+        batch = queue[0] if queue and queue[0].items else self._head(source)
         assert batch is not None
         return self._pop(batch)
 
@@ -394,7 +396,7 @@ class Mailbox:
 
     def has(self, source: Source | None = None) -> bool:
         """Is there a message to take?"""
-        if self._fast_batch is not None:
+        if self.fast_batch is not None:
             self.settle_fast_queue()
         return bool(self.count if source is None else source.waiting)
 

@@ -74,7 +74,7 @@ class EndpointDriver(NetworkEvents):
     def _begin_turn(self, now: float) -> None:
         """Do what is due, flush what was to be written later, process what connections still hold."""
         effects = self.hub.effects
-        if now >= effects.next_timer():
+        if now >= effects.acks_due_at or now >= effects.timers.soonest:
             self.hub.handle_timers(now)
         while self._lazy:
             self._lazy.pop().flush()

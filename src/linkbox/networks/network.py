@@ -30,6 +30,7 @@ class NetworkEvents:
 
     def __init__(self, hub: EndpointCore) -> None:
         self.hub = hub
+        self.effects = hub.effects
         self.arrivals: deque[Arrival] = deque()
         """Received, and not delivered to the mailbox yet."""
         self.dials: list[Session] = hub.dialing.dials if isinstance(hub, ClientCore) else []

@@ -152,14 +152,10 @@ class SendingServer(ServerOperations):
 
     def try_send(self, payload: bytes, to: Peer | None) -> AnyReceipt | None:
         """Send where that needs no wait, else None."""
-        core = self.server_core()
-        channel = self.target(core, to)
-        if core.journal is not None or not channel.has_room():
-            return None
-        receipt = channel.send(payload)
+        receipt = self.target(self.server_core(), to).send_at_once(payload)
         driver = self.runtime.driver
-        assert driver is not None
-        driver.settle()
+        if receipt is not None and driver is not None:
+            driver.settle()
         return receipt
 
     def send(self, payload: bytes, to: Peer | None, timeout: float | None) -> Operation[AnyReceipt]:

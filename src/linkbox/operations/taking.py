@@ -57,7 +57,9 @@ class Taking:
                 if not fast_queue:
                     self.settle_fast_queue()
                 return item
-        if (mailbox.count if source is None else source.waiting) == 0 or not mailbox.has(source):
+        if (mailbox.count if source is None else source.waiting) == 0:
+            return NOTHING
+        if mailbox.fast_batch is not None and not mailbox.has(source):
             return NOTHING
         core = self.endpoint.core
         due = NEVER if core is None else core.effects.acks_due_at
@@ -123,7 +125,7 @@ class Taking:
         core = endpoint.core
         if timeout is None and endpoint.callback_loop is not None:
             timeout = self._default_timeout()
-        if timeout == 0 or core is None or self._has_message.holds():
+        if timeout == 0 or core is None:
             raise self._nothing(timeout)
         if timeout is not None:
             step = Wait(self.mailbox.changed, self._has_message, endpoint.now() + timeout)

@@ -120,6 +120,8 @@ class Engine(Interruptible):
         self._inside: set[ThreadWaiter] = set()
         """Threads that may use the poller."""
         self._main_thread = interrupts.main_thread
+        self._spare: ThreadWaiter | None = None
+        """One that waits no more, for the next wait: most waits lead alone, and make no object."""
         self._sleeper = ThreadWaiter(Never(), 0, is_service=True)
         """The background thread, when it leads."""
         self._background = threading.Thread(target=self._run, name=f"linkbox {name}", daemon=True)
@@ -156,7 +158,12 @@ class Engine(Interruptible):
                     "this thread decodes a message for this endpoint: it cannot wait for another"
                 )
             self._leader = None
-        waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
+        waiter = self._spare
+        if waiter is None or is_service or not may_lead:
+            waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
+        else:
+            self._spare = None
+            waiter.predicate, waiter.thread = predicate, thread
         now = self._now()
         rescan_at = (
             now + RESCAN if thread == self._main_thread and not self._network.has_manual_clock else NEVER
@@ -185,6 +192,8 @@ class Engine(Interruptible):
             self._leave_queue(waiter, queue)
             if outer is not None:
                 self._leader, self._leader_thread = outer, thread
+            if waiter.sleep_lock is None and not (waiter.is_rung or waiter.is_interrupted):
+                self._spare = waiter
 
     def _leave_queue(self, waiter: ThreadWaiter, queue: WaitQueue) -> None:
         """A thread waits no more: give up the lead, pass on what it was woken for. May be called twice."""
@@ -195,7 +204,9 @@ class Engine(Interruptible):
             self._leave()
         elif waiter.is_rung:
             self.ring(queue)  # There may be something for another one.
-        self._go(waiter)
+        self._inside.discard(waiter)
+        if self._closing:
+            self._go(waiter)
 
     def _go(self, waiter: ThreadWaiter) -> None:
         """A thread is out; after `close` the last one closes the descriptors."""
