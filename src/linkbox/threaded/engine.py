@@ -119,8 +119,6 @@ class Engine(Interruptible):
         self._closing = False
         self._inside: set[ThreadWaiter] = set()
         """Threads that may use the poller."""
-        self._main_thread = 0 if network.has_manual_clock else interrupts.main_thread
-        """The thread that signal handlers run in; 0 where the clock stands still."""
         self._spare: ThreadWaiter | None = None
         """One that waits no more, for the next wait: most waits lead alone, and make no object."""
         self._sleeper = ThreadWaiter(Never(), 0, is_service=True)
@@ -145,8 +143,8 @@ class Engine(Interruptible):
     ) -> bool:
         """Do I/O until the predicate holds or the deadline (of the endpoint's clock) has passed.
 
-        Call it with the lock held once; the lock is released while waiting and held again on return.
-        Returns whether the predicate holds. In the main thread it may raise what a signal handler raises.
+        Call it with the lock held once; it is released while waiting. Returns whether the predicate holds.
+        In the main thread it may raise what a signal handler raises.
         """
         if predicate.holds():
             return True
@@ -159,7 +157,7 @@ class Engine(Interruptible):
             self._spare = None
             waiter.predicate, waiter.thread = predicate, thread
         now = self._now()
-        rescan_at = now + RESCAN if thread == self._main_thread else NEVER
+        rescan_at = now + RESCAN if thread == interrupts.main_thread else NEVER
         try:
             self._inside.add(waiter)
             queue.waiters[waiter] = None
