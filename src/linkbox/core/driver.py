@@ -1,13 +1,13 @@
-"""What calls the core, as operations see it: each front end has its own."""
+"""The base class of the drivers, which call the core and do the I/O. Each front end has its own driver."""
 
 from __future__ import annotations
 
 
 class Driver:
-    """Moves the bytes of one life of an endpoint. After each call into the core, `settle` must be called."""
+    """Does the I/O of an endpoint from ``start()`` to ``stop()``. Call `settle` after each call into the core."""
 
     __slots__ = ()
 
     def settle(self) -> None:
-        """Write, dial and wake as the last calls into the core require."""
+        """Write, connect and wake waiters, as the last calls into the core require."""
         raise NotImplementedError
