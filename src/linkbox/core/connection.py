@@ -81,7 +81,8 @@ class Connection:
     def secured(self, identity: str | None, certificate: bytes, now: float) -> None:
         """The TLS handshake is complete, so data can be sent.
 
-        ``identity`` is the name in the peer's verified certificate, ``certificate`` the SHA-256 of the server's.
+        ``identity`` is the name in the peer's verified certificate, ``certificate`` the SHA-256 of the
+        server's.
         """
         raise NotImplementedError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Driver:
-    """Does the I/O of an endpoint from ``start()`` to ``stop()``. Call `settle` after each call into the core."""
+    """Does the I/O of a started endpoint. Operations must call `settle` after each call into the core."""
 
     __slots__ = ()
 

@@ -51,7 +51,7 @@ class Effects:
         self.to_write: list[Connection] = []
         """Connections with something to write, or to close."""
         self.to_read: list[Connection] = []
-        """Connections that hold bytes which can be processed now: call `EndpointCore.received` with ``b""``."""
+        """Connections with held bytes to process now: call `EndpointCore.received` with ``b""``."""
         self.to_wake: list[WaitQueue] = []
         self.log_lines: list[LogLine] = []
         self.events = EventQueue(wall)

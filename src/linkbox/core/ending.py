@@ -1,4 +1,4 @@
-"""The rules for ending a conversation: both sides send END after their last message, and acknowledge the other's.
+"""The rules for ending a conversation: each side sends END, and acknowledges the END of the other.
 
 The state is in `Ending` (session.py).
 """
@@ -28,8 +28,6 @@ def is_finished(session: Session) -> bool:
     Neither side sends FIN earlier; so a FIN means that the sender of it is finished too.
     """
     ending = session.ending
-    is_confirmed = (
-        ending.is_acked or not session.resumes
-    )  # Without a reconnect, no confirmation is needed.
+    is_confirmed = ending.is_acked or not session.resumes  # Without a reconnect, no confirmation is needed.
     is_heard = session.receiving.end_reason is not None
     return ending.is_sent and is_confirmed and is_heard and not session.sending.queue

@@ -1,8 +1,8 @@
 """The handshake of our own protocol: preface, HELLO, authentication, then WELCOME or REFUSE.
 
-A `Handshake` consumes bytes until there is something to decide: on a server the client's `Hello`, on a client the
-server's `Welcome` or `Refuse`. It returns that message, and the owner of the link decides. Bytes behind it are
-held until then, within strict limits (`frames.MAX_EARLY`).
+A `Handshake` consumes bytes until there is something to decide: on a server the client's `Hello`, on a client
+the server's `Welcome` or `Refuse`. It returns that message, and the owner of the link decides. Bytes behind
+it are held until then, within strict limits (`frames.MAX_EARLY`).
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ class ClientHandshake(Handshake):
     def __init__(
         self, context: Context, hello: Hello, sent_before: int, may_send_early: bool, began_at: float | None
     ) -> None:
-        """``began_at``: send HELLO when the server's preface has arrived, with the age of the session at that time
-        (see generation.py). None: send it at once, with age 0."""
+        """``began_at``: send HELLO after the server's preface, with the age of the session at that time (see
+        generation.py). None: send it at once, with age 0."""
         super().__init__(context)
         self._hello = hello
         self._began_at = began_at

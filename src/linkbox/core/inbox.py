@@ -199,7 +199,7 @@ class Inbox:
             self._sessions.close_session(ask.session, request_failed(ask.session))
 
     def ask_closed(self, session: Session) -> None:
-        """A request is closed: with a plain framing, where responses keep the order, the next one may start."""
+        """A request is closed: with a plain framing, which answers one at a time, the next one may start."""
         if session.is_plain:
             ask = self._sessions.server_asks.next_plain(session)
             if ask is not None:

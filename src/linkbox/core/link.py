@@ -6,8 +6,8 @@ and its owner for each of them. It has no socket (see connection.py). States::
     HANDSHAKE --welcome--> OPEN --both ENDs, or a refusal--> CLOSING --eof or deadline--> CLOSED
          any --error, eof too early, deadline--> CLOSED
 
-`LinkedLink` (linked_link.py) implements our own protocol, `PlainLink` (plain_link.py) the plain framings. During
-the handshake, a `Handshake` (handshake.py) consumes the bytes.
+`LinkedLink` (linked_link.py) implements our own protocol, `PlainLink` (plain_link.py) the plain framings.
+During the handshake, a `Handshake` (handshake.py) consumes the bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class State(enum.Enum):
 
 
 class LinkOwner:
-    """What a link reports. Implemented by `ServerSide` and `ClientSide`."""
+    """The reports of a link to its owner. `ServerSide` and `ClientSide` implement it."""
 
     __slots__ = ()
 
@@ -223,7 +223,8 @@ class Link(Connection):
     def close_soon(self, now: float) -> None:
         """Write what is left, half-close, and read until the peer closes too.
 
-        Closing a socket that has unread input would make the kernel discard bytes still in transit to the peer.
+        Closing a socket that has unread input would make the kernel discard bytes still in transit to the
+        peer.
         """
         if self.state in (State.HANDSHAKE, State.OPEN):
             self.state = State.CLOSING

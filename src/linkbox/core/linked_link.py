@@ -99,7 +99,7 @@ class LinkedLink(Link):
         self.abort(ProtocolViolation(f"{self.address} broke the protocol: {error}"))
 
     def drain(self, data: bytes) -> None:
-        """After a refusal, read and drop input so that the refusal arrives; close if there is too much of it."""
+        """After a refusal, read and discard a limited amount of input, so that the refusal arrives."""
         self._drained += len(data)
         if self.session is None and self._drained > EARLY_BYTES:
             self.abort(None)
@@ -203,7 +203,7 @@ class LinkedLink(Link):
             return
         self._control.append(frame)
         to_write = self.context.effects.to_write
-        if not to_write or to_write[-1] is not self:  # One read may contain thousands of frames that need a response.
+        if not to_write or to_write[-1] is not self:  # One read may cause thousands of control frames.
             to_write.append(self)
 
     # -- the heartbeat ---------------------------------------------------------------------------------

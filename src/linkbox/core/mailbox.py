@@ -8,11 +8,12 @@ Taking a message costs only a ``popleft``, because no counter is updated for it:
 follows from what is left (`Source.taken`), and credit from what is waiting. Byte counts are exact for Bytes.
 For other formats the bytes of a batch are released when the batch is empty, at most 256 KiB late.
 
-**The fast queue.** Taking the front end's lock costs more than the ``popleft``. So up to `FAST_COUNT` messages at
-the front are put in ``fast_queue``, from which any thread may take without the lock: a deque returns each item
-once. The thread that empties it calls `settle_fast_queue` under the lock. While the fast queue is in use, the
-counts include all of it, and only ``popleft`` is called on it. Every other call that takes or counts settles it
-first: the remaining messages move to a new deque, which threads that still hold the old one cannot reach.
+**The fast queue.** Taking the front end's lock costs more than the ``popleft``. So up to `FAST_COUNT`
+messages at the front are put in ``fast_queue``, from which any thread may take without the lock: a deque
+returns each item once. The thread that empties it calls `settle_fast_queue` under the lock. While the fast
+queue is in use, the counts include all of it, and only ``popleft`` is called on it. Every other call that
+takes or counts settles it first: the remaining messages move to a new deque, which threads that still hold
+the old one cannot reach.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Batch:
         self.redelivered = False
 
     def joins(self, number: int, at: float) -> bool:
-        """May the message after ``number`` be added to this batch? Saves memory when messages arrive singly."""
+        """May the message after ``number`` be added to this batch? Saves memory for single messages."""
         return (
             self.last == number
             and self.nbytes < _BATCH_BYTES
@@ -185,7 +186,7 @@ class Mailbox:
         ):
             batch.last = last
             batch.nbytes += nbytes
-            batch.items.extend(items)  # last: it is what makes it true
+            batch.items.extend(items)  # last: an interrupt before this stores nothing
         else:
             if batch is None:
                 self.sources[source] = None
@@ -234,7 +235,7 @@ class Mailbox:
         return self.overflow == "block" and self.nbytes >= full
 
     def _oldest(self, source: Source) -> Batch | None:
-        """The batch to drop from: the source's own oldest if possible, so that a flood from one peer harms no other."""
+        """The batch to drop from: the source's own oldest if possible, so that a flood harms no others."""
         return self._head(source) or self._head(None)
 
     def clear(self) -> None:
@@ -258,7 +259,7 @@ class Mailbox:
         if len(batch.items) > FAST_COUNT:
             batch = self._part(batch)
         self._fast_batch, self._fast_size = batch, len(batch.items)
-        self.fast_queue = batch.items  # last: it is what makes it true
+        self.fast_queue = batch.items  # last: other threads may take from now on
 
     def _part(self, batch: Batch) -> Batch:
         """Split the first messages of a batch off into a batch of their own."""
@@ -290,7 +291,7 @@ class Mailbox:
                 self._settle(batch)
 
     def _put_back(self, batch: Batch) -> int:
-        """Move the fast queue's messages to a new deque, so that threads with the old one take none; return how many."""
+        """Move the fast queue to a new deque that no other thread holds; return its size."""
         batch.items = rest = deque[Value]()
         try:
             rest.extend(iter(self.fast_queue.popleft, _NOTHING))  # one call: not even Ctrl-C can interrupt it
@@ -300,7 +301,7 @@ class Mailbox:
         return len(rest)
 
     def _make_whole(self, batch: Batch) -> None:
-        """Ensure that the first message of the batch is whole, so that it can be taken."""
+        """Convert the first item, if it is the rest of a split message, to a value that can be returned."""
 
     def _account(self, batch: Batch) -> None:
         """Correct the byte count of a batch after items were taken without counting."""
@@ -359,7 +360,7 @@ class Mailbox:
         return self._pop(batch)
 
     def take_message(self, source: Source | None = None, hold: bool = False) -> tuple[Value, Batch, int]:
-        """Take the next message with its batch and number. With ``hold`` it counts as taken only after `unhold`."""
+        """Take the next message, with batch and number; with ``hold`` it counts as taken after `unhold`."""
         self.settle_fast_queue()
         batch = self._head(source)
         assert batch is not None

@@ -4,13 +4,13 @@ Marks move along the sequence of units (see send_window.py), each never backward
 
     taken  <=  processed  <=  arrived        (by the application, by this end, from the wire)
 
-A resumed session continues after *arrived*. This mark may be ahead of *processed*, because decoding (and, with
-a store, the disk) takes time.
+A resumed session continues after *arrived*. This mark may be ahead of *processed*, because decoding (and,
+with a store, the disk) takes time.
 
 Credit is two cumulative limits (bytes, units). A unit may start while the sum of the units before it is below
-the limit, so one unit may exceed it and no message is too large to start. The limit is what has arrived, minus
-what is waiting in the mailbox, plus the window. So taking messages grants credit, and a full mailbox grants
-none. The pieces of an incomplete message count as taken, or the message could never be completed.
+the limit, so one unit may exceed it and no message is too large to start. The limit is what has arrived,
+minus what is waiting in the mailbox, plus the window. So taking messages grants credit, and a full mailbox
+grants none. The pieces of an incomplete message count as taken, or the message could never be completed.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class ReceiveWindow(Source):
         self.arrived, self.arrived_bytes = arrived, arrived_bytes
 
     def _check_overdraft(self, arrived: int, arrived_bytes: int, last_size: int) -> None:
-        """Allow units beyond the credit only if they were sent with HELLO, before the sender knew its credit."""
+        """Beyond the credit, allow only what may be sent with HELLO, before the credit is known."""
         if arrived > max(self.granted_units + self.grace_units, EARLY_UNITS) or (
             arrived_bytes - last_size > max(self.granted_bytes + self.grace_bytes, EARLY_BYTES)
         ):
@@ -124,8 +124,8 @@ class ReceiveWindow(Source):
     def restore(self, arrived: int, arrived_bytes: int, taken: int) -> None:
         """Continue after a restart of this endpoint.
 
-        Before it, a window was granted beyond what had arrived; and up to a window of what had arrived may not have
-        been on disk.
+        Before it, a window was granted beyond what had arrived; and up to a window of what had arrived may
+        not have been on disk.
         """
         self.arrived = arrived
         self.arrived_bytes = self.processed_bytes = arrived_bytes
@@ -166,8 +166,8 @@ class ReceiveWindow(Source):
     def request_ack(self, urgency: int) -> None:
         """Request an acknowledgement. It is sent at once if it grants a large part of the window.
 
-        Small grants wait: they would make the sender send in small portions. With a plain framing, check instead
-        whether there is room to read again.
+        Small grants wait: they would make the sender send in small portions. With a plain framing, check
+        instead whether there is room to read again.
         """
         if self.paused_links is not None:
             self.paused_links.read_again()
@@ -193,7 +193,7 @@ class ReceiveWindow(Source):
         return True
 
     def marks(self) -> tuple[int, int]:
-        """Return the marks for an ACK: processed and taken. The caller must write it: it counts as acknowledged."""
+        """The marks (processed, taken) for an ACK. The caller must write it: they count as acknowledged."""
         if self.inbox is not None:
             taken = self.inbox.known_taken
         else:

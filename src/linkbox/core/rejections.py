@@ -1,4 +1,4 @@
-"""The messages of a session that this endpoint has rejected or dropped, to report again after a reconnect."""
+"""The messages of a session that were rejected or dropped, to report them again after a reconnect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Rejections:
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
-        """The last thousand REJECT frames: sent again after a reconnect, because they may not have arrived."""
+        """The last thousand REJECT frames: sent again after a reconnect, as they may not have arrived."""
         self.count = 0
         self.dropped: list[tuple[int, int]] = []
         """Ranges of numbers that were acknowledged, and then dropped from the full mailbox."""

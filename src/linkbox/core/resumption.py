@@ -25,8 +25,8 @@ class HelloVerdict(enum.Enum):
 
 
 def on_hello(*, is_known: bool, is_same_identity: bool, is_newer: bool, is_same_birth: bool) -> HelloVerdict:
-    """``is_known``: the server has this session. If so: does the session belong to the same identity, does the
-    HELLO have a newer epoch, and does it name the epoch (``born``) in which the server began the session?"""
+    """``is_known``: the server has this session. If so: does it belong to the same identity, does the HELLO
+    have a newer epoch, and does it name the epoch (``born``) in which the server began the session?"""
     if not is_known:
         return HelloVerdict.NEW
     if not is_same_identity:

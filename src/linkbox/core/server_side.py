@@ -40,7 +40,7 @@ class ServerSide(Side):
 
     def link_closed(self, link: Link, error: Exception | None) -> None:
         was_pending = self.admission.forget(link)
-        if was_pending and error is not None and not isinstance(error, ProtocolViolation):  # violations are logged
+        if was_pending and error is not None and not isinstance(error, ProtocolViolation):  # logged already
             self._context.effects.log_unauthenticated(str(error), "info")
         self._links.closed(link, error)
         self.admission.place_free()

@@ -1,13 +1,13 @@
-"""Those who wait for one kind of change. The core says what has changed; a front end wakes who waits."""
+"""Queues of waiting threads or tasks. The core marks a queue as changed; a front end wakes its waiters."""
 
 from __future__ import annotations
 
 ENDLESS = 1 << 62
-"""More than there will ever be."""
+"""A number that no counter reaches."""
 
 
 class Predicate:
-    """A condition that somebody waits for. It is evaluated under the lock, possibly many times."""
+    """A condition to wait for. It is evaluated under the lock, possibly many times."""
 
     __slots__ = ()
 
@@ -17,7 +17,7 @@ class Predicate:
 
 
 class Waiter:
-    """One thread or task that waits. Each front end has a class of its own."""
+    """One waiting thread or task. Each front end has a subclass."""
 
     __slots__ = ()
 
@@ -31,5 +31,5 @@ class WaitQueue:
         self.waiters: dict[Waiter, None] = {}
 
     def available(self) -> int:
-        """How many waiters the change is enough for: no more are woken."""
+        """The number of waiters that can be served now: no more are woken."""
         return ENDLESS

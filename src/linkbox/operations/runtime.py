@@ -59,11 +59,11 @@ class Runtime:
         raise NotImplementedError
 
     def bind(self, address: Address, given: socket.socket | None) -> tuple[Listening, Address]:
-        """Listen at an address; returns what listens, and the address that it has. May block. `ListenFailed`."""
+        """Listen at an address; return the listener and its actual address. May block. `ListenFailed`."""
         raise NotImplementedError
 
     def most_connections(self, limit: int) -> int:
-        """How many connections a server may hold: the limit, but not more than the process's descriptors allow."""
+        """The most connections of a server: the limit, or fewer if the process has too few descriptors."""
         raise NotImplementedError
 
     def listen(self, listener: Listening) -> None:

@@ -172,8 +172,8 @@ class Fetch(Entry):
 class Restart(Entry):
     """The peer has forgotten the session. What may have been sent is in doubt, and leaves the spool.
 
-    The store moves the messages up to ``until`` aside, returns them in ``doubtful``, and begins the rest anew: ``base``
-    and ``base_total``. ``known``: their receipts, as far as the application has them.
+    The store moves the messages up to ``until`` aside, returns them in ``doubtful``, and begins the rest
+    anew: ``base`` and ``base_total``. ``known``: their receipts, as far as the application has them.
     """
 
     __slots__ = ("base", "base_total", "doubtful", "known", "old", "until")

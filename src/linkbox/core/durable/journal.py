@@ -1,11 +1,11 @@
 """What is to be written to the disk, in order, and what happens once it is there: a store without a disk.
 
-The core never waits for a disk. Whatever must be on disk before it counts becomes an *entry* (entries.py); marks that
-have moved are noted by *touching* their record. The front end's writer, which may wait, takes all of it as one `Batch`,
-commits it as one transaction, and comes back with `committed`: then each entry is done, in order: the message is in the
-send queue, or in the mailbox. If the disk refuses, `failed`: what was to be sent was not accepted, and its sender is
-told; everything else is kept, and tried again. While one batch is being written the next one gathers: many messages,
-one commit.
+The core never waits for a disk. Whatever must be on disk before it counts becomes an *entry* (entries.py);
+marks that have moved are noted by *touching* their record. The front end's writer, which may wait, takes all
+of it as one `Batch`, commits it as one transaction, and comes back with `committed`: then each entry is done,
+in order: the message is in the send queue, or in the mailbox. If the disk refuses, `failed`: what was to be
+sent was not accepted, and its sender is told; everything else is kept, and tried again. While one batch is
+being written the next one gathers: many messages, one commit.
 """
 
 from __future__ import annotations

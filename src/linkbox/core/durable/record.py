@@ -1,17 +1,18 @@
 """What a store knows of one session, and how far memory has come with it.
 
-On disk each direction of a session is a sequence of messages, numbered by units like on the wire; but numbers on disk
-never begin anew, where those on the wire do when the peer has forgotten the session. So ``stored = wire + base``, with a
-base for each direction (`SpoolMarks`, `InboxMarks`). Marks of the inbox, never backwards::
+On disk each direction of a session is a sequence of messages, numbered by units like on the wire; but numbers
+on disk never begin anew, where those on the wire do when the peer has forgotten the session. So ``stored =
+wire + base``, with a base for each direction (`SpoolMarks`, `InboxMarks`). Marks of the inbox, never
+backwards::
 
     given <= written <= received         (taken by the application; on disk; handed to the journal)
 
-A message is in the send queue only once it is on disk, in the mailbox only once it is on disk, and acknowledged only
-then. What does not fit the send window stays on disk, and is loaded as the window opens.
+A message is in the send queue only once it is on disk, in the mailbox only once it is on disk, and
+acknowledged only then. What does not fit the send window stays on disk, and is loaded as the window opens.
 
-A record that comes from disk is a *stub*: none of its messages are in memory until the peer has said where to go on.
-While the store must know something before more may be written, the session is *gated*: above all that it is *online*,
-for a crash from then on leaves in doubt what may have been sent.
+A record that comes from disk is a *stub*: none of its messages are in memory until the peer has said where to
+go on. While the store must know something before more may be written, the session is *gated*: above all that
+it is *online*, for a crash from then on leaves in doubt what may have been sent.
 """
 
 from __future__ import annotations
