@@ -578,7 +578,7 @@ async def wrong_use_gives_the_named_errors(world: World) -> None:
     with pytest.raises(ConnectFailed):
         await client.start()
     async with world.server("P2P", Json) as server:
-        with pytest.raises(StateError, match="nobody is connected"):
+        with pytest.raises(StateError, match="no peer is connected"):
             await server.send(1)
         with pytest.raises(Refused) as caught:
             await world.client("P2P", server.address, Bytes).start()
