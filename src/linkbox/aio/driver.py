@@ -1,13 +1,13 @@
-"""The driver of an asyncio endpoint: after each call into the core, do what the core has left to do.
+"""The driver of an asyncio endpoint: does the work that calls into the core leave.
 
-How to think about it. A `Driver` is one life of an endpoint, from ``start()`` to ``stop()``, on one event
-loop. The core is called when bytes, connections or time arrive, or by a task of the user, and then `settle`
-is called: write, dial, wake waiters, set the one timer. The bytes are carried by the network
-(`linkbox.networks`).
+How to think about it. A `Driver` exists from ``start()`` to ``stop()``, on one event loop. The core is called
+when bytes or connections arrive, when a timer is due, or by a task of the user. After that `settle` is
+called: it writes, connects, wakes waiters and sets the timer. A network (`linkbox.networks`) carries the
+bytes.
 
-A task that waits is a future with a predicate. The predicate is checked again when the task runs, so that a
-needless wake-up is harmless; and a task that is cancelled after it was woken passes the wake-up on. Nothing
-is taken between being woken and running, so a cancelled call has taken nothing.
+A waiting task is a future with a predicate. The task checks the predicate again when it runs, so an
+unnecessary wake-up is harmless. A task that is cancelled after it was woken wakes another one. Nothing is
+taken between the wake-up and the run of the task, so a cancelled call has taken nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TaskWaiter(Waiter):
         self.future = future
 
     def wake(self) -> None:
-        """Let it check again."""
+        """Let the task check its predicate."""
         if not self.future.done():
             self.future.set_result(None)
 
@@ -60,9 +60,9 @@ class Driver(NetworkEvents):
         self._loop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls)
         self.now = self.network.now
-        """The clock of this life: seconds, as of ``time.monotonic()``."""
+        """The clock: seconds, as of ``time.monotonic()``."""
         if self.network.has_manual_clock:
-            hub.effects.ack_delay = 0.0  # Else no acknowledgement would be sent while the clock stands still.
+            hub.effects.ack_delay = 0.0  # The clock may not move: acknowledge at once.
         self._waiters: set[TaskWaiter] = set()
         self._lazy: list[Channel] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -88,7 +88,7 @@ class Driver(NetworkEvents):
             except asyncio.CancelledError:
                 queue.waiters.pop(waiter, None)
                 if not waiter.future.cancelled():
-                    self.ring(queue)  # The wake-up may be another task's.
+                    self.ring(queue)  # Wake another task in its place.
                 raise
             finally:
                 queue.waiters.pop(waiter, None)
@@ -98,7 +98,7 @@ class Driver(NetworkEvents):
         return True
 
     def ring(self, queue: WaitQueue) -> None:
-        """Wake those whose predicate holds, but not more than there is something for."""
+        """Wake waiters of a changed queue whose predicate holds, but no more than it can serve."""
         available = queue.available()
         for waiter in queue.waiters:
             if available <= 0:
@@ -122,11 +122,11 @@ class Driver(NetworkEvents):
         self.settle()
 
     def timers_changed(self) -> None:
-        if not self._is_settling:  # else `settle` does it at its end
+        if not self._is_settling:  # otherwise `settle` does this at its end
             self._set_timer()
 
     def clock_moved(self) -> None:
-        """A manual clock was advanced: look at every deadline again."""
+        """A manual clock was advanced: check every deadline."""
         self._on_timer()
         for waiter in self._waiters:
             waiter.wake()
@@ -137,9 +137,9 @@ class Driver(NetworkEvents):
     # -- after every call into the core -----------------------------------------------------------------
 
     def settle(self) -> None:
-        """Do what the core has left to do."""
+        """Do the work that the core has left."""
         if self._is_settling:
-            return  # The outer call sees this too.
+            return  # The outer call handles this too.
         self._is_settling = True
         hub, network = self.hub, self.network
         try:
@@ -164,7 +164,7 @@ class Driver(NetworkEvents):
         self._set_timer()
 
     def write_later(self, channel: Channel) -> None:
-        """Write what the channel has when this turn of the loop is over: many messages at once."""
+        """Write what the channel has queued after this iteration of the loop, many messages at once."""
         if not self._lazy:
             self._loop.call_soon(self._write_lazy)
         if channel not in self._lazy:
@@ -177,10 +177,10 @@ class Driver(NetworkEvents):
         self.settle()
 
     def _set_timer(self) -> None:
-        """Meet the core's next timer. One that has moved later is met too early, which is harmless."""
+        """Set the timer for the core. If a deadline is postponed it fires too early, which is harmless."""
         when = self.hub.next_timer()
         if self.network.has_manual_clock and when > self.now():
-            return  # `clock_moved` looks again.
+            return  # `clock_moved` checks again.
         if when < self._timer_at and not self.is_closed:
             if self._timer is not None:
                 self._timer.cancel()
@@ -206,7 +206,7 @@ class Driver(NetworkEvents):
         self.settle()
 
     async def close(self) -> None:
-        """Close every connection, and wake every task that waits."""
+        """Close every connection, and wake every waiting task."""
         self.is_closed = True
         self.stop_listening()
         if self._timer is not None:
@@ -216,6 +216,6 @@ class Driver(NetworkEvents):
         await self.network.close()
 
     def close_copies(self) -> None:
-        """In a forked child: give back the descriptors; the connections are the parent's."""
+        """In a forked child: close the copies of the descriptors; the connections belong to the parent."""
         self.is_closed = True
         self.network.close_copies()

@@ -128,7 +128,7 @@ class MemoryPort:
         """Accept, and report what has arrived."""
         if self.station.callers and self._listener is not None:
             self._accept(now)
-        for _ in range(len(self.station.noted)):  # later notes ring the doorbell again
+        for _ in range(len(self.station.noted)):  # later notes cause another call
             with self.hub.lock:
                 end = self.station.noted.popleft()
                 end.is_noted = False
@@ -156,7 +156,7 @@ class MemoryPort:
     # -- writing ----------------------------------------------------------------------------------------
 
     def flush(self, link: Link) -> None:
-        """Write what the link has to write; then half-close, close, or resume reading, as the link requires."""
+        """Write what the link has to write; then half-close, close or resume reading, as it requires."""
         end = link.handle
         if not isinstance(end, MemoryEnd):
             return
@@ -181,7 +181,7 @@ class MemoryPort:
         except OSError as error:
             if link.eof or link.paused:
                 self.events.lost(link, error, self.hub.now())
-            # Bytes that the peer sent before the connection broke must still be read; after them, reading fails too.
+            # Bytes that the peer sent before the connection broke must still be read; then reading fails too.
             link.shut = True
         if end.unsent:
             link.write_stalled(self.hub.now())

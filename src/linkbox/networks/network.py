@@ -146,7 +146,7 @@ class Network:
         raise NotImplementedError
 
     def flush(self, link: Link) -> None:
-        """Write what the link has to write; then half-close, close, pause or resume reading, as it requires."""
+        """Write what the link has to write; then half-close, close, pause or resume reading as required."""
         raise NotImplementedError
 
     def close_copies(self) -> None:
@@ -166,7 +166,7 @@ class ThreadedNetwork(Network):
         """The number of threads that are writing without the lock and will take it again."""
 
     def read(self, ready: list[tuple[int, int]]) -> None:
-        """Receive from the sockets that `Poller.poll` found ready. Without the lock, by one thread at a time."""
+        """Receive from the sockets that `Poller.poll` found ready. Without the lock, one thread at a time."""
         raise NotImplementedError
 
     def report(self, now: float) -> None:

@@ -63,7 +63,7 @@ class Poller:
         _poke(self._wake_out)
 
     def sleep(self, timeout: float | None) -> None:
-        """Wait until kicked, or until something is ready while armed. Only the background thread calls this."""
+        """Wait until kicked, or until something is ready while armed. For the background thread only."""
         readers: list[Any] = [self._kick_in]
         writers: list[Any] = []
         try:
@@ -165,7 +165,7 @@ class MemoryPoller(Poller):
     def __init__(self, has_manual_clock: bool) -> None:
         self.armed = False
         self._sleeps_on = has_manual_clock
-        """With a manual clock, no wait ends by real time; `wake` and `kick` end it when the clock is advanced."""
+        """With a manual clock, only `wake` and `kick` end a wait, when the clock is advanced."""
         self._bell, self._kick_bell = threading.Lock(), threading.Lock()
         self._bell.acquire()
         self._kick_bell.acquire()

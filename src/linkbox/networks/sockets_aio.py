@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
     # Called by the network.
 
     def flush(self) -> None:
-        """Write what the link has to write; then half-close, close, pause or resume reading, as it requires."""
+        """Write what the link has to write; then half-close, close, pause or resume reading as required."""
         link, transport = self.link, self._transport
         if transport is None or self._is_closing:
             self._is_waiting = True

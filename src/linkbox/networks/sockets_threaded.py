@@ -232,7 +232,7 @@ class ThreadedSockets(ThreadedNetwork):
     def _write_failed(self, link: Link, error: OSError) -> None:
         if link.eof or link.paused:
             self.events.lost(link, error, self.now())
-        # Bytes that the peer sent before the connection broke must still be read; after them, reading fails too.
+        # Bytes that the peer sent before the connection broke must still be read; then reading fails too.
         link.shut = True
 
     def _stall(self, connection: Connection, rest: list[Buffer]) -> None:

@@ -1,8 +1,8 @@
-"""The driver of a threaded endpoint: after each call into the core, do what the core has left to do.
+"""The driver of a threaded endpoint: does the work that calls into the core leave.
 
-A `Transport` is one life of an endpoint, from ``start()`` to ``stop()``. The engine calls `work` on the
-thread that leads. A thread that has called the core itself calls `settle` or `update` afterwards, under the
-lock. The bytes are carried by the network (`linkbox.networks`).
+A `Transport` exists from ``start()`` to ``stop()``. The engine calls `work` on the leading thread. A thread
+that has called the core itself calls `settle` or `update` afterwards, under the lock. A network
+(`linkbox.networks`) carries the bytes.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Transport(NetworkEvents):
         self.lock = lock
         self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls)
         self.now = self.network.now
-        """The clock of this life: seconds, as of ``time.monotonic()``."""
+        """The clock: seconds, as of ``time.monotonic()``."""
         if self.network.has_manual_clock:
-            hub.effects.ack_delay = 0.0  # Else no acknowledgement would be sent while the clock stands still.
+            hub.effects.ack_delay = 0.0  # The clock may not move: acknowledge at once.
         self.engine = Engine(lock, self, hub.effects, self.network, name)
         self._decode = decode
         """None: messages are the bytes themselves."""
@@ -54,12 +54,12 @@ class Transport(NetworkEvents):
         self.undecoded_box = WaitQueue()
         self._lazy: list[Channel] = []
         self.next_timer = hub.next_timer
-        """When there is something to do even if nothing arrives."""
+        """When the next timer of the core is due."""
 
     # -- the leader's turn ----------------------------------------------------------------------------
 
     def work(self, ready: list[tuple[int, int]]) -> None:
-        """Handle what a poll has found. Called without the lock, by one thread at a time."""
+        """Handle the result of a poll. Called without the lock, by one thread at a time."""
         network, hub, arrivals = self.network, self.hub, self.arrivals
         network.read(ready)
         with self.lock:
@@ -97,7 +97,7 @@ class Transport(NetworkEvents):
             self.settle()
 
     def decode(self, arrivals: list[Arrival]) -> None:
-        """Decode with a format that is user code, and deliver. For the thread that does only this."""
+        """Decode with a format that is user code, and deliver. Only the decoding thread calls this."""
         decode = self._decode
         assert decode is not None
         for arrival in arrivals:
@@ -109,7 +109,7 @@ class Transport(NetworkEvents):
     # -- after every call into the core -----------------------------------------------------------------
 
     def settle(self) -> None:
-        """Do what the core has left to do. Under the lock."""
+        """Do the work that the core has left. Under the lock."""
         hub, network = self.hub, self.network
         while True:
             while hub.effects.to_write:
@@ -129,12 +129,12 @@ class Transport(NetworkEvents):
             log_lines(hub.effects)
 
     def update(self) -> None:
-        """Settle, and see to it that a new timer is met. For threads that called into the core."""
+        """Settle, and let the engine check for a new timer. For threads that have called the core."""
         self.settle()
         self.engine.timers_changed()
 
     def write_later(self, channel: Channel) -> None:
-        """Let the next turn write what the channel has: many messages at once."""
+        """Let the next turn write what the channel has queued, many messages at once."""
         if channel not in self._lazy:
             self._lazy.append(channel)
             self.engine.kick()
@@ -165,10 +165,10 @@ class Transport(NetworkEvents):
         self.network.stop_listening()
 
     def close(self) -> None:
-        """Close every connection, and wake everyone. Under the lock."""
+        """Close every connection, and wake all waiters. Under the lock."""
         self.network.close()
         self.engine.close()
 
     def close_copies(self) -> None:
-        """In a forked child: give back the descriptors; the connections are the parent's."""
+        """In a forked child: close the copies of the descriptors; the connections belong to the parent."""
         self.network.close_copies()

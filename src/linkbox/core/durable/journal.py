@@ -5,7 +5,7 @@ The core never waits for a disk. Something that must be on disk before it takes 
 it as one `Batch`, commits it in one transaction and calls `committed`. Then each entry is done, in order: its
 message is put into the send queue or the mailbox. If the write fails, the writer calls `failed`: messages to
 send are refused with an error, everything else is kept and tried again. While one batch is being written, the
-next one gathers, so many messages share a commit.
+next one gathers: many messages share a commit.
 """
 
 from __future__ import annotations

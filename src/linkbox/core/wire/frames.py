@@ -35,7 +35,7 @@ VERSION: Final = 1  # the protocol version of this library
 # All in bytes. Larger messages are sent in pieces.
 MAX_PIECE = 1 << 20  # of a message in one DATA or PART frame; tests make it smaller
 MAX_BATCH: Final = 256 * 1024  # payload of a BATCH: count, lengths and bodies together
-MAX_ASK_PIECE: Final = 256 * 1024  # of a message in one ASK or ANSWER, so that requests can be interleaved
+MAX_ASK_PIECE: Final = 256 * 1024  # of a message in an ANSWER or ASK, so that requests can be interleaved
 MAX_SMALL: Final = 4096  # payload of a handshake frame, or of a frame with texts (REJECT, FAIL, CANCEL)
 MAX_EARLY: Final = 64 * 1024  # complete frames that a client may send behind HELLO before it receives WELCOME
 
@@ -251,7 +251,7 @@ def encode_dropped(first: int, last: int) -> bytes:
 
 
 def encode_ask(id: int, flags: int, deadline_ms: int | None, body: bytes) -> bytes:
-    """An ASK frame: a piece (at most `MAX_ASK_PIECE` bytes) of a message of the request ``id``.
+    """The ASK frame for a piece (at most `MAX_ASK_PIECE` bytes) of a message of the request ``id``.
 
     ``deadline_ms`` is the remaining time in milliseconds (None: unlimited; more than 49 days count as 49
     days, less than 0 as 0). Its flag is set here.
@@ -265,7 +265,7 @@ def encode_ask(id: int, flags: int, deadline_ms: int | None, body: bytes) -> byt
 
 
 def encode_answer(id: int, flags: int, body: bytes) -> bytes:
-    """An ANSWER frame: a piece (at most `MAX_ASK_PIECE` bytes) of the response to the request ``id``."""
+    """The ANSWER frame for a piece (at most `MAX_ASK_PIECE` bytes) of the response to the request ``id``."""
     if len(body) > MAX_ASK_PIECE:
         raise ValueError(f"ANSWER frame: {len(body)} bytes of message, at most {MAX_ASK_PIECE} allowed")
     return _ask_frame.pack(ANSWER << 24 | 9 + len(body), id, flags) + body
