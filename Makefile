@@ -9,7 +9,8 @@ BIN    := $(VENV)/bin/python -m
 ARGS   ?=
 MINUTES ?= 5
 
-.PHONY: help demo test check native test-native fuzz bench bench-curves bench-guard calls instructions soak format clean
+.PHONY: help demo test check native test-native fuzz bench bench-curves bench-guard measure measure-curves \
+	measure-guard calls instructions soak format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,15 +62,30 @@ test-native: $(VENV)/.with-all $(NATIVE)/.made ## the tests of what is compiled,
 fuzz: $(VENV)/.with-fuzz ## any bytes into every decoder, and attackers at whole endpoints (MINUTES=5, TARGET=name)
 	$(BIN) fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
+# Measured with an optimised Python if there is one: see benchmarks/interpreter.py.
+BENCH_VENV   ?= .venv-bench
+BENCH_PYTHON ?= $(shell for p in $(PYTHON) /usr/bin/python3; do \
+	$$p -c '$(FITS)' 2>/dev/null && $$p benchmarks/interpreter.py && echo $$p && exit; done; echo $(PYTHON))
+BENCH := @$(MAKE) --no-print-directory VENV=$(BENCH_VENV) PYTHON="$(BENCH_PYTHON)"
+
+bench: ## linkbox and its peers side by side (ROW=name for one, ARGS=--quick: two minutes)
+	$(BENCH) measure
+
+bench-curves: ## how the cost grows with peers, sizes, depth (ARGS=--quick)
+	$(BENCH) measure-curves
+
+bench-guard: ## fail where a ratio to the bare socket is twice the recorded one
+	$(BENCH) measure-guard
+
 # Without a C compiler the compiled one is left out.
-bench: $(VENV)/.with-bench ## linkbox and its peers side by side (ROW=name for one, ARGS=--quick: two minutes)
+measure: $(VENV)/.with-bench
 	@$(MAKE) --no-print-directory $(NATIVE)/.made || echo "nothing compiled here: measuring without it" >&2
 	LINKBOX_NATIVE=$(NATIVE)/lib $(BIN) benchmarks $(ROW) $(if $(ROW),,--output docs/benchmarks/latest.json --plots docs/benchmarks) $(ARGS)
 
-bench-curves: $(VENV)/.with-bench ## how the cost grows with peers, sizes, depth (ARGS=--quick)
+measure-curves: $(VENV)/.with-bench
 	$(BIN) benchmarks --curves --output docs/benchmarks/curves.json --plots docs/benchmarks $(ARGS)
 
-bench-guard: $(VENV)/.with-cli ## fail where a ratio to the bare socket is twice the recorded one
+measure-guard: $(VENV)/.with-cli
 	$(BIN) benchmarks --quick --watch
 
 calls: $(VENV)/.made ## the Python functions that each message calls, with their counts (ARGS=p2p_send for one)
@@ -86,7 +102,7 @@ format: $(VENV)/.with-all ## format the code and repair what the linter can
 	$(BIN) ruff format .
 
 clean: ## remove the virtual environment and everything generated
-	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(BENCH_VENV) .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 # A changed pyproject.toml makes a new environment: nothing stale survives in it.
 $(VENV)/.made: pyproject.toml

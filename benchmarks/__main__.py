@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import guard, report, scale
+from benchmarks import guard, interpreter, report, scale
 from benchmarks.results import run_row
 from benchmarks.rows import by_name, with_compiled
 
@@ -34,6 +34,7 @@ def main(
     curves: Annotated[bool, typer.Option(help="The scale curves instead of the table.")] = False,
 ) -> None:
     """Measure linkbox and its peers side by side."""
+    console.print(f"measured with {interpreter.description()}")
     if curves:
         found = scale.run_all(console, quick)
         if plots is not None:

@@ -24,7 +24,7 @@ def hello(pattern: str) -> bytes:
         received=0,
         resumes=False,
     )
-    return frames.preface() + handshake.encode(message)
+    return frames.preface() + handshake.encode_hello(message)
 
 
 def open_links(url: str, count: int, pattern: str) -> list[socket.socket]:

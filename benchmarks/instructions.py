@@ -17,6 +17,8 @@ import tempfile
 import threading
 from pathlib import Path
 
+from benchmarks.interpreter import optimised_python
+
 ROOT = Path(__file__).parents[1]
 ROUNDS = 500
 WARM = 200
@@ -81,18 +83,6 @@ def play_ask(rounds: int) -> None:
 
 
 PLAYS = {"bare": play_bare, "p2p": play_p2p, "ask": play_ask}
-
-
-def optimised_python() -> str:
-    """This Python if it was built with optimisation; else the system's of the same version; else this one.
-
-    Distributions build theirs with optimisation. The version has to be ours: compiled modules and packages
-    are used with it.
-    """
-    if "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")):
-        return sys.executable
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    return shutil.which(name, path="/usr/bin") or sys.executable
 
 
 def instructions(python: str, path: list[str], scenario: str, rounds: int) -> int:

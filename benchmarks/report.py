@@ -12,6 +12,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from benchmarks.interpreter import is_optimised
 from benchmarks.results import Result
 from benchmarks.rows import COMPILED, OURS, Goal
 
@@ -63,6 +64,7 @@ def machine() -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
+        "optimised": is_optimised(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 

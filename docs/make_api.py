@@ -28,15 +28,15 @@ PAGE = Path(__file__).with_name("api.md")
 HEAD = """\
 # API reference
 
-Made from the docstrings by `docs/make_api.py`; do not edit it by hand. Everything here is imported from
-`linkbox`. Times are seconds and sizes are bytes, unless a line says otherwise. The guides explain how the
+Generated from the docstrings by `docs/make_api.py`; do not edit it by hand. Everything here is imported from
+`linkbox`. Times are seconds and sizes are bytes, unless stated otherwise. The guides explain how the
 parts work together: [getting started](getting-started.md), [patterns](patterns.md),
 [guarantees](guarantees.md).
 """
 
-# Heading -> (a line about it, the names in it). Every name of linkbox.__all__ stands in exactly one.
+# Heading -> (a line about it, the names in it). Every name of linkbox.__all__ is in exactly one.
 SECTIONS: dict[str, tuple[str, list[Any]]] = {
-    "Every endpoint": ("What all six share.", [Endpoint, Receiving]),
+    "Every endpoint": ("The part that all six share.", [Endpoint, Receiving]),
     "Servers": ("", ["Server", "ServerP2P", "ServerP2M", "ServerAR", "LinkView"]),
     "Clients": ("", ["Client", "ClientP2P", "ClientP2M", "ClientAR"]),
     "Messages, receipts, requests": ("", ["Message", "Receipt", "Stage", "Request", "Peer", "PeerInfo"]),
@@ -52,7 +52,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
     ),
     "Settings": ("[Limits](limits.md) has all defaults.", ["Limits", "Backoff", "Address"]),
     "Errors": (
-        "[Errors](errors.md) says whose fault each is, and what to do.",
+        "[Errors](errors.md) says who is at fault, and what to do.",
         """LinkboxError AddressError StateError FormatError DecodeError TooLarge LinkError ListenFailed
         ConnectFailed Refused AuthenticationFailed ProtocolViolation PeerLost SessionLost MailboxEmpty
         MailboxFull EndOfData Incomplete DeadlineExceeded AnswerError StoreError""".split(),
@@ -61,7 +61,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
 
 # Not for users, though their names have no underscore.
 HIDDEN = {"decoder", "encode_many", "check"}
-# Handed out, or the base of others: nobody calls these. The fields of Limits stand in its table.
+# Handed out, or the base of others: nobody calls these. The fields of Limits are in its table.
 NOT_MADE = set(
     """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Format Framing
     Server Client Limits""".split()
@@ -106,7 +106,7 @@ def of_class(cls: type) -> Iterator[str]:
         yield f"Has everything of: {'; '.join(links)}.\n"
     off = [name for name, member in vars(cls).items() if isinstance(member, Unsupported)]
     if off:
-        yield f"Switched off: {', '.join(f'`{name}`' for name in off)}. There `hasattr` is False.\n"
+        yield f"Without: {', '.join(f'`{name}`' for name in off)}. There `hasattr` is False.\n"
     yield from fields(cls)
     for name, member in members(cls):
         if is_public(name, member) and not overrides_quietly(cls, name, member):
@@ -116,14 +116,15 @@ def of_class(cls: type) -> Iterator[str]:
 def members(cls: type) -> Iterator[tuple[str, object]]:
     """What the class itself has, with what comes from a base that is no part of the interface."""
     if cls is linkbox.Receipt:
-        yield from vars(OutgoingMessage).items()
+        yield "stage", vars(OutgoingMessage)["stage"]
+        yield "failed", vars(OutgoingMessage)["failed"]
     if cls is Receiving:
         yield from vars(MailboxCalls).items()
     yield from vars(cls).items()
 
 
 def has_all(cls: type, base: type) -> bool:
-    """Is nothing of the base switched off?"""
+    """Has the class all that the base has?"""
     names = [name for name, member in vars(base).items() if is_public(name, member)]
     return all(hasattr(cls, name) for name in names)
 
@@ -138,7 +139,7 @@ def is_public(name: str, member: object) -> bool:
 
 
 def overrides_quietly(cls: type, name: str, member: object) -> bool:
-    """Says a method the same as the one it overrides? Then that one is enough."""
+    """Is the docstring of a method that of the one it overrides? Then that one is enough."""
     above = [vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)]
     return name in vars(cls) and bool(above) and doc_of(member) in (None, doc_of(above[0]))
 

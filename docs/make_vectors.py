@@ -37,8 +37,17 @@ def welcome(**others: Any) -> handshake.Welcome:
     return handshake.Welcome("server", INCARNATION, (BYTES, UNITS), MESSAGE, **others)
 
 
+def encode(message: handshake.Hello | handshake.Welcome | handshake.Refuse) -> bytes:
+    """The frame of a handshake message."""
+    if isinstance(message, handshake.Hello):
+        return handshake.encode_hello(message)
+    if isinstance(message, handshake.Welcome):
+        return handshake.encode_welcome(message)
+    return handshake.refuse(message.code, message.reason)
+
+
 def greeting(message: handshake.Hello | handshake.Welcome) -> bytes:
-    return PREFACE + handshake.encode(message)
+    return PREFACE + encode(message)
 
 
 def vector(name: str, type: str, encoded: bytes, /, **fields: Any) -> dict[str, Any]:
@@ -47,7 +56,7 @@ def vector(name: str, type: str, encoded: bytes, /, **fields: Any) -> dict[str, 
 
 def of_handshake(name: str, message: Any) -> dict[str, Any]:
     fields = json.loads(msgspec.json.encode(message))
-    return {"name": name, "type": name.upper(), "fields": fields, "hex": handshake.encode(message).hex()}
+    return {"name": name, "type": name.upper(), "fields": fields, "hex": encode(message).hex()}
 
 
 def body(text: str) -> str:
@@ -115,7 +124,7 @@ def proofs() -> list[dict[str, Any]]:
     """One conversation, without TLS and with: all that the MACs cover, and the three frames."""
 
     def one(name: str, certificate: bytes) -> dict[str, Any]:
-        secret, said = b"correct horse battery staple", handshake.encode(hello())[4:]
+        secret, said = b"correct horse battery staple", encode(hello())[4:]
         lookup = lambda name: [secret]  # noqa: E731
         theirs, ours = b"\x33" * 32, b"\x44" * 32
         server = auth.ServerSide(lookup, said, theirs, "server", certificate)
@@ -285,7 +294,7 @@ def ar() -> dict[str, Any]:
             encode_number(frames.END_ACK, 1),
         ),
     ]
-    title = "AR: one ask, one answer, one round trip"
+    title = "AR: one request, one response, one round trip"
     return {"name": "ar", "title": title, "pattern": "ar", "delivers": [question.hex()], "steps": steps}
 
 

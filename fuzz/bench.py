@@ -6,11 +6,11 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from linkbox.core.asks import Ask
-
+from linkbox.core.asks_client import Ask, ClientAsks
 from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.channel import OutgoingMessage
-from linkbox.core.endpoint_core import ClientCore, EndpointCore
+from linkbox.core.context import Settings
+from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.link import Link
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.mailbox import Mailbox
@@ -18,13 +18,13 @@ from linkbox.core.patterns import Pattern
 from linkbox.core.plain_link import PlainLink
 from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
 from linkbox.core.session import Session
-from linkbox.core.settings import Settings
 from linkbox.core.wire import frames
 from linkbox.core.wire.decoder import Pile
 from linkbox.core.wire.framings import Framing, Linked, PlainFraming
 from linkbox.errors import FormatError, LinkboxError
 from linkbox.limits import Limits
-from tests.core.wire import ALL_KINDS, Probe, Wire
+from linkbox.operations.requests import Request
+from tests.core.wire import ALL_KINDS, Owner, Probe, Wire
 
 SECRET = b"a secret"
 SMALL = Limits(
@@ -96,8 +96,11 @@ class Bench(Wire):
             self.on_dial(link)
 
     def take(self, hub: EndpointCore) -> list[Any]:
-        """All messages of its mailbox."""
+        """All messages of its mailbox, as the application gets them."""
         taken = hub.mailbox.take_all()
+        if isinstance(hub, ServerCore) and hub.context.pattern.asks:
+            owner = Owner(self, hub)
+            taken = [Request(each, owner) for each in taken]
         self.settle()
         return taken
 
@@ -148,7 +151,7 @@ class Bench(Wire):
             for link in hub.links.links:
                 check_link(link)
             for session in hub.sessions.by_id.values():
-                check_session(session)
+                check_session(session, hub)
             check_asks(hub)
         payloads = (each for _, arrival in self.undecoded for each in arrival.payloads)
         backlog = sum(len(each) for each in payloads if isinstance(each, bytes))
@@ -158,72 +161,97 @@ class Bench(Wire):
         """After everybody has gone and enough time has passed: nothing is left of them."""
         for hub in self.hubs:
             assert not hub.links.links and not hub.sessions.by_id
-            asks = hub.asks
-            assert not asks.open and not asks.newest and not asks.open_counts and not asks.waiting
+            check_no_asks(hub)
             assert not hub.mailbox.take_all() or hub.context.pattern.asks
             assert hub.mailbox.count == hub.mailbox.nbytes == 0
-            assert not hub.paused and not hub.effects.acks_due
+            assert hub.context.paused_links is None or not hub.context.paused_links._paused
+            assert not hub.effects.acks_due
         assert all(each.is_done for each in self.asked)
         assert all(each.error is not None or each.number for each in self.receipts)
 
 
-def check_link(link: Any) -> None:
+def check_link(link: Link) -> None:
     """What one connection holds."""
-    limits = link.limits
+    limits = link.context.limits
     if isinstance(link, PlainLink):
-        assert link.decoder.pending <= limits.message + FRAMING_SLACK
+        assert link._decoder.pending <= limits.message + FRAMING_SLACK
         return
     assert isinstance(link, LinkedLink)
-    assert len(link.greeting) < 8
-    most = frames.MAX_EARLY + frames.MAX_SMALL if link.decoder.small else frames.MAX_PIECE + 12
-    assert link.decoder.buffered <= most
+    assert link._decoder.buffered <= frames.MAX_PIECE + 12
+    if link.handshake is not None:
+        assert len(link.handshake._preface) < 8
+        assert link.handshake._decoder.buffered <= frames.MAX_EARLY + frames.MAX_SMALL
+        assert link.handshake.buffered() <= frames.MAX_EARLY + frames.MAX_SMALL
     # Each rejected unit costs a frame, and each unit costs credit.
-    assert len(link.control) <= limits.control_frames + max(EARLY_UNITS, limits.mailbox_messages) + 2
+    assert len(link._control) <= limits.control_frames + max(EARLY_UNITS, limits.mailbox_messages) + 2
 
 
-def check_session(session: Session) -> None:
+def check_session(session: Session, hub: EndpointCore) -> None:
     """What one conversation holds."""
-    limits, source = session.limits, session.receiving
-    assert session.sending.taken <= session.sending.acked <= session.sending.sent
-    assert source.taken <= source.processed <= session.receiving.arrived
+    limits, sending, receiving = hub.context.limits, session.sending, session.receiving
+    assert sending.taken <= sending.acked <= sending.sent
+    assert receiving.taken <= receiving.processed <= receiving.arrived
     window = max(limits.mailbox_bytes, EARLY_BYTES)
-    assert source.waiting_bytes <= window + max(limits.message, frames.MAX_PIECE)
+    assert receiving.waiting_bytes <= window + max(limits.message, frames.MAX_PIECE)
     # A plain link that is full is not read any more; what came in one read is there.
     one_read = frames.MAX_EARLY if session.is_plain else 1
-    assert source.waiting <= max(EARLY_UNITS, limits.mailbox_messages) + one_read
-    assert (
-        session.receiving.assembly is None
-        or held(session.receiving.assembly) <= limits.message + frames.MAX_PIECE
-    )
-    assert held(session.raw) <= limits.message
+    assert receiving.waiting <= max(EARLY_UNITS, limits.mailbox_messages) + one_read
+    assert receiving.assembly is None or held(receiving.assembly) <= limits.message + frames.MAX_PIECE
     # Answers wait for a peer that does not take them; asks for more of them need credit.
-    assert (
-        session.in_flight()
-        <= limits.window_messages + max(EARLY_UNITS, limits.mailbox_messages) + limits.asks
-    )
-    assert len(session.sending.dropped) <= 1000 and len(session.rejections.frames) <= 1000
+    most = limits.window_messages + max(EARLY_UNITS, limits.mailbox_messages) + limits.asks
+    assert session.in_flight() <= most
+    assert len(sending.dropped) <= 1000 and len(session.rejections.frames) <= 1000
+    assert len(session.rejections.dropped) <= 1000
 
 
-def held(pile: Pile) -> int:
+def held(pile: Pile | None) -> int:
     """Bytes, about, that what waits for the rest takes in memory."""
-    return pile.size + 50 * (len(pile._pieces) - 1 - pile.size // 4096)
+    return 0 if pile is None else pile.size + 50 * (len(pile._pieces) - 1 - pile.size // 4096)
 
 
 def check_asks(hub: EndpointCore) -> None:
     """Open asks belong to somebody, and are within bounds."""
-    asks, limits = hub.asks, hub.context.limits
-    assert asks.gathered == sum(each.in_flight() for each in asks.open.values())
-    assert asks.gathered <= max(limits.mailbox_total, 2 * limits.message)
-    assert set(asks.newest) <= set(hub.sessions.by_id)
-    assert {id for id, _ in asks.open} <= set(hub.sessions.by_id)
-    counts = dict.fromkeys(asks.open_counts, 0)
-    for (id, _), incoming in asks.open.items():
-        counts[id] += 1
-        kept = sum(len(each) + 100 for each in incoming.messages if isinstance(each, bytes))
-        kept += 0 if incoming.parts is None else held(incoming.parts)
-        assert kept <= limits.mailbox_total + limits.message + 200
-    assert counts == asks.open_counts
-    assert all(number <= limits.asks for number in counts.values())
+    server, client, limits = hub.sessions.server_asks, hub.sessions.client_asks, hub.context.limits
+    sessions = set(hub.sessions.by_id.values())
+    assert {*server._by_session, *client._by_session, *client._raw} <= sessions
+    open_asks = [ask for asks in server._by_session.values() for ask in asks.open.values()]
+    assert server.open_count == len(open_asks)
+    assert server.gathered == sum(ask.held for ask in open_asks)
+    assert server.gathered <= max(limits.mailbox_total, 2 * limits.message)
+    for session, asks in server._by_session.items():
+        assert len(asks.open) <= limits.asks
+        assert held(asks.raw._parts) <= limits.message
+        assert all(ask.session is session and ask.id == id for id, ask in asks.open.items())
+    for ask in open_asks:
+        kept = sum(len(each) + 100 for each in ask.messages if isinstance(each, bytes))
+        assert kept + held(ask.assembler._parts) <= limits.mailbox_total + limits.message + 200
+    assert all(held(each._parts) <= limits.message for each in client._raw.values())
+    check_waiting(client, limits)
+
+
+def check_waiting(asks: ClientAsks, limits: Limits) -> None:
+    """What a client's requests hold, and their books by session."""
+    waiting = {id: ask for of in asks._by_session.values() for id, ask in of.items()}
+    assert waiting == asks.waiting
+    assert all(held(ask.assembler._parts) <= limits.message + 200 for ask in waiting.values())
+
+
+def check_no_asks(hub: EndpointCore) -> None:
+    """No request of anybody is left."""
+    server, client = hub.sessions.server_asks, hub.sessions.client_asks
+    assert not server.open_count and not server.gathered and not server._by_session
+    assert not client.waiting and not client._by_session and not client._raw
+
+
+def newest_ask(hub: EndpointCore, session: Session | None) -> int:
+    """The highest id of the session's requests that a server has seen."""
+    asks = None if session is None else hub.sessions.server_asks._by_session.get(session)
+    return 0 if asks is None else asks.newest
+
+
+def last_ask(hub: EndpointCore) -> int:
+    """The id of a client's newest request."""
+    return hub.sessions.client_asks._last_id
 
 
 def see(probe: Probe) -> list[tuple[int, bytes]]:

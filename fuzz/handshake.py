@@ -7,6 +7,7 @@ from linkbox.core.wire import authentication as auth
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
 from linkbox.errors import LinkError, ProtocolViolation
+from tests.core.wire import decode_message, encode_message
 
 SECRET = b"a secret"
 _HELLO = handshake.Hello("p2p", "bytes", "me", "ab" * 16, 1, (9, 9), 99)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from fuzz.bench import SECRET, Bench, see
+from fuzz.bench import SECRET, Bench, last_ask, newest_ask, see
 from fuzz.target import Choices, cuts
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.link import Link, State
@@ -21,7 +21,7 @@ from linkbox.core.session import Session
 from linkbox.core.wire import authentication as auth
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
-from tests.core.wire import Probe, hello
+from tests.core.wire import Probe, encode_message, hello
 
 STEPS = 150
 MOST_SAID = frames.MAX_EARLY - 10_000
@@ -171,7 +171,7 @@ class Peer:
         elif session is not None and session.error is None and choice == 6:
             session.end()
         elif session is not None:
-            self.hub.request_ack(session)
+            session.request_ack()
 
     def leave(self) -> None:
         """The attacker goes away for good."""
@@ -432,9 +432,8 @@ class LinkedPeer(Peer):
         self.add(frames.encode_number(frames.END, number))
 
     def id(self) -> int:
-        asks = self.hub.asks
-        newest = asks.newest.get(self.session.id, 0) if self.session is not None else 0
-        return self.choices.number(newest, newest + 7, asks.last_id, asks.last_id + 7)
+        newest, last = newest_ask(self.hub, self.session), last_ask(self.hub)
+        return self.choices.number(newest, newest + 7, last, last + 7)
 
     def ask(self) -> None:
         self.units += 1

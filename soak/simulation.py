@@ -85,12 +85,12 @@ def _step(run: AnyCrashes, dice: random.Random, tally: Tally) -> None:
         run.write(side, dice.random() < 0.3)
     elif what < 0.96 and run.wire.ends:
         run.drop(dice.randrange(10), dice.choice((0, 10, 1_000)))
-        tally.rejections.dropped += 1
+        tally.drops += 1
     elif what < 0.99:
         run.crash(side, dice.random() < 0.5)
         tally.deaths += 1
     else:
-        run.request_ack(side)
+        run.acknowledge_now(side)
 
 
 def simulate_all(seeds: Iterable[int], steps: int) -> Tally:

@@ -1,4 +1,4 @@
-"""linkbox with its core and engine compiled, as `make native` leaves it."""
+"""linkbox compiled, as `make native` leaves it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 sys.path.insert(0, os.path.abspath(os.environ["LINKBOX_NATIVE"]))
 ours: Any = importlib.import_module("benchmarks.peers.ours")
-hub: Any = importlib.import_module("linkbox.core.hub")
-if hub.__file__.endswith(".py"):
-    raise RuntimeError(f"{hub.__file__} is not compiled")
+for name in ("linkbox.core.session", "linkbox.threaded.engine"):
+    file = str(importlib.import_module(name).__file__)
+    if file.endswith(".py"):
+        raise RuntimeError(f"{file} is not compiled")
 
 
 def __getattr__(name: str) -> Any:

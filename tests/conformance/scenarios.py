@@ -25,6 +25,7 @@ from linkbox import (
     Json,
     Limits,
     Lines,
+    Linked,
     ListenFailed,
     MailboxEmpty,
     MailboxFull,
@@ -322,6 +323,17 @@ async def asks_are_answered_by_a_handler(world: World) -> None:
                 assert await client.ask(21) == 42
                 answers = await asyncio.gather(*(client.ask(number) for number in range(30)))
                 assert answers == [2 * number for number in range(30)]
+
+
+@scenario
+async def a_connection_that_was_made_for_one_ask_closes_after_the_answer(world: World) -> None:
+    for framing in (Linked(), Lines()):
+        server = world.server("AR", Json, framing=framing, handler=world.handler(lambda request: request.data))
+        async with server, world.client("AR", server.address, Json, framing=framing) as client:
+            for number in range(3):
+                assert await client.ask(number) == number
+            await until(lambda: not server.peers())
+            assert server.statistics().connections_total == 3
 
 
 @scenario

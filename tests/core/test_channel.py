@@ -106,7 +106,7 @@ def test_the_endpoint_as_a_whole() -> None:
     assert server.changed is server.sessions.changed
     wire.is_reachable = False
     session.send(b"x")
-    assert client.in_flight() == 1 and not client.is_idle()
+    assert [each.in_flight() for each in client.channels()] == [1] and not client.is_idle()
     assert client.statistics().connections == 1
     assert client.statistics().peers[session.peer].unacknowledged == 1
     client.abort()

@@ -575,7 +575,7 @@ class AnySequence(RuleBasedStateMachine):
     def counts_agree(self) -> None:
         if not hasattr(self, "box"):
             return
-        in_hand = self.box._fast_batch
+        in_hand = self.box.fast_batch
         uncounted = self.box._fast_size - len(self.box.fast_queue) if in_hand else 0
         assert self.box.count - uncounted == len(self.arrived)
         for peer, source in enumerate(self.sources):
@@ -631,7 +631,7 @@ class AnySequenceOfBytes(AnySequence):
     def bytes_agree(self) -> None:
         if hasattr(self, "box"):
             for peer, source in enumerate(self.sources):
-                in_hand = self.box._fast_batch
+                in_hand = self.box.fast_batch
                 gone = 0
                 if in_hand and in_hand.source is source:
                     gone = in_hand.nbytes - sum(map(len, in_hand.items))

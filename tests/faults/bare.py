@@ -13,6 +13,7 @@ import msgspec
 
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
+from tests.core.wire import decode_message, encode_message
 from tests.faults.place import PATIENCE, Place
 
 CREDIT = (1 << 40, 1 << 40)
@@ -24,7 +25,7 @@ def hello(
 ) -> bytes:
     """A HELLO frame."""
     known = {"epoch": 1, "credit": CREDIT, "message": 1 << 30, **more}
-    return handshake.encode(handshake.Hello(pattern, format, name, SESSION.format(session), **known))
+    return encode_message(handshake.Hello(pattern, format, name, SESSION.format(session), **known))
 
 
 def opening(**more: Any) -> bytes:
@@ -75,13 +76,13 @@ class Bare:
 
     def welcome(self) -> handshake.Welcome:
         """The WELCOME that must come now."""
-        found = handshake.decode(frames.WELCOME, self.until(frames.WELCOME))
+        found = decode_message(frames.WELCOME, self.until(frames.WELCOME))
         assert isinstance(found, handshake.Welcome)
         return found
 
     def refusal(self) -> handshake.Refuse:
         """The REFUSE that must come; then the connection closes."""
-        found = handshake.decode(frames.REFUSE, self.until(frames.REFUSE))
+        found = decode_message(frames.REFUSE, self.until(frames.REFUSE))
         assert isinstance(found, handshake.Refuse)
         return found
 

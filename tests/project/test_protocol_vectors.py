@@ -24,6 +24,7 @@ from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
 from linkbox.core.wire.decoder import Decoder
 from linkbox.errors import ProtocolViolation
+from tests.core.wire import decode_message, encode_message
 
 DOCS = Path(__file__).parents[2] / "docs"
 VECTORS: dict[str, Any] = json.loads((DOCS / "vectors.json").read_text(encoding="utf-8"))
@@ -41,7 +42,7 @@ def encode(type: str, fields: dict[str, Any]) -> bytes:
     """The whole frame for these fields, as this library writes it."""
     given = {key: unhex(value) if key in ("body", "bodies") else value for key, value in fields.items()}
     if type in HANDSHAKE:
-        return handshake.encode(msgspec.convert(given, HANDSHAKE[type]))
+        return encode_message(msgspec.convert(given, HANDSHAKE[type]))
     values = list(given.values())
     match type:
         case "DATA":
@@ -68,7 +69,7 @@ def decode(kind: int, payload: bytes, fields: dict[str, Any]) -> dict[str, Any]:
     type = frames.type_name(kind)
     found: Any
     if type in HANDSHAKE:
-        as_json: dict[str, Any] = json.loads(msgspec.json.encode(handshake.decode(kind, payload)))
+        as_json: dict[str, Any] = json.loads(msgspec.json.encode(decode_message(kind, payload)))
         return as_json
     if type in ("PING", "PONG", "END", "END_ACK", "GOAWAY"):
         found = (frames.decode_number(kind, payload),)
@@ -283,7 +284,7 @@ def serve(
     kind, expected = taken_apart(bytes.fromhex(step["hex"]))[-1]
     payload = wire.read_until(kind)
     if kind == frames.WELCOME:
-        wanted, found = handshake.decode(kind, expected), handshake.decode(kind, payload)
+        wanted, found = decode_message(kind, expected), decode_message(kind, payload)
         assert isinstance(wanted, handshake.Welcome)
         assert isinstance(found, handshake.Welcome)
         assert (found.received, found.resumed) == (wanted.received, wanted.resumed)

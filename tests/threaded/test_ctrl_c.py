@@ -146,19 +146,35 @@ def test_an_interrupt_reaches_a_join(sigusr1: list[Any]) -> None:
     assert wait_for(over)
 
 
-def test_handlers_are_wrapped_while_an_endpoint_runs(sigusr1: list[Any]) -> None:
-    handler = signal.getsignal(signal.SIGUSR1)
-    with ServerP2P("tcp://127.0.0.1:0") as server, ServerP2P("tcp://127.0.0.1:0"):
-        found: Any = signal.getsignal(signal.SIGUSR1)
-        assert isinstance(found, Deferred)
-        assert found == handler and hash(found) == hash(handler) and "handler" in repr(found)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        server.stop()
-        assert signal.getsignal(signal.SIGUSR1) is found
-    assert signal.getsignal(signal.SIGUSR1) is handler
-    sigusr1.append(strike)
-    with pytest.raises(Struck):  # A program may have kept it.
-        found(signal.SIGUSR1, None)
+WRAPPED = """
+import linkbox, signal
+from linkbox.threaded.interrupts import Deferred
+
+class Struck(Exception): pass
+
+def handler(number, frame):
+    raise Struck
+
+signal.signal(signal.SIGUSR1, handler)
+with linkbox.ServerP2P("tcp://127.0.0.1:0") as server, linkbox.ServerP2P("tcp://127.0.0.1:0"):
+    found = signal.getsignal(signal.SIGUSR1)
+    print(isinstance(found, Deferred), found == handler, hash(found) == hash(handler), "handler" in repr(found))
+    print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    server.stop()
+    print(signal.getsignal(signal.SIGUSR1) is found)
+print(signal.getsignal(signal.SIGUSR1) is handler)
+try:
+    found(signal.SIGUSR1, None)  # A program may have kept it.
+except Struck:
+    print("struck")
+"""
+
+
+def test_handlers_are_wrapped_while_an_endpoint_runs() -> None:
+    """In a process of its own: they stay wrapped while any endpoint of the process runs."""
+    with Process(WRAPPED) as process:
+        assert [process.line() for _ in range(5)] == ["True True True True", "True", "True", "True", "struck"]
+        assert process.wait() == 0, process.stderr
 
 
 def test_a_handler_that_is_installed_later_is_wrapped_by_a_long_wait(sigusr1: list[Any]) -> None:

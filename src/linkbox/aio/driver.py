@@ -17,13 +17,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from linkbox.address import Address
-from linkbox.core.decoding import decode_all
-from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.endpoint import EndpointCore
 from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import Predicate, Waiter, WaitQueue
 from linkbox.networks.choose import aio_network
-from linkbox.networks.driver_log import log_lines
-from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
+from linkbox.networks.endpoint_driver import EndpointDriver
+from linkbox.networks.network import AioNetwork
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
@@ -32,19 +31,21 @@ if TYPE_CHECKING:
 class TaskWaiter(Waiter):
     """One task that waits for a predicate."""
 
-    __slots__ = ("future", "predicate")
+    __slots__ = ("future",)
 
     def __init__(self, predicate: Predicate, future: asyncio.Future[None]) -> None:
-        self.predicate = predicate
+        super().__init__(predicate)
         self.future = future
 
+    def is_awake(self) -> bool:
+        return self.future.done()
+
     def wake(self) -> None:
-        """Let the task check its predicate."""
         if not self.future.done():
             self.future.set_result(None)
 
 
-class Driver(NetworkEvents):
+class Driver(EndpointDriver):
     """The core of an endpoint, its network, its timer, and the tasks that wait."""
 
     def __init__(
@@ -54,17 +55,12 @@ class Driver(NetworkEvents):
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
     ) -> None:
-        super().__init__(hub)
+        super().__init__(hub, decode)
         self.is_closed = False
-        self._decode = decode
         self._loop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls)
-        self.now = self.network.now
-        """The clock: seconds, as of ``time.monotonic()``."""
-        if self.network.has_manual_clock:
-            hub.effects.ack_delay = 0.0  # The clock may not move: acknowledge at once.
+        self._use(self.network)
         self._waiters: set[TaskWaiter] = set()
-        self._lazy: list[Channel] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
         self._is_settling = False
@@ -74,51 +70,43 @@ class Driver(NetworkEvents):
     async def wait(self, queue: WaitQueue, predicate: Predicate, deadline: float = NEVER) -> bool:
         """Wait until the predicate holds, or the deadline (of `now`) has passed. Returns whether it holds."""
         while not predicate.holds():
-            now = self.now()
-            if self.is_closed or now >= deadline:
+            left = deadline - self.now()
+            if self.is_closed or left <= 0:
                 return False
             waiter = TaskWaiter(predicate, self._loop.create_future())
             queue.waiters[waiter] = None
             self._waiters.add(waiter)
             alarm: asyncio.TimerHandle | None = None
             if deadline != NEVER and not self.network.has_manual_clock:
-                alarm = self._loop.call_later(deadline - now, waiter.wake)
+                alarm = self._loop.call_later(left, waiter.wake)
+            is_cancelled = True
             try:
                 await waiter.future
-            except asyncio.CancelledError:
-                queue.waiters.pop(waiter, None)
-                if not waiter.future.cancelled():
-                    self.ring(queue)  # Wake another task in its place.
-                raise
+                is_cancelled = False
             finally:
                 queue.waiters.pop(waiter, None)
                 self._waiters.discard(waiter)
                 if alarm is not None:
                     alarm.cancel()
+                if is_cancelled and not waiter.future.cancelled():
+                    self.ring(queue)  # The wake-up may be another task's.
         return True
 
     def ring(self, queue: WaitQueue) -> None:
-        """Wake waiters of a changed queue whose predicate holds, but no more than it can serve."""
-        available = queue.available()
-        for waiter in queue.waiters:
-            if available <= 0:
-                return
-            assert isinstance(waiter, TaskWaiter)
-            if waiter.future.done() or waiter.predicate.holds():
-                available -= 1
-                waiter.wake()
+        for waiter in queue.ready():
+            waiter.wake()
 
     # -- for the network ------------------------------------------------------------------------------
 
     def turn_done(self, now: float) -> None:
         """Decode and store what has arrived, then settle."""
-        hub, arrivals, decode = self.hub, self.arrivals, self._decode
-        while arrivals or hub.effects.to_read:
-            while hub.effects.to_read:
-                hub.received(hub.effects.to_read.pop(), b"", now, arrivals)
-            while arrivals:
-                arrival = arrivals.popleft()
-                hub.deliver(arrival, arrival.payloads if decode is None else decode_all(decode, arrival), now)
+        hub, arrivals = self.hub, self.arrivals
+        self._begin_turn(now)
+        while arrivals:
+            each = arrivals.popleft()
+            hub.deliver(each, self._decoded(each), now)
+            if hub.effects.to_read:
+                self._begin_turn(now)
         self.settle()
 
     def timers_changed(self) -> None:
@@ -128,53 +116,33 @@ class Driver(NetworkEvents):
     def clock_moved(self) -> None:
         """A manual clock was advanced: check every deadline."""
         self._on_timer()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         for waiter in self._waiters:
             waiter.wake()
-
-    def is_busy(self) -> bool:
-        return super().is_busy() or bool(self._lazy)
 
     # -- after every call into the core -----------------------------------------------------------------
 
     def settle(self) -> None:
-        """Do the work that the core has left."""
         if self._is_settling:
             return  # The outer call handles this too.
         self._is_settling = True
-        hub, network = self.hub, self.network
         try:
-            while True:
-                while hub.effects.to_write:
-                    network.flush(hub.effects.to_write.pop())
-                if self.dials:
-                    network.dial(self.dials.pop(0))
-                elif hub.effects.to_wake:
-                    changed, hub.effects.to_wake = hub.effects.to_wake, []
-                    for box in changed:
-                        if box.waiters:
-                            self.ring(box)
-                elif not hub.effects.to_write:
-                    break
+            super().settle()
         finally:
             self._is_settling = False
-        if hub.effects.to_read:
-            self._loop.call_soon(self.turn_done, self.now())
-        if hub.effects.log_lines:
-            log_lines(hub.effects)
-        self._set_timer()
+        if self.effects.acks_due_at < self._timer_at or self.effects.timers.soonest < self._timer_at:
+            self._set_timer()
 
-    def write_later(self, channel: Channel) -> None:
-        """Write what the channel has queued after this iteration of the loop, many messages at once."""
-        if not self._lazy:
-            self._loop.call_soon(self._write_lazy)
-        if channel not in self._lazy:
-            self._lazy.append(channel)
-
-    def _write_lazy(self) -> None:
-        lazy, self._lazy = self._lazy, []
-        for channel in lazy:
-            channel.flush()
+    def update(self) -> None:
         self.settle()
+
+    def turn_soon(self) -> None:
+        self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self.turn_done(self.now())
 
     def _set_timer(self) -> None:
         """Set the timer for the core. If a deadline is postponed it fires too early, which is harmless."""
@@ -189,21 +157,7 @@ class Driver(NetworkEvents):
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, NEVER
-        now = self.now()
-        if now >= self.hub.next_timer():
-            self.hub.handle_timers(now)
-        self.settle()
-
-    # -- connections ------------------------------------------------------------------------------------
-
-    def listen(self, listener: Listener) -> None:
-        """Accept connections from now on."""
-        self.network.listen(listener)
-
-    def stop_listening(self) -> None:
-        """Accept no more connections."""
-        self.network.stop_listening()
-        self.settle()
+        self._turn()
 
     async def close(self) -> None:
         """Close every connection, and wake every waiting task."""
@@ -211,11 +165,9 @@ class Driver(NetworkEvents):
         self.stop_listening()
         if self._timer is not None:
             self._timer.cancel()
-        for waiter in list(self._waiters):
-            waiter.wake()
+        self._wake_all()
         await self.network.close()
 
     def close_copies(self) -> None:
-        """In a forked child: close the copies of the descriptors; the connections belong to the parent."""
         self.is_closed = True
-        self.network.close_copies()
+        super().close_copies()

@@ -7,17 +7,11 @@ import inspect
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from socket import socket
 from typing import Any
 
-from linkbox.address import Address
 from linkbox.aio.calls import is_set_within, on_thread, within
 from linkbox.aio.driver import Driver
-from linkbox.core.connection import Listening
-from linkbox.core.endpoint import Channel, EndpointCore
-from linkbox.errors import StateError
-from linkbox.networks.choose import bind, descriptor_bound, time_source, tls_maker
-from linkbox.networks.network import Listener
+from linkbox.core.endpoint import EndpointCore
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
@@ -43,14 +37,11 @@ class Tasks(Runtime):
     """The tasks of an endpoint, and its driver."""
 
     must_pause = True
+    block = "an async with block"
 
     def __init__(self, options: Options) -> None:
-        self.now = time_source(options.address)
-        self._options = options
-        self._make_tls = tls_maker(
-            options.address, options.ssl, options.side == "server", options.secrets is not None
-        )
-        self.lock = nullcontext()  # one loop, one thread: no lock is needed
+        super().__init__(options)
+        self.lock = nullcontext()  # one loop, one thread: nothing comes in between
         self.aio_driver: Driver | None = None
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
@@ -89,24 +80,6 @@ class Tasks(Runtime):
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
         self.driver = self.aio_driver = driver
 
-    def bind(self, address: Address, given: socket | None) -> tuple[Listening, Address]:
-        return bind(address, given)
-
-    def most_connections(self, limit: int) -> int:
-        return descriptor_bound(limit)
-
-    def listen(self, listener: Listening) -> None:
-        assert isinstance(listener, Listener)
-        self._driver().listen(listener)
-
-    def stop_listening(self) -> None:
-        self._driver().stop_listening()
-
-    def _driver(self) -> Driver:
-        if self.aio_driver is None:
-            raise StateError("the endpoint is not started: call start(), or use it in an async with block")
-        return self.aio_driver
-
     async def close(self) -> None:
         if self.aio_driver is not None:
             await self.aio_driver.close()
@@ -127,18 +100,6 @@ class Tasks(Runtime):
         self._blocking_thread = None
         if driver is not None:
             driver.close_copies()
-
-    # -- after calls into the core ---------------------------------------------------------------------
-
-    def settle(self) -> None:
-        self._driver().settle()
-
-    def update(self) -> None:
-        if self.aio_driver is not None:
-            self.aio_driver.settle()  # sets the timer too
-
-    def write_later(self, channel: Channel) -> None:
-        self._driver().write_later(channel)
 
     # -- services --------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from linkbox import (
     SessionLost,
 )
 from linkbox.cli.status import LINK_FAILED, WrongUse, say
-from linkbox.core.frame_reader import TRY_AGAIN
+from linkbox.core.backoff import TRY_AGAIN
 from linkbox.operations.storing import BULK
 from linkbox.store.reader import Reader
 

@@ -7,7 +7,7 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from time import monotonic
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
@@ -36,6 +36,9 @@ from linkbox.cli.options import (
 from linkbox.cli.status import WrongUse, exit_status, say
 from linkbox.cli.text import PIECE, Readable, lines_of, name_of, open_input, parse, pieces_of
 from linkbox.operations.storing import BULK_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOR_EVER = 1e9
 """Seconds: a stream keeps its connection, however long the next line takes."""
@@ -69,21 +72,18 @@ def send(
 
     With --framing raw, the file is sent unchanged; with fixed-size:N, in pieces of N bytes.
 
-    With --store, all messages are written to disk first. Those that the server does not receive within
-    --timeout stay there: `linkbox spool flush PATH` sends them, or the next `send` with the same --store.
+    With --store, all messages are written to disk first. What the server has not received within --timeout
+    stays there: `linkbox spool flush PATH` sends it, or the next `send` with the same --store.
     """
     with exit_status(quiet):
         wire = framing_of(framing)
-        secret = secret_of(secret_file, wire)
-        ssl = context_of(address, tls_ca, tls_cert, tls_key)
-        check_fits(wire, format)
-        check_store(store, wire)
-        cut = _cut(format, wire, chunks, whole)
+        began = monotonic()
+        secret, ssl = secret_of(secret_file, wire), context_of(address, tls_ca, tls_cert, tls_key)
+        _check_options(wire, format, store)
         with open_input(file) as source:
             if file == "-" and source.isatty():
                 say("each line is sent as a message; end with Ctrl-D", quiet)
-            sender = Sender(source, name_of(file), format, wire, cut)
-            began = monotonic()
+            sender = Sender(source, name_of(file), format, wire, _cut(format, wire, chunks, whole))
             client = ClientP2M[Any](
                 address,
                 format_of(format),
@@ -96,16 +96,25 @@ def send(
                 store=store,
                 limits=None if store is None else Limits(store_bytes=ENDLESS),
             )
-            if store is not None:
-                count, is_well = sender.run_stored(client, Delivery(client, store, timeout))
-            else:
+            if store is None:
                 count, is_well = sender.run(client, quiet), True
-        done = "acknowledged" if wire.linked else "handed to the network"
+            else:
+                count, is_well = sender.run_stored(client, Delivery(client, store, timeout))
         if is_well:
-            say(f"{plural(count)} {done} in {monotonic() - began:.2f} s", quiet)
-        if sender.error is not None:
-            raise sender.error
+            say(f"{plural(count)} {_done(wire)} in {monotonic() - began:.2f} s", quiet)
+        sender.raise_error()
         end_with(is_well)
+
+
+def _check_options(wire: Framing, format: FormatName, store: Path | None) -> None:
+    """Raise what is wrong with options that exclude each other."""
+    check_fits(wire, format)
+    check_store(store, wire)
+
+
+def _done(wire: Framing) -> str:
+    """What is known of messages that were sent."""
+    return "acknowledged" if wire.linked else "handed to the network"
 
 
 def _cut(format: FormatName, framing: Framing, chunks: int | None, whole: bool) -> int:
@@ -139,6 +148,11 @@ class Sender:
         self._size = info.st_size
         self.error: WrongUse | None = None
         """The first error in the input. Everything before it was sent."""
+
+    def raise_error(self) -> None:
+        """Raise the first error in the input, if there was one."""
+        if self.error is not None:
+            raise self.error
 
     def run(self, client: ClientP2M[Any], quiet: bool) -> int:
         """Send everything. Returns the number of messages."""

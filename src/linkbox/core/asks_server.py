@@ -38,8 +38,11 @@ class IncomingAsk(AskState):
         """Is there a response or a failure, or was it cancelled? Then nothing more can be sent."""
 
     def weight(self) -> int:
-        """The bytes that it counts in the mailbox."""
-        return sum(len(each) if isinstance(each, bytes) else OVERHEAD for each in self.messages)
+        """What it counts in the mailbox."""
+        weight = 0
+        for each in self.messages:
+            weight += len(each) if isinstance(each, bytes) else OVERHEAD
+        return weight
 
 
 class _SessionAsks:
@@ -96,7 +99,8 @@ class ServerAsks:
         is_known = asks is not None and asks.open.pop(ask.id, None) is not None
         if is_known:
             self.open_count -= 1
-        self._release(ask)
+        if ask.held:
+            self._release(ask)
         ask.is_finished = True
         return is_known and not ask.is_cancelled
 
@@ -165,7 +169,7 @@ class ServerAsks:
             return None
         arrival = Arrival(session, [whole], arrived, ask)
         arrival.is_final = not flags & frames.MORE_OF_ASK
-        if ask.is_whole:
+        if ask.is_whole and ask.held:
             self._release(ask)  # From now on the mailbox counts it.
         return arrival
 
@@ -249,8 +253,8 @@ class ServerAsks:
         return Arrival(session, [payload], session.receiving.arrived, ask)
 
     def may_start(self, ask: IncomingAsk) -> bool:
-        """May work on a complete request start? With a plain framing only if it is the oldest."""
-        return not ask.session.is_plain or self._oldest(ask.session) is ask
+        """May a complete request be worked on now? Over a plain framing only when it is the oldest."""
+        return not self._context.is_plain or self._oldest(ask.session) is ask
 
     def next_plain(self, session: Session) -> IncomingAsk | None:
         """Return the next request to work on, if it is complete."""

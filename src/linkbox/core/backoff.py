@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
+
+TRY_AGAIN: Final = ("busy", "limit")
+"""Codes of refusals after which a client tries again: the next attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)

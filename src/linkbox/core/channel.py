@@ -137,6 +137,10 @@ class Channel:
         """Is the send window open?"""
         raise NotImplementedError
 
+    def send_at_once(self, payload: bytes) -> OutgoingMessage | None:
+        """Send a message if a connection takes it now. None: call `send`, which queues it or says what is wrong."""
+        raise NotImplementedError
+
     def send(self, payload: bytes) -> OutgoingMessage:
         """Send one message; check `has_room` first. `StateError` after the end; `TooLarge` for this peer."""
         raise NotImplementedError

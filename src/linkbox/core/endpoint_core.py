@@ -133,10 +133,6 @@ class EndpointCore(JournalOwner):
         """A snapshot of all counters."""
         return statistics(list(self.sessions.by_id.values()), self.context.counters, self.mailbox)
 
-    def in_flight(self) -> int:
-        """The number of messages that are queued, only on disk, or not acknowledged."""
-        return sum(session.in_flight() for session in self.sessions.by_id.values())
-
     def is_idle(self) -> bool:
         """Are there no conversations and no connections?"""
         return not self.sessions.by_id and not self.links.links

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from linkbox.core.arrival import Arrival, Payload
+from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.effects import ACK_DUE_SOON
 from linkbox.core.link import Link, State
 from linkbox.core.send_window import BATCH_BODIES
@@ -15,8 +16,6 @@ from linkbox.core.wire.rejections import error_of
 from linkbox.errors import ProtocolViolation
 
 OPEN: Final = State.OPEN
-TRY_AGAIN: Final = ("busy", "limit")
-"""Codes of refusals after which another attempt may succeed."""
 _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.CANCEL))
 
 
@@ -71,7 +70,10 @@ class FrameReader:
         self._link.abort(ProtocolViolation(f"{self._link.address} broke the protocol: {error}"))
 
     def _on_message(self, payload: bytes) -> None:
-        receiving = self._receiving_session().receiving
+        session = self._session
+        if session.ending.peer_last is not None:
+            raise ProtocolViolation("messages after END")
+        receiving = session.receiving
         size, largest = len(payload), self._context.limits.message
         receiving.add_units(1, size, size)
         if receiving.assembly is not None:
@@ -79,8 +81,10 @@ class FrameReader:
             self._add_messages([whole], True)
         elif size > largest:
             self._add_messages([too_large(size, largest)], True)
-        else:
+        elif self._arrivals:
             self._add_messages([payload], False)
+        else:
+            self._arrivals.append(Arrival(session, [payload], receiving.arrived))
 
     def _receiving_session(self) -> Session:
         """Return the session, if messages may arrive now."""

@@ -51,7 +51,7 @@ class Inbox:
             receiving.processed_bytes = max(receiving.processed_bytes, arrival.mark)
             self._deliver_ask(session, arrival, values, now)
         elif session.record is None:
-            self.store(arrival, values, context.wall_time(now))
+            self.store(arrival, values, now + context.settings.wall)
         else:
             journal, record = self._sessions.journal, session.record
             assert journal is not None and isinstance(record, Record)
@@ -157,7 +157,7 @@ class Inbox:
     def _deliver_message(
         self, session: Session, ask: AskState, arrival: Arrival, values: Sequence[Value], now: float
     ) -> None:
-        error = next((value for value in values if is_error(value)), None)
+        error = next(filter(is_error, values), None) if arrival.has_errors else None
         session.receiving.count_messages(len(values), bytes_of(arrival.payloads) if error is None else 0)
         if isinstance(ask, Ask):
             self._sessions.client_asks.settle(ask, None if error else values[0], error)
@@ -199,8 +199,8 @@ class Inbox:
             self._sessions.close_session(ask.session, request_failed(ask.session))
 
     def ask_closed(self, session: Session) -> None:
-        """A request is closed: with a plain framing, which answers one at a time, the next one may start."""
-        if session.is_plain:
+        """One request less is open: the next may start, if requests are answered in their order."""
+        if self._context.is_plain:
             ask = self._sessions.server_asks.next_plain(session)
             if ask is not None:
                 self._store_request(session, ask, session.receiving.processed, self._context.effects.now)

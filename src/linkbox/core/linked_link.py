@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 from linkbox.core.arrival import Arrival
@@ -20,6 +21,9 @@ from linkbox.core.wire import frames, handshake_messages
 from linkbox.errors import PeerLost, ProtocolViolation
 
 OPEN: Final = State.OPEN
+DATA_WORD: Final = frames.DATA << 24
+pack_word: Final = Struct(">I").pack
+"""The header of a frame, without the call of a function: type and length."""
 
 
 class LinkedLink(Link):
@@ -147,7 +151,7 @@ class LinkedLink(Link):
         ):
             return False
         if message.header is None:
-            self._control.append(frames.frame(frames.DATA, payload))
+            self._control.append(pack_word(DATA_WORD | size) + payload)
         else:
             self._control.append(ask_frame(message, 0, payload, True, now))
         sending.sent_at_once(message, size)

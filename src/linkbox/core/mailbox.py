@@ -162,9 +162,10 @@ class Mailbox:
         """Why nothing more will arrive from any peer; None while something may."""
         self.emptied = 0
         self.fast_queue: deque[Value] = _NOTHING
-        """The next messages. Any thread may take one with ``popleft``, without the lock; it must call
-        `settle_fast_queue` if that empties it."""
-        self._fast_batch: Batch | None = None
+        """The next messages, to be taken with ``popleft`` by any thread, without the lock; call
+        `settle_fast_queue` when that has emptied it."""
+        self.fast_batch: Batch | None = None
+        """The batch that these messages belong to; None while there is no fast queue."""
         self._fast_size = 0
         self.changed: WaitQueue = MailboxQueue(self)
         self.end_changed = WaitQueue()
@@ -181,7 +182,7 @@ class Mailbox:
             batch is not None
             and self.overflow == "block"  # with a dropping policy, messages are stored one by one
             and batch is self.order[-1]
-            and batch is not self._fast_batch
+            and batch is not self.fast_batch
             and batch.joins(last - count, at)
         ):
             batch.last = last
@@ -209,7 +210,8 @@ class Mailbox:
         """
         gone: list[tuple[Source, int]] = []
         while self.is_full(source):
-            victim = self._oldest(source) if self.overflow == "drop_oldest" else None
+            # The oldest of this source comes first: a peer that sends too much loses only its own messages.
+            victim = self._head(source) or self._head(None) if self.overflow == "drop_oldest" else None
             if victim is None:
                 self.dropped += 1
                 source.processed = number
@@ -234,10 +236,6 @@ class Mailbox:
         full = max(self.limits.mailbox_total, self.requested)
         return self.overflow == "block" and self.nbytes >= full
 
-    def _oldest(self, source: Source) -> Batch | None:
-        """The batch to drop from: the source's own oldest if possible, so that a flood harms no others."""
-        return self._head(source) or self._head(None)
-
     def clear(self) -> None:
         """Remove everything: a store has it."""
         self.settle_fast_queue()
@@ -258,8 +256,8 @@ class Mailbox:
         self._make_whole(batch)
         if len(batch.items) > FAST_COUNT:
             batch = self._part(batch)
-        self._fast_batch, self._fast_size = batch, len(batch.items)
-        self.fast_queue = batch.items  # last: other threads may take from now on
+        self.fast_batch, self._fast_size = batch, len(batch.items)
+        self.fast_queue = batch.items  # last: it is what makes it true
 
     def _part(self, batch: Batch) -> Batch:
         """Split the first messages of a batch off into a batch of their own."""
@@ -280,8 +278,8 @@ class Mailbox:
         return batch.nbytes * len(items) // (len(items) + len(batch.items))
 
     def settle_fast_queue(self) -> None:
-        """Close the fast queue: count what was taken from it, and put the rest back."""
-        batch = self._fast_batch
+        """Close the hand: note what was taken from it, and put the rest back."""
+        batch = self.fast_batch
         if batch is not None:
             taken = self._fast_size - self._put_back(batch)
             self.count -= taken
@@ -297,7 +295,7 @@ class Mailbox:
             rest.extend(iter(self.fast_queue.popleft, _NOTHING))  # one call: not even Ctrl-C can interrupt it
         except IndexError:
             pass
-        self.fast_queue, self._fast_batch = _NOTHING, None
+        self.fast_queue, self.fast_batch = _NOTHING, None
         return len(rest)
 
     def _make_whole(self, batch: Batch) -> None:
@@ -352,10 +350,11 @@ class Mailbox:
         self.nbytes -= nbytes
 
     def take(self, source: Source | None = None) -> Value:
-        """Take the next message, of one source or of any. There must be one: see `has`."""
-        if self._fast_batch is not None:
+        """The next message, of one source or of any. There must be one: see `has`."""
+        if self.fast_batch is not None:
             self.settle_fast_queue()
-        batch = self._head(source)
+        queue = self.order if source is None else source.batches
+        batch = queue[0] if queue and queue[0].items else self._head(source)
         assert batch is not None
         return self._pop(batch)
 
@@ -398,7 +397,7 @@ class Mailbox:
 
     def has(self, source: Source | None = None) -> bool:
         """Is there a message to take?"""
-        if self._fast_batch is not None:
+        if self.fast_batch is not None:
             self.settle_fast_queue()
         return bool(self.count if source is None else source.waiting)
 

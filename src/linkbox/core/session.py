@@ -287,6 +287,24 @@ class Session(Channel):
         units = self.sending.in_memory
         return units if self.record is None else units + self.record.waiting()
 
+    def send_at_once(self, payload: bytes) -> OutgoingMessage | None:
+        sending, link, limits = self.sending, self.route.link, self.context.limits
+        if (
+            link is None
+            or self.record is not None
+            or self.error is not None
+            or self.ending.is_requested
+            or len(payload) > sending.peer_message
+            or sending.held_bytes >= limits.window_bytes
+            or len(sending.unacked) >= limits.window_messages
+        ):
+            return None
+        effects, message = self.route.effects, sending.message_type(self, payload)
+        if not link.send_at_once(message, effects.now):
+            return None
+        effects.to_write.append(link)
+        return message
+
     def send(self, payload: bytes) -> OutgoingMessage:
         self.check_open()
         sending, route = self.sending, self.route

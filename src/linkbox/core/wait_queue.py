@@ -19,7 +19,18 @@ class Predicate:
 class Waiter:
     """One waiting thread or task. Each front end has a subclass."""
 
-    __slots__ = ()
+    __slots__ = ("predicate",)
+
+    def __init__(self, predicate: Predicate) -> None:
+        self.predicate = predicate
+
+    def is_awake(self) -> bool:
+        """Was it woken, and has not run yet?"""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Let it evaluate its predicate again."""
+        raise NotImplementedError
 
 
 class WaitQueue:
@@ -33,3 +44,14 @@ class WaitQueue:
     def available(self) -> int:
         """The number of waiters that can be served now: no more are woken."""
         return ENDLESS
+
+    def ready(self) -> list[Waiter]:
+        """Whom to wake: those whose predicate holds, but no more than the change is enough for."""
+        available = self.available()
+        found: list[Waiter] = []
+        for waiter in self.waiters:
+            if len(found) >= available:
+                break
+            if waiter.is_awake() or waiter.predicate.holds():
+                found.append(waiter)
+        return found

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from linkbox.core.arrival import Arrival
 from linkbox.core.connection import Connection as Link
 from linkbox.core.connection import Listening
-from linkbox.core.driver import Driver
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.core.timers import Timed
@@ -25,11 +24,12 @@ from linkbox.limits import Limits
 from linkbox.networks.poller import Poller
 
 
-class NetworkEvents(Driver):
-    """The reports of a network: all its calls into the core. Drivers are subclasses."""
+class NetworkEvents:
+    """What a network reports. `EndpointDriver` inherits from it; the calls of a network into the core are all here."""
 
     def __init__(self, hub: EndpointCore) -> None:
         self.hub = hub
+        self.effects = hub.effects
         self.arrivals: deque[Arrival] = deque()
         """Messages that were received and not delivered to the mailbox yet."""
         self.dials: list[Session] = hub.dialing.dials if isinstance(hub, ClientCore) else []

@@ -101,7 +101,7 @@ class AskingClient(ClientOperations):
         if not self._keep_alive:
             channel = core.begin(now)
             channel.connect_within(deadline)
-            return core.asks.begin(channel, to_mailbox)
+            return core.asks.begin(channel, to_mailbox, channel.is_plain)
         channel = core.current(now)
         if self.options.plain is not None and core.asks.is_busy(channel):
             channel = core.conversations.idle() or core.begin(now)

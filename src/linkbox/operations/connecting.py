@@ -6,7 +6,7 @@ import os
 import random
 
 from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
-from linkbox.core.frame_reader import TRY_AGAIN
+from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import ConnectFailed, Refused, StateError
 from linkbox.operations.lifecycle import STOP, Life
@@ -131,18 +131,15 @@ class ConversingClient(ClientOperations):
     # -- sending ---------------------------------------------------------------------------------------
 
     def try_send(self, payload: bytes) -> AnyReceipt | None:
-        """Send if that is possible without waiting, else return None."""
-        core = self.core
-        if core is None or self.is_stopping or core.journal is not None:
+        """Send where that needs no wait, else None."""
+        core, driver = self.core, self.runtime.driver
+        if core is None or driver is None or self.is_stopping:
             return None
         assert isinstance(core, ClientCore)
-        channel = core.conversation
-        if channel is None or not channel.established or not channel.has_room():
-            return None
-        receipt = channel.send(payload)
-        driver = self.runtime.driver
-        assert driver is not None
-        driver.settle()
+        channel = core.conversations.main
+        receipt = None if channel is None else channel.send_at_once(payload)
+        if receipt is not None:
+            driver.settle()
         return receipt
 
     def send(self, payload: bytes, timeout: float | None) -> Operation[AnyReceipt]:

@@ -21,7 +21,9 @@ class HasMessage(Predicate):
         mailbox, source = self.mailbox, self.source
         if source is not None:
             return mailbox.has(source) or source.end_reason is not None or mailbox.end_reason is not None
-        return (mailbox.count > 0 and mailbox.has()) or mailbox.end_reason is not None
+        if mailbox.count > 0 and (mailbox.fast_batch is None or mailbox.has()):
+            return True
+        return mailbox.end_reason is not None
 
 
 class HasCount(Predicate):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
-from linkbox.address import Address
 from linkbox.core.connection import Listening
-from linkbox.core.driver import Driver
 from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.errors import StateError
+from linkbox.networks.choose import time_source, tls_maker
+from linkbox.networks.endpoint_driver import EndpointDriver
+from linkbox.networks.network import Listener
+from linkbox.operations.options import Options
 from linkbox.operations.steps import Operation
 from linkbox.operations.unsupported import mypyc_attr
 
@@ -41,8 +43,9 @@ class Runtime:
     must_pause = False
     """Must a loop that does not wait call `pause` from time to time?"""
 
-    driver: Driver | None = None
-    """None before the start and after the stop."""
+    block = "a with block"
+    """What starts and stops an endpoint, for error messages."""
+
     services: list[Service]
     """The services since the last start."""
     starting: Any
@@ -54,25 +57,30 @@ class Runtime:
 
     # -- one life, from start() to stop() --------------------------------------------------------------
 
+    def __init__(self, options: Options) -> None:
+        self.now = time_source(options.address)
+        self.driver: EndpointDriver | None = None
+        """None before the start and after the stop."""
+        self.services = []
+        self._options = options
+        self._make_tls = tls_maker(
+            options.address, options.ssl, options.side == "server", options.secrets is not None
+        )
+
     def open(self, core: EndpointCore) -> None:
         """Make the driver, after a start."""
         raise NotImplementedError
 
-    def bind(self, address: Address, given: socket.socket | None) -> tuple[Listening, Address]:
-        """Listen at an address; return the listener and its actual address. May block. `ListenFailed`."""
-        raise NotImplementedError
-
-    def most_connections(self, limit: int) -> int:
-        """The most connections of a server: the limit, or fewer if the process has too few descriptors."""
-        raise NotImplementedError
-
     def listen(self, listener: Listening) -> None:
         """Accept connections from now on."""
-        raise NotImplementedError
+        assert isinstance(listener, Listener)
+        if self.driver is not None:
+            self.driver.listen(listener)
 
     def stop_listening(self) -> None:
         """Accept no more connections."""
-        raise NotImplementedError
+        if self.driver is not None:
+            self.driver.stop_listening()
 
     def close(self) -> Awaited:
         """Close every connection, and interrupt every wait."""
@@ -93,16 +101,20 @@ class Runtime:
     # -- after calls into the core ---------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Write, connect and wake waiters, as the last calls into the core require."""
-        raise NotImplementedError
+        """Write, dial and wake as the last calls into the core require."""
+        if self.driver is None:
+            raise StateError(f"the endpoint is not started: call start(), or use it in {self.block}")
+        self.driver.settle()
 
     def update(self) -> None:
-        """The same; also check the timers, one of which may be due earlier now."""
-        raise NotImplementedError
+        """The same, and meet a timer that may have become due earlier."""
+        if self.driver is not None:
+            self.driver.update()
 
     def write_later(self, channel: Channel) -> None:
-        """Write soon what the channel has queued, together with what is added until then."""
-        raise NotImplementedError
+        """Write soon what the channel has queued, together with what is queued until then."""
+        if self.driver is not None:
+            self.driver.write_later(channel)
 
     # -- services --------------------------------------------------------------------------------------
 

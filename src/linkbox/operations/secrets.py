@@ -46,8 +46,8 @@ def _all_of(secret: Any) -> list[bytes]:
     if isinstance(secret, Path):
         return [_checked(secret.read_bytes().strip(), f"the file {secret}")]
     if isinstance(secret, str):
-        if any("\ud800" <= character <= "\udfff" for character in secret):
-            # Checked here because the error of encode() contains the whole text.
+        if any(0xD800 <= ord(character) <= 0xDFFF for character in secret):
+            # Not left to encode(): its error holds the whole text.
             raise ValueError("secret= is a text that is not valid Unicode: give it as bytes")
         secret = secret.encode()
     if not isinstance(secret, bytes | bytearray):

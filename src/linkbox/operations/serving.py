@@ -9,6 +9,7 @@ from linkbox.core.endpoint import Channel, EndpointCore, OutgoingMessage, Pendin
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer
+from linkbox.networks.choose import bind, descriptor_bound
 from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import ServerOptions
 from linkbox.operations.runtime import Runtime
@@ -35,7 +36,7 @@ class ServerOperations(Life):
         settings = self.settings()
         settings.asks_first = options.accept is not None
         core = ServerCore(settings, self.mailbox, options.max_peers, self.now())
-        core.admission.max_links = self.runtime.most_connections(options.limits.connections)
+        core.admission.max_links = descriptor_bound(options.limits.connections)
         return core
 
     def begin(self, core: EndpointCore) -> Operation[None]:
@@ -55,8 +56,8 @@ class ServerOperations(Life):
         self.start_services(core)
 
     def _bind(self) -> Listening:
-        """Bind and listen; from then on the address has the actual port."""
-        listener, self.address = self.runtime.bind(self.address, self.server_options.listener)
+        """What listens; from now on the address has the real port."""
+        listener, self.address = bind(self.address, self.server_options.listener)
         return listener
 
     def start_services(self, core: ServerCore) -> None:
@@ -150,15 +151,11 @@ class SendingServer(ServerOperations):
         )
 
     def try_send(self, payload: bytes, to: Peer | None) -> AnyReceipt | None:
-        """Send if that is possible without waiting, else return None."""
-        core = self.server_core()
-        channel = self.target(core, to)
-        if core.journal is not None or not channel.has_room():
-            return None
-        receipt = channel.send(payload)
+        """Send where that needs no wait, else None."""
+        receipt = self.target(self.server_core(), to).send_at_once(payload)
         driver = self.runtime.driver
-        assert driver is not None
-        driver.settle()
+        if receipt is not None and driver is not None:
+            driver.settle()
         return receipt
 
     def send(self, payload: bytes, to: Peer | None, timeout: float | None) -> Operation[AnyReceipt]:

@@ -47,12 +47,24 @@ class Taking:
     def take(self) -> Any:
         """Take the next item, or return `NOTHING`."""
         mailbox, source = self.mailbox, self.source
-        if (mailbox.count if source is None else source.waiting) == 0 or not mailbox.has(source):
+        fast_queue = mailbox.fast_queue
+        if fast_queue and source is None:
+            try:
+                item = fast_queue.popleft()
+            except IndexError:
+                pass  # Another thread was faster.
+            else:
+                if not fast_queue:
+                    self.settle_fast_queue()
+                return item
+        if (mailbox.count if source is None else source.waiting) == 0:
+            return NOTHING
+        if mailbox.fast_batch is not None and not mailbox.has(source):
             return NOTHING
         core = self.endpoint.core
         due = NEVER if core is None else core.effects.acks_due_at
         item = mailbox.take(source)
-        if source is None and mailbox.count > 1:
+        if source is None and self.is_direct and mailbox.count > 1:
             mailbox.open_fast_queue()
         if core is not None and (
             core.effects.to_write or core.effects.to_wake or core.effects.acks_due_at < due
@@ -113,7 +125,7 @@ class Taking:
         core = endpoint.core
         if timeout is None and endpoint.callback_loop is not None:
             timeout = self._default_timeout()
-        if timeout == 0 or core is None or self._has_message.holds():
+        if timeout == 0 or core is None:
             raise self._nothing(timeout)
         if timeout is not None:
             step = Wait(self.mailbox.changed, self._has_message, endpoint.now() + timeout)

@@ -49,12 +49,12 @@ LOCK_PATIENCE = 0.01
 class ThreadWaiter(Waiter):
     """One thread that waits for one predicate."""
 
-    __slots__ = ("is_interrupted", "is_rung", "is_service", "may_lead", "predicate", "sleep_lock", "thread")
+    __slots__ = ("is_interrupted", "is_rung", "is_service", "may_lead", "sleep_lock", "thread")
 
     def __init__(
         self, predicate: Predicate, thread: int, is_service: bool = False, may_lead: bool = True
     ) -> None:
-        self.predicate = predicate
+        super().__init__(predicate)
         self.thread = thread
         self.is_service = is_service
         self.may_lead = may_lead
@@ -64,8 +64,10 @@ class ThreadWaiter(Waiter):
         self.sleep_lock: threading.Lock | None = None
         """Held while the thread must sleep. Made for the first sleep: most waiters lead and never sleep."""
 
-    def ring(self) -> None:
-        """Wake the thread. Under the engine's lock."""
+    def is_awake(self) -> bool:
+        return self.is_rung
+
+    def wake(self) -> None:
         if not self.is_rung:
             self.is_rung = True
             if self.sleep_lock is not None:
@@ -99,12 +101,9 @@ class Engine(Interruptible):
         name: str,
     ) -> None:
         self.lock = lock
-        self._pace = effects.ack_delay
-        """Seconds between turns of the background thread: the delay of the most frequent timer."""
         self.poller: Poller = network.poller
         self._now = network.now
-        """The clock for deadlines and timers. The pauses of the background thread are in real time."""
-        self._has_manual_clock = network.has_manual_clock
+        """The clock that deadlines and timers follow. The background thread's own pauses are real time."""
         self._network = network
         self._driver = driver
         self._effects = effects
@@ -121,6 +120,8 @@ class Engine(Interruptible):
         self._inside: set[ThreadWaiter] = set()
         """Threads that may use the poller."""
         self._main_thread = interrupts.main_thread
+        self._spare: ThreadWaiter | None = None
+        """One that waits no more, for the next wait: most waits lead alone, and make no object."""
         self._sleeper = ThreadWaiter(Never(), 0, is_service=True)
         """The background thread, when it leads."""
         self._background = threading.Thread(target=self._run, name=f"linkbox {name}", daemon=True)
@@ -151,16 +152,22 @@ class Engine(Interruptible):
         thread = get_ident()
         outer = self._leader if self._leader_thread == thread else None
         if outer is not None:
-            # The leader waits again. While it decodes, it would wait for itself: an error. But in a finalizer,
-            # or a signal handler that is not deferred, it is inside its poll: then this wait leads instead.
+            # In a finalizer, or in a signal handler that is not deferred: this wait leads in its stead.
             if self._is_working:
                 raise StateError(
-                    "this thread is decoding a message for this endpoint; it cannot wait for another"
+                    "this thread decodes a message for this endpoint: it cannot wait for another"
                 )
             self._leader = None
-        waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
+        waiter = self._spare
+        if waiter is None or is_service or not may_lead:
+            waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
+        else:
+            self._spare = None
+            waiter.predicate, waiter.thread = predicate, thread
         now = self._now()
-        rescan_at = now + RESCAN if thread == self._main_thread and not self._has_manual_clock else NEVER
+        rescan_at = (
+            now + RESCAN if thread == self._main_thread and not self._network.has_manual_clock else NEVER
+        )
         try:
             self._inside.add(waiter)
             queue.waiters[waiter] = None
@@ -185,6 +192,8 @@ class Engine(Interruptible):
             self._leave_queue(waiter, queue)
             if outer is not None:
                 self._leader, self._leader_thread = outer, thread
+            if waiter.sleep_lock is None and not (waiter.is_rung or waiter.is_interrupted):
+                self._spare = waiter
 
     def _leave_queue(self, waiter: ThreadWaiter, queue: WaitQueue) -> None:
         """End the wait of a thread: give up the lead, pass on its wake-up. May be called twice."""
@@ -194,8 +203,10 @@ class Engine(Interruptible):
         if self._leader is waiter:
             self._leave()
         elif waiter.is_rung:
-            self.ring(queue)  # There may be work for another waiter.
-        self._go(waiter)
+            self.ring(queue)  # There may be something for another one.
+        self._inside.discard(waiter)
+        if self._closing:
+            self._go(waiter)
 
     def _go(self, waiter: ThreadWaiter) -> None:
         """A thread leaves the engine; after `close`, the last one closes the descriptors."""
@@ -237,7 +248,7 @@ class Engine(Interruptible):
         sleep_lock = waiter.make_sleep_lock()
         is_woken = False
         self.lock.release()
-        if self._has_manual_clock:
+        if self._network.has_manual_clock:
             timeout = NEVER  # `clock_moved` wakes it.
         try:
             is_woken = sleep_lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
@@ -262,8 +273,8 @@ class Engine(Interruptible):
         is_sparse = now - self._left >= GRACE
         self._left = now
         if self._is_hot:
-            return  # The background thread takes turns at intervals, for timers too.
-        if is_sparse or self._has_manual_clock:
+            return  # The background thread looks in by itself, for timers too.
+        if is_sparse or self._network.has_manual_clock:
             self.poller.arm()
             if self._effects.next_timer() < self._wake_at:
                 self.poller.kick()
@@ -276,7 +287,7 @@ class Engine(Interruptible):
         self._leader = waiter
         self._leader_thread = 0
         self.poller.disarm()
-        waiter.ring()
+        waiter.wake()
 
     # -- signals ------------------------------------------------------------------------------------
 
@@ -295,7 +306,7 @@ class Engine(Interruptible):
                     if self._leader is waiter:
                         self.poller.wake()
                     else:
-                        waiter.ring()
+                        waiter.wake()
         finally:
             self.lock.release()
 
@@ -338,7 +349,7 @@ class Engine(Interruptible):
             assert isinstance(waiter, ThreadWaiter)
             if not (leads and waiter is leader) and waiter.predicate.holds():
                 available -= 1
-                waiter.ring()
+                waiter.wake()
                 if waiter.is_service:
                     return  # One worker at a time: it wakes the next if there is more.
 
@@ -365,7 +376,7 @@ class Engine(Interruptible):
     def clock_moved(self) -> None:
         """A manual clock was advanced: check every deadline. Under the lock."""
         for waiter in self._followers:
-            waiter.ring()
+            waiter.wake()
         self.poller.wake()
         self.poller.kick()
 
@@ -410,9 +421,10 @@ class Engine(Interruptible):
         if self._leader is None:
             self.poller.arm()
             until = self._effects.next_timer()
-        if self._has_manual_clock:
+        if self._network.has_manual_clock:
             return until
-        return min(until, now + self._pace) if now - self._left < LOOKS * self._pace else until
+        pace = self._effects.ack_delay  # Often enough for the most frequent timer.
+        return min(until, now + pace) if now - self._left < LOOKS * pace else until
 
     def _hand_over(self) -> None:
         """After a turn of the background thread: give the lead to a waiting thread."""
@@ -428,7 +440,7 @@ class Engine(Interruptible):
         self.poller.kick()
         self.poller.wake()
         for waiter in self._followers:
-            waiter.ring()
+            waiter.wake()
 
     def join(self, timeout: float) -> None:
         """Wait for the background thread to end. Not under the lock."""

@@ -5,18 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from socket import socket
 from typing import Any
 
-from linkbox.address import Address
 from linkbox.core.arrival import Arrival
-from linkbox.core.connection import Listening
-from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
-from linkbox.errors import StateError
 from linkbox.formats import Bytes, Json, MsgPack, Typed
-from linkbox.networks.choose import bind, descriptor_bound, time_source, tls_maker
-from linkbox.networks.network import Listener
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
@@ -53,14 +47,9 @@ class Threads(Runtime):
     lock: threading.RLock
 
     def __init__(self, options: Options) -> None:
+        super().__init__(options)
         self.lock = threading.RLock()
-        self.now = time_source(options.address)
         self.transport: Transport | None = None
-        self._options = options
-        self._name = options.name
-        self._make_tls = tls_maker(
-            options.address, options.ssl, options.side == "server", options.secrets is not None
-        )
         self.starting = threading.Lock()
         self.stopped = threading.Event()
         self.closed = threading.Event()
@@ -112,7 +101,7 @@ class Threads(Runtime):
 
     def open(self, core: EndpointCore) -> None:
         options = self._options
-        transport = Transport(core, self.lock, options.decode, self._name, options.address, self._make_tls)
+        transport = Transport(core, self.lock, options.decode, options.name, options.address, self._make_tls)
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
         self.closed.clear()
@@ -129,21 +118,6 @@ class Threads(Runtime):
             arrivals = list(waiting)
             waiting.clear()
             yield Call(transport.decode, arrivals)
-
-    def bind(self, address: Address, given: socket | None) -> tuple[Listening, Address]:
-        return bind(address, given)
-
-    def most_connections(self, limit: int) -> int:
-        return descriptor_bound(limit)
-
-    def listen(self, listener: Listening) -> None:
-        assert isinstance(listener, Listener)
-        if self.transport is not None:
-            self.transport.listen(listener)
-
-    def stop_listening(self) -> None:
-        if self.transport is not None:
-            self.transport.stop_listening()
 
     def close(self) -> None:
         with self.lock:
@@ -167,25 +141,10 @@ class Threads(Runtime):
         if transport is not None:
             transport.close_copies()
 
-    # -- after calls into the core ---------------------------------------------------------------------
-
-    def settle(self) -> None:
-        if self.transport is None:
-            raise StateError("the endpoint is not started: call start(), or use it in a with block")
-        self.transport.settle()
-
-    def update(self) -> None:
-        if self.transport is not None:
-            self.transport.update()
-
-    def write_later(self, channel: Channel) -> None:
-        if self.transport is not None:
-            self.transport.write_later(channel)
-
     # -- services --------------------------------------------------------------------------------------
 
     def make_service(self, operation: Operation[None], what: str) -> ServiceThread:
-        return ServiceThread(self, operation, f"linkbox {what} {self._name}")
+        return ServiceThread(self, operation, f"linkbox {what} {self._options.name}")
 
     def join(self, deadline: float) -> None:
         """Wait for the threads until ``deadline``; user code in them may take longer."""

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 from linkbox.address import Address
 from linkbox.core.arrival import Arrival
 from linkbox.core.decoding import decode_all
-from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.choose import threaded_network
-from linkbox.networks.driver_log import log_lines
-from linkbox.networks.network import Listener, NetworkEvents, ThreadedNetwork
+from linkbox.networks.endpoint_driver import EndpointDriver
+from linkbox.networks.network import ThreadedNetwork
 from linkbox.threaded.engine import Engine
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
 
 
-class Transport(NetworkEvents):
+class Transport(EndpointDriver):
     """The core of an endpoint, its network, and the engine whose threads move both."""
 
     def __init__(
@@ -38,23 +38,15 @@ class Transport(NetworkEvents):
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
     ) -> None:
-        super().__init__(hub)
+        super().__init__(hub, decode)
         self.lock = lock
         self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls)
-        self.now = self.network.now
-        """The clock: seconds, as of ``time.monotonic()``."""
-        if self.network.has_manual_clock:
-            hub.effects.ack_delay = 0.0  # The clock may not move: acknowledge at once.
+        self._use(self.network)
         self.engine = Engine(lock, self, hub.effects, self.network, name)
-        self._decode = decode
-        """None: messages are the bytes themselves."""
         self.decode_later = False
         """Is the format user code? Then a thread of its own decodes (see `undecoded`)."""
         self.undecoded: deque[Arrival] = deque()
         self.undecoded_box = WaitQueue()
-        self._lazy: list[Channel] = []
-        self.next_timer = hub.next_timer
-        """When the next timer of the core is due."""
 
     # -- the leader's turn ----------------------------------------------------------------------------
 
@@ -64,13 +56,8 @@ class Transport(NetworkEvents):
         network.read(ready)
         with self.lock:
             now = self.now()
-            while self._lazy:
-                self._lazy.pop().flush()
             network.report(now)
-            if now >= hub.next_timer():
-                hub.handle_timers(now)
-            while hub.effects.to_read:
-                hub.received(hub.effects.to_read.pop(), b"", now, arrivals)
+            self._begin_turn(now)
             if self._decode is None:
                 while arrivals:
                     arrival = arrivals.popleft()
@@ -106,38 +93,13 @@ class Transport(NetworkEvents):
                 self.hub.deliver(arrival, values, self.now())
                 self.settle()
 
-    # -- after every call into the core -----------------------------------------------------------------
+    # -- waking ----------------------------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Do the work that the core has left. Under the lock."""
-        hub, network = self.hub, self.network
-        while True:
-            while hub.effects.to_write:
-                network.flush(hub.effects.to_write.pop())
-            if self.dials:
-                network.dial(self.dials.pop(0))
-            elif hub.effects.to_wake:
-                changed, hub.effects.to_wake = hub.effects.to_wake, []
-                for box in changed:
-                    if box.waiters:
-                        self.engine.ring(box)
-            elif not hub.effects.to_write:
-                break
-        if hub.effects.to_read:
-            self.engine.kick()
-        if hub.effects.log_lines:
-            log_lines(hub.effects)
+    def ring(self, queue: WaitQueue) -> None:
+        self.engine.ring(queue)
 
-    def update(self) -> None:
-        """Settle, and let the engine check for a new timer. For threads that have called the core."""
-        self.settle()
-        self.engine.timers_changed()
-
-    def write_later(self, channel: Channel) -> None:
-        """Let the next turn write what the channel has queued, many messages at once."""
-        if channel not in self._lazy:
-            self._lazy.append(channel)
-            self.engine.kick()
+    def turn_soon(self) -> None:
+        self.engine.kick()
 
     # -- for the network ----------------------------------------------------------------------------------
 
@@ -152,23 +114,11 @@ class Transport(NetworkEvents):
         self.engine.clock_moved()
 
     def is_busy(self) -> bool:
-        return super().is_busy() or self.engine.is_busy() or bool(self._lazy)
+        return super().is_busy() or self.engine.is_busy()
 
-    # -- connections ----------------------------------------------------------------------------------------
-
-    def listen(self, listener: Listener) -> None:
-        """Accept connections from now on. Under the lock."""
-        self.network.listen(listener)
-
-    def stop_listening(self) -> None:
-        """Accept no more connections. Under the lock."""
-        self.network.stop_listening()
+    # -- the end ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close every connection, and wake all waiters. Under the lock."""
         self.network.close()
         self.engine.close()
-
-    def close_copies(self) -> None:
-        """In a forked child: close the copies of the descriptors; the connections belong to the parent."""
-        self.network.close_copies()
