@@ -89,7 +89,7 @@ class Driver(EndpointDriver):
                 if alarm is not None:
                     alarm.cancel()
                 if is_cancelled and not waiter.future.cancelled():
-                    self.ring(queue)  # The wake-up may be another task's.
+                    self.ring(queue)  # Wake another task in its place.
         return True
 
     def ring(self, queue: WaitQueue) -> None:

@@ -41,7 +41,7 @@ class Tasks(Runtime):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.lock = nullcontext()  # one loop, one thread: nothing comes in between
+        self.lock = nullcontext()  # one loop, one thread: no lock is needed
         self.aio_driver: Driver | None = None
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()

@@ -287,7 +287,7 @@ class Admission:
             return None
         if context.is_stopping:
             return "limit", "the server is stopping"
-        # The first messages of a client need no credit, so many clients together could exceed any limit.
+        # The first messages of a client need no credit: many clients together could exceed any limit.
         return ("limit", "the mailbox is full") if context.mailbox.is_crowded() else None
 
     def _enter(self, link: LinkedLink, hello: Hello, now: float) -> None:

@@ -38,7 +38,7 @@ class IncomingAsk(AskState):
         """Is there a response or a failure, or was it cancelled? Then nothing more can be sent."""
 
     def weight(self) -> int:
-        """What it counts in the mailbox."""
+        """The bytes that it counts in the mailbox."""
         weight = 0
         for each in self.messages:
             weight += len(each) if isinstance(each, bytes) else OVERHEAD
@@ -253,7 +253,7 @@ class ServerAsks:
         return Arrival(session, [payload], session.receiving.arrived, ask)
 
     def may_start(self, ask: IncomingAsk) -> bool:
-        """May a complete request be worked on now? Over a plain framing only when it is the oldest."""
+        """May work on a complete request start? With a plain framing only if it is the oldest."""
         return not self._context.is_plain or self._oldest(ask.session) is ask
 
     def next_plain(self, session: Session) -> IncomingAsk | None:

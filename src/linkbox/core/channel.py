@@ -138,7 +138,7 @@ class Channel:
         raise NotImplementedError
 
     def send_at_once(self, payload: bytes) -> OutgoingMessage | None:
-        """Send a message if a connection takes it now. None: call `send`, which queues it or says what is wrong."""
+        """Send a message if a connection can take it now. None: call `send`, which queues it or raises."""
         raise NotImplementedError
 
     def send(self, payload: bytes) -> OutgoingMessage:

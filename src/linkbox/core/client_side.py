@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from linkbox.core.arrival import Arrival
+from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.context import Context
 from linkbox.core.conversations import Conversations
 from linkbox.core.dialing import Dialing
 from linkbox.core.ending import is_finished
-from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.handshake import STEP, ClientHandshake
 from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable

@@ -259,7 +259,7 @@ class Link(Connection):
 
 
 def bytes_of(payloads: list[Payload]) -> int:
-    """The size of messages, without those that are to be rejected."""
+    """The size of messages, without those that must be rejected."""
     if len(payloads) == 1:
         return len(payloads[0]) if isinstance(payloads[0], bytes) else 0
     return sum([len(each) for each in payloads if isinstance(each, bytes)])

@@ -257,7 +257,7 @@ class Mailbox:
         if len(batch.items) > FAST_COUNT:
             batch = self._part(batch)
         self.fast_batch, self._fast_size = batch, len(batch.items)
-        self.fast_queue = batch.items  # last: it is what makes it true
+        self.fast_queue = batch.items  # last: other threads may take from now on
 
     def _part(self, batch: Batch) -> Batch:
         """Split the first messages of a batch off into a batch of their own."""

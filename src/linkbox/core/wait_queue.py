@@ -25,11 +25,11 @@ class Waiter:
         self.predicate = predicate
 
     def is_awake(self) -> bool:
-        """Was it woken, and has not run yet?"""
+        """Was the waiter woken without having run since?"""
         raise NotImplementedError
 
     def wake(self) -> None:
-        """Let it evaluate its predicate again."""
+        """Make the waiter evaluate its predicate again."""
         raise NotImplementedError
 
 
@@ -46,7 +46,7 @@ class WaitQueue:
         return ENDLESS
 
     def ready(self) -> list[Waiter]:
-        """Whom to wake: those whose predicate holds, but no more than the change is enough for."""
+        """The waiters to wake: those whose predicate holds, but no more than can be served."""
         available = self.available()
         found: list[Waiter] = []
         for waiter in self.waiters:

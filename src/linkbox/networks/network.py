@@ -25,7 +25,7 @@ from linkbox.networks.poller import Poller
 
 
 class NetworkEvents:
-    """What a network reports. `EndpointDriver` inherits from it; the calls of a network into the core are all here."""
+    """The reports of a network: all its calls into the core. `EndpointDriver` is the subclass."""
 
     def __init__(self, hub: EndpointCore) -> None:
         self.hub = hub

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import random
 
-from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
 from linkbox.core.backoff import TRY_AGAIN
+from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import ConnectFailed, Refused, StateError
 from linkbox.operations.lifecycle import STOP, Life
@@ -131,7 +131,7 @@ class ConversingClient(ClientOperations):
     # -- sending ---------------------------------------------------------------------------------------
 
     def try_send(self, payload: bytes) -> AnyReceipt | None:
-        """Send where that needs no wait, else None."""
+        """Send if that is possible without waiting, else return None."""
         core, driver = self.core, self.runtime.driver
         if core is None or driver is None or self.is_stopping:
             return None

@@ -101,18 +101,18 @@ class Runtime:
     # -- after calls into the core ---------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Write, dial and wake as the last calls into the core require."""
+        """Write, connect and wake waiters, as the last calls into the core require."""
         if self.driver is None:
             raise StateError(f"the endpoint is not started: call start(), or use it in {self.block}")
         self.driver.settle()
 
     def update(self) -> None:
-        """The same, and meet a timer that may have become due earlier."""
+        """The same; also check the timers, one of which may be due earlier now."""
         if self.driver is not None:
             self.driver.update()
 
     def write_later(self, channel: Channel) -> None:
-        """Write soon what the channel has queued, together with what is queued until then."""
+        """Write soon what the channel has queued, together with what is added until then."""
         if self.driver is not None:
             self.driver.write_later(channel)
 

@@ -47,7 +47,7 @@ def _all_of(secret: Any) -> list[bytes]:
         return [_checked(secret.read_bytes().strip(), f"the file {secret}")]
     if isinstance(secret, str):
         if any(0xD800 <= ord(character) <= 0xDFFF for character in secret):
-            # Not left to encode(): its error holds the whole text.
+            # Checked here because the error of encode() contains the whole text.
             raise ValueError("secret= is a text that is not valid Unicode: give it as bytes")
         secret = secret.encode()
     if not isinstance(secret, bytes | bytearray):

@@ -56,7 +56,7 @@ class ServerOperations(Life):
         self.start_services(core)
 
     def _bind(self) -> Listening:
-        """What listens; from now on the address has the real port."""
+        """Bind and listen; from then on the address has the actual port."""
         listener, self.address = bind(self.address, self.server_options.listener)
         return listener
 
@@ -151,7 +151,7 @@ class SendingServer(ServerOperations):
         )
 
     def try_send(self, payload: bytes, to: Peer | None) -> AnyReceipt | None:
-        """Send where that needs no wait, else None."""
+        """Send if that is possible without waiting, else return None."""
         receipt = self.target(self.server_core(), to).send_at_once(payload)
         driver = self.runtime.driver
         if receipt is not None and driver is not None:

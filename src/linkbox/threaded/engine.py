@@ -103,7 +103,7 @@ class Engine(Interruptible):
         self.lock = lock
         self.poller: Poller = network.poller
         self._now = network.now
-        """The clock that deadlines and timers follow. The background thread's own pauses are real time."""
+        """The clock for deadlines and timers. The pauses of the background thread are in real time."""
         self._network = network
         self._driver = driver
         self._effects = effects
@@ -121,7 +121,7 @@ class Engine(Interruptible):
         """Threads that may use the poller."""
         self._main_thread = interrupts.main_thread
         self._spare: ThreadWaiter | None = None
-        """One that waits no more, for the next wait: most waits lead alone, and make no object."""
+        """A finished waiter, reused by the next wait: most waits lead alone and make no object."""
         self._sleeper = ThreadWaiter(Never(), 0, is_service=True)
         """The background thread, when it leads."""
         self._background = threading.Thread(target=self._run, name=f"linkbox {name}", daemon=True)
@@ -152,7 +152,7 @@ class Engine(Interruptible):
         thread = get_ident()
         outer = self._leader if self._leader_thread == thread else None
         if outer is not None:
-            # In a finalizer, or in a signal handler that is not deferred: this wait leads in its stead.
+            # In a finalizer, or in a signal handler that is not deferred: this wait leads in its place.
             if self._is_working:
                 raise StateError(
                     "this thread decodes a message for this endpoint: it cannot wait for another"
@@ -203,7 +203,7 @@ class Engine(Interruptible):
         if self._leader is waiter:
             self._leave()
         elif waiter.is_rung:
-            self.ring(queue)  # There may be something for another one.
+            self.ring(queue)  # There may be work for another waiter.
         self._inside.discard(waiter)
         if self._closing:
             self._go(waiter)
@@ -273,7 +273,7 @@ class Engine(Interruptible):
         is_sparse = now - self._left >= GRACE
         self._left = now
         if self._is_hot:
-            return  # The background thread looks in by itself, for timers too.
+            return  # The background thread takes turns at intervals, for timers too.
         if is_sparse or self._network.has_manual_clock:
             self.poller.arm()
             if self._effects.next_timer() < self._wake_at:
