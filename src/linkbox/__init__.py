@@ -1,11 +1,14 @@
-"""linkbox: programs and devices talk over TCP, without their authors becoming network engineers.
+"""linkbox: reliable messages between programs and devices over TCP, without network programming.
 
-General layout, for whoever opens the project first:
+Overview of the package, for new readers:
 
-- ``errors``, ``address``, ``formats``, ``events``, ``limits``: small, pure, public.
-- ``core``: every decision, sans-IO: bytes and a clock in; bytes, events and one timer out.
-- ``tls``: contexts for ``ssl=``; not loaded before it is asked for.
-- ``threaded``: the six endpoints below; they read, write, wait and dispatch, and decide nothing.
+- ``errors``, ``address``, ``formats``, ``events``, ``limits``, ``tls``: small public modules without state.
+- ``core``: the protocol, sans-IO: bytes and the time in; bytes, events and one timer out.
+- ``operations``: the operations of endpoints (start, send, take, …), each written once.
+- ``networks``: what carries the bytes: sockets, or memory for tests.
+- ``threaded`` and ``aio``: the six endpoint classes, blocking and with ``await``, and their drivers.
+- ``store``: the SQLite file behind ``store=``.
+- ``testing``: a proxy with faults, a memory network and a manual clock, for tests of applications.
 - ``cli``: the ``linkbox`` command.
 """
 

@@ -33,8 +33,8 @@ class Address:
     """An address to listen at or connect to. Made by `parse`, which checks it; the constructor does not.
 
     tcp and tls use ``host`` and ``port``, and ``path`` is empty; unix uses ``path``, ``host`` is empty and
-    ``port`` is 0; of a memory address (see `linkbox.testing`) ``path`` is the name. Host names are in lower case,
-    non-ASCII ones in their ASCII form (IDNA).
+    ``port`` is 0; of a memory address (see `linkbox.testing`) ``path`` is the name. Host names are in lower
+    case, non-ASCII ones in their ASCII form (IDNA).
     """
 
     scheme: Literal["tcp", "tls", "unix", "memory"]
@@ -86,7 +86,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Is the address reachable from this machine only: unix, memory, a loopback address, or "localhost"?"""
+        """Is the address local to this machine: unix, memory, a loopback address, or "localhost"?"""
         ip = _unmapped(self.host)
         return self.path != "" or self.host == "localhost" or (ip is not None and ip.is_loopback)
 
@@ -104,7 +104,7 @@ class Address:
         return "\0" + self.path[1:] if self.path.startswith("@") else self.path
 
     def with_port(self, port: int) -> Address:
-        """Return the address with another port. `AddressError` if out of range, or for an address without one."""
+        """Return the address with another port. `AddressError` if out of range, or if it has no port."""
         if self.scheme == "unix":
             raise AddressError(f"{self.url} is a unix socket and has no port")
         if self.scheme == "memory":

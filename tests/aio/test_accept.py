@@ -27,7 +27,7 @@ def test_by_name(is_coroutine: bool, caplog: pytest.LogCaptureFixture) -> None:
                 await client.send(1)
                 assert await server.data_get(5) == 1
             for name in ("valve", "raises"):
-                with pytest.raises(Refused, match="does not let you in") as caught:
+                with pytest.raises(Refused, match="rejected by the server's accept=") as caught:
                     await ClientP2P(server.address, Json, name=name).start()
                 assert caught.value.code == "denied"
 

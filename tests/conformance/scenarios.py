@@ -328,7 +328,9 @@ async def asks_are_answered_by_a_handler(world: World) -> None:
 @scenario
 async def a_connection_that_was_made_for_one_ask_closes_after_the_answer(world: World) -> None:
     for framing in (Linked(), Lines()):
-        server = world.server("AR", Json, framing=framing, handler=world.handler(lambda request: request.data))
+        server = world.server(
+            "AR", Json, framing=framing, handler=world.handler(lambda request: request.data)
+        )
         async with server, world.client("AR", server.address, Json, framing=framing) as client:
             for number in range(3):
                 assert await client.ask(number) == number
@@ -590,7 +592,7 @@ async def wrong_use_gives_the_named_errors(world: World) -> None:
     with pytest.raises(ConnectFailed):
         await client.start()
     async with world.server("P2P", Json) as server:
-        with pytest.raises(StateError, match="nobody is connected"):
+        with pytest.raises(StateError, match="no peer is connected"):
             await server.send(1)
         with pytest.raises(Refused) as caught:
             await world.client("P2P", server.address, Bytes).start()

@@ -354,7 +354,7 @@ def test_store_error_refuses_what_was_to_be_sent_and_nothing_else() -> None:
     assert accepted.error is None
     assert wire.server.mailbox.take_all() == [b"2:"]
     assert [each for each in wire.notes if "store" in each] == [
-        "the store refuses: full",
+        "cannot write to the store: full",
         "the store works again",
     ]
     wire.close()

@@ -396,7 +396,7 @@ def test_a_dribbled_frame_costs_what_it_holds() -> None:
     assert decoder.receive(data[-1:]) == [(frames.DATA, data[4:])]
 
 
-# --- Before the handshake is over -----------------------------------------------------------------
+# --- Before the handshake is complete -------------------------------------------------------------
 
 HELLO = (frames.HELLO, b"{hello}")
 EARLY = [(frames.BATCH, frames.encode_batch([bytes(30_000)])[4:]), (frames.END, bytes(8))]
@@ -445,7 +445,7 @@ def test_proceed_reads_on_with_small_limits() -> None:
 def test_only_small_frames_before_the_handshake_is_over(type: int) -> None:
     decoder = Decoder(small=True)
     assert decoder.receive(oversize(type, 4097)) == []
-    assert "4097 bytes of payload, at most 4096 allowed before the handshake is over" in str(decoder.error)
+    assert "at most 4096 allowed before the handshake is complete" in str(decoder.error)
 
 
 def test_small_unknown_types_are_skipped_before_hello() -> None:
@@ -461,7 +461,7 @@ def test_early_data_is_bounded(size: int) -> None:
     assert decode(fits, cut(hello + most, size)) == [HELLO]
     assert (fits.error, fits.buffered) == (None, len(most))
     assert decode(over, cut(hello + most + b"x", size)) == [HELLO]
-    assert "more than 65536 bytes came before the handshake was over" in str(over.error)
+    assert "more than 65536 bytes before the handshake was complete" in str(over.error)
     assert over.buffered == 0
     over.small = False
     assert over.receive(b"x") == []

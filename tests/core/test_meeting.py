@@ -92,7 +92,7 @@ def test_a_dead_server_is_given_up_after_so_many_attempts() -> None:
     wire.drop_all()
     wire.advance(5)
     assert isinstance(session.error, PeerLost)
-    assert "does not come back" in str(session.error)
+    assert "not restored" in str(session.error)
 
 
 def test_a_connection_that_comes_too_late_is_not_wanted() -> None:
@@ -244,7 +244,7 @@ def test_a_plain_server_turns_away_without_a_word() -> None:
     assert wire.server.accept("tcp://a", None, wire.now)
     assert wire.server.accept("tcp://b", None, wire.now) is None
     wire.settle()
-    assert any("was rejected: all 1 places are taken" in note for note in wire.notes)
+    assert any("was rejected: all 1 peer slots are in use" in note for note in wire.notes)
 
 
 # --- Losing each other, and coming back ---------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_a_plain_place_may_be_taken_while_hands_are_shaken() -> None:
     wire.shake(slow)
     assert len(wire.server.sessions.by_id) == 1
     assert slow.link.closed
-    assert "all 1 places are taken" in wire.notes[-1]
+    assert "all 1 peer slots are in use" in wire.notes[-1]
     assert not first.generation.established
 
 
@@ -289,7 +289,7 @@ def test_a_yes_does_not_make_a_place() -> None:
     wire.decide(True)
     wire.decide(True)
     assert len(wire.server.peers()) == 1
-    assert "all 1 places are taken" in wire.notes[-1]
+    assert "all 1 peer slots are in use" in wire.notes[-1]
 
 
 def test_early_messages_wait_for_the_yes() -> None:

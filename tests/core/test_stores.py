@@ -401,7 +401,7 @@ def test_a_disk_that_stays_full_is_named_once(wires: list[StoredWire]) -> None:
     wire.run()
     for _ in range(3):
         wire.write("server", is_full=True)
-    assert [each for each in wire.notes if "store" in each] == ["the store refuses: full"]
+    assert [each for each in wire.notes if "store" in each] == ["cannot write to the store: full"]
     assert wire.server.mailbox.count == 0 and receipt.stage is Stage.SENT
     wire.writes = True
     wire.acks()

@@ -33,10 +33,10 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 
-# The upper seam: what operations and endpoints may know of the core. Sessions, links, tables and frames are behind it.
+# The interface of the core for operations and endpoints. Sessions, links, tables and frames are behind it.
 SEAM = set(
-    """arrival backoff connection decoding durable.entries durable.journal durable.recovery effects endpoint patterns
-    settings statistics timers values wait_queue wire.authentication wire.framings""".split()
+    """arrival backoff connection decoding durable.entries durable.journal durable.recovery effects endpoint
+    patterns settings statistics timers values wait_queue wire.authentication wire.framings""".split()
 )
 ABOVE_THE_SEAM = {"operations", "threaded", "aio"}
 # Sockets are behind the lower seam. A user may pass a listening socket of its own: these name its type.

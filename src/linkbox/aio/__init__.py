@@ -1,7 +1,7 @@
 """The same six endpoints with ``await``: same names, same parameters, same errors, same guarantees.
 
-Formats, framings, events, errors and settings are those of `linkbox` itself. An endpoint belongs to the event
-loop it was started in; call it from there only.
+Formats, framings, events, errors and options are those of `linkbox` itself. An endpoint belongs to the event
+loop in which it was started; call it only from there.
 """
 
 from linkbox.aio.client import Client, ClientAR, ClientP2M, ClientP2P

@@ -1,7 +1,7 @@
-"""Calls on another thread, and calls with a limit of time.
+"""Calls on another thread, and calls with a time limit.
 
-Not compiled: where something is awaited in an ``except``, or at the end of an ``async with``, the compiler
-loses the error that is under way.
+This module is not compiled, because mypyc loses the current exception at an ``await`` in an ``except`` or at
+the end of an ``async with``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 async def on_thread(thread: Executor, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function that blocks. Cancelled, this waits for the function to return."""
+    """Call a function that blocks. If cancelled, wait for the function to return first."""
     future = asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
     try:
         return await asyncio.shield(future)
@@ -23,13 +23,13 @@ async def on_thread(thread: Executor, function: Callable[..., Any], *arguments: 
 
 
 async def within(seconds: float | None, awaitable: Awaitable[Any]) -> Any:
-    """What it gives; `TimeoutError` after that time, if there is a limit."""
+    """Return the result of an awaitable; `TimeoutError` after ``seconds``, unless None."""
     async with asyncio.timeout(seconds):
         return await awaitable
 
 
 async def is_set_within(timeout: float | None, event: asyncio.Event) -> bool:
-    """Wait for an event, at most that long. Returns whether it came."""
+    """Wait for an event for at most ``timeout`` seconds. Returns whether it was set."""
     try:
         await within(timeout, event.wait())
     except TimeoutError:

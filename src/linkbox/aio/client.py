@@ -1,4 +1,4 @@
-"""The three clients."""
+"""The three client classes: constructors, signatures and docstrings. The work is in `linkbox.operations`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from linkbox.operations.secrets import Secret
 from linkbox.operations.taking import Taking, TakingAnswers
 from linkbox.operations.unsupported import Unsupported, declare_abstract, mypyc_attr
 
-if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
+if TYPE_CHECKING:  # loaded only if TLS is used
     from ssl import SSLContext
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Client(Endpoint[T, K_co], ABC):
-    """Abstract base of the clients: connects, and comes back after a drop."""
+    """Abstract base of the clients: connects, and reconnects after a lost connection."""
 
     @abstractmethod
     def _set_up(self, options: ClientOptions) -> None:
-        """Make what is behind the public methods."""
+        """Make the objects behind the public methods."""
 
     async def start(self) -> Self:
-        """Get ready; a connection is made by the first send or request. Returns self."""
+        """Start the client; the first send or request connects. Returns self."""
         await self._tasks.run(self._operations.start())
         return self
 
@@ -74,8 +74,8 @@ class ClientP2P(Client[T, K_co]):
     async def start(self, wait: bool = True) -> ClientP2P[T, K_co]:
         """Connect. Returns self when the link is up; with ``wait=False`` at once.
 
-        `ConnectFailed` when nobody is there within ``connect_timeout`` (with ``reconnect=None``: at the
-        first try), `Refused` when the server says no.
+        Raises `ConnectFailed` if no connection is made within ``connect_timeout`` (with
+        ``reconnect=None``: at the first attempt), `Refused` if the server rejects the client.
         """
         await self._tasks.run(self._sender.connect(wait))
         return self
@@ -99,7 +99,7 @@ class ClientP2P(Client[T, K_co]):
         return receipt
 
     async def end(self) -> None:
-        """Send the END mark: the server gets all that was sent before, sends what it still has to send,
+        """Send the END mark: the server receives everything sent before, sends what it still has to send,
         and the connection closes. Nothing can be sent after it."""
         self._sender.end()
 
@@ -169,7 +169,7 @@ class ClientP2M(Client[T, object], Generic[T]):
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until the server has everything that was sent. `DeadlineExceeded` after ``timeout`` seconds.
 
-        What has failed meanwhile is not waited for, and not raised here: see callbacks and receipts.
+        Failed messages are not waited for, and not raised here: see callbacks and receipts.
         """
         await self._tasks.run(self._pusher.flush(timeout))
 
@@ -184,7 +184,7 @@ class ClientP2M(Client[T, object], Generic[T]):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ClientAR(Client[T, K_co]):
-    """Ask - response: asks a `ServerAR`. Each request has a connection of its own, unless ``keep_alive``."""
+    """Ask - response: sends requests to a `ServerAR`, each on its own connection unless ``keep_alive``."""
 
     def __init__(
         self,
@@ -216,8 +216,9 @@ class ClientAR(Client[T, K_co]):
         """Send a request, and wait for the response.
 
         Raises `AnswerError` when the server's handler failed, `DeadlineExceeded` after ``timeout``
-        seconds (the server is told, and stops caring), `PeerLost` at once when the server dies,
-        `ConnectFailed` when it is not there. The next request just works. A request is never executed twice.
+        seconds (which cancels the request at the server), `PeerLost` at once when the server dies,
+        `ConnectFailed` when it cannot be reached. A failed request does not affect the next one. A request
+        is never executed twice.
         """
         return await self._tasks.run(self._asking.ask(self._asking.encode(data), timeout))
 
@@ -228,8 +229,8 @@ class ClientAR(Client[T, K_co]):
     async def send(self, data: T) -> Receipt:
         """Send a request without waiting: the response goes to the mailbox and emits `EventKind.DATA`.
 
-        When the request failed, the failure takes the place of the response: `data_get` raises it, and
-        ``message_get().receipt`` identifies its request.
+        If the request fails, its error is in the mailbox instead: `data_get` raises it, and
+        ``message_get().receipt`` identifies the request.
         """
         return await self._tasks.run(self._asking.send(self._asking.encode(data)))
 

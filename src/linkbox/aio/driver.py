@@ -1,13 +1,13 @@
-"""The driver of an asyncio endpoint: after each call into the core, do what the core has left to do.
+"""The driver of an asyncio endpoint: does the work that calls into the core leave.
 
-How to think about it. A `Driver` is one life of an endpoint, from ``start()`` to ``stop()``, on one event
-loop. The core is called when bytes, connections or time arrive, or by a task of the user, and then `settle`
-is called: write, dial, wake waiters, set the one timer. The bytes are carried by the network
-(`linkbox.networks`).
+How to think about it. A `Driver` exists from ``start()`` to ``stop()``, on one event loop. The core is called
+when bytes or connections arrive, when a timer is due, or by a task of the user. After that `settle` is
+called: it writes, connects, wakes waiters and sets the timer. A network (`linkbox.networks`) carries the
+bytes.
 
-A task that waits is a future with a predicate. The predicate is checked again when the task runs, so that a
-needless wake-up is harmless; and a task that is cancelled after it was woken passes the wake-up on. Nothing
-is taken between being woken and running, so a cancelled call has taken nothing.
+A waiting task is a future with a predicate. The task checks the predicate again when it runs, so an
+unnecessary wake-up is harmless. A task that is cancelled after it was woken wakes another one. Nothing is
+taken between the wake-up and the run of the task, so a cancelled call has taken nothing.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Driver(EndpointDriver):
                 if alarm is not None:
                     alarm.cancel()
                 if is_cancelled and not waiter.future.cancelled():
-                    self.ring(queue)  # The wake-up may be another task's.
+                    self.ring(queue)  # Wake another task in its place.
         return True
 
     def ring(self, queue: WaitQueue) -> None:
@@ -110,11 +110,11 @@ class Driver(EndpointDriver):
         self.settle()
 
     def timers_changed(self) -> None:
-        if not self._is_settling:  # else `settle` does it at its end
+        if not self._is_settling:  # otherwise `settle` does this at its end
             self._set_timer()
 
     def clock_moved(self) -> None:
-        """A manual clock was advanced: look at every deadline again."""
+        """A manual clock was advanced: check every deadline."""
         self._on_timer()
         self._wake_all()
 
@@ -126,7 +126,7 @@ class Driver(EndpointDriver):
 
     def settle(self) -> None:
         if self._is_settling:
-            return  # The outer call sees this too.
+            return  # The outer call handles this too.
         self._is_settling = True
         try:
             super().settle()
@@ -145,10 +145,10 @@ class Driver(EndpointDriver):
         self.turn_done(self.now())
 
     def _set_timer(self) -> None:
-        """Meet the core's next timer. One that has moved later is met too early, which is harmless."""
+        """Set the timer for the core. If a deadline is postponed it fires too early, which is harmless."""
         when = self.hub.next_timer()
         if self.network.has_manual_clock and when > self.now():
-            return  # `clock_moved` looks again.
+            return  # `clock_moved` checks again.
         if when < self._timer_at and not self.is_closed:
             if self._timer is not None:
                 self._timer.cancel()
@@ -160,7 +160,7 @@ class Driver(EndpointDriver):
         self._turn()
 
     async def close(self) -> None:
-        """Close every connection, and wake every task that waits."""
+        """Close every connection, and wake every waiting task."""
         self.is_closed = True
         self.stop_listening()
         if self._timer is not None:

@@ -1,4 +1,4 @@
-"""What the six aio endpoints share: life cycle, callbacks, peers."""
+"""`Endpoint`, the base class of the six asyncio endpoints: life cycle, callbacks, peers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Endpoint(Receiving[T, K_co]):
         raise abstract_error(type(self))
 
     def _attach(self, operations: Life, taking: Taking, tasks: Tasks) -> None:
-        """What the constructors of all endpoints do once they have made these."""
+        """Complete the constructor of an endpoint."""
         super().__init__(taking, tasks)
         self._operations = operations
 
@@ -36,17 +36,17 @@ class Endpoint(Receiving[T, K_co]):
 
     @property
     def address(self) -> str:
-        """The endpoint's address as a URL. A server's has the real port once it was started."""
+        """The endpoint's address as a URL. A started server's address has the actual port."""
         return str(self._operations.address)
 
     # -- life cycle -----------------------------------------------------------------------------------
 
     async def stop(self, timeout: float = 10.0) -> bool:
-        """Send what is queued, end in order, close. Returns whether all that was sent was acknowledged.
+        """Send what is queued, end gracefully, close. Returns whether everything sent was acknowledged.
 
         Also from inside a callback, any number of times. Always returns, after ``timeout`` seconds at the
-        latest, and wakes everyone who waits on this endpoint. What is in the
-        mailbox stays readable, and ``start()`` may follow.
+        latest, and ends every wait on this endpoint. Messages in the mailbox can still be taken, and
+        ``start()`` may follow.
         """
         return await self._tasks.run(self._operations.stop(timeout))
 
@@ -64,14 +64,14 @@ class Endpoint(Receiving[T, K_co]):
     def add_callback(self, fn: Callback, *kinds: EventKind) -> None:
         """Call ``fn(event)`` whenever one of these happens; by default for `EventKind.DATA`.
 
-        Callbacks of one endpoint run one at a time, and never in the way of data. A callback may call
-        anything, and may raise: that is logged, and the stream goes on. When the first DATA callback is
-        added, an event is emitted for each message that is waiting already.
+        Callbacks of one endpoint run one at a time and never delay messages. A callback may call any
+        method. If it raises, the exception is logged and the conversation continues. When the first DATA
+        callback is added, an event is emitted for each message that is waiting already.
         """
         self._operations.add_callback(fn, kinds)
 
     def remove_callback(self, fn: Callback) -> None:
-        """Call ``fn`` no more, for any kind. `ValueError` if it was not added."""
+        """Stop calling ``fn``, for all kinds. `ValueError` if it was not added."""
         self._operations.remove_callback(fn)
 
     def on(self, *kinds: EventKind) -> Callable[[F], F]:
@@ -85,7 +85,7 @@ class Endpoint(Receiving[T, K_co]):
         return self._operations.peers()
 
     def statistics(self) -> Statistics:
-        """A snapshot of all counters, in all and for each peer that is connected."""
+        """A snapshot of all counters: totals, and for each connected peer."""
         return self._operations.statistics()
 
     async def wait_connected(self, count: int = 1, timeout: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Runs operations by suspending the task that calls, and services in tasks of their own."""
+"""The asyncio `Runtime`: runs operations by suspending the calling task, and services as tasks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 
 
 class ServiceTask(Service):
-    """A task of the endpoint."""
+    """A task of the endpoint, which runs one operation."""
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self.task = task
 
     def start(self) -> None:
-        """The task has begun already."""
+        """Nothing to do: the task was started when it was made."""
 
     def is_current(self) -> bool:
         try:
@@ -34,14 +34,14 @@ class ServiceTask(Service):
 
 
 class Tasks(Runtime):
-    """The tasks of an endpoint, and what moves its bytes."""
+    """The tasks of an endpoint, and its driver."""
 
     must_pause = True
     block = "an async with block"
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.lock = nullcontext()  # one loop, one thread: nothing comes in between
+        self.lock = nullcontext()  # one loop, one thread: no lock is needed
         self.aio_driver: Driver | None = None
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
@@ -50,7 +50,7 @@ class Tasks(Runtime):
     # -- running operations ----------------------------------------------------------------------------
 
     async def run(self, operation: Operation[R]) -> R:
-        """Run an operation in this task, which is suspended where the operation waits."""
+        """Run an operation in the calling task, which is suspended where the operation waits."""
         try:
             step = next(operation)
             while True:
@@ -108,7 +108,7 @@ class Tasks(Runtime):
         return ServiceTask(loop.create_task(self.run(operation), name=f"linkbox {what}"))
 
     async def join(self, deadline: float) -> None:
-        """User code in our tasks may take longer than there is time: then they are cancelled."""
+        """Wait for the tasks until ``deadline``, then cancel those that still run."""
         others = {
             service.task
             for service in self.services
@@ -127,13 +127,13 @@ class Tasks(Runtime):
     def must_pass(self, error: BaseException) -> bool:
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
-            return task is None or task.cancelling() > 0  # else user code has raised it
+            return task is None or task.cancelling() > 0  # otherwise user code has raised it
         return not isinstance(error, Exception)
 
     # -- code that is not to run in the loop -----------------------------------------------------------
 
     async def blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """One thread for all such calls of the endpoint. A cancelled call waits for its end."""
+        """Call a function on the endpoint's thread for this. If cancelled, wait for it to return first."""
         if self._blocking_thread is None:
             self._blocking_thread = ThreadPoolExecutor(1, "linkbox blocking")
         return await on_thread(self._blocking_thread, function, *arguments)
@@ -147,7 +147,7 @@ class Tasks(Runtime):
 
 
 async def _items_of(step: NextItems) -> list[Any]:
-    """What an iterator gives, many at a time; an asynchronous one gives one at a time."""
+    """Take items from an iterator: many at a time, or one at a time from an asynchronous one."""
     items = step.items
     try:
         return [await anext(items)] if isinstance(items, AsyncIterator) else step.take()

@@ -1,4 +1,4 @@
-"""The sans-IO core: bytes and a clock in; bytes, events and one timer out.
+"""The sans-IO core: bytes and the time in; bytes, events and one timer out.
 
-Nothing in here opens a socket, starts a thread, or asks what time it is.
+Nothing in this package opens a socket, starts a thread or reads a clock.
 """

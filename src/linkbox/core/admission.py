@@ -1,4 +1,4 @@
-"""Which connections a server admits: limits, the handshake, places, ``accept=``; and what a reconnect means."""
+"""Decides which connections a server admits: limits, handshake, peer slots, ``accept=`` and reconnects."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from linkbox.events import EventKind, Peer, PeerInfo
 
 
 class PendingAccept(NamedTuple):
-    """A connection that the application is to decide on (``accept=``)."""
+    """A connection that waits for the application's decision (``accept=``)."""
 
     link: Link
     hello: Hello | None
-    """What the client has said of itself; None over a plain framing."""
+    """The client's HELLO; None with a plain framing."""
     info: PeerInfo
 
 
 class PendingHandshake:
-    """A client that waits because all places look taken: the silent peers have been pinged."""
+    """A client that waits for a peer slot while the server pings its silent peers."""
 
     __slots__ = ("_admission", "asked_at", "hello", "link", "timer_at")
 
@@ -47,17 +47,17 @@ class PendingHandshake:
         self.timer_at = NEVER
 
     def next_timer(self) -> float:
-        """When a peer that has not answered the ping loses its place."""
+        """When a peer that has not answered the ping is disconnected."""
         return self.asked_at + PING_WAIT if self in self._admission.waiting else NEVER
 
     def handle_timer(self, now: float) -> None:
-        """The peers have had their time."""
+        """The time for responses to the ping is over."""
         if now >= self.next_timer():
             self._admission.settle_waiting(self, now)
 
 
 class Admission:
-    """Decides on every connection of a server until it is open."""
+    """Decides on each connection of a server until the link is open."""
 
     __slots__ = (
         "_context",
@@ -79,27 +79,27 @@ class Admission:
         self._sessions = sessions
         self._links = links
         self._owner = owner
-        """What the links report to."""
+        """The owner to which links report."""
         self.places = places
         self.max_links = context.limits.connections
-        """The front end lowers it to what the process's descriptors allow."""
+        """Most connections. The front end lowers it to what the process's descriptors allow."""
         self.pending: dict[Link, str | None] = {}
-        """Connections that are not admitted yet, and the IP address they count for (None: exempt)."""
+        """Connections that are not admitted yet, each with the IP address it counts for (None: exempt)."""
         self.waiting: list[PendingHandshake] = []
         self.pending_accepts: deque[PendingAccept] = deque()
-        """Ask ``accept=`` about these, and then call `decide`."""
+        """Call ``accept=`` for each of these, then `decide`."""
         self.pending_accepts_changed = WaitQueue()
 
     # -- connections -----------------------------------------------------------------------------------
 
     def is_crowded(self) -> bool:
-        """Are as many connections pending as may be? The next ones wait in the kernel's queue."""
+        """Is the limit of pending connections reached? More connections wait in the kernel's queue."""
         return len(self.pending) >= self._context.limits.unwelcomed
 
     def accept(self, address: str, ip: str | None, now: float) -> Link | None:
-        """A connection has arrived. None: close it at once, a limit is reached.
+        """Make the link for a new connection. None: close the connection at once, a limit is reached.
 
-        ``ip`` is what the per-address limit counts by; None (loopback, unix) is exempt.
+        ``ip`` is the key of the per-address limit; None (loopback, unix) is exempt.
         """
         context = self._context
         context.effects.now = now
@@ -128,22 +128,22 @@ class Admission:
         self.pending[link] = ip
 
     def forget(self, link: Link) -> bool:
-        """The connection is admitted or closed. True if it was pending."""
+        """Remove a connection that is admitted or closed. True if it was pending."""
         if link not in self.pending:
             return False
         del self.pending[link]
         return True
 
     def hurry(self, seconds: float, now: float) -> None:
-        """The server stops: pending connections get a refusal, if they introduce themselves soon."""
+        """The server is stopping: give pending connections ``seconds`` to send HELLO and be refused."""
         for link in list(self.pending):
             link.shorten_handshake(seconds, now)
 
     def _has_no_place(self, address: str) -> bool:
-        """Is there no place for one more over a plain framing? Then log that."""
+        """With a plain framing: are all peer slots in use? If so, log it."""
         is_full = self.places.are_taken()
         if is_full:
-            self._log_rejected(address, f"all {self.places.max_peers} places are taken")
+            self._log_rejected(address, f"all {self.places.max_peers} peer slots are in use")
         return is_full
 
     def _log_rejected(self, address: str, reason: str) -> None:
@@ -153,7 +153,7 @@ class Admission:
     # -- plain framings --------------------------------------------------------------------------------
 
     def _meet_plain(self, link: PlainLink, now: float) -> None:
-        """Everything is known of a plain peer that ever will be."""
+        """Let the application decide on a connection with a plain framing (``accept=``), or admit it."""
         if self._context.settings.asks_first:
             link.paused = True
             self._ask_application(link, None)
@@ -175,7 +175,7 @@ class Admission:
     # -- TLS -------------------------------------------------------------------------------------------
 
     def secured(self, link: Link, now: float) -> None:
-        """The TLS handshake is complete: a Linked client introduces itself, a plain one is met."""
+        """The TLS handshake is complete: wait for HELLO, or with a plain framing decide now."""
         if isinstance(link, PlainLink):
             if self._has_no_place(link.address):
                 link.abort(None)
@@ -184,7 +184,7 @@ class Admission:
         self._context.effects.to_write.append(link)
 
     def insecure(self, link: Link, error: LinkError, now: float) -> None:
-        """The TLS handshake has failed: let its alert be written, as after any refusal."""
+        """The TLS handshake has failed: write the alert, then close."""
         link.error = error
         self._log_rejected(link.address, str(error))
         link.close_soon(now)
@@ -193,7 +193,7 @@ class Admission:
     # -- accept= ---------------------------------------------------------------------------------------
 
     def _ask_application(self, link: Link, hello: Hello | None) -> None:
-        """Let the application decide; its answer comes back through `decide`."""
+        """Let the application decide (``accept=``). The front end calls `decide` with the result."""
         name = link.address if hello is None else hello.name
         identity = link.identity if hello is None else self._identity(link, hello)
         self.pending_accepts.append(PendingAccept(link, hello, PeerInfo(link.address, name, identity)))
@@ -202,14 +202,14 @@ class Admission:
         effects.to_write.append(link)
 
     def decide(self, pending: PendingAccept, is_accepted: bool, now: float) -> None:
-        """What the application has decided."""
+        """Admit or refuse a connection, as the application has decided."""
         effects = self._context.effects
         effects.now = now
         link, hello = pending.link, pending.hello
         if link.state is not State.HANDSHAKE:
-            return  # It has gone, or waited too long.
+            return  # It was closed in the meantime.
         if isinstance(link, LinkedLink) and hello is not None:
-            no = self._objection(hello) if is_accepted else ("denied", "this server does not let you in")
+            no = self._objection(hello) if is_accepted else ("denied", "rejected by the server's accept=")
             self._try(link, hello, no, now)
         elif not is_accepted:
             self._log_rejected(link.address, "accept= returned False")
@@ -228,11 +228,11 @@ class Admission:
     def shake_hands(
         self, link: LinkedLink, handshake: ServerHandshake, data: bytes, now: float
     ) -> bytes | None:
-        """Process bytes of the handshake. Returns what follows it once the link is open, else None."""
+        """Process bytes of the handshake. Return the bytes behind it once the link is open, else None."""
         view, has_moved = memoryview(data), False
         self._context.effects.to_write.append(link)
         while link.state is State.HANDSHAKE:
-            # Little by little: what comes in one read with the end of the handshake is not early.
+            # In steps: bytes that arrive in one read with the end of the handshake are not sent early.
             step, view = bytes(view[:STEP]), view[STEP:]
             try:
                 hello = handshake.feed(step)
@@ -266,7 +266,7 @@ class Admission:
             link.refuse("protocol", f"{link.address} broke the protocol: {error}", now)
 
     def _try(self, link: LinkedLink, hello: Hello, no: tuple[str, str] | None, now: float) -> None:
-        """Let the client in, or refuse it."""
+        """Admit the client or refuse it."""
         if no is not None:
             self._refuse(link, no[0], no[1], now)
             return
@@ -276,7 +276,7 @@ class Admission:
             self._handshake_failed(link, error, now)
 
     def _objection(self, hello: Hello) -> tuple[str, str] | None:
-        """Why this client is refused, whatever places there are: code and reason."""
+        """Return code and reason if this client must be refused even when a slot is free."""
         context = self._context
         pattern, format_name = context.pattern.name, context.settings.format_name
         if hello.pattern != pattern:
@@ -287,11 +287,11 @@ class Admission:
             return None
         if context.is_stopping:
             return "limit", "the server is stopping"
-        # What a new client says first needs no credit: many short lives would add up to any size.
+        # The first messages of a client need no credit: many clients together could exceed any limit.
         return ("limit", "the mailbox is full") if context.mailbox.is_crowded() else None
 
     def _enter(self, link: LinkedLink, hello: Hello, now: float) -> None:
-        """Nothing speaks against this client but, perhaps, the lack of a place."""
+        """Admit or resume a client without an objection, if a peer slot is free."""
         known = self._sessions.by_id.get(hello.session)
         verdict = on_hello(
             is_known=known is not None,
@@ -318,7 +318,7 @@ class Admission:
         link.refuse(code, reason, now)
 
     def _identity(self, link: Link, hello: Hello) -> str | None:
-        """The client's proven name: by its certificate, or by a secret that is its alone."""
+        """Return the client's authenticated name: from its certificate, or from a secret of its own."""
         return link.identity or (hello.name if self._context.settings.identifies else None)
 
     def _admit(self, link: LinkedLink, hello: Hello, now: float) -> None:
@@ -368,10 +368,10 @@ class Admission:
         link.open(session, now)
         context.effects.to_write.append(link)
 
-    # -- all places taken ------------------------------------------------------------------------------
+    # -- all peer slots in use -------------------------------------------------------------------------
 
     def _let_wait(self, link: LinkedLink, hello: Hello, now: float) -> None:
-        """Peers that may be dead are asked for a sign of life before a new client is refused."""
+        """Ping peers that may be dead, and let the new client wait; refuse it if no peer is silent."""
         if not self.places.ping_silent(now):
             self._refuse(link, "busy", self.places.describe(), now)
             return
@@ -380,7 +380,7 @@ class Admission:
         self._context.effects.timers.schedule(pending, pending.next_timer())
 
     def settle_waiting(self, pending: PendingHandshake, now: float) -> None:
-        """The client has waited long enough: a peer that has not answered the ping makes room."""
+        """Disconnect a peer that has not answered the ping, and admit or else refuse the waiting client."""
         self.waiting.remove(pending)
         if pending.link.state is not State.HANDSHAKE:
             return
@@ -391,7 +391,7 @@ class Admission:
             self._refuse(pending.link, "busy", self.places.describe(), now)
 
     def place_free(self) -> None:
-        """A link or a session is gone: a client that waits gets the place."""
+        """A peer slot may be free: admit clients that wait for one."""
         self.waiting = [each for each in self.waiting if each.link.state is State.HANDSHAKE]
         while self.waiting and self.places.make_room():
             self._admit_waiting(self.waiting.pop(0), self._context.effects.now)

@@ -1,4 +1,4 @@
-"""Messages between the wire and the mailbox: whole, but not decoded; and the parts of a request or response."""
+"""Messages that are complete but not decoded, and the parts of a request or response that is arriving."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from linkbox.core.wire.decoder import Pile, too_large
 from linkbox.errors import TooLarge
 
 Payload = bytes | TooLarge
-"""A message as it arrived, or why it is to be rejected."""
+"""A message as it arrived, or the reason to reject it."""
 
 
 class Assembler:
@@ -21,7 +21,7 @@ class Assembler:
         self._size = 0
 
     def add(self, body: bytes, limit: int) -> None:
-        """A piece; others follow."""
+        """Add a piece that is not the last."""
         parts = self._parts = self._parts or Pile()
         self._size += len(body)
         if self._size <= limit:
@@ -30,13 +30,13 @@ class Assembler:
             parts.take()
 
     def whole(self, limit: int) -> Payload:
-        """The message is complete with what was added."""
+        """Return the message, whose last piece has been added."""
         parts, size = self._parts or Pile(), self._size
         self.clear()
         return parts.take() if size <= limit else too_large(size, limit)
 
     def gather(self, body: bytes, flags: int, limit: int) -> Payload | None:
-        """A piece of a message of a request or response: the whole message, or None while pieces are missing."""
+        """Add a piece of a request or response; return the message, or None while pieces are missing."""
         more = flags & frames.MORE_OF_MESSAGE
         if not more and self._parts is None:
             return body if len(body) <= limit else too_large(len(body), limit)
@@ -49,7 +49,7 @@ class Assembler:
 
 
 class AskState:
-    """A request of either side that is not answered: `Ask` of a client, `IncomingAsk` of a server."""
+    """A request without a response yet: `Ask` on a client, `IncomingAsk` on a server."""
 
     __slots__ = ("assembler", "id", "session")
 
@@ -60,11 +60,11 @@ class AskState:
 
 
 class Arrival:
-    """Consecutive messages of one session, whole but not decoded. ``last`` numbers the last of them.
+    """Consecutive messages of one session, complete but not decoded. ``last`` is the number of the last one.
 
-    ``ask`` is the request that the one message belongs to, or None; ``is_final``: the request is complete with it.
-    ``mark`` is how many bytes had arrived with it. Where ``has_errors``, a payload may be a `TooLarge` instead: that
-    message is to be rejected.
+    ``ask`` is the request or response that the only message belongs to, or None; ``is_final`` is true if this
+    message completes it. ``mark`` is the number of bytes received up to and including these messages. If
+    ``has_errors`` is true, a payload may be a `TooLarge`: that message must be rejected.
     """
 
     __slots__ = ("ask", "has_errors", "is_final", "last", "mark", "payloads", "session")

@@ -1,9 +1,9 @@
-"""The client's side of requests: ids, deadlines, cancelling, late and double responses.
+"""The client's side of requests: ids, deadlines, cancelling, late and duplicate responses.
 
-A request is one or more messages under an id that is never used again; its response is one message, or a failure. Both
-travel as numbered units of the session (see send_window.py), so a resume never executes a request twice; pieces of
-large ones take turns. What belongs to an id that is finished is ignored; what belongs to an id that was never issued is
-a violation of the protocol.
+A request is one or more messages with an id that is never used again; its response is one message or a
+failure. Both are numbered units of the session (see send_window.py), so a request is not executed twice after
+a resume. Pieces of large requests are interleaved. Frames for the id of a finished request are ignored;
+frames for an id that was never used are protocol violations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from linkbox.events import EventKind
 
 
 class Answer:
-    """What is in a ClientAR's mailbox: the response to ``receipt``, or why there is none."""
+    """An item in a ClientAR's mailbox: the response to ``receipt``, or the error of its request."""
 
     __slots__ = ("error", "value")
 
@@ -48,9 +48,9 @@ class Ask(AskState):
         super().__init__(session, 0)
         self.to_mailbox = to_mailbox
         self.ends_session = ends_session
-        """Over a plain framing: is the connection for this request only?"""
+        """With a plain framing: is the connection for this request only?"""
         self.frames_sent = 0
-        """How many messages it was sent as."""
+        """The number of messages it was sent as."""
         self.receipt: OutgoingMessage | None = None
         self.changed = WaitQueue()
         self.is_done = False
@@ -68,21 +68,21 @@ class ClientAsks:
         self.waiting: dict[int, Ask] = {}
         self._by_session: dict[Session, dict[int, Ask]] = {}
         self._raw: dict[Session, Assembler] = {}
-        """Over Raw: the responses that are complete when their stream ends."""
+        """With Raw: the responses, which are complete when their streams end."""
         self._last_id = 0
 
     # -- sending ---------------------------------------------------------------------------------------
 
     def begin(self, session: Session, to_mailbox: bool, ends_session: bool = False) -> Ask:
-        """A new request. Add its messages with `add`; the first gives it its id, so that ids are sent in order."""
+        """Begin a request. Its id is set by the first call of `add`, so that ids are sent in order."""
         return Ask(session, to_mailbox, ends_session)
 
     def add(self, ask: Ask, payload: bytes, more: bool, deadline: float | None) -> None:
-        """Send a message of the request; ``more`` are to follow, the last of them with `finish`."""
+        """Send a message of the request. ``more``: others may follow; call `finish` after the last."""
         self._send(ask, payload, frames.MORE_OF_ASK if more else 0, deadline)
 
     def finish(self, ask: Ask) -> None:
-        """All messages of a request of several have been added."""
+        """Complete a request of several messages."""
         self._send(ask, b"", frames.NO_MESSAGE, None)
 
     def _send(self, ask: Ask, payload: bytes, flags: int, deadline: float | None) -> None:
@@ -102,7 +102,7 @@ class ClientAsks:
         self.fail_all(session, session.error)
 
     def cancel(self, ask: Ask, reason: str) -> bool:
-        """The response is not wanted any more. True: over this framing only closing the session can say so."""
+        """Cancel a request. Returns true with a plain framing, where the caller must close the session."""
         if not self._forget(ask):
             return False
         session = ask.session
@@ -112,7 +112,7 @@ class ClientAsks:
         return False
 
     def _forget(self, ask: Ask) -> bool:
-        """Take a request off the books. False if it was not there."""
+        """Remove a request. False if it was removed already."""
         if self.waiting.pop(ask.id, None) is None:
             return False
         of_session = self._by_session[ask.session]
@@ -122,7 +122,7 @@ class ClientAsks:
         return True
 
     def settle(self, ask: Ask, value: Value, error: Exception | None) -> None:
-        """The response, or why there is none."""
+        """Complete a request with its response or an error."""
         if not self._forget(ask):
             return
         ask.value, ask.error, ask.is_done = value, error, True
@@ -132,7 +132,7 @@ class ClientAsks:
         if ask.ends_session and session.error is None:
             session.end()
         if ask.to_mailbox:
-            # Not the session's own source: responses are counted by their requests, not as units.
+            # A separate source, because credit for responses is not counted in units.
             source, mailbox = Source(session.peer), self._context.mailbox
             at = self._context.wall_time(effects.now)
             batch = mailbox.put(source, (Answer(value, error),), 1, 0, at)
@@ -143,21 +143,21 @@ class ClientAsks:
     # -- sessions --------------------------------------------------------------------------------------
 
     def of(self, session: Session) -> list[Ask]:
-        """The requests of a session that wait, the oldest first."""
+        """The waiting requests of a session, the oldest first."""
         return list(self._by_session.get(session, {}).values())
 
     def is_busy(self, session: Session) -> bool:
-        """Does a request wait on this session?"""
+        """Is a request waiting on this session?"""
         return session in self._by_session
 
     def fail_all(self, session: Session, error: Exception) -> None:
-        """The session is over: its requests will not be answered."""
+        """Fail all requests of a session that is closed."""
         self._raw.pop(session, None)
         for ask in self.of(session):
             self.settle(ask, None, error)
 
     def move(self, old: Session, new: Session, id: int) -> None:
-        """A request goes on in another session."""
+        """Move a request to another session."""
         ask = self.waiting.get(id)
         if ask is not None and ask.session is old:
             self._forget(ask)
@@ -166,7 +166,7 @@ class ClientAsks:
             self._by_session.setdefault(new, {})[id] = ask
 
     def on_message_failed(self, message: OutgoingMessage) -> None:
-        """The server does not take a message of a request."""
+        """Fail a request, one of whose messages the server does not accept."""
         header = message.header
         if header is not None and header.kind == frames.ASK and header.id in self.waiting:
             self.settle(self.waiting[header.id], None, message.error)
@@ -174,7 +174,7 @@ class ClientAsks:
     # -- from the wire ---------------------------------------------------------------------------------
 
     def on_frame(self, session: Session, kind: int, payload: bytes) -> Arrival | None:
-        """A frame about a request; returns the response that is complete with it, if any."""
+        """Process a frame of a response; return the response that it completes, if any."""
         receiving = session.receiving
         if kind == frames.ANSWER:
             id, flags, body = frames.decode_answer(payload)
@@ -185,7 +185,7 @@ class ClientAsks:
             whole = ask.assembler.gather(body, flags, self._context.limits.message)
             return None if whole is None else Arrival(session, [whole], receiving.arrived, ask)
         if kind == frames.FAIL:
-            size = len(payload) + 4  # What such a frame weighs at its sender, see `Session.send_part`.
+            size = len(payload) + 4  # As the sender counts it, see `Session.send_part`.
             receiving.add_units(1, size, size)
             id, type_name, text = frames.decode_fail(payload)
             ask = self._find(session, id)
@@ -195,16 +195,16 @@ class ClientAsks:
         raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
 
     def _find(self, session: Session, id: int) -> Ask | None:
-        """The request that waits under this id; None if it is finished."""
+        """The waiting request with this id; None if it is finished."""
         if not 0 < id <= self._last_id:
-            raise ProtocolViolation(f"an answer to ask {id}; {self._last_id} were asked")
+            raise ProtocolViolation(f"a response to request {id}, but only {self._last_id} were sent")
         ask = self.waiting.get(id)
         return ask if ask is not None and ask.session is session else None
 
     # -- over plain framings: a request is one message, the next message back its response --------------
 
     def on_plain(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
-        """Whole messages over a plain framing. Over Raw the response is complete at FIN."""
+        """Process messages of a plain framing. With Raw, a response is complete at FIN."""
         if self._context.settings.framing.name == "raw":
             assembler = self._raw.setdefault(session, Assembler())
             for payload in payloads:
@@ -215,7 +215,7 @@ class ClientAsks:
         return [Arrival(session, [payload], arrived, asks[0]) for payload in payloads] if asks else []
 
     def on_plain_eof(self, session: Session) -> list[Arrival]:
-        """The server has closed its half: over Raw its response is complete."""
+        """Process FIN: with Raw, it completes the response."""
         assembler, asks = self._raw.pop(session, None), self.of(session)
         if assembler is None or not asks:
             return []
@@ -231,5 +231,5 @@ _FAILURES: dict[str, type[Exception]] = {
 
 
 def _failure(type: str, text: str) -> Exception:
-    """What the asker sees: some failures have an error of their own."""
+    """The error that the caller receives: some types of failure have an exception class of their own."""
     return _FAILURES[type](text) if type in _FAILURES else AnswerError(type, text)

@@ -1,7 +1,7 @@
-"""The server's side of requests: those that arrive in parts, those that are not answered, and their responses.
+"""The server's side of requests: assembles them, keeps the open ones, sends responses and failures.
 
-See asks_client.py for what a request is. Over a plain framing requests have no id: they are answered in their order,
-and only the oldest of a connection is worked on.
+asks_client.py explains requests. With a plain framing requests have no id: responses are sent in the order of
+the requests, and only the oldest request of a connection is worked on.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from linkbox.core.wire import frames
 from linkbox.errors import PeerLost, ProtocolViolation, StateError, TooLarge
 
 OVERHEAD = 100
-"""What a message counts besides its bytes: empty ones cost memory too."""
+"""Bytes counted for a message besides its payload: empty messages use memory too."""
 
 
 class IncomingAsk(AskState):
-    """A request of a peer that has not been answered."""
+    """A client's request that has no response yet."""
 
     __slots__ = ("deadline", "held", "is_cancelled", "is_finished", "is_whole", "messages")
 
@@ -30,15 +30,15 @@ class IncomingAsk(AskState):
         self.deadline = deadline
         self.messages: list[Value] = []
         self.held = 0
-        """Bytes of it that were kept before it was complete."""
+        """Bytes kept of it, counted until it is complete."""
         self.is_whole = False
-        """Has all of it arrived?"""
+        """Has the whole request arrived?"""
         self.is_cancelled = False
         self.is_finished = False
-        """Answered, failed or cancelled: there is nothing more to send."""
+        """Is there a response or a failure, or was it cancelled? Then nothing more can be sent."""
 
     def weight(self) -> int:
-        """What it counts in the mailbox."""
+        """The bytes that it counts in the mailbox."""
         weight = 0
         for each in self.messages:
             weight += len(each) if isinstance(each, bytes) else OVERHEAD
@@ -53,13 +53,13 @@ class _SessionAsks:
     def __init__(self) -> None:
         self.open: dict[int, IncomingAsk] = {}
         self.newest = 0
-        """The highest id that was used."""
+        """The highest id used so far."""
         self.raw = Assembler()
-        """Over Raw: the request that is complete when its stream ends."""
+        """With Raw: the request, which is complete when the stream ends."""
 
 
 class ServerAsks:
-    """All requests that a server has not answered."""
+    """All requests of a server that have no response yet."""
 
     __slots__ = ("_by_session", "_context", "abandoned", "gathered", "open_count")
 
@@ -68,19 +68,22 @@ class ServerAsks:
         self._by_session: dict[Session, _SessionAsks] = {}
         self.open_count = 0
         self.gathered = 0
-        """Bytes of all requests that are not complete, or not begun: no credit holds these back."""
+        """Bytes of all requests that are incomplete or not started: credit does not limit them."""
         self.abandoned: deque[IncomingAsk] = deque()
-        """Requests that the application has dropped unanswered; any thread may append."""
+        """Requests that the application has dropped without a response; any thread may append."""
 
     # -- responding ------------------------------------------------------------------------------------
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
-        """Send the response, unless the client has gone."""
+        """Send the response, unless the client has disconnected or cancelled the request."""
         if self._close(ask):
             ask.session.send_part(AskHeader(frames.ANSWER, ask.id), payload)
 
     def fail(self, ask: IncomingAsk, type: str, text: str) -> bool:
-        """Send a failure, unless the client has gone. True: only closing the session can say so (plain framings)."""
+        """Send a failure, unless the client has disconnected or cancelled the request.
+
+        Returns true with a plain framing, which has no failures: then the caller must close the session.
+        """
         if not self._close(ask):
             return False
         if ask.session.is_plain:
@@ -89,7 +92,7 @@ class ServerAsks:
         return False
 
     def _close(self, ask: IncomingAsk) -> bool:
-        """Take the request off the books. False if nobody waits for the response any more."""
+        """Remove the request. False if the client does not wait for the response any more."""
         if ask.is_finished and not ask.is_cancelled:
             raise StateError("this request has been answered already")
         asks = self._by_session.get(ask.session)
@@ -102,7 +105,7 @@ class ServerAsks:
         return is_known and not ask.is_cancelled
 
     def on_message_failed(self, session: Session, message: OutgoingMessage) -> None:
-        """The client does not take a response of this size: its request fails."""
+        """The response is larger than the client accepts: fail the request."""
         header = message.header
         if header is not None and header.kind == frames.ANSWER:
             fail = frames.encode_fail(header.id, "linkbox.TooLarge", str(message.error))
@@ -111,12 +114,12 @@ class ServerAsks:
             )
 
     def has_open(self, session: Session) -> bool:
-        """Does this peer wait for responses?"""
+        """Does the peer wait for responses?"""
         asks = self._by_session.get(session)
         return asks is not None and bool(asks.open)
 
     def drop_session(self, session: Session) -> None:
-        """The peer is gone for good: its requests are cancelled."""
+        """Cancel the requests of a peer whose session is closed."""
         asks = self._by_session.pop(session, None)
         if asks is not None:
             for ask in asks.open.values():
@@ -129,13 +132,13 @@ class ServerAsks:
     def on_frame(
         self, session: Session, kind: int, payload: bytes, now: float
     ) -> tuple[Arrival | None, bool]:
-        """A frame about a request. Returns the message that is complete with it, if any; and whether a request
-        is closed with it."""
+        """Process a frame of a request. Return the message that it completes, if any, and whether it closes a
+        request."""
         if kind == frames.ASK:
             return self._on_ask(session, payload, now), False
         if kind != frames.CANCEL:
             raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
-        size = len(payload) + 4  # What such a frame weighs at its sender, see `Session.send_part`.
+        size = len(payload) + 4  # As the sender counts it, see `Session.send_part`.
         session.receiving.add_units(1, size, size)
         return None, self._on_cancel(session, frames.decode_cancel(payload)[0])
 
@@ -146,7 +149,7 @@ class ServerAsks:
         ask = asks.open.get(id)
         if ask is None:
             if id <= asks.newest:
-                return None  # The rest of one that was cancelled or failed.
+                return None  # The rest of a cancelled or failed request.
             ask = self._open(session, id, None if left is None else now + left / 1000)
             if ask is None:
                 return None
@@ -177,30 +180,30 @@ class ServerAsks:
         return asks
 
     def _open(self, session: Session, id: int, deadline: float | None) -> IncomingAsk | None:
-        """A new request; None if there are too many: it has failed."""
+        """Add a new request. If there are too many, fail it and return None."""
         ask, asks, most = IncomingAsk(session, id, deadline), self._of(session), self._context.limits.asks
         asks.newest = id
         asks.open[id] = ask
         self.open_count += 1
         if len(asks.open) <= most:
             return ask
-        self._fail_early(ask, "limit", f"more than {most} asks at once")
+        self._fail_early(ask, "limit", f"more than {most} requests at once")
         return None
 
     def _fail_early(self, ask: IncomingAsk, type: str, text: str) -> None:
-        """A limit is reached before the request was complete."""
+        """Fail a request that reaches a limit before it is complete."""
         if self.fail(ask, type, text):
             ask.session.close(request_failed(ask.session))
 
     def _hold(self, ask: IncomingAsk, size: int) -> bool:
-        """Keep a piece of a request that is not complete. False if that is too much: the request has failed."""
+        """Count bytes of an incomplete request. Beyond the limit, fail the request and return False."""
         ask.held += size
         self.gathered += size
         limits = self._context.limits
         limit = max(limits.mailbox_total, 2 * limits.message)
         if self.gathered <= limit:
             return True
-        self._fail_early(ask, "linkbox.TooLarge", f"asks that are not whole yet have more than {limit} bytes")
+        self._fail_early(ask, "linkbox.TooLarge", f"incomplete requests have more than {limit} bytes")
         return False
 
     def _release(self, ask: IncomingAsk) -> None:
@@ -208,10 +211,10 @@ class ServerAsks:
         ask.held = 0
 
     def _on_cancel(self, session: Session, id: int) -> bool:
-        """The client does not want the response any more. True if the request was open."""
+        """Process CANCEL: the client no longer waits for the response. True if the request was open."""
         asks = self._of(session)
         if id > asks.newest:
-            raise ProtocolViolation(f"CANCEL of ask {id}, which was never asked")
+            raise ProtocolViolation(f"CANCEL of request {id}, which was never sent")
         ask = asks.open.get(id)
         if ask is None:
             return False
@@ -222,7 +225,7 @@ class ServerAsks:
     # -- over plain framings ---------------------------------------------------------------------------
 
     def on_plain(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
-        """Whole messages over a plain framing. Over Raw the request is complete at FIN."""
+        """Process messages of a plain framing. With Raw, a request is complete at FIN."""
         if self._context.settings.framing.name == "raw":
             raw = self._of(session).raw
             for payload in payloads:
@@ -232,7 +235,7 @@ class ServerAsks:
         return [each for each in found if each is not None]
 
     def on_plain_eof(self, session: Session) -> list[Arrival]:
-        """The client has closed its half: over Raw its request is complete."""
+        """Process FIN: with Raw, it completes the client's request."""
         if self._context.settings.framing.name != "raw" or not session.receiving.arrived_bytes:
             return []
         whole = self._of(session).raw.whole(self._context.limits.message)
@@ -250,11 +253,11 @@ class ServerAsks:
         return Arrival(session, [payload], session.receiving.arrived, ask)
 
     def may_start(self, ask: IncomingAsk) -> bool:
-        """May a complete request be worked on now? Over a plain framing only when it is the oldest."""
+        """May work on a complete request start? With a plain framing only if it is the oldest."""
         return not self._context.is_plain or self._oldest(ask.session) is ask
 
     def next_plain(self, session: Session) -> IncomingAsk | None:
-        """The next request to work on, if it is complete."""
+        """Return the next request to work on, if it is complete."""
         ask = self._oldest(session)
         if ask is None or not ask.messages:
             return None
@@ -267,5 +270,5 @@ class ServerAsks:
 
 
 def request_failed(session: Session) -> PeerLost:
-    """Why a plain connection is closed: nothing else can say that a request has failed."""
-    return PeerLost(f"an ask of {session.peer} failed, or was given up")
+    """Return the reason to close a plain connection: a plain framing cannot report a failed request."""
+    return PeerLost(f"a request of {session.peer} failed or was cancelled")

@@ -1,4 +1,4 @@
-"""How long a client waits before it tries again."""
+"""`Backoff`: how long a client waits before it connects again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TRY_AGAIN: Final = ("busy", "limit")
 class Backoff:
     """Exponential backoff with jitter, in seconds.
 
-    The first try after a drop is made at once, the n-th after that
+    The first attempt after a lost connection is made at once, the n-th after that
     ``initial * factor**(n-1)`` seconds later, never more than ``maximum``, each varied by up to
-    ``jitter`` of itself (so that a thousand clients do not come back in the same instant).
-    ``attempts=None`` goes on for ever; otherwise the peer is lost after that many in a row.
+    ``jitter`` of itself (so that a thousand clients do not reconnect at the same instant).
+    With ``attempts=None`` the attempts never end; otherwise the peer is lost after that many in a row.
     """
 
     initial: float = 0.05
@@ -35,7 +35,7 @@ class Backoff:
             raise ValueError(f"{self}: needs attempts >= 1, or None for no end")
 
     def delay(self, failures: int, random: Callable[[], float]) -> float | None:
-        """Seconds to wait after that many failures in a row; None: give up.
+        """Seconds to wait after ``failures`` failed attempts in a row; None: give up.
 
         ``random`` returns a number from 0 to 1.
         """

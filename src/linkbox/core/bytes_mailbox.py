@@ -1,4 +1,4 @@
-"""The mailbox of Bytes: counts are bytes, and a count may cut a message in two."""
+"""The mailbox for the format Bytes, where a count is in bytes and may split a message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from linkbox.core.values import Value
 
 
 class BytesMailbox(Mailbox):
-    """A mailbox whose messages are bytes: counts are bytes, and a count may cut a message in two."""
+    """A mailbox of bytes: a count is in bytes and may split a message."""
 
     def _pop(self, batch: Batch) -> Value:
         items = batch.items
@@ -51,7 +51,7 @@ class BytesMailbox(Mailbox):
         return sum(map(len, batch.items))
 
     def _supplier(self, count: int, source: Source | None) -> Source | None:
-        """The source to serve a count from: byte counts never mix peers."""
+        """The source to take a count from: byte counts never mix peers."""
         self.settle_fast_queue()
         candidates = self.sources if source is None else (source,)
         return next((each for each in candidates if each.waiting_bytes >= count), None)
@@ -66,7 +66,7 @@ class BytesMailbox(Mailbox):
         return max((each.waiting_bytes for each in self.sources), default=0)
 
     def take_count(self, count: int, source: Source | None = None) -> bytes:
-        """That many bytes of one source. What is left of a message stays first."""
+        """Take ``count`` bytes of one source. The rest of a split message remains first in the queue."""
         supplier = self._supplier(count, source)
         assert supplier is not None
         parts: list[bytes | memoryview] = []
@@ -85,7 +85,7 @@ class BytesMailbox(Mailbox):
         return b"".join(parts)
 
     def _take_bytes(self, batch: Batch, most: int, parts: list[bytes | memoryview]) -> int:
-        """Move whole messages of a batch that has more than ``most`` bytes; returns how many bytes."""
+        """Move whole messages, up to ``most`` bytes, from a larger batch to ``parts``; return their size."""
         items, left, before = batch.items, most, len(parts)
         while (size := len(items[0])) <= left:
             parts.append(items.popleft())
@@ -100,7 +100,7 @@ class BytesMailbox(Mailbox):
         return most - left
 
     def _cut(self, batch: Batch, count: int) -> bytes:
-        """The first bytes of a message; the rest goes back in front as a view (no copy each time)."""
+        """Take the first bytes of a message; put the rest back as a view, which saves a copy each time."""
         view = memoryview(batch.items[0])
         batch.items[0] = view[count:]
         batch.nbytes -= count

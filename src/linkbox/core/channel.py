@@ -1,4 +1,4 @@
-"""What an endpoint sees of one conversation, and of one message that it sends.
+"""The interface of a conversation, and the outgoing message with its stage.
 
 `Channel` is the upper seam of the core: operations use it, `Session` (session.py) implements it.
 """
@@ -11,16 +11,16 @@ from linkbox.events import Peer, Stage
 
 
 class Unit:
-    """What has a number on the wire, see `SendWindow`: a message, a piece of one, or a bundle of several."""
+    """An entry of the send window: a message, a piece of one, or a bundle of several."""
 
     __slots__ = ("number",)
 
     number: int
-    """The number of its last unit; 0 until that was written."""
+    """The number of its last unit on the wire; 0 until that was written."""
 
 
 class AskHeader:
-    """What a message of a request or a response says besides its payload."""
+    """The header fields of a message that belongs to a request or a response."""
 
     __slots__ = ("deadline", "flags", "id", "kind")
 
@@ -33,7 +33,7 @@ class AskHeader:
 
 
 class OutgoingMessage(Unit):
-    """A message that is sent. The receipts of the front ends are subclasses that can be waited for."""
+    """A message to send. The receipts of the front ends are subclasses with a ``wait`` method."""
 
     __slots__ = ("__weakref__", "channel", "error", "header", "offset", "payload", "stored_number")
 
@@ -43,15 +43,15 @@ class OutgoingMessage(Unit):
         self.number = 0
         self.channel = channel
         self.payload = payload
-        """None once it is acknowledged, or while it is on disk only."""
+        """None once it is acknowledged, or while it is only on disk."""
         self.header = header
         """None for a plain message of P2P and P2M."""
         self.error: Exception | None = None
         """Why it failed, or None."""
         self.offset = 0
-        """How much of it has been cut into pieces."""
+        """Bytes that have been cut off into pieces."""
         self.stored_number = 0
-        """Its number in the store, if it is in one."""
+        """Its number in the store; 0 without a store."""
 
     def __repr__(self) -> str:
         return f"<Receipt {self.stage.name}>"
@@ -63,7 +63,7 @@ class OutgoingMessage(Unit):
 
     @property
     def stage(self) -> Stage:
-        """How far the message has come. Only a dropped connection sets it back, from SENT to QUEUED."""
+        """How far delivery has got. It goes back only when a connection is lost: from SENT to QUEUED."""
         if self.error is not None:
             return Stage.FAILED
         return self.channel.stage_of(self)
@@ -86,25 +86,25 @@ class Channel:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.changed = WaitQueue()
-        """Its room, the stages of its messages, its end."""
+        """Woken when the room in the send window, the stage of a message, or the state changes."""
         self.error: Exception | None = None
-        """Set when it is over for good; `EndOfData` after an orderly end."""
+        """Why the conversation is closed; `EndOfData` after a graceful end; None while it is open."""
         self.first_failure: Exception | None = None
-        """Why the first of its messages that failed did."""
+        """The error of the first message that failed."""
 
     @property
     def endpoint(self) -> object:
-        """What was given to the core as ``endpoint``: what a receipt needs to be waited for."""
+        """The object given to the core as ``endpoint``, which the front end needs to wait for a receipt."""
         raise NotImplementedError
 
     @property
     def is_plain(self) -> bool:
-        """Over a plain framing nothing is acknowledged: what is written is forgotten."""
+        """With a plain framing nothing is acknowledged: what is written is forgotten."""
         raise NotImplementedError
 
     @property
     def established(self) -> bool:
-        """Was the peer ever reached, in this life of the endpoint or an earlier one?"""
+        """Was the peer ever reached, also before a restart of the endpoint?"""
         raise NotImplementedError
 
     @property
@@ -113,11 +113,11 @@ class Channel:
         raise NotImplementedError
 
     def was_connected(self) -> bool:
-        """Was the peer reached in this life of the endpoint?"""
+        """Was the peer reached since the endpoint was started?"""
         raise NotImplementedError
 
     def connect_within(self, deadline: float) -> None:
-        """Give up connecting at that time, if not earlier."""
+        """Stop trying to connect at this time at the latest."""
         raise NotImplementedError
 
     @property
@@ -126,11 +126,11 @@ class Channel:
         raise NotImplementedError
 
     def stage_of(self, message: OutgoingMessage) -> Stage:
-        """How far a message has come that has not failed."""
+        """The stage of a message that has not failed."""
         raise NotImplementedError
 
     def latest(self) -> Channel:
-        """The conversation that has taken over from this one, after any number of take-overs; often itself."""
+        """The conversation that has taken over the messages of this one, at any remove; usually itself."""
         raise NotImplementedError
 
     def has_room(self) -> bool:
@@ -138,11 +138,11 @@ class Channel:
         raise NotImplementedError
 
     def send_at_once(self, payload: bytes) -> OutgoingMessage | None:
-        """Send a message if a connection takes it now. None: call `send`, which queues it or says what is wrong."""
+        """Send a message if a connection can take it now. None: call `send`, which queues it or raises."""
         raise NotImplementedError
 
     def send(self, payload: bytes) -> OutgoingMessage:
-        """Send one message: check `has_room` first. `StateError` after the end, `TooLarge` for this peer."""
+        """Send one message; check `has_room` first. `StateError` after the end; `TooLarge` for this peer."""
         raise NotImplementedError
 
     def send_later(self, payload: bytes) -> OutgoingMessage:
@@ -150,7 +150,7 @@ class Channel:
         raise NotImplementedError
 
     def send_many(self, payloads: list[bytes]) -> int:
-        """Queue as many messages as the send window has room for (it must have some); returns how many."""
+        """Queue as many messages as the send window has room for (at least one); return how many."""
         raise NotImplementedError
 
     def flush(self) -> None:
@@ -158,21 +158,21 @@ class Channel:
         raise NotImplementedError
 
     def end(self) -> None:
-        """Send nothing more: the END mark follows the last message."""
+        """Send the END mark after the last message; nothing can be sent after that."""
         raise NotImplementedError
 
     def request_ack(self) -> None:
-        """Ask the peer to acknowledge at once: somebody waits for a receipt."""
+        """Ask the peer to acknowledge at once, because a receipt is being waited for."""
         raise NotImplementedError
 
     def in_flight(self) -> int:
-        """Messages (units) that are queued, on disk only, or not acknowledged."""
+        """Units that are queued, only on disk, or not acknowledged."""
         raise NotImplementedError
 
     def is_delivered(self) -> bool:
-        """Has the peer acknowledged the END mark, and so everything?"""
+        """Has the peer acknowledged the END mark, and so everything before it?"""
         raise NotImplementedError
 
     def close(self, error: Exception | None) -> None:
-        """End the conversation now. What is not acknowledged fails."""
+        """Close the conversation now. What is not acknowledged fails."""
         raise NotImplementedError

@@ -1,13 +1,13 @@
-"""What links and sessions report to a client: the server's welcome or refusal, drops, and what follows from them."""
+"""Handles what links and sessions report to a client: WELCOME, refusals, GOAWAY and lost connections."""
 
 from __future__ import annotations
 
 from linkbox.core.arrival import Arrival
+from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.context import Context
 from linkbox.core.conversations import Conversations
 from linkbox.core.dialing import Dialing
 from linkbox.core.ending import is_finished
-from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.handshake import STEP, ClientHandshake
 from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
@@ -36,7 +36,7 @@ from linkbox.events import EventKind, Peer
 
 
 class ClientSide(Side):
-    """A client's conversations, from the first attempt to connect to their end."""
+    """Carries a client's conversations from the first attempt to connect to their end."""
 
     __slots__ = ("_context", "_links", "_sessions", "conversations", "dialing", "linger")
 
@@ -49,13 +49,13 @@ class ClientSide(Side):
         self.dialing = dialing
         self.conversations = Conversations(context, sessions, dialing, resumes)
         self.linger: float | None = None
-        """End an idle conversation that many seconds after its last message was acknowledged."""
+        """Seconds from the last acknowledgement to the end of an idle conversation; None: it does not end."""
 
     # -- connections -----------------------------------------------------------------------------------
 
     def connected(self, session: Session, address: str, now: float) -> Link | None:
-        """The connection for a dialled session is there. None: it is not needed any more."""
-        # Two at once would each bring the same units, and both would be counted.
+        """Make the link for a new connection of the session. None: close it, it is not needed any more."""
+        # With two connections the server would receive and count the same units twice.
         if session.error is not None or (session.link is not None and not session.link.closed):
             return None
         context = self._context
@@ -79,15 +79,15 @@ class ClientSide(Side):
 
     def _handshake(self, session: Session, now: float) -> ClientHandshake:
         generation, sending = session.generation, session.sending
-        # Later, the server may know the session from the first. A client that must prove itself waits. And a store
-        # has to know first that something is being sent.
+        # Only on the first connection: later the server may have received units already. Not with a secret,
+        # which the server checks first. Not with a store, which must first record that something is sent.
         may_send_early = (
             generation.epoch == 1 and self._context.settings.secrets is None and session.record is None
         )
         if may_send_early:
             generation.began_at = generation.began_at or now
-        # Has something been written, and nothing of it was ever acknowledged? Then the server must be able to tell
-        # whether it was this life of it that had it: the age is told when its preface has arrived.
+        # If units were written and none was acknowledged, the server must find out whether it ran at
+        # that time. So HELLO waits for the server's preface, and contains the age of the session.
         is_fresh = not sending.acked and not session.receiving.arrived
         is_unheard = is_fresh and (sending.sent > 0 or generation.established)
         began_at = generation.began_at if is_unheard else None
@@ -116,7 +116,7 @@ class ClientSide(Side):
     def shake_hands(
         self, link: LinkedLink, handshake: ClientHandshake, data: bytes, now: float
     ) -> bytes | None:
-        """Process bytes of the handshake. Returns what follows it once the link is open, else None."""
+        """Process bytes of the handshake. Return the bytes behind it once the link is open, else None."""
         view, has_moved = memoryview(data), False
         self._context.effects.to_write.append(link)
         try:
@@ -154,7 +154,7 @@ class ClientSide(Side):
         self._context.effects.to_write.append(link)
 
     def insecure(self, link: Link, error: LinkError, now: float) -> None:
-        """A server that is not trusted, or does not trust this client, is not tried again."""
+        """The TLS handshake failed. If authentication failed, do not connect again."""
         self._context.effects.now = now
         session = link.session
         if isinstance(error, AuthenticationFailed):
@@ -207,7 +207,7 @@ class ClientSide(Side):
     def _open(self, link: LinkedLink, session: Session, welcome: Welcome, now: float) -> None:
         generation = session.generation
         generation.incarnation, generation.born = welcome.incarnation, welcome.born
-        generation.began_at = generation.began_at or now  # Nothing was written before, but what goes early.
+        generation.began_at = generation.began_at or now  # Nothing was written before, except with HELLO.
         session.timer.stop()
         largest = welcome.message if session.record is None else ENDLESS
         session.sending.welcome(welcome.credit, largest, welcome.resumed)
@@ -221,7 +221,7 @@ class ClientSide(Side):
         self._sessions.announce_up(session, kind)
 
     def _go_on(self, session: Session, received: int) -> None:
-        """The server has that many units of it."""
+        """Continue after the last unit that the server has received."""
         if session.record is None:
             session.rewind(received)
         else:
@@ -245,7 +245,7 @@ class ClientSide(Side):
             and not session.generation.established
             and session.record is None
         ):
-            session.rewind(handshake.sent_before)  # Nothing that was behind this HELLO was processed.
+            session.rewind(handshake.sent_before)  # The server has processed nothing behind this HELLO.
         if session.record is not None:
             self._context.effects.emit(EventKind.ERROR, session.peer, error)
             self._context.effects.to_wake.append(self._sessions.changed)
@@ -255,7 +255,7 @@ class ClientSide(Side):
             self._sessions.close_session(session, error)
 
     def going_away(self, link: Link, session: Session, accepted: int) -> None:
-        """The server stops. What it has not accepted goes to the server that comes after it."""
+        """The server is stopping: keep what it has not accepted for the server that follows it."""
         sending = session.sending
         if not sending.acked <= accepted <= sending.sent:
             sending.on_ack(accepted, sending.taken, 0, 0)  # raises
@@ -278,7 +278,7 @@ class ClientSide(Side):
             self._linger_on(session)
 
     def _linger_on(self, session: Session) -> None:
-        """Everything is acknowledged: wait a while for more to send, then end."""
+        """Everything is acknowledged: wait ``linger`` seconds for more to send, then end."""
         if self.linger:
             session.timer.wake_at(self._context.effects.now + self.linger)
         else:
@@ -290,7 +290,7 @@ class ClientSide(Side):
             mailbox.end_reason = session.receiving.end_reason
 
     def session_due(self, session: Session, now: float) -> None:
-        """Time to dial again; or, for an idle one, to end (see `linger`)."""
+        """Connect again; or, if the session is idle, end it (see ``linger``)."""
         if session.error is not None:
             return
         if session.link is not None and session.generation.established:
@@ -300,7 +300,7 @@ class ClientSide(Side):
             self.dialing.is_due(session, now)
 
     def session_dropped(self, session: Session, error: Exception) -> None:
-        """The connection broke: come back, if that makes sense."""
+        """The connection broke: connect again if the session can continue, else close it."""
         self._sessions.announce_down(session, error)
         is_established, is_stopping = session.generation.established, self._context.is_stopping
         now = self._context.effects.now
@@ -334,12 +334,12 @@ class ClientSide(Side):
     # -- stopping --------------------------------------------------------------------------------------
 
     def shutdown(self, now: float) -> None:
-        """Send what is left, send END, close."""
+        """Send what is left, then END, then close."""
         for session in list(self._sessions.by_id.values()):
             if session.link is None and session.record is not None:
                 error = PeerLost(f"{session.peer} was not there when this end stopped")
                 self._sessions.close_session(session, error)
-            # Nothing was sent yet: then a server that does not answer is not waited for either.
+            # If nothing is waiting to be sent, do not wait for a server that has not responded.
             elif not session.in_flight() and (session.link is None or not session.generation.established):
                 self._sessions.close_session(session, None)
             else:
@@ -347,5 +347,5 @@ class ClientSide(Side):
 
 
 def _lost(error: Exception) -> Exception:
-    """A drop as the application sees it: the peer is lost."""
+    """The error of a lost connection, as the application receives it."""
     return error if isinstance(error, (PeerLost, Refused, ConnectFailed)) else PeerLost(str(error))

@@ -1,11 +1,11 @@
-"""One connection as the network and the session see it: what to write, whether to read, when to close.
+"""The interface of a connection for the network below and the session above.
 
-A network does this for each of its connections, and nothing else:
+For each of its connections a network does this, and nothing else:
 
 - bytes arrived: give them to the core (`EndpointCore.received`);
 - the peer closed its half: `EndpointCore.ended`;
-- the connection is named in ``Effects.to_write``: write what `data_to_send` returns until it returns nothing, then
-  do what ``half_close`` and ``closed`` say, and read only if not ``paused``.
+- the connection is in ``Effects.to_write``: write what `data_to_send` returns until it returns nothing, then
+  act on ``half_close`` and ``closed``, and read only if not ``paused``.
 
 `Link` (link.py) is the implementation.
 """
@@ -18,7 +18,7 @@ Buffer = bytes | memoryview
 
 
 class Listening:
-    """What a server listens with."""
+    """The listening socket of a server, or its equivalent."""
 
     def close(self) -> None:
         """Listen no more."""
@@ -26,7 +26,7 @@ class Listening:
 
 
 class Connection:
-    """What a link shows to the network below it and to the session above it."""
+    """A link, as the network below it and the session above it see it."""
 
     __slots__ = (
         "address",
@@ -52,18 +52,18 @@ class Connection:
         self.shut = False
         """The writing half has been shut down."""
         self.is_abortive = False
-        """Close with a reset: a FIN would say that this end has received everything."""
+        """Close with a reset: a FIN would mean that this side has received everything."""
         self.eof = False
         """The peer has shut down its writing half."""
         self.paused = False
-        """Do not read for now: the mailbox is full (plain framings)."""
+        """Do not read: the mailbox is full (plain framings)."""
         self.has_more = True
-        """Is there perhaps more to write than `data_to_send` has just returned?"""
+        """May there be more to write than the last `data_to_send` returned?"""
 
     # For the network.
 
     def data_to_send(self, now: float) -> list[Buffer]:
-        """What to write now, in order; call again once it is written. Empty: nothing for now."""
+        """Return what to write now, in order; call again once it is written. Empty: nothing for now."""
         raise NotImplementedError
 
     def finish_writing(self) -> None:
@@ -71,17 +71,18 @@ class Connection:
         raise NotImplementedError
 
     def write_stalled(self, now: float) -> None:
-        """The kernel did not take everything. Call `write_moved` when it takes something again."""
+        """The kernel's send buffer is full. Call `write_moved` when it accepts bytes again."""
         raise NotImplementedError
 
     def write_moved(self) -> None:
-        """The kernel took something."""
+        """The kernel has accepted bytes."""
         raise NotImplementedError
 
     def secured(self, identity: str | None, certificate: bytes, now: float) -> None:
-        """The TLS handshake is complete: only now can anything be sent.
+        """The TLS handshake is complete, so data can be sent.
 
-        ``identity`` is the name in the peer's verified certificate; ``certificate`` the SHA-256 of the server's.
+        ``identity`` is the name in the peer's verified certificate, ``certificate`` the SHA-256 of the
+        server's.
         """
         raise NotImplementedError
 
@@ -92,7 +93,7 @@ class Connection:
     # For the session.
 
     def send_at_once(self, message: OutgoingMessage, now: float) -> bool:
-        """Write a small message without queueing it, if nothing waits before it and credit allows it."""
+        """Write a small message without queueing it, if the queue is empty and credit allows it."""
         return False
 
     def send_control(self, frame: bytes) -> None:
@@ -104,7 +105,7 @@ class Connection:
         raise NotImplementedError
 
     def close_soon(self, now: float) -> None:
-        """Close the connection in order, after what is still to be written."""
+        """Write what is left, then close gracefully."""
         raise NotImplementedError
 
     def is_open(self) -> bool:
@@ -112,7 +113,7 @@ class Connection:
         raise NotImplementedError
 
     def round_trip_time(self) -> float | None:
-        """Seconds, of the last heartbeat; None if there was none yet."""
+        """The round-trip time of the last heartbeat in seconds; None before the first one."""
         raise NotImplementedError
 
     def settle_eof(self, now: float) -> None:
@@ -120,5 +121,5 @@ class Connection:
         raise NotImplementedError
 
     def process_late(self) -> None:
-        """The messages of a stored session are in memory: process what the peer has said of them."""
+        """The messages of a stored session are in memory: process the frames that refer to them."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What all sessions and links of one endpoint share."""
+"""The state that all sessions and links of one endpoint share: settings, mailbox, effects, counters."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from linkbox.core.paused_links import PausedLinks
 from linkbox.core.settings import Settings
 
 ACK_DELAY = 0.005
-"""Seconds that an acknowledgement may wait for a write to go with."""
+"""Seconds that an acknowledgement may wait for a write that can carry it."""
 SLOW_ACK_DELAY = 0.5
-"""The same where no receipt waits for it: a request is acknowledged by its response."""
+"""The same for requests, which no receipt waits for: a response acknowledges its request."""
 
 
 class Context:
-    """The settings, the mailbox and the effects of one endpoint."""
+    """The shared state of one endpoint."""
 
     __slots__ = (
         "counters",
@@ -40,7 +40,7 @@ class Context:
         self.mailbox = mailbox
         self.is_client = is_client
         self.endpoint: object = None
-        """What this core belongs to, see `Channel.endpoint`."""
+        """The owner of this core, see `Channel.endpoint`."""
         self.is_plain = not settings.framing.linked
         self.is_stopping = False
         self.incarnation = settings.entropy(16).hex()

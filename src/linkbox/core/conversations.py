@@ -1,4 +1,4 @@
-"""A client's conversations: begin, go on with what another session could not send."""
+"""The conversations of a client: begins them, and moves unsent messages from one to the next."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from linkbox.events import Peer
 
 
 class Conversations:
-    """The sessions that a client has begun."""
+    """The sessions of a client."""
 
     __slots__ = ("_context", "_sessions", "dialing", "main", "resumes")
 
@@ -28,12 +28,12 @@ class Conversations:
         self._sessions = sessions
         self.dialing = dialing
         self.resumes = resumes
-        """Does a session outlive its connection?"""
+        """Can a session continue on another connection?"""
         self.main: Session | None = None
-        """The conversation that sends go to; None: the next send begins one."""
+        """The conversation that messages are sent on; None: the next send begins one."""
 
     def begin(self, now: float) -> Session:
-        """A new conversation; it is dialled at once."""
+        """Begin a conversation, and connect at once."""
         id = self._context.settings.entropy(16).hex()
         address = self.dialing.address
         session = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
@@ -41,12 +41,12 @@ class Conversations:
         return session
 
     def set_out(self, session: Session, now: float) -> None:
-        """Dial it."""
+        """Let the session connect."""
         session.resumes = self.resumes
         self.dialing.begin(session, now)
 
     def restore(self, session: Session, is_ending: bool, now: float) -> None:
-        """A session that an earlier life of this client has left in the store."""
+        """Restore a session from the store after a restart of the client."""
         record, generation = session.record, session.generation
         assert record is not None
         generation.established = bool(generation.incarnation)
@@ -61,14 +61,14 @@ class Conversations:
         self.set_out(session, now)
 
     def current(self, now: float) -> Session:
-        """The conversation under way, or a new one."""
+        """The current conversation, or a new one."""
         session = self.main
         if session is None or session.error is not None or session.is_ending:
             session = self.main = self.begin(now)
         return session
 
     def idle(self) -> Session | None:
-        """Over a plain framing: a connection on which no request waits."""
+        """With a plain framing: a session whose connection no request is using."""
         for session in self._sessions.by_id.values():
             if (
                 session.error is None
@@ -79,7 +79,7 @@ class Conversations:
         return None
 
     def start_over(self, link: LinkedLink, old: Session) -> Session:
-        """The server has forgotten the session: what was never sent moves over, the rest is in doubt."""
+        """The server has forgotten the session: move unsent messages to a new one; the rest are in doubt."""
         old.detach()
         doubt, unsent = old.sending.abandon()
         old.receiving.assembly = None
@@ -95,7 +95,7 @@ class Conversations:
             new = self._sessions.open(old.peer)
             new.generation.follow(old.generation)
             new.ending.is_requested = old.is_ending
-            # Requests have failed with the old session: a server that was restarted may have half of one.
+            # Requests fail with the old session: the server may have had a part of one before its restart.
             self._move(old, [each for each in unsent if each.kind == frames.DATA], new)
             if carries_on:
                 self.main = new
@@ -106,7 +106,7 @@ class Conversations:
     def _hand_over(
         self, old: Session, new: Session, doubt: list[OutgoingMessage], unsent: list[OutgoingMessage]
     ) -> None:
-        """The same where there is a store: it finds out what is in doubt, and goes on with the rest."""
+        """The same with a store: the journal determines what is in doubt and sends the rest."""
         record, journal = old.record, self._sessions.journal
         assert journal is not None and isinstance(record, Record)
         new.generation.follow(old.generation)
@@ -119,7 +119,7 @@ class Conversations:
         self._sessions.by_id[new.peer.id] = new
 
     def _move(self, old: Session, unsent: list[OutgoingMessage], new: Session) -> None:
-        """Messages that were never sent go on in another session."""
+        """Move messages that were never sent to another session."""
         old.successor = new
         for message in unsent:
             if message.error is None:
@@ -129,7 +129,7 @@ class Conversations:
                     self._sessions.client_asks.move(old, new, message.header.id)
 
     def leave(self, session: Session, unsent: list[OutgoingMessage]) -> None:
-        """What the server has not accepted goes on in a new conversation; other requests have failed."""
+        """Move what a stopping server has not accepted to a new conversation; fail incomplete requests."""
         error = PeerLost(f"{session.peer} was stopped")
         is_ending, asks = session.is_ending, self._sessions.client_asks
         waiting = asks.of(session)
@@ -150,12 +150,12 @@ class Conversations:
         self._sessions.close_session(session, error if waiting or not is_ending else None)
 
     def follow(self, old: Session, unsent: list[OutgoingMessage]) -> None:
-        """What the server has not accepted is in the store: a new session takes it over."""
+        """With a store: let a new session take over what the stopping server has not accepted."""
         record = old.record
         assert record is not None
         if not unsent and not old.in_flight():
             self._sessions.close_session(old, None)
-            record.finish()  # Another life would have nothing to send.
+            record.finish()  # Nothing is left to send after a restart.
             return
         if self._context.is_stopping:
             self._sessions.undelivered += len(unsent)
@@ -170,7 +170,7 @@ class Conversations:
 
 
 def _unsent_whole(waiting: list[Ask], unsent: list[OutgoingMessage]) -> set[int]:
-    """The requests of which nothing was sent: a request moves as a whole, or not at all."""
+    """The ids of requests of which nothing was sent: a request moves as a whole or not at all."""
     ids = (each.header.id for each in unsent if each.header is not None and each.header.kind == frames.ASK)
     counts = Counter(ids)
     return {ask.id for ask in waiting if ask.frames_sent == counts[ask.id]}

@@ -1,4 +1,4 @@
-"""Decoding messages that have arrived: good ones become values, bad ones errors in their place."""
+"""Decodes received messages into values. A message that cannot be decoded becomes an exception object."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from linkbox.core.values import Value
 from linkbox.errors import DecodeError, TooLarge
 
 Decode = Callable[[bytes], Value]
-"""What a format does with one message."""
+"""The decoding function of a format, for one message."""
 
 
 def decode_all(decode: Decode, arrival: Arrival) -> list[Value]:
-    """The values of an arrival; an error is in the place of a message that is bad."""
+    """Return the values of an arrival, with an exception object for each message that cannot be decoded."""
     try:
         if not arrival.has_errors:
             return list(map(decode, arrival.payloads))  # type: ignore[arg-type]
     except Exception:
-        pass  # Found again below, with its position.
+        pass  # The loop below finds the message that failed.
     values: list[Value] = []
     for payload in arrival.payloads:
         if isinstance(payload, TooLarge):

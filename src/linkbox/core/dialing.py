@@ -1,4 +1,4 @@
-"""When a client connects: at once, after a pause, or not any more."""
+"""Decides when a client connects: at once, after a pause, or not again."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LAST_TRY = 0.05
 class Dialing:
     """The attempts of a client to connect.
 
-    A session that needs a connection is in ``dials`` when it is time; the network connects and reports
-    `ClientCore.connected` or `ClientCore.connect_failed`. Until a session was welcomed once, it is dialled until its
-    ``connect_by``; after a drop, as the `Backoff` says.
+    A session that needs a connection is added to ``dials`` when it is time. The network connects and calls
+    `ClientCore.connected` or `ClientCore.connect_failed`. Before the first welcome, attempts are made until
+    ``connect_by``; after a lost connection, as the `Backoff` says.
     """
 
     __slots__ = ("_context", "_random", "_sessions", "address", "connect_timeout", "dials", "reconnect")
@@ -45,23 +45,23 @@ class Dialing:
         """Sessions that need a connection now."""
 
     def begin(self, session: Session, now: float) -> None:
-        """Dial a new session; what is in a store is dialled for ever."""
+        """Let a new session connect. With a store, the attempts have no deadline."""
         session.attempts.connect_by = now + self.connect_timeout if session.record is None else NEVER
         self.dials.append(session)
         session.timer.wake_at(session.attempts.connect_by)
 
     def patience(self, session: Session, others: int, now: float) -> float:
-        """Seconds to try one of the host's addresses, when ``others`` are to be tried after it."""
+        """Seconds for one of the host's addresses, if ``others`` must be tried after it."""
         left = self.connect_timeout
         if session.attempts.connect_by != NEVER and not session.generation.established:
             left = session.attempts.connect_by - now
         return max(0.05, left / (others + 1))
 
     def failed(self, session: Session, error: Exception, now: float, is_absent: bool = False) -> None:
-        """An attempt, or a connection, has failed: try again later, or give up. ``is_absent``: nobody answered."""
+        """An attempt or a connection failed: try again later or give up. ``is_absent``: nothing responds."""
         delay = None
         is_established = session.generation.established
-        # Whoever waits for a response is told at once that the server is not even there any more.
+        # A waiting request must fail at once when no server is running any more.
         if self.reconnect is not None and not (is_absent and is_established and self._context.pattern.asks):
             delay = self.reconnect.delay(session.attempts.failures, self._random)
         session.attempts.failed(error)
@@ -69,7 +69,7 @@ class Dialing:
             self._sessions.close_session(session, None)  # Only the last confirmation was missing.
             return
         if delay is None and is_established:
-            gone = PeerLost(f"{session.peer} is gone, and does not come back: {error}")
+            gone = PeerLost(f"the connection to {session.peer} was lost and not restored: {error}")
             self._sessions.close_session(session, gone)
             return
         last_try = session.attempts.connect_by - LAST_TRY
@@ -79,7 +79,7 @@ class Dialing:
         session.timer.wake_at(now + delay if is_established else min(now + delay, last_try))
 
     def is_due(self, session: Session, now: float) -> None:
-        """The time has come to dial a session, or to give it up."""
+        """Connect a session that is due, or give up at its deadline."""
         if not session.generation.established and now >= session.attempts.connect_by:
             error = ConnectFailed(f"no welcome from {self.address} within {self.connect_timeout:g} s")
             self._sessions.close_session(session, session.attempts.last_failure or error)
@@ -88,6 +88,6 @@ class Dialing:
             session.timer.stop() if session.generation.established else session.attempts.connect_by
 
     def forget(self, session: Session) -> None:
-        """The session is over."""
+        """Remove a closed session."""
         if session in self.dials:
             self.dials.remove(session)

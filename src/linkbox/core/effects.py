@@ -1,6 +1,6 @@
-"""What the driver must do after a call into the core: connections to write, waiters to wake, events, log lines.
+"""What the driver must do after a call into the core: write connections, wake waiters, emit events, log.
 
-Every part of the core has the same `Effects` object, and adds to it. `Route` is the way from a session to the
+All parts of the core of an endpoint add to the same `Effects` object. `Route` leads from a session to the
 connection that carries it now.
 """
 
@@ -16,9 +16,9 @@ from linkbox.core.wait_queue import WaitQueue
 from linkbox.events import EventKind, Peer
 
 ACK_NOT_DUE, ACK_DUE_SOON, ACK_DUE_NOW = 0, 1, 2
-"""How urgent an acknowledgement is: nothing new; with the next write, or after a delay; with the next flush."""
+"""Urgency of an acknowledgement: none is due; with the next write, or after a delay; at the next flush."""
 UNAUTHENTICATED_LINES = 10
-"""Log lines a minute about connections that were not admitted."""
+"""Most log lines per minute about connections that were not admitted."""
 
 
 class LogLine(NamedTuple):
@@ -29,7 +29,7 @@ class LogLine(NamedTuple):
 
 
 class Effects:
-    """What a call into the core has left for the driver."""
+    """The work that calls into the core have left for the driver."""
 
     __slots__ = (
         "ack_delay",
@@ -47,20 +47,20 @@ class Effects:
 
     def __init__(self, ack_delay: float, wall: float) -> None:
         self.now = 0.0
-        """The time of the call that is under way."""
+        """The time of the current call."""
         self.to_write: list[Connection] = []
         """Connections with something to write, or to close."""
         self.to_read: list[Connection] = []
-        """Connections that hold bytes which can be processed now: call `EndpointCore.received` with ``b""``."""
+        """Connections with held bytes to process now: call `EndpointCore.received` with ``b""``."""
         self.to_wake: list[WaitQueue] = []
         self.log_lines: list[LogLine] = []
         self.events = EventQueue(wall)
         self.timers = Timers()
         self.acks_due: dict[Route, None] = {}
-        """Those with an acknowledgement that may wait for the next write."""
+        """Routes with an acknowledgement that may wait for the next write."""
         self.acks_due_at = NEVER
         self.ack_delay = ack_delay
-        """Seconds that an acknowledgement may wait for a write to go with."""
+        """Seconds that an acknowledgement may wait for a write that can carry it."""
         self.unauthenticated = UnauthenticatedLog()
 
     def emit(
@@ -71,7 +71,7 @@ class Effects:
         receipt: OutgoingMessage | None = None,
         count: int = 1,
     ) -> None:
-        """Emit an event. Costs nothing when it has no callback."""
+        """Emit an event. It is dropped if there is no callback for its kind."""
         events = self.events
         if kind in events.listening:
             events.add(kind, peer, error, receipt, count, self.now)
@@ -82,14 +82,14 @@ class Effects:
         self.log_lines.append(LogLine(level, text))
 
     def log_unauthenticated(self, text: str, level: str = "warning") -> None:
-        """Write a line about a connection that was not admitted: ten a minute, then only a count.
+        """Log a connection that was not admitted: ten lines per minute, then only a count.
 
-        The peers decide how many there are: a flood must not fill the log, nor delay other peers.
+        Unauthenticated peers must not be able to fill the log or to delay other peers.
         """
         self.log_lines += self.unauthenticated.lines(text, level, self.now)
 
     def next_timer(self) -> float:
-        """When the core's timers are due next; infinity: never."""
+        """When the next timer of the core is due; infinity if there is none."""
         soonest = self.timers.soonest
         return soonest if soonest < self.acks_due_at else self.acks_due_at
 
@@ -110,11 +110,11 @@ class UnauthenticatedLog:
 
     def __init__(self) -> None:
         self.count = 0
-        """Lines of this minute, those left out included."""
+        """Lines in this minute, including those that were not logged."""
         self.until = 0.0
 
     def lines(self, text: str, level: str, now: float) -> list[LogLine]:
-        """What to log now."""
+        """Return the lines to log now."""
         lines: list[LogLine] = []
         if now >= self.until:
             if self.count > UNAUTHENTICATED_LINES:
@@ -130,7 +130,7 @@ class UnauthenticatedLog:
 
 
 class Route:
-    """The way from a session to its peer: the connection that carries it now, if there is one."""
+    """Leads from a session to the connection that carries it now, if there is one."""
 
     __slots__ = ("ack_due", "effects", "link")
 
@@ -140,12 +140,12 @@ class Route:
         self.ack_due = ACK_NOT_DUE
 
     def write_soon(self) -> None:
-        """There is something to write."""
+        """Mark the connection: it has something to write."""
         if self.link is not None:
             self.effects.to_write.append(self.link)
 
     def request_ack(self, urgency: int) -> None:
-        """There is more to acknowledge, or it is more urgent than it was. `ack_written` ends that."""
+        """Note that an acknowledgement is due, or has become more urgent, until `ack_written` is called."""
         self.ack_due = urgency
         effects = self.effects
         if urgency == ACK_DUE_NOW:
@@ -157,7 +157,7 @@ class Route:
             effects.acks_due[self] = None
 
     def ack_written(self) -> None:
-        """An acknowledgement is written: no other is due."""
+        """An acknowledgement was written: none is due any more."""
         self.ack_due = ACK_NOT_DUE
         effects = self.effects
         if effects.acks_due:
@@ -166,5 +166,5 @@ class Route:
                 effects.acks_due_at = NEVER
 
     def schedule(self, target: Timed, when: float) -> None:
-        """See to it that ``target.handle_timer(now)`` is called then, or earlier."""
+        """Ensure that ``target.handle_timer(now)`` is called at this time or earlier."""
         self.effects.timers.schedule(target, when)

@@ -1,6 +1,6 @@
-"""How a conversation ends: both sides send END and acknowledge the other's, in any order, once all messages are there.
+"""The rules for ending a conversation: each side sends END, and acknowledges the END of the other.
 
-The state is `Ending` (session.py); these are the rules.
+The state is in `Ending` (session.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from linkbox.core.session import Session
 
 
 def wants_end(session: Session) -> bool:
-    """Has the time come to write END?"""
+    """May END be written now?"""
     ending, record = session.ending, session.record
     if not ending.is_requested or ending.is_sent or session.sending.queue or session.link is None:
         return False
@@ -17,7 +17,7 @@ def wants_end(session: Session) -> bool:
 
 
 def end_has_arrived(session: Session) -> bool:
-    """Has the peer ended, and is everything it sent in the mailbox?"""
+    """Has the peer sent END, and is everything before it in the mailbox?"""
     last = session.ending.peer_last
     return last is not None and session.receiving.processed >= last
 
@@ -25,11 +25,9 @@ def end_has_arrived(session: Session) -> bool:
 def is_finished(session: Session) -> bool:
     """Has this side sent and received everything, and does it know that the peer has received it?
 
-    When it also sees the peer close (FIN), the peer is finished too: neither closes earlier.
+    Neither side sends FIN earlier; so a FIN means that the sender of it is finished too.
     """
     ending = session.ending
-    is_confirmed = (
-        ending.is_acked or not session.resumes
-    )  # A peer that never comes back needs no confirmation.
+    is_confirmed = ending.is_acked or not session.resumes  # Without a reconnect, no confirmation is needed.
     is_heard = session.receiving.end_reason is not None
     return ending.is_sent and is_confirmed and is_heard and not session.sending.queue

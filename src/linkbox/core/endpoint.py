@@ -1,4 +1,4 @@
-"""The upper seam: the names of the core that operations and endpoints may use."""
+"""The interface above the core: the names that operations and endpoints may import from it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The core of an endpoint: wires its parts together. It decides nothing.
+"""The core of an endpoint: connects its parts and makes no decisions of its own.
 
-`ServerCore` and `ClientCore` are the whole core as operations and drivers see it. Nothing in here blocks, and nothing is
-thread-safe: a driver calls under its one lock, and then does what ``effects`` says.
+`ServerCore` and `ClientCore` are the interface of the core for operations and drivers. No call blocks, and
+none is thread-safe: a driver makes all calls under its one lock and then does what ``effects`` contains.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from linkbox.events import EventKind, Peer, Statistics
 
 
 class EndpointCore(JournalOwner):
-    """What servers and clients share."""
+    """The base class of the cores of servers and clients."""
 
     __slots__ = ("context", "effects", "inbox", "links", "mailbox", "sessions")
 
@@ -55,7 +55,7 @@ class EndpointCore(JournalOwner):
     # -- for networks ----------------------------------------------------------------------------------
 
     def received(self, connection: Connection, data: bytes, now: float, into: deque[Arrival]) -> None:
-        """Bytes arrived. Decode what is added to ``into``, then call `deliver` for each, in order."""
+        """Process received bytes. Decode what is added to ``into``, then `deliver` each, in order."""
         self.effects.now = now
         assert isinstance(connection, Link)
         if isinstance(connection, LinkedLink) and connection.handshake is not None:
@@ -66,7 +66,7 @@ class EndpointCore(JournalOwner):
         into.extend(connection.receive(data, now))
 
     def _shake_hands(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
-        """Let the handshake process the bytes; returns what follows it once the link is open."""
+        """Let the handshake process the bytes; return the bytes behind it once the link is open."""
         link.heard(now)
         if link.state is State.CLOSING:
             link.drain(data)
@@ -77,27 +77,27 @@ class EndpointCore(JournalOwner):
         raise NotImplementedError
 
     def ended(self, connection: Connection, now: float, into: deque[Arrival]) -> None:
-        """The peer closed its half. Deliver what is added to ``into``."""
+        """Process the peer's FIN. Deliver what is added to ``into``."""
         assert isinstance(connection, Link)
         self.effects.now = now
         self.effects.to_write.append(connection)
         into.extend(connection.receive_eof(now))
 
     def lost(self, connection: Connection, error: OSError, now: float) -> None:
-        """The socket failed."""
+        """The connection failed with ``error``."""
         self.effects.now = now
         connection.abort(PeerLost(f"{connection.address}: the connection broke ({error})"))
 
     def deliver(self, arrival: Arrival, values: Sequence[Value], now: float) -> None:
-        """Store decoded messages. An error is in the place of a value that could not be decoded."""
+        """Store decoded messages. ``values`` has an exception for each message that could not be decoded."""
         self.inbox.deliver(arrival, values, now)
 
     def next_timer(self) -> float:
-        """When `handle_timers` should be called next; infinity: never."""
+        """When to call `handle_timers` next; infinity if there is no timer."""
         return self.effects.next_timer()
 
     def handle_timers(self, now: float) -> None:
-        """Do everything that is due."""
+        """Handle every timer that is due."""
         effects = self.effects
         effects.now = now
         if now >= effects.acks_due_at:
@@ -118,11 +118,11 @@ class EndpointCore(JournalOwner):
 
     @property
     def undelivered(self) -> int:
-        """Messages that were accepted for sending, and are not known to have arrived."""
+        """The number of messages accepted for sending that are not known to have arrived."""
         return self.sessions.undelivered
 
     def channels(self) -> list[Channel]:
-        """The conversations that are not over."""
+        """The conversations that are not closed."""
         return list(self.sessions.by_id.values())
 
     def peers(self) -> tuple[Peer, ...]:
@@ -130,37 +130,37 @@ class EndpointCore(JournalOwner):
         return self.sessions.peers()
 
     def statistics(self) -> Statistics:
-        """All numbers of the endpoint."""
+        """A snapshot of all counters."""
         return statistics(list(self.sessions.by_id.values()), self.context.counters, self.mailbox)
 
     def is_idle(self) -> bool:
-        """Is no conversation and no connection left?"""
+        """Are there no conversations and no connections?"""
         return not self.sessions.by_id and not self.links.links
 
     def raise_limit(self, count: int) -> None:
-        """Somebody waits for more than the mailbox may usually hold: let that much arrive."""
+        """A caller waits for more than the mailbox usually holds: grant credit for that much."""
         self.inbox.raise_limit(count)
 
     def events_done(self, count: int) -> None:
-        """Callbacks have been called for that many events."""
+        """Callbacks have returned for ``count`` events."""
         self.inbox.events_done(count)
 
     def forget_data_events(self) -> None:
-        """No DATA callback is left: what waits is emitted again when there is one."""
+        """The last DATA callback was removed: drop the DATA events, which a new callback emits again."""
         self.events_done(self.effects.events.forget_data())
 
     def listen_for(self, kinds: set[EventKind]) -> None:
-        """These kinds have callbacks: only their events are emitted."""
+        """Set the kinds that have callbacks: only events of these kinds are emitted."""
         self.effects.events.listening = kinds
         if EventKind.DATA not in kinds:
             self.forget_data_events()
 
     def shutdown(self, now: float) -> None:
-        """Send what is left, end in order, close."""
+        """Send what is left, end the conversations gracefully, close."""
         raise NotImplementedError
 
     def abort(self) -> None:
-        """Close everything now; what is not acknowledged fails."""
+        """Close everything now; messages that are not acknowledged fail."""
         self.context.is_stopping = True
         for session in list(self.sessions.by_id.values()):
             error = PeerLost(f"stopped before {session.peer} had everything")
@@ -171,21 +171,21 @@ class EndpointCore(JournalOwner):
 
     @property
     def has_store(self) -> bool:
-        """Is what is sent written to a store first?"""
+        """Are messages written to a store before they are sent?"""
         return self.sessions.journal is not None
 
     @property
     def journal(self) -> Journal | None:
-        """What is to be on disk, if there is a store."""
+        """The journal, if there is a store."""
         return self.sessions.journal
 
     def open_journal(self, life: int, next_key: int, wake: Callable[[], None]) -> Journal:
-        """This endpoint has a store."""
+        """Make the journal of an endpoint with a store."""
         journal = self.sessions.journal = Journal(self.context, self, life, next_key, wake)
         return journal
 
     def spool(self, channel: Channel, payloads: list[bytes], with_receipts: bool) -> Spool:
-        """Send messages of an endpoint with a store: accepted once the entry is settled. Also `StoreError`."""
+        """Send messages by way of the store: accepted once the entry is settled. Also raises `StoreError`."""
         assert isinstance(channel, Session)
         channel.check_open()
         journal, record = self.sessions.journal, channel.record
@@ -221,11 +221,11 @@ class ServerCore(EndpointCore):
 
     @property
     def asks(self) -> ServerAsks:
-        """The requests that are not answered."""
+        """The requests without a response."""
         return self.sessions.server_asks
 
     def accept(self, address: str, ip: str | None, now: float) -> Link | None:
-        """A connection has arrived; see `Admission.accept`."""
+        """Make the link for a new connection; see `Admission.accept`."""
         return self.admission.accept(address, ip, now)
 
     def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
@@ -234,11 +234,11 @@ class ServerCore(EndpointCore):
 
     @property
     def pending_accepts(self) -> deque[PendingAccept]:
-        """Connections that the application is to decide on; then call `decide`."""
+        """Connections that wait for the application's decision; call `decide` for each."""
         return self.admission.pending_accepts
 
     def decide(self, pending: PendingAccept, is_accepted: bool, now: float) -> None:
-        """What the application has decided about a connection (``accept=``)."""
+        """Admit or refuse a connection, as the application has decided (``accept=``)."""
         self.admission.decide(pending, is_accepted, now)
 
     def channel_of(self, peer: Peer) -> Session | None:
@@ -246,32 +246,32 @@ class ServerCore(EndpointCore):
         return self.sessions.by_id.get(peer.id)
 
     def source_of(self, peer: Peer) -> Source | None:
-        """A connected peer's side of the mailbox."""
+        """A connected peer's part of the mailbox."""
         session = self.channel_of(peer)
         return None if session is None else session.receiving
 
     def restore_session(self, session: Session, is_ending: bool, now: float) -> None:
-        """A session that an earlier life of this server has left in the store."""
+        """Restore a session from the store after a restart of the server."""
         session.generation.established = True
         session.ending.is_requested = is_ending
         self.side.await_return(session)
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
-        """Answer a request. `StateError` if that was done already."""
+        """Send the response to a request. `StateError` if there was a response already."""
         self.inbox.answer(ask, payload)
 
     def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
-        """Let a request fail. `StateError` if it was answered already."""
+        """Let a request fail. `StateError` if there was a response already."""
         self.inbox.fail(ask, type, text)
 
     def disconnect(self, channel: Channel, reason: str, now: float) -> None:
-        """The application does not want this peer any more."""
+        """Disconnect a peer for the application."""
         assert isinstance(channel, Session)
         self.effects.now = now
         self.side.disconnect(channel, reason)
 
     def shutdown(self, now: float) -> None:
-        """Close in order, once everything is sent."""
+        """Shut down gracefully, once everything is sent."""
         self.effects.now = now
         self.context.is_stopping = True
         self.side.shutdown(now)
@@ -300,12 +300,12 @@ class ClientCore(EndpointCore):
 
     @property
     def asks(self) -> ClientAsks:
-        """The requests that wait for their response."""
+        """The requests that wait for their responses."""
         return self.sessions.client_asks
 
     @property
     def conversation(self) -> Session | None:
-        """The conversation that sends go to."""
+        """The conversation that messages are sent on."""
         return self.conversations.main
 
     @conversation.setter
@@ -313,29 +313,29 @@ class ClientCore(EndpointCore):
         self.conversations.main = session
 
     def begin(self, now: float) -> Session:
-        """A new conversation; it is dialled at once."""
+        """Begin a conversation, and connect at once."""
         self.effects.now = now
         return self.conversations.begin(now)
 
     def current(self, now: float) -> Session:
-        """The conversation under way, or a new one."""
+        """The current conversation, or a new one."""
         self.effects.now = now
         return self.conversations.current(now)
 
     def restore_session(self, session: Session, is_ending: bool, now: float) -> None:
-        """A session that an earlier life of this client has left in the store."""
+        """Restore a session from the store after a restart of the client."""
         self.conversations.restore(session, is_ending, now)
 
     def connected(self, session: Session, address: str, now: float) -> Link | None:
-        """The connection for a dialled session is there. None: it is not needed any more."""
+        """Make the link for a new connection of the session. None: close it, it is not needed any more."""
         self.effects.now = now
         return self.side.connected(session, address, now)
 
     def connect_failed(self, session: Session, error: Exception, now: float) -> None:
-        """Nobody answered. Try again later, or give up."""
+        """The attempt to connect failed: try again later, or give up."""
         self.effects.now = now
         if session.error is None:
-            # A reset does not mean that nobody is there: the server dropped the connection.
+            # After a reset the server is not absent: it has closed the connection.
             is_absent = not isinstance(error.__cause__, ConnectionResetError)
             self.dialing.failed(session, error, now, is_absent)
 
@@ -344,7 +344,7 @@ class ClientCore(EndpointCore):
         return self.side.shake_hands(link, link.handshake, data, now)
 
     def shutdown(self, now: float) -> None:
-        """Send what is left, send END, close."""
+        """Send what is left, then END, then close."""
         self.effects.now = now
         self.context.is_stopping = True
         self.side.shutdown(now)

@@ -1,4 +1,4 @@
-"""Events on their way to callbacks."""
+"""The queue of events for which callbacks have not been called yet."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ DATA = EventKind.DATA
 
 
 class PendingEvent(NamedTuple):
-    """An event that callbacks have not been called for."""
+    """An event for which callbacks have not been called yet."""
 
     kind: EventKind
     peer: Peer | None
     error: Exception | None
     receipt: OutgoingMessage | None
     times: int
-    """How many equal events it stands for."""
+    """How many equal events this entry represents."""
     at: float
     """Seconds since the epoch."""
 
 
 class EventQueue:
-    """The events of an endpoint. An event of a kind without a callback is not kept."""
+    """The events of an endpoint. An event without a callback for its kind is dropped."""
 
     __slots__ = ("changed", "events", "listening", "pending", "wall")
 
@@ -37,7 +37,7 @@ class EventQueue:
         """The kinds that have a callback."""
         self.events: deque[PendingEvent] = deque()
         self.pending = 0
-        """Events that callbacks have not returned from, of any kind: they count as waiting messages."""
+        """Events whose callbacks have not returned, of any kind: they count as waiting messages."""
         self.changed = WaitQueue()
 
     def add(
@@ -49,7 +49,7 @@ class EventQueue:
         count: int,
         now: float,
     ) -> None:
-        """An event happened, ``count`` times. The caller wakes ``changed``."""
+        """Add an event that happened ``count`` times. The caller wakes ``changed``."""
         self.events.append(PendingEvent(kind, peer, error, receipt, count, now + self.wall))
         self.pending += count
 
@@ -58,7 +58,7 @@ class EventQueue:
         return self.events.popleft()
 
     def done(self, count: int) -> None:
-        """Callbacks have been called for that many events."""
+        """Callbacks have returned for ``count`` events."""
         self.pending = max(0, self.pending - count)
 
     def forget_data(self) -> int:

@@ -1,4 +1,4 @@
-"""The frames of an open Linked connection: what each of them means for its session."""
+"""Processes the frames of an open Linked connection: calls the session for each of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FrameReader:
     __slots__ = ("_arrivals", "_context", "_decoder", "_late", "_link", "_session")
 
     def __init__(self, link: Link, session: Session, held: bytes) -> None:
-        """``held``: what came behind the handshake; the next `receive` processes it first."""
+        """``held``: bytes that arrived behind the handshake; the next `receive` processes them first."""
         self._link = link
         self._session = session
         self._context = link.context
@@ -33,11 +33,11 @@ class FrameReader:
         self._decoder.hold(held)
         self._arrivals: list[Arrival] = []
         self._late: list[tuple[int, bytes]] = []
-        """What the peer has said of messages that are still on disk only."""
+        """Frames that refer to messages which are still only on disk."""
 
     def receive(self, data: bytes, now: float) -> list[Arrival]:
-        """Bytes from the peer; returns the messages that are complete with them."""
-        # One whole frame is what a conversation mostly brings: it is spared the general way.
+        """Process bytes from the peer; return the messages that they complete."""
+        # Fast path: most reads return exactly one complete frame.
         frame = None if self._decoder.busy else lone(data)
         try:
             if frame is None:
@@ -52,7 +52,7 @@ class FrameReader:
         return arrivals
 
     def _receive_any(self, data: bytes, now: float) -> None:
-        """However the bytes are cut."""
+        """Process bytes with any number of frames, or parts of frames."""
         decoder = self._decoder
         found = decoder.receive(data)
         for kind, payload in found:
@@ -87,7 +87,7 @@ class FrameReader:
             self._arrivals.append(Arrival(session, [payload], receiving.arrived))
 
     def _receiving_session(self) -> Session:
-        """The session, if messages may arrive now."""
+        """Return the session, if messages may arrive now."""
         if self._session.ending.peer_last is not None:
             raise ProtocolViolation("messages after END")
         return self._session
@@ -108,7 +108,7 @@ class FrameReader:
         arrivals.append(arrival)
 
     def _handle(self, kind: int, payload: bytes, now: float) -> None:
-        """A frame other than DATA: the frequent ones first."""
+        """Process a frame other than DATA; frequent types first."""
         if kind == frames.ACK:
             self._on_ack(payload)
         elif kind in _ASK_FRAMES:
@@ -164,7 +164,7 @@ class FrameReader:
         receiving.request_ack(ACK_DUE_SOON)
 
     def _is_early(self, session: Session, kind: int, payload: bytes) -> bool:
-        """Is it about messages that are still on disk only? Then it is processed when they are in memory."""
+        """Keep a frame that refers to messages which are still only on disk. False for any other frame."""
         if session.record is None or not session.record.is_loading():
             return False
         most = self._context.limits.control_frames
@@ -227,7 +227,7 @@ class FrameReader:
             self._link.owner.going_away(self._link, session, frames.decode_number(frames.GOAWAY, payload))
 
     def _on_refuse(self, payload: bytes, now: float) -> None:
-        """In the middle of a conversation: the server has disconnected this client."""
+        """Process REFUSE on an open connection: the server has disconnected this client."""
         message = handshake_messages.decode_refuse(payload)
         if not self._context.is_client:
             raise ProtocolViolation("a REFUSE that is out of place")
@@ -238,11 +238,11 @@ class FrameReader:
     def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:
         session = self._receiving_session()
         arrival = self._link.owner.ask_frame(session, kind, payload, now)
-        # Also a frame that brings no message has to be counted as processed, in its turn.
+        # A frame without a complete message must be counted as processed too, in order.
         self._arrivals.append(arrival or Arrival(session, [], session.receiving.arrived))
         session.receiving.request_ack(ACK_DUE_SOON)
 
     def _on_ack_now(self) -> None:
-        """The peer waits for receipts: acknowledge now, and each message up to here as it is taken."""
+        """The peer is waiting for receipts: acknowledge now, and each message up to here as it is taken."""
         self._context.mailbox.settle_fast_queue()
         self._session.receiving.acknowledge_each()

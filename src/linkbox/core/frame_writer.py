@@ -1,4 +1,4 @@
-"""The frames that carry a session's messages: in which order, in which size, in which frame."""
+"""Writes a session's messages as frames: their order, their sizes and the types of the frames."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from linkbox.core.session import Session
 from linkbox.core.wire import frames
 
 JOINED: Final = 16 * 1024
-"""A payload up to this size is copied behind its header; a longer one is written from where it is."""
+"""A payload up to this size is copied behind its header; a longer one is written without a copy."""
 _EARLY_BODIES: Final = EARLY_BYTES // 2
-"""The headers and tables of lengths of what is sent early must fit too."""
+"""Most bytes of payload sent with HELLO; headers and tables of lengths need the rest."""
 
 
 def write_units(session: Session, out: list[Buffer], budget: int, now: float) -> bool:
-    """Write what is queued, within credit and about that many bytes. True if there may be more to write."""
+    """Write queued messages, within credit and about ``budget`` bytes. True if there may be more to write."""
     while may_send(session):
         budget -= _write_next(session, BATCH_BODIES, out, now)
         if budget <= 0:
@@ -28,7 +28,7 @@ def write_units(session: Session, out: list[Buffer], budget: int, now: float) ->
 
 
 def write_early(session: Session, out: list[Buffer], now: float) -> None:
-    """One round trip for a short life: what fits goes out behind HELLO."""
+    """Write messages together with HELLO, which saves a round trip for a short conversation."""
     sending = session.sending
     while may_send(session) and sending.sent_bytes + sending.next_size() <= _EARLY_BODIES:
         _write_next(session, _EARLY_BODIES - sending.sent_bytes, out, now)
@@ -38,13 +38,13 @@ def write_early(session: Session, out: list[Buffer], now: float) -> None:
 
 
 def may_send(session: Session) -> bool:
-    """Is there something queued that credit and the store allow to be written?"""
+    """Is anything queued, and do credit and the store allow it to be written?"""
     sending, record = session.sending, session.record
     return bool(sending.queue) and sending.has_credit() and (record is None or not record.is_gated())
 
 
 def _write_next(session: Session, most: int, out: list[Buffer], now: float) -> int:
-    """Write the next units of the queue; returns about how many bytes that was."""
+    """Write the next units of the queue; return roughly how many bytes that was."""
     units = session.sending.pull(most)
     if len(units) == 1:
         unit = units[0]
@@ -61,13 +61,13 @@ def _write_next(session: Session, most: int, out: list[Buffer], now: float) -> i
 
 
 def _payload(unit: Unit) -> bytes:
-    """The payload of one of several messages that fit a BATCH."""
+    """The payload of a message in a BATCH."""
     assert isinstance(unit, OutgoingMessage)
     return unit.payload or b""
 
 
 def _write_unit(unit: Unit, out: list[Buffer], now: float) -> int:
-    """The frame of one unit that is no bundle; returns how many bytes of message it carries."""
+    """Write the frame of one unit that is not a bundle; return the number of payload bytes."""
     if isinstance(unit, Piece):
         message, start, stop = unit.message, unit.start, unit.stop
     else:

@@ -1,8 +1,8 @@
-"""What happens on a Linked connection before it is open: preface, HELLO, proofs, WELCOME or REFUSE.
+"""The handshake of our own protocol: preface, HELLO, authentication, then WELCOME or REFUSE.
 
-A `Handshake` consumes bytes until one thing is known that must be decided: at a server, what the client says of itself
-(`Hello`); at a client, the server's `Welcome` or `Refuse`. It returns that, and whoever owns the link decides. What
-came behind it is held until then, within strict limits (`frames.MAX_EARLY`).
+A `Handshake` consumes bytes until there is something to decide: on a server the client's `Hello`, on a client
+the server's `Welcome` or `Refuse`. It returns that message, and the owner of the link decides. Bytes behind
+it are held until then, within strict limits (`frames.MAX_EARLY`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from linkbox.core.wire.handshake_messages import Hello, Refuse, Welcome
 from linkbox.errors import ProtocolViolation
 
 STEP: Final = 16 * 1024
-"""Bytes of the handshake that are processed together."""
+"""Most bytes of a handshake that are processed at a time."""
 
 
 class Handshake:
-    """What both sides share: the preface, and finding frames."""
+    """The base class of both sides: checks the preface and finds frames."""
 
     __slots__ = (
         "_context",
@@ -45,22 +45,22 @@ class Handshake:
         self.is_greeted = False
         """Has the peer's preface arrived?"""
         self.has_moved = False
-        """Has the last `feed` found a whole frame?"""
+        """Did the last `feed` find a complete frame?"""
         self.may_send_early = False
         """May messages be written before the welcome?"""
         self.output: list[Buffer] = [frames.preface()]
-        """What is to be written."""
+        """Frames to write."""
 
     def buffered(self) -> int:
-        """Bytes held: an unfinished frame, or what waits for the decision."""
+        """Bytes held: an incomplete frame, or bytes that wait for the decision."""
         return self._decoder.buffered + len(self._preface)
 
     def take_rest(self) -> bytes:
-        """The link is open: what was held, for the open link."""
+        """Return the held bytes, once the link is open."""
         return self._decoder.take_held()
 
     def _greet(self, data: bytes) -> bytes:
-        """Check the preface; returns what follows it."""
+        """Check the preface; return what follows it."""
         data = self._preface + data
         try:
             version = frames.check_preface(data)
@@ -71,12 +71,12 @@ class Handshake:
             return b""
         self.is_greeted, self._preface = True, b""
         if version != frames.VERSION and not self._context.is_client:
-            # A client reads the server's REFUSE behind the preface.
+            # A client continues, to read the server's REFUSE.
             raise OtherVersion(f"protocol version {version} is not spoken here, only {frames.VERSION}")
         return data[8:]
 
     def _too_early(self, kind: int) -> ProtocolViolation:
-        """A frame that is not part of a handshake."""
+        """The error for a frame that is not part of a handshake."""
         what = "messages" if kind in _MESSAGE_KINDS else "frames"
         return ProtocolViolation(f"{what} before the handshake was complete")
 
@@ -96,7 +96,7 @@ _MESSAGE_KINDS: Final = frozenset(
 
 
 class ServerHandshake(Handshake):
-    """The server's side: returns the `Hello` of a client that has proven what it must."""
+    """The server's side: returns the `Hello` of a client, authenticated if that is required."""
 
     __slots__ = ("_auth", "_hello", "hello")
 
@@ -104,9 +104,9 @@ class ServerHandshake(Handshake):
         super().__init__(context)
         self._auth: ServerSide | None = None
         self._hello: Hello | None = None
-        """What the client has said of itself, until it has proven that it knows the secret."""
+        """The client's HELLO while it is not authenticated."""
         self.hello: Hello | None = None
-        """The same, once it is proven: now the decision is the owner's."""
+        """The client's HELLO once it is authenticated, or needs no authentication: the owner decides."""
 
     def feed(self, data: bytes) -> Hello | None:
         """Process at most `STEP` bytes. Raises `ProtocolViolation` or one of its subclasses above."""
@@ -118,10 +118,10 @@ class ServerHandshake(Handshake):
             self.has_moved = True
             for kind, payload in found:
                 self._handle(kind, payload)
-            # What came right behind a part of the handshake was held back.
+            # Process frames that the decoder held behind HELLO.
             found = self._decoder.receive(b"") if self._hello is not None else []
         if self.has_moved and self.hello is not None:
-            return self.hello  # What was wrong behind it shows when the link is open, or with the next bytes.
+            return self.hello  # An error behind it is reported when the link is open, or with the next bytes.
         if self._decoder.error is not None:
             raise self._decoder.error
         return None
@@ -169,21 +169,21 @@ class ClientHandshake(Handshake):
     def __init__(
         self, context: Context, hello: Hello, sent_before: int, may_send_early: bool, began_at: float | None
     ) -> None:
-        """``began_at``: say HELLO only when the server's preface has arrived, with the age that the session has
-        then (see generation.py); None: at once, with the age 0."""
+        """``began_at``: send HELLO after the server's preface, with the age of the session at that time (see
+        generation.py). None: send it at once, with age 0."""
         super().__init__(context)
         self._hello = hello
         self._began_at = began_at
         self._auth: ClientSide | None = None
-        """Our half of the proof that both sides know the secret, if there is one."""
+        """The client's half of the authentication, if there is a secret."""
         self.sent_before = sent_before
-        """Units that older connections have carried."""
+        """Units that were sent on older connections."""
         self.may_send_early = may_send_early
         if began_at is None:
             self._introduce(0.0)
 
     def _introduce(self, age: float) -> None:
-        """Say HELLO; its payload is part of the proof, if one is needed."""
+        """Send HELLO; its payload is covered by the authentication."""
         frame = handshake_messages.encode_hello(self._hello, age)
         if self._context.settings.secrets is not None:
             self._auth = ClientSide(self._context.settings.secrets, frame[4:])
@@ -233,5 +233,5 @@ class ClientHandshake(Handshake):
 
 
 def _distrust(reason: str) -> Refuse:
-    """This server is not the one that is wanted, or does not accept this client: that is final."""
+    """Return a refusal for a failed authentication; it is final."""
     return Refuse("authentication", reason)

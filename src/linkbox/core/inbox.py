@@ -1,4 +1,4 @@
-"""What becomes of messages that have arrived and are decoded: stored in the mailbox, or rejected by name."""
+"""Handles decoded messages: stores them in the mailbox, or rejects them and reports that to the sender."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from linkbox.events import EventKind
 
 DATA = EventKind.DATA
 REAP_EVERY = 0.25
-"""Seconds between two looks for abandoned requests."""
+"""Seconds between two searches for abandoned requests."""
 
 
 class Inbox:
-    """Puts decoded messages, requests and responses where they belong."""
+    """Stores decoded messages, requests and responses."""
 
     __slots__ = ("_context", "_reaper", "_sessions")
 
@@ -40,13 +40,13 @@ class Inbox:
     # -- messages --------------------------------------------------------------------------------------
 
     def deliver(self, arrival: Arrival, values: Sequence[Value], now: float) -> None:
-        """Store decoded messages. An error is in the place of a value that could not be decoded."""
+        """Store decoded messages. ``values`` has an exception for each message that could not be decoded."""
         context = self._context
         context.effects.now = now
         session = arrival.session
         receiving = session.receiving
         if session.error is not None and not context.is_plain:
-            return  # Never acknowledged: its sender knows.
+            return  # Not acknowledged, so the sender knows.
         if context.pattern.asks:
             receiving.processed_bytes = max(receiving.processed_bytes, arrival.mark)
             self._deliver_ask(session, arrival, values, now)
@@ -58,7 +58,7 @@ class Inbox:
             journal.add(Inflow(record, arrival, values, context.wall_time(now)))
 
     def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
-        """Store messages in the mailbox: with a store, once they are on disk."""
+        """Put messages into the mailbox; with a store, call this once they are on disk."""
         session, payloads = arrival.session, arrival.payloads
         receiving, mailbox = session.receiving, self._context.mailbox
         if arrival.mark > receiving.processed_bytes:
@@ -95,7 +95,7 @@ class Inbox:
             effects.emit(DATA, session.peer, count=count)
 
     def _store_one(self, session: Session, value: Value, number: int, nbytes: int, at: float) -> None:
-        """One message that may be bad, or may find no room."""
+        """Store one message, or reject it if it is invalid or the mailbox is full."""
         receiving, mailbox = session.receiving, self._context.mailbox
         if is_error(value):
             receiving.processed = number
@@ -119,14 +119,14 @@ class Inbox:
             self._send_reject(session, frames.encode_reject(number, "full", str(error)))
 
     def _report_dropped(self, source: Source, number: int) -> None:
-        """A message was acknowledged, and then dropped from the full mailbox: its sender is told."""
+        """Report to the sender that an acknowledged message was dropped from the full mailbox."""
         session = self._sessions.by_id.get(source.peer.id)
         if session is not None and session.receiving is source and not session.is_plain:
             session.rejections.add_dropped(number)
             session.flush()
 
     def _reject(self, session: Session, number: int, error: LinkboxError) -> None:
-        """A message is rejected: its sender is told, and the stream continues."""
+        """Reject a message: report it to the sender and continue with the next one."""
         self._context.counters.rejected += 1
         effects = self._context.effects
         if session.rejections.count_one():
@@ -177,7 +177,7 @@ class Inbox:
                 self._store_request(session, ask, arrival.last, now)
 
     def _store_request(self, session: Session, ask: IncomingAsk, last: int, now: float) -> None:
-        """A request is complete: put it into the mailbox."""
+        """Put a complete request into the mailbox."""
         effects, mailbox = self._context.effects, self._context.mailbox
         self._reaper.start(now, self._context)
         mailbox.put(session.receiving, (ask,), last, ask.weight(), self._context.wall_time(now))
@@ -185,12 +185,12 @@ class Inbox:
         effects.emit(DATA, session.peer)
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
-        """Answer a request. `StateError` if that was done already."""
+        """Send the response to a request. `StateError` if there was a response already."""
         self._sessions.server_asks.answer(ask, payload)
         self.ask_closed(ask.session)
 
     def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
-        """Let a request fail. `StateError` if it was answered already."""
+        """Let a request fail. `StateError` if there was a response already."""
         self._fail(ask, type, text)
         self.ask_closed(ask.session)
 
@@ -207,7 +207,7 @@ class Inbox:
         self._sessions.ask_closed(session)
 
     def fail_abandoned(self) -> bool:
-        """Fail the requests that the application has dropped unanswered. Are any requests open?"""
+        """Fail requests that the application has dropped without a response. Return whether any are open."""
         asks = self._sessions.server_asks
         while asks.abandoned:
             ask = asks.abandoned.popleft()
@@ -218,7 +218,7 @@ class Inbox:
     # -- room ------------------------------------------------------------------------------------------
 
     def events_done(self, count: int) -> None:
-        """Callbacks have been called for that many events: there may be room for more messages."""
+        """Callbacks have returned for ``count`` events: there may be room for more messages."""
         events, most = self._context.effects.events, self._context.limits.mailbox_messages
         was_full = events.pending >= most
         events.done(count)
@@ -226,7 +226,7 @@ class Inbox:
             self._grant_all()
 
     def raise_limit(self, count: int) -> None:
-        """Somebody waits for more than the mailbox may usually hold: let that much arrive."""
+        """A caller waits for more than the mailbox usually holds: grant credit for that much."""
         mailbox = self._context.mailbox
         if count > mailbox.requested:
             mailbox.requested = count
@@ -238,7 +238,7 @@ class Inbox:
 
 
 class AbandonedRequestReaper:
-    """Looks now and then for abandoned requests, while any are open."""
+    """Searches for abandoned requests at intervals while any request is open."""
 
     __slots__ = ("_due_at", "_inbox", "timer_at")
 
@@ -248,15 +248,15 @@ class AbandonedRequestReaper:
         self.timer_at = NEVER
 
     def start(self, now: float, context: Context) -> None:
-        """There is a request that may be abandoned."""
+        """Start to search: a request was given to the application."""
         if self.timer_at == NEVER:
             self._due_at = now + REAP_EVERY
             context.effects.timers.schedule(self, self._due_at)
 
     def next_timer(self) -> float:
-        """When to look next."""
+        """When to search next."""
         return self._due_at
 
     def handle_timer(self, now: float) -> None:
-        """Fail what was abandoned."""
+        """Fail abandoned requests."""
         self._due_at = now + REAP_EVERY if self._inbox.fail_abandoned() else NEVER

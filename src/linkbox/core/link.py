@@ -1,13 +1,13 @@
 """One connection: bytes and the time in; bytes, arrivals and one timer out.
 
-A link begins and ends with a connection. It turns bytes into frames, and frames into calls on its session (messages,
-marks) and its owner. It knows no socket (see connection.py). States::
+A link lives as long as its connection. It finds frames in the bytes, and calls its session (messages, marks)
+and its owner for each of them. It has no socket (see connection.py). States::
 
     HANDSHAKE --welcome--> OPEN --both ENDs, or a refusal--> CLOSING --eof or deadline--> CLOSED
          any --error, eof too early, deadline--> CLOSED
 
-`LinkedLink` (linked_link.py) speaks our own protocol, `PlainLink` (plain_link.py) one of the plain framings. While the
-handshake lasts, a `Handshake` (handshake.py) consumes the bytes.
+`LinkedLink` (linked_link.py) implements our own protocol, `PlainLink` (plain_link.py) the plain framings.
+During the handshake, a `Handshake` (handshake.py) consumes the bytes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from linkbox.core.timers import NEVER
 from linkbox.errors import LinkboxError, LinkError, PeerLost
 
 WRITE_BUDGET = 256 * 1024
-"""Bytes handed out at a time: control frames wait no longer than these take."""
+"""Most bytes returned for one write: a control frame waits for no more than these."""
 
 
 class State(enum.Enum):
-    """Where a link is in its life."""
+    """The state of a link."""
 
     HANDSHAKE = "handshake"
     OPEN = "open"
@@ -35,12 +35,12 @@ class State(enum.Enum):
 
 
 class LinkOwner:
-    """What a link reports. `Admission` implements it for servers, `Connecting` for clients."""
+    """The reports of a link to its owner. `ServerSide` and `ClientSide` implement it."""
 
     __slots__ = ()
 
     def link_closed(self, link: Link, error: Exception | None) -> None:
-        """The connection is closed; what becomes of its session is to be decided."""
+        """The connection is closed: keep its session, or close it too."""
         raise NotImplementedError
 
     def secured(self, link: Link, now: float) -> None:
@@ -52,7 +52,7 @@ class LinkOwner:
         raise NotImplementedError
 
     def going_away(self, link: Link, session: Session, accepted: int) -> None:
-        """The server stops; it has accepted that many units."""
+        """The server is stopping; it has accepted ``accepted`` units."""
         raise NotImplementedError
 
     def refused(self, link: Link, error: LinkError, may_pass: bool, now: float) -> None:
@@ -64,20 +64,20 @@ class LinkOwner:
         raise NotImplementedError
 
     def plain_messages(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
-        """Messages have arrived over a plain framing: plain ones, requests or responses."""
+        """Messages, requests or responses have arrived with a plain framing."""
         raise NotImplementedError
 
     def plain_rest(self, session: Session) -> list[Arrival]:
-        """The peer has closed its half: over Raw, a request or response is complete with that."""
+        """The peer has closed its half: with Raw, this completes a request or response."""
         raise NotImplementedError
 
     def plain_error(self, link: Link, error: LinkboxError) -> None:
-        """The peer has broken its plain framing."""
+        """The peer has sent bytes that the plain framing does not allow."""
         raise NotImplementedError
 
 
 class Link(Connection):
-    """What both kinds of link share: life, deadlines, heartbeat."""
+    """The base class of both kinds of link: state, deadlines, heartbeat."""
 
     __slots__ = (
         "_closing_at",
@@ -104,7 +104,7 @@ class Link(Connection):
         self.state = State.HANDSHAKE
         self.session: Session | None = None
         self.error: Exception | None = None
-        """Why it was closed, or refused."""
+        """Why the connection was closed, or the client refused."""
         self.identity: str | None = None
         """With TLS: the name in the peer's verified certificate."""
         self.certificate = b""
@@ -132,11 +132,11 @@ class Link(Connection):
     # -- deadlines -------------------------------------------------------------------------------------
 
     def schedule(self, when: float) -> None:
-        """See to it that `handle_timer` is called then, or earlier."""
+        """Ensure that `handle_timer` is called at this time or earlier."""
         self.context.effects.timers.schedule(self, when)
 
     def shorten_handshake(self, seconds: float, now: float) -> None:
-        """The handshake must be complete in that many seconds."""
+        """Require the handshake to be complete within ``seconds``."""
         self.opened_at = min(self.opened_at, now + seconds - self.context.limits.handshake)
         self.schedule(now + seconds)
 
@@ -149,7 +149,7 @@ class Link(Connection):
         self._stalled_at = None
 
     def is_stalled(self) -> bool:
-        """Does the kernel take nothing more?"""
+        """Is the kernel's send buffer full?"""
         return self._stalled_at is not None
 
     def next_timer(self) -> float:
@@ -169,11 +169,11 @@ class Link(Connection):
         return soonest
 
     def silence_deadline(self) -> float:
-        """When `on_silence` is due, if nothing arrives before."""
+        """When to call `on_silence`, unless something arrives earlier."""
         return NEVER
 
     def handle_timer(self, now: float) -> None:
-        """Do what is due."""
+        """Handle every deadline that has passed."""
         if now < self.next_timer():
             return
         limits = self.context.limits
@@ -217,13 +217,14 @@ class Link(Connection):
             self.forget_input()
 
     def forget_input(self) -> None:
-        """Half a message is of no use any more, and a timer may keep this link in memory for long."""
+        """Release incomplete input: a timer may keep the closed link in memory for a long time."""
         raise NotImplementedError
 
     def close_soon(self, now: float) -> None:
-        """Half-close after what is to be written, and read until the peer closes too.
+        """Write what is left, half-close, and read until the peer closes too.
 
-        Closing with unread input would make the kernel destroy what is still on its way to the peer.
+        Closing a socket that has unread input would make the kernel discard bytes still in transit to the
+        peer.
         """
         if self.state in (State.HANDSHAKE, State.OPEN):
             self.state = State.CLOSING
@@ -233,7 +234,7 @@ class Link(Connection):
                 self.finish_writing()
 
     def close_by(self, when: float) -> None:
-        """Close then, whatever the peer does."""
+        """Close at this time even if the peer has not closed."""
         self._closing_at = when
         self.schedule(when)
 
@@ -243,11 +244,11 @@ class Link(Connection):
             self.abort(None)
 
     def receive(self, data: bytes, now: float) -> list[Arrival]:
-        """Bytes from the peer. Decode what is returned, then deliver it, in order."""
+        """Process bytes from the peer. Decode and deliver the returned messages, in order."""
         raise NotImplementedError
 
     def receive_eof(self, now: float) -> list[Arrival]:
-        """The peer will send nothing more. Deliver what is returned."""
+        """Process the peer's FIN. Deliver the returned messages."""
         raise NotImplementedError
 
     def settle_eof(self, now: float) -> None:
@@ -258,7 +259,7 @@ class Link(Connection):
 
 
 def bytes_of(payloads: list[Payload]) -> int:
-    """The size of messages, without those that are to be rejected."""
+    """The size of messages, without those that must be rejected."""
     if len(payloads) == 1:
         return len(payloads[0]) if isinstance(payloads[0], bytes) else 0
     return sum([len(each) for each in payloads if isinstance(each, bytes)])

@@ -1,4 +1,4 @@
-"""All connections of an endpoint."""
+"""The table of an endpoint's connections."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class LinkTable:
         self.links: set[Link] = set()
 
     def add(self, link: Link) -> None:
-        """A new connection."""
+        """Add a new connection."""
         self.links.add(link)
         self._context.counters.connections += 1
         link.schedule(link.next_timer())
 
     def closed(self, link: Link, error: Exception | None) -> None:
-        """A connection is closed; its session is told."""
+        """A connection is closed: notify its session."""
         self.links.discard(link)
         effects = self._context.effects
         effects.timers.forget_one()

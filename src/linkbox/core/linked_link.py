@@ -1,4 +1,4 @@
-"""A connection that speaks our own protocol. The page of link.py holds here too."""
+"""A connection that uses our own protocol: the life of such a link. See link.py first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pack_word: Final = Struct(">I").pack
 
 
 class LinkedLink(Link):
-    """A connection that speaks our own protocol."""
+    """A connection that uses our own protocol."""
 
     __slots__ = (
         "_control",
@@ -42,9 +42,9 @@ class LinkedLink(Link):
     ) -> None:
         super().__init__(owner, context, address, now)
         self.handshake: Handshake | None = handshake
-        """Consumes the bytes until the link is open, then None."""
+        """Consumes the bytes until the link is open; None after that."""
         self._reader: FrameReader | None = None
-        """Consumes the bytes of the open link."""
+        """Consumes the bytes once the link is open."""
         self._control: list[Buffer] = handshake.output
         self._end_ack_sent = False
         self._drained = 0
@@ -57,31 +57,31 @@ class LinkedLink(Link):
         super().secured(identity, certificate, now)
 
     def heard(self, now: float) -> None:
-        """Something has arrived: the peer lives."""
+        """Bytes have arrived, so the peer is alive."""
         self.heard_at = now
         self._pinged_at = None
 
     def open(self, session: Session, now: float) -> None:
-        """The handshake is complete: the session's messages flow."""
+        """The handshake is complete: start to send and receive the session's messages."""
         handshake, self.handshake = self.handshake, None
         assert handshake is not None
         self._reader = FrameReader(self, session, handshake.take_rest())
         self.session = session
         self.state = State.OPEN
-        if session.receiving.arrived:  # What was acknowledged on an older connection may not have arrived.
+        if session.receiving.arrived:  # An older connection may have lost the acknowledgement.
             session.route.ack_due = ACK_DUE_NOW
             session.rejections.report_all()
             self._control += session.rejections.frames
-        if session.changed.waiters and session.in_flight():  # Somebody waits for a receipt.
+        if session.changed.waiters and session.in_flight():  # A receipt is being waited for.
             self._control.append(ACK_NOW_FRAME)
         self.schedule(self.silence_deadline())
 
     def send_welcome(self, frame: bytes) -> None:
-        """The answer to HELLO goes out before anything else."""
+        """Send the response to HELLO before anything else."""
         self._control.append(frame)
 
     def refuse(self, code: str, reason: str, now: float) -> None:
-        """Refuse the client, and close."""
+        """Refuse the client and close the connection."""
         self._control.append(handshake_messages.refuse(code, reason))
         self.error = ProtocolViolation(reason)
         self.close_soon(now)
@@ -99,11 +99,11 @@ class LinkedLink(Link):
         return []
 
     def violated(self, error: ProtocolViolation) -> None:
-        """The peer has broken the protocol: close."""
+        """Close the connection, because the peer has violated the protocol."""
         self.abort(ProtocolViolation(f"{self.address} broke the protocol: {error}"))
 
     def drain(self, data: bytes) -> None:
-        """After a refusal: read what comes, so that the refusal arrives; but not for ever."""
+        """After a refusal, read and discard a limited amount of input, so that the refusal arrives."""
         self._drained += len(data)
         if self.session is None and self._drained > EARLY_BYTES:
             self.abort(None)
@@ -125,7 +125,7 @@ class LinkedLink(Link):
     def settle_eof(self, now: float) -> None:
         session = self.session
         if session is None or session.receiving.processed < (session.ending.peer_last or 0):
-            return  # What came before the END is still being decoded.
+            return  # Messages before the END are still being decoded.
         if is_finished(session):
             self.close_soon(now)
         else:
@@ -192,7 +192,7 @@ class LinkedLink(Link):
             ending.is_sent = True
             out.append(frames.encode_number(frames.END, session.sending.sent))
         if self._end_ack_sent and ending.is_sent:
-            # FIN says: this end knows that you have everything. A peer that never comes back needs not know.
+            # FIN means: this side knows that the peer has everything. Without a reconnect that is not needed.
             if ending.is_acked and (session.record is None or session.record.is_settled()):
                 self.close_soon(now)
             elif not session.resumes:
@@ -207,7 +207,7 @@ class LinkedLink(Link):
             return
         self._control.append(frame)
         to_write = self.context.effects.to_write
-        if not to_write or to_write[-1] is not self:  # One read may bring thousands of frames to be answered.
+        if not to_write or to_write[-1] is not self:  # One read may cause thousands of control frames.
             to_write.append(self)
 
     # -- the heartbeat ---------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ class LinkedLink(Link):
             self.ping(now)
 
     def ping(self, now: float) -> None:
-        """Ask for a sign of life; without one within ``Limits.peer_timeout`` the link is given up."""
+        """Send PING; if nothing arrives within ``Limits.peer_timeout``, the connection is closed."""
         self._pinged_at = now
         self.schedule(now + self.context.limits.peer_timeout)
         self.send_control(frames.encode_number(frames.PING, int(now * 1e6)))

@@ -1,18 +1,19 @@
-"""The mailbox: what has arrived and has not been taken.
+"""The mailbox: the queue of messages that have arrived and have not been taken.
 
-What one read brings from one peer is one *batch*. The same batch is in two queues: the mailbox's (all peers, in the
-order of arrival) and its source's (one peer). A message is taken out of the batch, so each is taken once, through
-either view; an emptied batch is dropped from the other queue when it gets to the front there.
+The messages of one read from one peer are one *batch*. The same batch is in two queues: the mailbox's (all
+peers, in the order of arrival) and its source's (one peer). Messages are taken out of the batch, so each is
+taken once, whichever queue it was found in. An empty batch is removed from a queue when it is first there.
 
-Nothing is counted per message for the peer: how many of a source's messages were taken follows from what is left
-(`Source.taken`), and credit from what is waiting. So taking a message costs a ``popleft``. Byte counts are exact for
-Bytes; for other formats a batch's bytes are given back when the batch is empty, which is late by 256 KiB at most.
+Taking a message costs only a ``popleft``, because no counter is updated for it: the number of messages taken
+follows from what is left (`Source.taken`), and credit from what is waiting. Byte counts are exact for Bytes.
+For other formats the bytes of a batch are released when the batch is empty, at most 256 KiB late.
 
-**The fast queue.** Even the front end's lock costs more than that ``popleft``. So up to `FAST_COUNT` messages at the
-front are put in ``fast_queue``: any thread takes from it without the lock, for a deque gives each item to one taker
-only. Whoever empties it calls `settle_fast_queue` under the lock. While it is open, the counts include all of it, and
-nothing but ``popleft`` touches it; every other call that takes or counts settles it first: the rest moves to a new
-deque, out of reach of threads that still know the old one.
+**The fast queue.** Taking the front end's lock costs more than the ``popleft``. So up to `FAST_COUNT`
+messages at the front are put in ``fast_queue``, from which any thread may take without the lock: a deque
+returns each item once. The thread that empties it calls `settle_fast_queue` under the lock. While the fast
+queue is in use, the counts include all of it, and only ``popleft`` is called on it. Every other call that
+takes or counts settles it first: the remaining messages move to a new deque, which threads that still hold
+the old one cannot reach.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from linkbox.limits import Limits
 _BATCH_BYTES: Final = 256 * 1024
 _BATCH_SECONDS: Final = 0.01
 FAST_COUNT: Final = 64
-"""Most messages in the fast queue: settling it moves as many."""
+"""Most messages in the fast queue: settling it moves up to this many."""
 _NOTHING: deque[Value] = deque()
 OVERFLOW_POLICIES: Final = ("block", "drop_oldest", "drop_newest", "error")
 
 
 class Batch:
-    """Messages of one source that arrived together. ``last`` is the number of the last of them."""
+    """Messages of one source that arrived together. ``last`` is the number of the last one."""
 
     __slots__ = ("items", "last", "nbytes", "receipt", "received_at", "redelivered", "source")
 
@@ -55,7 +56,7 @@ class Batch:
         self.redelivered = False
 
     def joins(self, number: int, at: float) -> bool:
-        """May the message after ``number`` be added to this batch? Saves memory when messages trickle in."""
+        """May the message after ``number`` be added to this batch? Saves memory for single messages."""
         return (
             self.last == number
             and self.nbytes < _BATCH_BYTES
@@ -66,7 +67,7 @@ class Batch:
 
 
 class Source:
-    """One peer's side of the mailbox. `ReceiveWindow` is that of a session."""
+    """One peer's part of the mailbox. The subclass for a session is `ReceiveWindow`."""
 
     __slots__ = (
         "ack_each",
@@ -89,16 +90,16 @@ class Source:
         self.processed = 0
         """Number of the newest message that was stored or rejected."""
         self.held: set[int] = set()
-        """Numbers taken with ``ack=False`` and not acknowledged by the application yet."""
+        """Numbers of messages taken with ``ack=False`` that the application has not acknowledged yet."""
         self.end_reason: Exception | None = None
-        """Set when nothing more will arrive: why."""
+        """Why nothing more will arrive; None while something may."""
         self.ack_each = False
-        """Report each message that is taken, not only emptied batches."""
+        """Report each message when it is taken, instead of each batch when it is empty."""
         self.inbox: InboxMarks | None = None
-        """With a store: what it knows of these messages."""
+        """With a store: its record of these messages."""
         self.base = 0
-        """With a store: what to add to a message's number here to get its number on disk. It never changes:
-        what is unread of a session that the peer has forgotten keeps its numbers."""
+        """With a store: add this to a message's number to get its number on disk. It never changes: unread
+        messages keep their numbers when the peer has forgotten the session."""
 
     def on_taken(self) -> None:
         """The application has taken something."""
@@ -107,7 +108,7 @@ class Source:
 
     @property
     def given(self) -> int:
-        """All messages up to this number have been handed out."""
+        """All messages up to this number have been given to the application."""
         if self.batches:
             batch = self.batches[0]
             return batch.last - len(batch.items)
@@ -129,7 +130,7 @@ class Source:
 
 
 class MailboxQueue(WaitQueue):
-    """Those who wait for a message: no more are woken than there are messages."""
+    """The queue of callers that wait for a message: no more are woken than there are messages."""
 
     __slots__ = ("_mailbox",)
 
@@ -151,14 +152,14 @@ class Mailbox:
         self.overflow: str = overflow
         self.order: deque[Batch] = deque()
         self.sources: dict[Source, None] = {}
-        """Those with something waiting; who has waited longest comes first."""
+        """The sources with messages in the mailbox, in the order in which they got their first."""
         self.count = 0
         self.nbytes = 0
         self.dropped = 0
         self.requested = 0
-        """The largest count somebody is waiting for: the mailbox may hold that much."""
+        """The largest count that a caller is waiting for: the mailbox may hold that much."""
         self.end_reason: Exception | None = None
-        """Set when nothing more will ever come: why."""
+        """Why nothing more will arrive from any peer; None while something may."""
         self.emptied = 0
         self.fast_queue: deque[Value] = _NOTHING
         """The next messages, to be taken with ``popleft`` by any thread, without the lock; call
@@ -168,25 +169,25 @@ class Mailbox:
         self._fast_size = 0
         self.changed: WaitQueue = MailboxQueue(self)
         self.end_changed = WaitQueue()
-        """The same, changed by an end: then there is an answer for everyone who waits."""
+        """Woken when a conversation ends: then every waiting call can return."""
         self.end_changed.waiters = self.changed.waiters
 
     # -- storing ----------------------------------------------------------------------------------
 
     def put(self, source: Source, items: Sequence[Value], last: int, nbytes: int, at: float) -> Batch:
-        """Store consecutive messages, the last of which has the number ``last``. Knows no limit."""
+        """Store consecutive messages, the last of which has the number ``last``. Checks no limit."""
         count = len(items)
         batch = source.batches[-1] if source.batches else None
         if (
             batch is not None
-            and self.overflow == "block"  # dropping works message by message
+            and self.overflow == "block"  # with a dropping policy, messages are stored one by one
             and batch is self.order[-1]
             and batch is not self.fast_batch
             and batch.joins(last - count, at)
         ):
             batch.last = last
             batch.nbytes += nbytes
-            batch.items.extend(items)  # last: it is what makes it true
+            batch.items.extend(items)  # last: an interrupt before this stores nothing
         else:
             if batch is None:
                 self.sources[source] = None
@@ -205,7 +206,7 @@ class Mailbox:
     ) -> tuple[bool, list[tuple[Source, int]]]:
         """Store one message under a dropping policy.
 
-        Returns whether it was stored, and the messages that had to go for it.
+        Returns whether it was stored, and the messages dropped to make room.
         """
         gone: list[tuple[Source, int]] = []
         while self.is_full(source):
@@ -222,7 +223,7 @@ class Mailbox:
         return True, gone
 
     def is_full(self, source: Source) -> bool:
-        """Has this source, or have all together, reached a limit?"""
+        """Has this source, or have all sources together, reached a limit?"""
         limits = self.limits
         return (
             source.waiting >= max(limits.mailbox_messages, self.requested)
@@ -231,12 +232,12 @@ class Mailbox:
         )
 
     def is_crowded(self) -> bool:
-        """Have all sources together reached the limit, so that no further one should come?"""
+        """Have all sources together reached the limit, so that no new client should be admitted?"""
         full = max(self.limits.mailbox_total, self.requested)
         return self.overflow == "block" and self.nbytes >= full
 
     def clear(self) -> None:
-        """Forget everything: a store has it."""
+        """Remove everything: a store has it."""
         self.settle_fast_queue()
         self.order.clear()
         self.sources.clear()
@@ -245,7 +246,7 @@ class Mailbox:
     # -- the hand ---------------------------------------------------------------------------------
 
     def open_fast_queue(self) -> None:
-        """Put the next messages in hand, if there are several and nobody wants to hear of each taken."""
+        """Fill the fast queue, if there are several messages and none of them must be reported when taken."""
         if not self.count:
             return
         self.settle_fast_queue()
@@ -256,10 +257,10 @@ class Mailbox:
         if len(batch.items) > FAST_COUNT:
             batch = self._part(batch)
         self.fast_batch, self._fast_size = batch, len(batch.items)
-        self.fast_queue = batch.items  # last: it is what makes it true
+        self.fast_queue = batch.items  # last: other threads may take from now on
 
     def _part(self, batch: Batch) -> Batch:
-        """Make the first messages of a batch one of its own."""
+        """Split the first messages of a batch off into a batch of their own."""
         last = batch.last - len(batch.items) + FAST_COUNT
         first = Batch(batch.source, deque(), last, 0, batch.received_at)
         first.receipt, first.redelivered = batch.receipt, batch.redelivered
@@ -273,7 +274,7 @@ class Mailbox:
         return first
 
     def _share(self, batch: Batch, items: deque[Value]) -> int:
-        """How many of a batch's bytes are counted for the first of its items."""
+        """The part of a batch's byte count that belongs to its first items."""
         return batch.nbytes * len(items) // (len(items) + len(batch.items))
 
     def settle_fast_queue(self) -> None:
@@ -288,20 +289,20 @@ class Mailbox:
                 self._settle(batch)
 
     def _put_back(self, batch: Batch) -> int:
-        """Move what is in hand out of reach of those who still know it; returns how many these are."""
+        """Move the fast queue to a new deque that no other thread holds; return its size."""
         batch.items = rest = deque[Value]()
         try:
-            rest.extend(iter(self.fast_queue.popleft, _NOTHING))  # one call: not even Ctrl-C comes in between
+            rest.extend(iter(self.fast_queue.popleft, _NOTHING))  # one call: not even Ctrl-C can interrupt it
         except IndexError:
             pass
         self.fast_queue, self.fast_batch = _NOTHING, None
         return len(rest)
 
     def _make_whole(self, batch: Batch) -> None:
-        """Let the first message be one that can be given away."""
+        """Convert the first item, if it is the rest of a split message, to a value that can be returned."""
 
     def _account(self, batch: Batch) -> None:
-        """Set the bytes of a batch right, whose items were taken from without counting."""
+        """Correct the byte count of a batch after items were taken without counting."""
 
     # -- taking -----------------------------------------------------------------------------------
 
@@ -315,7 +316,7 @@ class Mailbox:
         return None
 
     def _pop(self, batch: Batch) -> Value:
-        """Take the first message out of a batch that has one."""
+        """Take the first message out of a batch, which must not be empty."""
         item = batch.items.popleft()
         self.count -= 1
         batch.source.waiting -= 1
@@ -338,7 +339,7 @@ class Mailbox:
         source.on_taken()
 
     def _sweep(self) -> None:
-        """Emptied batches behind a peer that nobody reads would pile up: drop them now and then."""
+        """Remove empty batches from time to time: behind messages that are never taken they would pile up."""
         self.emptied += 1
         if self.emptied > 100 and self.emptied > len(self.order) // 2:
             self.order = deque(batch for batch in self.order if batch.items)
@@ -358,7 +359,7 @@ class Mailbox:
         return self._pop(batch)
 
     def take_message(self, source: Source | None = None, hold: bool = False) -> tuple[Value, Batch, int]:
-        """The next message with its batch and number; ``hold`` counts it as taken only on `unhold`."""
+        """Take the next message, with batch and number; with ``hold`` it counts as taken after `unhold`."""
         self.settle_fast_queue()
         batch = self._head(source)
         assert batch is not None
@@ -370,14 +371,14 @@ class Mailbox:
         return self._pop(batch), batch, number
 
     def unhold(self, source: Source, number: int) -> None:
-        """A message taken with ``hold`` is done with."""
+        """Count a message that was taken with ``hold`` as taken."""
         source.held.discard(number)
         if source.inbox is not None:
             source.inbox.on_unheld(number + source.base)
         source.on_taken()
 
     def take_all(self, source: Source | None = None) -> list[Value]:
-        """All messages waiting."""
+        """Take all waiting messages."""
         self.settle_fast_queue()
         items: list[Value] = []
         while (batch := self._head(source)) is not None:
@@ -401,29 +402,29 @@ class Mailbox:
         return bool(self.count if source is None else source.waiting)
 
     def is_ready(self, source: Source | None, count: int = 0) -> bool:
-        """Is there a message to take (or ``count``, see `has_count`), or will there never be?"""
+        """Is there a message (or ``count``, see `has_count`) to take, or can none arrive any more?"""
         there = self.has_count(count, source) if count else self.has(source)
         return there or self.end_reason is not None or (source is not None and source.end_reason is not None)
 
     def size(self, source: Source | None = None) -> int:
-        """What ``data_count()`` says."""
+        """The result of ``data_count()``."""
         self.settle_fast_queue()
         return self.count if source is None else source.waiting
 
     def has_count(self, count: int, source: Source | None = None) -> bool:
-        """Can `take_count` be served?"""
+        """Is there enough for `take_count`?"""
         return self.size(source) >= count
 
     def available(self, source: Source | None = None) -> int:
-        """The most `take_count` could serve now."""
+        """The largest count that `take_count` could take now."""
         return self.size(source)
 
     def count_limit(self) -> int:
-        """The largest count that can ever be waited for."""
+        """The largest count that a caller may wait for."""
         return self.limits.mailbox_total
 
     def take_count(self, count: int, source: Source | None = None) -> Value:
-        """That many messages, as a list. `has_count` must hold."""
+        """Take ``count`` messages, as a list. `has_count` must be true."""
         self.settle_fast_queue()
         items: list[Value] = []
         while len(items) < count:

@@ -1,9 +1,10 @@
-"""What is in a session's queues: messages, pieces of large ones, bundles of small ones.
+"""The entries of a send window: messages, pieces of large messages, bundles of small messages.
 
-A *unit* is what has a number on the wire (see send_window.py). An `OutgoingMessage` is one message, and one unit if
-it is small enough. A `Piece` is one unit of a message that is too large for one. A `Bundle` is many small messages
-without a receipt, as from ``send_many``: as many units as it has messages, in one object. It moves through the queues
-as a whole; where it cannot (credit for half of it, one message rejected), its messages take its place.
+A *unit* has a number on the wire (see send_window.py). An `OutgoingMessage` is one message, and one unit if
+it is small enough. A `Piece` is one unit of a message that is too large for one. A `Bundle` is many small
+messages without receipts, as from ``send_many``: one object for as many units as it has messages. It moves
+through the queues as a whole. Where it cannot (credit for half of it, one message rejected), it is replaced
+by its messages.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 MessageType = type[OutgoingMessage]
-"""The class of an endpoint's receipts."""
+"""The receipt class of an endpoint."""
 
 
 class Piece(Unit):
@@ -46,7 +47,7 @@ class Piece(Unit):
 
     @property
     def is_last(self) -> bool:
-        """Does the message end with this piece?"""
+        """Is this the last piece of the message?"""
         return self.stop == self.message.size()
 
 
@@ -65,7 +66,7 @@ class Bundle(Unit):
         self.nbytes = nbytes
 
     def messages(self) -> list[OutgoingMessage]:
-        """The same as single messages, each with a receipt."""
+        """The same messages as separate objects, each with a receipt."""
         messages = [self.message_type(self.channel, payload) for payload in self.payloads]
         if self.number:
             for number, message in enumerate(messages, self.number - len(messages) + 1):
@@ -74,7 +75,7 @@ class Bundle(Unit):
 
 
 def messages_of(units: Iterable[Unit]) -> list[OutgoingMessage]:
-    """The messages that these units are, or are pieces of; the same one for several pieces."""
+    """The messages of these units; a message in several pieces is returned once."""
     found: list[OutgoingMessage] = []
     for unit in units:
         if isinstance(unit, Bundle):
@@ -88,12 +89,12 @@ def messages_of(units: Iterable[Unit]) -> list[OutgoingMessage]:
 
 
 def count_of(unit: Unit) -> int:
-    """How many numbers it takes."""
+    """The number of units in this entry."""
     return len(unit.payloads) if isinstance(unit, Bundle) else 1
 
 
 def size_of(unit: Unit) -> int:
-    """How many bytes of messages it holds that are not in pieces of their own."""
+    """Bytes of payload in this entry, without bytes that are in separate pieces."""
     if isinstance(unit, Piece):
         return unit.stop - unit.start
     if isinstance(unit, Bundle):
@@ -103,7 +104,7 @@ def size_of(unit: Unit) -> int:
 
 
 def batch_size(unit: Unit) -> int:
-    """What a unit adds to a BATCH; for a unit that a BATCH cannot hold, more than fits."""
+    """Bytes that a unit adds to a BATCH; for a unit that a BATCH cannot hold, more than fit."""
     if isinstance(unit, OutgoingMessage) and unit.header is None:
         return unit.size()
     return ENDLESS
@@ -112,7 +113,7 @@ def batch_size(unit: Unit) -> int:
 def add_range(ranges: list[tuple[int, int]], first: int, last: int) -> None:
     """Add consecutive numbers to a sorted list of ranges. Only the thousand highest ranges are kept.
 
-    A peer may name any number of them, again and again: finding the position must be cheap.
+    A peer may send any number of ranges, so finding the position must be cheap.
     """
     at = bisect_right(ranges, first, key=itemgetter(0))
     if at and ranges[at - 1][1] + 1 >= first:

@@ -1,4 +1,4 @@
-"""The three patterns as one table: who may send what, how many peers, who may come back."""
+"""The three communication patterns as one table: which side sends, how many peers, how a server stops."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One row of the table. ``name`` travels in the handshake; both ends must have the same."""
+    """One row of the table. ``name`` is sent in the handshake; both sides must use the same pattern."""
 
     name: str
     server_sends: bool
     """The server's application may send messages."""
     client_sends: bool
     asks: bool
-    """Asks and answers instead of messages."""
+    """Requests and responses instead of messages."""
     many: bool
-    """The server takes any number of clients unless told otherwise."""
+    """The server accepts any number of clients unless ``max_peers`` is given."""
     stop_ends: bool
-    """A stopping server ends the conversation (END); else it only goes away (GOAWAY), and clients
-    keep what they still have to say for when it is back."""
+    """A stopping server ends the conversation (END). If false, it sends GOAWAY, and clients keep what they
+    have not sent until they reach the server again."""
     slow_ack: bool
-    """Nobody looks at receipts of single frames: an acknowledgement may wait for the next write."""
+    """No receipt waits for the acknowledgement of a single frame, so it may wait for the next write."""
 
 
 P2P = Pattern(

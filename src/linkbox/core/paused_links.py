@@ -1,4 +1,4 @@
-"""Over plain framings: connections that are not read because the mailbox is full."""
+"""With plain framings: the connections that are not read because the mailbox is full."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from linkbox.core.mailbox import Mailbox, Source
 
 
 class PausedLinks:
-    """A plain framing has no credit: the only back-pressure is not to read."""
+    """The paused connections. A plain framing has no credit, so not reading is the only back-pressure."""
 
     __slots__ = ("_effects", "_mailbox", "_paused")
 
@@ -17,7 +17,7 @@ class PausedLinks:
         self._paused: dict[Source, Route] = {}
 
     def pause(self, source: Source, route: Route) -> None:
-        """Read no more from this peer until there is room."""
+        """Stop reading from this peer until there is room."""
         link = route.link
         if link is not None and not link.paused and self._mailbox.overflow == "block":
             link.paused = True
@@ -25,7 +25,7 @@ class PausedLinks:
             self._effects.to_write.append(link)
 
     def read_again(self) -> None:
-        """Something was taken: read those connections again whose messages have room."""
+        """Messages were taken: resume reading the connections whose messages have room now."""
         for source, route in list(self._paused.items()):
             link = route.link
             if link is None or not self._mailbox.is_full(source):

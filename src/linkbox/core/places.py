@@ -1,4 +1,4 @@
-"""How many peers a server has, and which of them makes room for another."""
+"""The peer slots of a server, and which peer is disconnected to free one for a new client."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from linkbox.core.session_table import SessionTable
 from linkbox.errors import PeerLost
 
 PING_WAIT = 2.0
-"""Seconds in which a silent peer must answer a ping, when another client needs its place."""
+"""Seconds in which a silent peer must answer a ping while another client waits for a slot."""
 
 
 class Places:
-    """A place belongs to a live connection, not to a session."""
+    """The slots, at most ``max_peers``. A session without a connection gives its slot to a new client."""
 
     __slots__ = ("_sessions", "max_peers")
 
@@ -21,32 +21,32 @@ class Places:
         self.max_peers = max_peers
 
     def are_taken(self) -> bool:
-        """Are there as many sessions as there may be?"""
+        """Are all slots in use?"""
         return len(self._sessions.by_id) >= self.max_peers
 
     def make_room(self) -> bool:
-        """Is there a place? A session without a connection gives up its own."""
+        """Is a slot free? If necessary, close a session without a connection to free its slot."""
         if not self.are_taken():
             return True
         for session in self._sessions.by_id.values():
             if session.link is None:
-                error = PeerLost(f"{session.peer} was disconnected, and its place was needed")
+                error = PeerLost(f"{session.peer} was disconnected, and another client needed its slot")
                 self._sessions.close_session(session, error)
                 return True
         return False
 
     def ping_silent(self, now: float) -> bool:
-        """Ask the peers that have been silent for a sign of life. False if there are none."""
+        """Ping the peers from which nothing has arrived lately. False if there are none."""
         silent = [link for _, link in self._live() if now - link.heard_at > PING_WAIT]
         for link in silent:
             link.ping(now)
         return bool(silent)
 
     def evict_silent(self, since: float) -> None:
-        """A peer that has sent nothing since then makes room."""
+        """Close the session of one peer that has sent nothing since that time."""
         for session, link in self._live():
             if link.heard_at < since:
-                error = PeerLost(f"{session.peer} gave no sign of life, and its place was needed")
+                error = PeerLost(f"{session.peer} gave no sign of life, and another client needed its slot")
                 self._sessions.close_session(session, error)
                 return
 
@@ -55,6 +55,6 @@ class Places:
         return [(session, link) for session in sessions if isinstance(link := session.link, LinkedLink)]
 
     def describe(self) -> str:
-        """Why there is no place."""
-        places = "the place is" if self.max_peers == 1 else f"all {self.max_peers} places are"
-        return f"{places} taken"
+        """The reason to refuse a client when no slot is free."""
+        places = "the only peer slot is" if self.max_peers == 1 else f"all {self.max_peers} peer slots are"
+        return f"{places} in use"

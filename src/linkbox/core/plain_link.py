@@ -1,7 +1,7 @@
-"""One connection over a plain framing: messages, and FIN as the only END.
+"""A connection with a plain framing: messages, and FIN as the only END mark.
 
-Nothing is acknowledged and nothing is resumed: what is handed to the kernel is forgotten, and what is on its way when a
-connection drops is lost. The page of link.py holds here too.
+Nothing is acknowledged and nothing is resumed: a message that was given to the kernel is forgotten, and
+messages in transit when the connection breaks are lost. See link.py first.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from linkbox.core.wire.framings import PlainFraming
 from linkbox.errors import LinkboxError, LinkError, ProtocolViolation
 
 _LAST_READ = 1.0
-"""Seconds that a peer gets to read the last of what a stopping endpoint has sent."""
+"""Seconds that a stopping endpoint leaves its peer to read the last messages."""
 
 
 class PlainLink(Link):
-    """A connection whose messages are found by a plain framing. FIN is its only END."""
+    """A connection with a plain framing, on which FIN is the only END mark."""
 
     __slots__ = ("_decoder", "_framing", "_held")
 
@@ -35,15 +35,15 @@ class PlainLink(Link):
         settings = context.settings
         self.state = State.HANDSHAKE if settings.secure or settings.asks_first else State.OPEN
         self._held = b""
-        """What arrived before the peer was admitted (``accept=``)."""
+        """Bytes that arrived before the peer was admitted (``accept=``)."""
 
     def open(self, session: Session) -> None:
-        """The peer is admitted: the session's messages flow."""
+        """The peer is admitted: start to send and receive the session's messages."""
         self.session = session
         self.state = State.OPEN
 
     def carry(self, session: Session) -> None:
-        """The connection is for this session; with TLS it is open only when that is ready."""
+        """Use the connection for this session; with TLS, once the TLS handshake is complete."""
         self.session = session
 
     def receive(self, data: bytes, now: float) -> list[Arrival]:
@@ -60,7 +60,7 @@ class PlainLink(Link):
         if self._decoder.error is not None:
             self._violated(self._decoder.error)
         self.watch_progress(self._decoder.pending, bool(payloads), now)
-        if self.eof and not self.closed:  # That came before the peer was admitted, too.
+        if self.eof and not self.closed:  # FIN arrived before the peer was admitted.
             arrivals += self.receive_eof(now)
         return arrivals
 
@@ -81,7 +81,7 @@ class PlainLink(Link):
         self._decoder, self._held = self._framing.decoder(self.context.limits.message), b""
 
     def receive_eof(self, now: float) -> list[Arrival]:
-        """The peer will send nothing more: its END. A last message may have ended with it."""
+        """Process FIN, which is the peer's END mark and may complete a last message."""
         self.eof = True
         if self.state is State.HANDSHAKE:
             return []  # `receive` processes it when the peer is admitted.
@@ -105,7 +105,7 @@ class PlainLink(Link):
             return []
         if session.sending.queue and not self.shut:
             payloads = session.sending.pull_plain(WRITE_BUDGET)
-            session.owner.acked(session, [])  # There is room again, and SENT is the last stage that is known.
+            session.owner.acked(session, [])  # SENT is the last stage with a plain framing.
             return [self._framing.encode_many(payloads)]
         if wants_end(session):
             session.ending.is_sent = True
@@ -121,14 +121,14 @@ class PlainLink(Link):
     def finish_writing(self) -> None:
         session, now = self.session, self.context.effects.now
         if session is not None and self.half_close:
-            session.ending.is_acked = True  # Nothing more will ever be known.
+            session.ending.is_acked = True  # No acknowledgement will follow.
             session.owner.end_acked(session, [])
         super().finish_writing()
         if self.context.is_stopping and self.state is State.OPEN:
-            # The peer may stay connected for as long as it likes. Let it read what it was sent, then close.
+            # The peer may never close its half: give it time to read what was sent, then close.
             self.close_soon(now)
             was_silent = session is None or not session.sending.sent
             self.close_by(now + (0.0 if was_silent else _LAST_READ))
 
     def send_control(self, frame: bytes) -> None:
-        pass  # There are no frames over a plain framing.
+        pass  # A plain framing has no frames.

@@ -1,16 +1,16 @@
-"""The receiving half of a session: what has arrived, what was granted, when to acknowledge.
+"""The receiving half of a session: what has arrived, the credit granted, and when to acknowledge.
 
 Marks move along the sequence of units (see send_window.py), each never backwards::
 
     taken  <=  processed  <=  arrived        (by the application, by this end, from the wire)
 
-*Arrived* is where a resumed session goes on: it may be ahead of what is processed, because decoding (and, with a
-store, the disk) takes time.
+A resumed session continues after *arrived*. This mark may be ahead of *processed*, because decoding (and,
+with a store, the disk) takes time.
 
-Credit is two cumulative limits (bytes, units). A unit may start while the sum of the units before it is below the
-limit, so one unit may overshoot it and no message is too large to start. The limit is what has arrived, less what
-waits in the mailbox, plus the window: a mailbox that is emptied grants more, a full one stops granting, and the pieces
-of an incomplete message never wait for themselves.
+Credit is two cumulative limits (bytes, units). A unit may start while the sum of the units before it is below
+the limit, so one unit may exceed it and no message is too large to start. The limit is what has arrived,
+minus what is waiting in the mailbox, plus the window. So taking messages grants credit, and a full mailbox
+grants none. The pieces of an incomplete message count as taken, or the message could never be completed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from linkbox.events import Peer
 from linkbox.limits import Limits
 
 ACK_SPACING: Final = 0.001
-"""Seconds between two acknowledgements that go with a write: each costs as much as a message."""
+"""Least seconds between acknowledgements added to writes: each one costs about as much as a message."""
 ACK_BYTES: Final = 64 * 1024
-"""Bytes after which the next one is sent all the same: the peer keeps them until then."""
+"""After this many bytes one is added anyway: the peer keeps its messages until they are acknowledged."""
 
 
 class ReceiveWindow(Source):
-    """One peer's side of the mailbox, which acknowledges what it has received."""
+    """One peer's part of the mailbox, with the credit granted to it and the acknowledgements due to it."""
 
     __slots__ = (
         "_ride_at",
@@ -63,7 +63,7 @@ class ReceiveWindow(Source):
         self.route = route
         self.limits = limits
         self.paused_links = paused_links
-        """Over a plain framing, where nothing is acknowledged."""
+        """Set only with a plain framing, which has no acknowledgements."""
         self.arrived = 0
         self.arrived_bytes = 0
         self.processed_bytes = 0
@@ -71,31 +71,31 @@ class ReceiveWindow(Source):
         self.granted_units = 0
         self.units_regained = 0.0
         self.bytes_regained = 0.0
-        """When that much has arrived and been taken, the peer gets back a quarter of its window."""
+        """When this much has arrived and been taken, a quarter of the window can be granted again."""
         self.grace_bytes = 0
         self.grace_units = 0
-        """How much more an earlier life of this end may have granted, that was not written down."""
+        """Credit that this endpoint may have granted before a restart without having stored it."""
         self.assembly: Assembly | None = None
-        """The message that is arriving in pieces."""
+        """The message that is arriving in pieces, if any."""
         self.messages_received = 0
         self.bytes_received = 0
         self.ack_each_until = 0
         self.reported_taken = 0
         self._ride_at = 0.0
         self._ride_from = 0
-        """From when, or after how many bytes, an acknowledgement goes with a write again."""
+        """From this time on, or after this many bytes, an acknowledgement is added to a write again."""
 
     # -- arriving --------------------------------------------------------------------------------------
 
     def add_units(self, count: int, nbytes: int, last_size: int) -> None:
-        """Units have arrived together. ``last_size`` of the bytes belong to the last of them."""
+        """Count units that arrived together. ``last_size`` of the bytes belong to the last one."""
         arrived, arrived_bytes = self.arrived + count, self.arrived_bytes + nbytes
         if arrived > self.granted_units or arrived_bytes - last_size > self.granted_bytes:
             self._check_overdraft(arrived, arrived_bytes, last_size)
         self.arrived, self.arrived_bytes = arrived, arrived_bytes
 
     def _check_overdraft(self, arrived: int, arrived_bytes: int, last_size: int) -> None:
-        """More than was granted: what came behind HELLO was sent before the sender knew its credit."""
+        """Beyond the credit, allow only what may be sent with HELLO, before the credit is known."""
         if arrived > max(self.granted_units + self.grace_units, EARLY_UNITS) or (
             arrived_bytes - last_size > max(self.granted_bytes + self.grace_bytes, EARLY_BYTES)
         ):
@@ -105,26 +105,27 @@ class ReceiveWindow(Source):
             )
 
     def add_plain(self, payloads: list[bytes]) -> None:
-        """Messages have arrived over a plain framing, which knows no credit."""
+        """Count messages that arrived with a plain framing, which has no credit."""
         self.arrived += len(payloads)
         self.arrived_bytes += sum(map(len, payloads))
 
     def add_piece(self, total: int, body: bytes) -> None:
-        """A piece of a message of ``total`` bytes has arrived; others follow."""
+        """Add a piece, not the last one, of a message of ``total`` bytes."""
         self.add_units(1, len(body), len(body))
         if self.assembly is None:
             self.assembly = Assembly(total, self.limits.message)
         self.assembly.put(body)
 
     def count_messages(self, count: int, nbytes: int) -> None:
-        """Messages were accepted, for the statistics."""
+        """Count accepted messages, for the statistics."""
         self.messages_received += count
         self.bytes_received += nbytes
 
     def restore(self, arrived: int, arrived_bytes: int, taken: int) -> None:
-        """Go on where an earlier life of this end has stopped.
+        """Continue after a restart of this endpoint.
 
-        It granted a window beyond what had arrived, and of that a window may not have been on disk yet.
+        Before it, a window was granted beyond what had arrived; and up to a window of what had arrived may
+        not have been on disk.
         """
         self.arrived = arrived
         self.arrived_bytes = self.processed_bytes = arrived_bytes
@@ -136,11 +137,11 @@ class ReceiveWindow(Source):
     # -- granting --------------------------------------------------------------------------------------
 
     def grant_endless(self) -> None:
-        """The peer needs no credit."""
+        """Grant unlimited credit."""
         self._grant(ENDLESS, ENDLESS)
 
     def grant(self, waiting: int, waiting_bytes: int, window_units: int, window_bytes: int) -> None:
-        """Raise the credit to a window beyond what has arrived and does not wait."""
+        """Raise the credit to one window beyond what has arrived and been taken."""
         assembly = self.assembly
         pieces, nbytes = (0, 0) if assembly is None else (assembly.pieces, assembly.arrived)
         units, size = self.processed + pieces, self.processed_bytes + nbytes
@@ -160,13 +161,13 @@ class ReceiveWindow(Source):
         if self.inbox is None:
             self.request_ack(ACK_DUE_SOON)
         else:
-            self.inbox.on_taken(self.given + self.base, self.cut)  # The peer is told when it is on disk.
+            self.inbox.on_taken(self.given + self.base, self.cut)  # Acknowledged once it is on disk.
 
     def request_ack(self, urgency: int) -> None:
-        """There is something to acknowledge; it is urgent when it would open a good part of the window again.
+        """Request an acknowledgement. It is sent at once if it grants a large part of the window.
 
-        Not sooner: a sender that gets its credit in small portions would send small portions. Over a plain framing
-        there may be room to read again.
+        Small grants wait: they would make the sender send in small portions. With a plain framing, check
+        instead whether there is room to read again.
         """
         if self.paused_links is not None:
             self.paused_links.read_again()
@@ -184,7 +185,7 @@ class ReceiveWindow(Source):
             route.request_ack(urgency)
 
     def ack_goes_with_write(self, now: float) -> bool:
-        """Something is written now: does the acknowledgement that is due go with it?"""
+        """Should the acknowledgement that is due be added to the write that is being made?"""
         if self.route.ack_due < ACK_DUE_NOW and now < self._ride_at and self.arrived_bytes < self._ride_from:
             return False
         self._ride_at = now + ACK_SPACING
@@ -192,7 +193,7 @@ class ReceiveWindow(Source):
         return True
 
     def marks(self) -> tuple[int, int]:
-        """What an ACK says has been processed and taken. The caller must write it: it counts as acknowledged."""
+        """The marks (processed, taken) for an ACK. The caller must write it: they count as acknowledged."""
         if self.inbox is not None:
             taken = self.inbox.known_taken
         else:
@@ -204,9 +205,9 @@ class ReceiveWindow(Source):
         return self.processed, taken
 
     def acknowledge_each(self) -> None:
-        """The peer waits for receipts: acknowledge now, and each message up to here as it is taken.
+        """The peer is waiting for receipts: acknowledge now, and each message up to here as it is taken.
 
-        Settle the mailbox's fast queue before: it takes without reporting.
+        Settle the mailbox's fast queue first: messages taken from it are not reported one by one.
         """
         self.ack_each_until = self.arrived
         self.ack_each = True

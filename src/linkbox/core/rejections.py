@@ -1,4 +1,4 @@
-"""What this end has refused or dropped of a session's messages, and must report again after a reconnect."""
+"""The messages of a session that were rejected or dropped, to report them again after a reconnect."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ class Rejections:
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
-        """The last thousand REJECT frames: after a drop they are sent again, for they may not have arrived."""
+        """The last thousand REJECT frames: sent again after a reconnect, as they may not have arrived."""
         self.count = 0
         self.dropped: list[tuple[int, int]] = []
         """Ranges of numbers that were acknowledged, and then dropped from the full mailbox."""
         self.unreported: list[tuple[int, int]] = []
-        """Those that the peer has not been told of."""
+        """Ranges that have not been reported to the peer."""
 
     def keep(self, frames: Iterable[bytes]) -> None:
-        """Keep REJECT frames, to be sent again after a drop."""
+        """Keep REJECT frames, to send them again after a reconnect."""
         self.frames += frames
         del self.frames[:-KEPT]
 
     def count_one(self) -> bool:
-        """One more message was rejected. Is it worth a log line?
+        """Count one more rejected message; return whether to log it.
 
-        The 1st, 2nd, 4th, 8th, … is: a flood must not fill the log, nor delay other peers.
+        The 1st, 2nd, 4th, 8th, … are logged: a flood must neither fill the log nor delay other peers.
         """
         self.count += 1
         return self.count & (self.count - 1) == 0
 
     def add_dropped(self, number: int) -> None:
-        """The full mailbox has dropped this message."""
+        """Add a message that was dropped from the full mailbox."""
         add_range(self.dropped, number, number)
         add_range(self.unreported, number, number)
 
     def report_all(self) -> None:
-        """A new connection: the peer may not have heard of any."""
+        """After a reconnect, report every range again: the earlier reports may not have arrived."""
         self.unreported = self.dropped[:]
 
     def take_unreported(self) -> list[tuple[int, int]]:
-        """What the peer is told now."""
+        """Return the ranges to report now, and count them as reported."""
         unreported, self.unreported = self.unreported, []
         return unreported

@@ -1,7 +1,7 @@
-"""What a reconnect means for what was sent: two pure functions, each a table.
+"""Decides what a reconnect means for the session: two pure functions, each a decision table.
 
-A server asks `on_hello` what a client's HELLO means, a client asks `on_welcome` what the server's WELCOME means. The
-caller then does what the verdict says (admission.py, connecting.py). generation.py explains the ideas behind it.
+A server calls `on_hello` for each HELLO, a client calls `on_welcome` for each WELCOME. The caller acts on the
+verdict (admission.py, client_side.py). generation.py explains the terms.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import enum
 
 
 class HelloVerdict(enum.Enum):
-    """What a HELLO means to a server."""
+    """What a server must do with a HELLO."""
 
     NEW = "new"
-    """The session is not known: admit the client, if there is a place for it."""
+    """The session is not known: admit the client if a slot is free."""
     NOT_ITS_OWN = "not its own"
     """The session belongs to another authenticated identity: refuse."""
     OUTDATED = "outdated"
     """A newer connection of this session exists: refuse."""
     RESUME = "resume"
-    """Go on after what the client has received."""
+    """Continue after the last unit that the client has received."""
     BEGUN_ANEW = "begun anew"
-    """The server's session began without the client knowing: go on, but the client has none of its units."""
+    """The server began the session anew and the client does not know: continue; it has none of our units."""
 
 
 def on_hello(*, is_known: bool, is_same_identity: bool, is_newer: bool, is_same_birth: bool) -> HelloVerdict:
-    """``is_known``: the server has this session. The other three are about that one: it belongs to the same identity;
-    the HELLO has a newer epoch; the client means the session that was born in the same epoch."""
+    """``is_known``: the server has this session. If so: does it belong to the same identity, does the HELLO
+    have a newer epoch, and does it name the epoch (``born``) in which the server began the session?"""
     if not is_known:
         return HelloVerdict.NEW
     if not is_same_identity:
@@ -37,18 +37,18 @@ def on_hello(*, is_known: bool, is_same_identity: bool, is_newer: bool, is_same_
 
 
 class WelcomeVerdict(enum.Enum):
-    """What a WELCOME means to a client."""
+    """What a client must do with a WELCOME."""
 
     FIRST = "first"
-    """Nothing of the session was ever written: it just begins."""
+    """Nothing of the session was written before: begin."""
     RESUME = "resume"
     """Both sides know the session: send again what the server has not received."""
     NOTHING_ARRIVED = "nothing arrived"
-    """The server never had the session, and nothing was ever acknowledged: send everything again."""
+    """The server never had the session, and nothing was acknowledged: send everything again."""
     CONFIRMED = "confirmed"
-    """Only the confirmation of the end was missing, and the server knows nothing any more: close."""
+    """Only the confirmation of the END was missing, and the server has forgotten the session: close."""
     FORGOTTEN = "forgotten"
-    """The server has forgotten the session: what was sent is in doubt, the rest goes on in a new session."""
+    """The server has forgotten the session: what was sent is in doubt, the rest moves to a new session."""
 
 
 def on_welcome(
@@ -61,9 +61,9 @@ def on_welcome(
     is_finished: bool,
 ) -> WelcomeVerdict:
     """``was_used``: the session was welcomed before, or an older connection has carried units of it.
-    ``is_resumed``: the server knows it. ``is_acknowledged``: something of it was acknowledged or received.
-    ``has_store``: it comes from, or goes to, this end's store. ``is_new``: the server says that it surely never had
-    it. ``is_finished``: both sides have ended, and only the last confirmation was missing."""
+    ``is_resumed``: the server knows it. ``is_acknowledged``: some units were acknowledged or received.
+    ``has_store``: this endpoint keeps it in a store. ``is_new``: the server states that it never had it.
+    ``is_finished``: both sides have sent END, and only the last confirmation was missing."""
     if not is_resumed and was_used:
         if is_finished:
             return WelcomeVerdict.CONFIRMED

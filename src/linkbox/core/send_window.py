@@ -1,13 +1,14 @@
-"""The sending half of a session: what is queued, what is not acknowledged, what credit allows.
+"""The sending half of a session: the queue, the units that are not acknowledged, and the credit.
 
-Each direction of a session is a sequence of *units*, numbered from 1 and never renumbered. A unit is a message, or one
-piece of a message too large for a frame, or one piece of a request or a response. Numbers are counted, never sent: the
-n-th unit on the wire is unit n, on both sides. Marks move along the sequence, each never backwards::
+Each direction of a session is a sequence of *units*, numbered from 1 and never renumbered. A unit is a
+message, or one piece of a message too large for a frame, or one piece of a request or a response. Numbers are
+counted, not sent: the n-th unit on the wire is unit n, on both sides. Marks move along the sequence, each
+never backwards::
 
     taken  <=  acked  <=  sent        (what the peer has reported, what it has reported, what was written)
 
-What is sent and not acknowledged is kept, in order, in ``unacked``; a resume moves what the peer has not got back to
-the front of ``queue``. Nothing is ever sent again without a resume.
+Units that are sent and not acknowledged are kept, in order, in ``unacked``. A resume moves those that the
+peer has not received back to the front of ``queue``. Nothing is sent again without a resume.
 """
 
 from __future__ import annotations
@@ -38,20 +39,20 @@ from linkbox.events import Stage
 from linkbox.limits import Limits
 
 BATCH_BODIES: Final = frames.MAX_BATCH // 2
-"""Most bytes of bodies in one BATCH: leaves room for its lengths, which are as large when bodies are tiny."""
+"""Most bytes of payload in one BATCH. The lengths need the rest: as much, if messages are small."""
 BATCH_COUNT: Final = BATCH_BODIES // 4 - 1
 EARLY_BYTES: Final = 64 * 1024
 EARLY_UNITS: Final = EARLY_BYTES // 16
-"""Most that a client writes before it is welcomed."""
+"""Most units that a client writes before it is welcomed."""
 _BATCH_MOST: Final = 8192
 """Most messages in one BATCH."""
 _LIMITED: Final = (frames.DATA, frames.ASK, frames.ANSWER)
-"""The kinds that the peer's limit on messages is for: a FAIL or CANCEL is no message."""
+"""The frame types that carry messages, for which the peer has a size limit. FAIL and CANCEL carry none."""
 _number = attrgetter("number")
 
 
 class SendWindow:
-    """What a session has to send, and has sent without an acknowledgement."""
+    """The messages that a session has to send, or has sent without an acknowledgement."""
 
     __slots__ = (
         "acked",
@@ -82,30 +83,30 @@ class SendWindow:
         self.queue: deque[Unit] = deque()
         self.unacked: deque[Unit] = deque()
         self.bundled = 0
-        """By how many the messages in bundles outnumber the bundles."""
+        """The number of messages in bundles minus the number of bundles."""
         self.acked = 0
         self.sent = 0
         self.taken = 0
         self.sent_bytes = 0
         self.acked_bytes = 0
         self.most_sent = 0
-        """The most `sent` was before it went back."""
+        """The highest value that ``sent`` ever had."""
         self.held_bytes = 0
         """Bytes of payload that are queued or not acknowledged."""
         self.peer_bytes = EARLY_BYTES
         self.peer_units = EARLY_UNITS
         """The credit that the peer has granted."""
         self.peer_message = ENDLESS
-        """The largest message that the peer takes."""
+        """The largest message that the peer accepts."""
         self.messages_sent = 0
         self.bytes_sent = 0
         self.dropped: list[tuple[int, int]] = []
         """Ranges of numbers the peer acknowledged and later dropped from a full mailbox."""
 
     def welcome(self, credit: tuple[int, int], largest: int, is_resumed: bool) -> None:
-        """A new connection: the peer's first credit (bytes, units), and the largest message that it takes.
+        """Set the first credit (bytes, units) of a new connection, and the peer's limit on messages.
 
-        Numbers on disk are given for good: a message from a store that is too large is sent, and rejected.
+        Messages in a store cannot be renumbered, so one that is too large is sent all the same, and rejected.
         """
         self.peer_bytes = max(self.peer_bytes if is_resumed else 0, credit[0])
         self.peer_units = max(self.peer_units if is_resumed else 0, credit[1])
@@ -117,7 +118,7 @@ class SendWindow:
         return len(self.queue) + len(self.unacked) + self.bundled
 
     def stage_of(self, message: OutgoingMessage, is_plain: bool) -> Stage:
-        """How far a message has come that has not failed."""
+        """The stage of a message that has not failed."""
         number = message.number
         if number == 0 or number > self.sent:
             return Stage.QUEUED
@@ -126,7 +127,7 @@ class SendWindow:
                 f"{self.channel.peer} dropped the message from its full mailbox, untaken"
             )
             return Stage.FAILED
-        if number <= self.taken:  # over a plain framing this stays 0
+        if number <= self.taken:  # with a plain framing this stays 0
             return Stage.TAKEN
         return Stage.RECEIVED if number <= self.acked and not is_plain else Stage.SENT
 
@@ -139,7 +140,7 @@ class SendWindow:
         )
 
     def send_all(self, payloads: list[bytes], may_bundle: bool) -> int:
-        """Queue as many of these as the window has room for (it must have some); returns how many."""
+        """Queue as many of these as the window has room for (at least one); return how many."""
         limits, channel, message_type = self.limits, self.channel, self.message_type
         count, nbytes = min(len(payloads), limits.window_messages - self.in_memory), sum(map(len, payloads))
         if count < len(payloads) or self.held_bytes + nbytes > limits.window_bytes:
@@ -160,11 +161,11 @@ class SendWindow:
         self.held_bytes += message.size()
 
     def has_credit(self) -> bool:
-        """Does the peer let one more unit start?"""
+        """Does the credit allow one more unit?"""
         return self.sent < self.peer_units and self.sent_bytes < self.peer_bytes
 
     def sent_at_once(self, message: OutgoingMessage, size: int) -> None:
-        """Count a message as sent that was never queued."""
+        """Count a message that was sent without being queued."""
         self.held_bytes += size
         self.sent = message.number = self.sent + 1
         self.sent_bytes += size
@@ -173,17 +174,17 @@ class SendWindow:
         self.unacked.append(message)
 
     def next_size(self) -> int:
-        """Bytes of the message that is queued first. There must be one."""
+        """Bytes of the first message in the queue. There must be one."""
         head = self.queue[0]
         if isinstance(head, Bundle):
             return len(head.payloads[0])
         return head.message.size() if isinstance(head, Piece) else _message(head).size()
 
     def pull(self, byte_budget: int) -> list[Unit]:
-        """Take units off the queue to be written now: all of one kind, within credit and budget.
+        """Take units off the queue to write them now: all of one kind, within credit and budget.
 
-        Returns one unit, or several messages that fit one BATCH, or nothing if the first message is larger than
-        the peer takes: then call `pop_too_large`.
+        Returns one unit, or several messages that fit one BATCH. Returns nothing if the first message is
+        larger than the peer accepts: then call `pop_too_large`.
         """
         head = self.queue[0]
         if isinstance(head, Bundle):
@@ -208,7 +209,7 @@ class SendWindow:
         return self._pull_batch(byte_budget)
 
     def pop_too_large(self) -> OutgoingMessage:
-        """Take the first message off the queue, which the peer does not take: it has failed."""
+        """Take the first message off the queue and fail it, because it is larger than the peer accepts."""
         message = _message(self.queue.popleft())
         size = message.size()
         self.held_bytes -= size
@@ -218,11 +219,11 @@ class SendWindow:
         return message
 
     def pull_one(self) -> None:
-        """The first unit of the first message was written by an earlier life."""
+        """Take the first unit of the first message off the queue: it was written before a restart."""
         self._pull_message(_message(self.queue[0]))
 
     def _pull_piece(self, piece: Piece) -> Piece:
-        """A piece that goes out again after a resume."""
+        """Take off the queue a piece that is sent again after a resume."""
         self._count_unit(piece, piece.message, piece.stop - piece.start, piece.is_last)
         self.queue.popleft()
         return piece
@@ -238,7 +239,7 @@ class SendWindow:
         stop = message.offset = min(start + longest, size)
         piece = Piece(message, start, stop)
         self._count_unit(piece, message, stop - start, stop == size)
-        # One parted message at a time; requests and responses take turns, piece by piece.
+        # One message in pieces at a time; but pieces of requests and responses are interleaved.
         if stop == size:
             self.queue.popleft()
         elif not self._has_more_of(message):
@@ -275,7 +276,7 @@ class SendWindow:
         self.queue.popleft()
 
     def _unbundled(self, units: deque[Unit], index: int) -> deque[Unit]:
-        """The same units, with the messages of that bundle one by one."""
+        """The same units, with the bundle at ``index`` replaced by its messages."""
         bundle = units[index]
         assert isinstance(bundle, Bundle)
         messages = bundle.messages()
@@ -283,7 +284,7 @@ class SendWindow:
         return deque((*islice(units, index), *messages, *islice(units, index + 1, None)))
 
     def _has_more_of(self, head: OutgoingMessage) -> bool:
-        """Must what is queued wait for the rest of this message? Its own kind must, or its own request."""
+        """Must the next queued message wait for the rest of this one: same kind, or same request?"""
         if head.header is None:
             return True
         return any(
@@ -317,7 +318,7 @@ class SendWindow:
         return batch
 
     def pull_plain(self, byte_budget: int) -> list[bytes]:
-        """Take whole messages off the queue of a plain framing, and forget them."""
+        """Take whole messages off the queue for a plain framing, and forget them."""
         payloads: list[bytes] = []
         queue, size = self.queue, 0
         while queue and size < byte_budget:
@@ -337,21 +338,21 @@ class SendWindow:
         return payloads
 
     def on_ack(self, acked: int, taken: int, byte_limit: int, unit_limit: int) -> list[Unit]:
-        """The peer's marks. Returns the messages and bundles that it has acknowledged with this."""
+        """Process the marks of an ACK. Return the messages and bundles that it acknowledges."""
         if not self.acked <= acked <= self.sent or not self.taken <= taken <= acked:
             raise ProtocolViolation(
-                f"{self.channel.peer} acknowledged {acked} and took {taken} of the {self.sent} units sent to it "
+                f"{self.channel.peer} acknowledged {acked} and took {taken} of the {self.sent} units sent "
                 f"(before: {self.acked} and {self.taken})"
             )
         done = self.forget(acked) if acked > self.acked else []
         self.taken = taken
-        # Never lowered: an ACK that was overtaken by a resume may be older than what is known.
+        # Never lowered: an ACK from before a resume may be older than the credit that the resume brought.
         self.peer_bytes = max(self.peer_bytes, byte_limit)
         self.peer_units = max(self.peer_units, unit_limit)
         return done
 
     def forget(self, acked: int) -> list[Unit]:
-        """Drop the units up to that number: the peer has them. Returns the messages and bundles."""
+        """Drop the units up to ``acked``, which the peer has. Return the messages and bundles."""
         done: list[Unit] = []
         freed = 0
         count, self.acked = acked - self.acked, acked
@@ -386,11 +387,11 @@ class SendWindow:
         return done
 
     def on_reject(self, number: int, error: LinkboxError) -> OutgoingMessage | None:
-        """The peer has processed that message, and rejected it. Returns the message, unless it had failed before."""
+        """The peer has rejected a message. Return the message, unless it failed before."""
         if not 0 < number <= self.sent:
             raise ProtocolViolation(f"{self.channel.peer} rejected unit {number}; {self.sent} were sent")
         if number <= self.acked:
-            return None  # Sent again after a drop.
+            return None  # The peer repeats REJECT after a reconnect.
         index = bisect_left(self.unacked, number, key=_number)
         if isinstance(self.unacked[index], Bundle):
             self.unacked = self._unbundled(self.unacked, index)
@@ -403,11 +404,11 @@ class SendWindow:
         return message
 
     def on_dropped(self, first: int, last: int) -> None:
-        """The peer dropped messages it had acknowledged, before its application took them."""
+        """The peer dropped acknowledged messages before its application took them."""
         add_range(self.dropped, first, last)
 
     def rewind(self, arrived: int) -> None:
-        """A resume: what the peer has not got goes back to the front of the queue."""
+        """Resume: move the units that the peer has not received back to the front of the queue."""
         if not self.acked <= arrived <= self.sent:
             raise ProtocolViolation(
                 f"{self.channel.peer} resumes at unit {arrived}; {self.acked} to {self.sent} are possible"
@@ -430,7 +431,7 @@ class SendWindow:
                 self.bytes_sent -= unit.message.size()
 
     def abandon(self) -> tuple[list[OutgoingMessage], list[OutgoingMessage]]:
-        """The session is over: (in doubt, never sent whole), each in order; both leave the window."""
+        """Remove all messages. Return those in doubt and those never sent completely, each in order."""
         unacked, queued = messages_of(self.unacked), messages_of(self.queue)
         doubt = {id(each): each for each in unacked if each.number}
         unsent = {id(each): each for each in (*unacked, *queued) if id(each) not in doubt}
@@ -442,16 +443,16 @@ class SendWindow:
         return list(doubt.values()), list(unsent.values())
 
     def restore(self, acked: int) -> None:
-        """An earlier life has sent that many units, and the peer has acknowledged them."""
+        """Continue after a restart: ``acked`` units were sent and acknowledged before it."""
         self.sent = self.acked = acked
 
     def restore_bytes(self, acked: int, nbytes: int) -> None:
-        """The same, with the bytes of these units."""
+        """The same, with the number of bytes in these units."""
         self.sent = self.acked = acked
         self.sent_bytes = self.acked_bytes = nbytes
 
 
 def _message(unit: Unit) -> OutgoingMessage:
-    """A unit that is neither a piece nor a bundle."""
+    """The unit as a message; it must not be a piece or a bundle."""
     assert isinstance(unit, OutgoingMessage)
     return unit

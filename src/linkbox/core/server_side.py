@@ -1,4 +1,4 @@
-"""What links and sessions report to a server, and how a server stops."""
+"""Handles what links and sessions report to a server, and stops the server."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation
 from linkbox.events import EventKind
 
 CONFIRM = 60.0
-"""Seconds that an ended session is kept, when its last confirmation may have been lost."""
+"""Seconds to keep an ended session whose last confirmation may have been lost."""
 PENDING_LEAVE = 0.25
-"""Seconds that a stopping server gives to connections that have not introduced themselves."""
+"""Seconds that a stopping server waits for connections that have not completed the handshake."""
 
 
 class ServerSide(Side):
-    """A server's sessions when their links drop, and its stop."""
+    """Keeps a server's sessions when their connections are lost, and stops the server."""
 
     __slots__ = ("_context", "_inbox", "_links", "_sessions", "admission")
 
@@ -40,7 +40,7 @@ class ServerSide(Side):
 
     def link_closed(self, link: Link, error: Exception | None) -> None:
         was_pending = self.admission.forget(link)
-        if was_pending and error is not None and not isinstance(error, ProtocolViolation):  # those are logged
+        if was_pending and error is not None and not isinstance(error, ProtocolViolation):  # logged already
             self._context.effects.log_unauthenticated(str(error), "info")
         self._links.closed(link, error)
         self.admission.place_free()
@@ -75,7 +75,7 @@ class ServerSide(Side):
     # -- what sessions report --------------------------------------------------------------------------
 
     def session_dropped(self, session: Session, error: Exception) -> None:
-        """Keep the session for its peer to come back, as long as there is room for such sessions."""
+        """Keep the session until its peer reconnects, unless too many sessions are kept already."""
         has_ended = session.receiving.end_reason is not None
         self._sessions.announce_down(session, None if has_ended and isinstance(error, PeerLost) else error)
         limits = self._context.limits
@@ -88,7 +88,7 @@ class ServerSide(Side):
             session.timer.wake_at(self._context.effects.now + patience)
 
     def _are_too_many(self, session: Session) -> bool:
-        """Are there too many dropped sessions, or do they keep too much of incomplete messages?"""
+        """Are too many sessions without a connection kept, or too many bytes of incomplete messages?"""
         dropped = [each for each in self._sessions.by_id.values() if each.link is None]
         if len(dropped) > self._context.limits.sessions:
             return True
@@ -98,11 +98,11 @@ class ServerSide(Side):
         return sum(half.size for half in halves if half is not None) > self._context.limits.mailbox_total
 
     def await_return(self, session: Session) -> None:
-        """Keep what is in the store for long."""
+        """Keep a stored session for a long time."""
         session.timer.wake_at(self._context.effects.now + self._context.limits.stored_session)
 
     def session_due(self, session: Session, now: float) -> None:
-        """Its peer did not come back in time."""
+        """The peer of a session did not reconnect in time."""
         lost = PeerLost(f"{session.peer} did not come back in {self._context.limits.session:g} s")
         self._sessions.close_session(session, None if is_finished(session) else lost)
 
@@ -121,7 +121,7 @@ class ServerSide(Side):
     # -- stopping --------------------------------------------------------------------------------------
 
     def shutdown(self, now: float) -> None:
-        """Close in order: send END, or go away, once everything is sent."""
+        """Shut down gracefully: send END, or GOAWAY, once everything is sent."""
         self.admission.hurry(PENDING_LEAVE, now)
         for session in list(self._sessions.by_id.values()):
             link = session.link
@@ -133,16 +133,16 @@ class ServerSide(Side):
                 self._sessions.close_session(session, error)
             elif session.record is not None and session.ending.peer_last is None and not session.is_ending:
                 link.send_control(session.ack_frame())
-                self._part(session, None)  # It comes back to the next life of this server.
+                self._part(session, None)  # The peer reconnects after a restart.
             elif self._context.pattern.stop_ends or session.is_plain or session.ending.peer_last is not None:
                 session.end()
             else:
                 self._go_away(session)
 
     def _go_away(self, session: Session) -> None:
-        """Tell the client that this server stops, and which of its units were accepted.
+        """Send GOAWAY: the server is stopping, and has accepted the client's units up to this number.
 
-        Responses that are due, or on their way, come first: this is tried again after each.
+        Responses that are due or not acknowledged come first: this is called again after each of them.
         """
         link = session.link
         if (
@@ -158,7 +158,7 @@ class ServerSide(Side):
         self._part(session, None)
 
     def _part(self, session: Session, error: LinkboxError | None) -> None:
-        """The session ends here; its link writes what is left, and closes."""
+        """Close the session; its link writes what is left and closes."""
         link = session.detach()
         self._sessions.close_session(session, error)
         if link is not None:
@@ -166,7 +166,7 @@ class ServerSide(Side):
             self._context.effects.to_write.append(link)
 
     def disconnect(self, session: Session, reason: str) -> None:
-        """The application does not want this peer any more: it is told, and does not come back."""
+        """Disconnect a peer for the application: it receives the reason and does not reconnect."""
         link = session.link
         if link is not None and not session.is_plain:
             link.send_control(handshake_messages.refuse("disconnected", reason))

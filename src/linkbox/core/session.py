@@ -1,9 +1,9 @@
-"""One conversation with one peer: it outlives the connections that carry it.
+"""A session: one conversation with one peer, which may continue on another connection after a failure.
 
-A session has two windows, one for each direction: `SendWindow` and `ReceiveWindow` keep the sequence numbers, what is
-not acknowledged, and the credit. The session knows which connection carries it now (`Route`), whether either end has
-ended, and what a store has of it (`SessionRecord`). Whatever concerns the endpoint as a whole it reports to its
-`SessionOwner`.
+A session has one window for each direction: `SendWindow` and `ReceiveWindow` keep the sequence numbers, the
+messages that are not acknowledged, and the credit. The session also holds the connection that carries it now
+(`Route`), the state of its end (`Ending`), and its record in a store (`SessionRecord`). It reports to its
+`SessionOwner` what concerns the endpoint.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ ACK_NOW_FRAME = frames.frame(frames.ACK_NOW)
 
 
 class SessionOwner:
-    """What a session reports. `SessionTable` implements it."""
+    """The reports of a session to its owner. `SessionTable` implements it."""
 
     __slots__ = ()
 
     def acked(self, session: Session, done: list[Unit]) -> None:
-        """The peer has acknowledged these, and may have granted more credit."""
+        """The peer has acknowledged these units, and may have granted more credit."""
         raise NotImplementedError
 
     def message_failed(self, session: Session, message: OutgoingMessage) -> None:
-        """The peer has rejected a message, or does not take one of its size."""
+        """The peer has rejected a message, or does not accept one of its size."""
         raise NotImplementedError
 
     def end_arrived(self, session: Session) -> None:
-        """The peer has ended: check whether everything that it sent before is in the mailbox."""
+        """The peer has sent END: check whether everything before it is in the mailbox."""
         raise NotImplementedError
 
     def end_acked(self, session: Session, done: list[Unit]) -> None:
-        """The peer has everything, the END mark included."""
+        """The peer has acknowledged everything, including the END mark."""
         raise NotImplementedError
 
     def session_due(self, session: Session, now: float) -> None:
@@ -51,71 +51,71 @@ class SessionOwner:
         raise NotImplementedError
 
     def close_session(self, session: Session, error: Exception | None, is_known: bool = False) -> None:
-        """The conversation is over for good."""
+        """Close the conversation."""
         raise NotImplementedError
 
 
 class SessionRecord(Touchable):
-    """What a store has of a session, as the core sees it. `Record` implements it."""
+    """A session's record in a store. `Record` implements it."""
 
     __slots__ = ()
 
     def waiting(self) -> int:
-        """Messages that are accepted, and are on disk only."""
+        """The number of messages that are accepted and only on disk."""
         raise NotImplementedError
 
     def is_gated(self) -> bool:
-        """Must the disk know something before more may be written to the peer?"""
+        """Must something be on disk before more may be written to the peer?"""
         raise NotImplementedError
 
     def is_loading(self) -> bool:
-        """Is what was sent still on disk only? Then what the peer says of it has to wait."""
+        """Are the messages that were sent still only on disk? Then frames that refer to them have to wait."""
         raise NotImplementedError
 
     def is_settled(self) -> bool:
-        """Does the disk know that the peer has everything? Only then may the peer forget the session."""
+        """Is it on disk that the peer has everything? Only then may the peer forget the session."""
         raise NotImplementedError
 
     def on_acked(self) -> None:
-        """The peer has more of it."""
+        """The peer has acknowledged more units."""
         raise NotImplementedError
 
     def resume(self, received: int) -> None:
-        """The peer has that many of our units: go on from there."""
+        """Continue after the ``received`` units that the peer has."""
         raise NotImplementedError
 
     def offline(self) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
         raise NotImplementedError
 
     def suspend(self) -> None:
-        """The session ends with this life of the endpoint; the next goes on with it."""
+        """The endpoint stops; the session continues after a restart."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """The conversation is over for good."""
+        """The conversation is closed."""
         raise NotImplementedError
 
     def absent(self) -> list[OutgoingMessage]:
-        """Receipts of messages that are on disk only."""
+        """Receipts of messages that are only on disk."""
         raise NotImplementedError
 
 
 class Ending:
-    """How far the end of a conversation has come, in both directions."""
+    """The state of the end of a conversation, in both directions."""
 
     __slots__ = ("is_acked", "is_requested", "is_sent", "peer_last")
 
     def __init__(self) -> None:
         self.is_requested = False
-        """The application sends nothing more; END goes when the queue is empty."""
+        """The application sends nothing more; END is written when the queue is empty."""
         self.is_sent = False
         self.is_acked = False
         self.peer_last: int | None = None
-        """The peer has sent END: the number of its last unit."""
+        """The number of the peer's last unit, once it has sent END."""
 
     def rewind(self) -> None:
-        """A resume: both END marks are sent again."""
+        """The session resumes: send both END marks again."""
         self.is_sent = self.is_acked = False
         self.peer_last = None
 
@@ -127,26 +127,26 @@ class Attempts:
 
     def __init__(self) -> None:
         self.failures = 0
-        """Connections in a row that came to nothing."""
+        """Failed attempts in a row."""
         self.last_failure: Exception | None = None
         self.progress = 0
-        """Units that had been acknowledged or received when the last connection broke."""
+        """Units acknowledged or received up to the last lost connection."""
         self.connect_by = NEVER
-        """When the first welcome must be there."""
+        """The deadline of the first welcome."""
 
     def failed(self, error: Exception) -> None:
-        """One more has come to nothing."""
+        """Count a failed attempt."""
         self.failures += 1
         self.last_failure = error
 
     def reached(self, progress: int) -> None:
-        """A connection broke; if it had achieved something, the next attempt is made at once."""
+        """A connection was lost; if units were transferred on it, the next attempt is made at once."""
         if progress > self.progress:
             self.progress, self.failures = progress, 0
 
 
 class SessionTimer:
-    """When the owner of a session wants to look at it again."""
+    """The timer of a session: calls `SessionOwner.session_due`."""
 
     __slots__ = ("_session", "due_at", "timer_at")
 
@@ -157,12 +157,12 @@ class SessionTimer:
         """When `handle_timer` will be called (kept by `Timers`)."""
 
     def wake_at(self, when: float) -> None:
-        """Call `SessionOwner.session_due` then."""
+        """Call `SessionOwner.session_due` at this time."""
         self.due_at = when
         self._session.context.effects.timers.schedule(self, when)
 
     def stop(self) -> None:
-        """Call it not at all."""
+        """Cancel the call."""
         self.due_at = NEVER
 
     def next_timer(self) -> float:
@@ -170,14 +170,14 @@ class SessionTimer:
         return self.due_at if self._session.error is None else NEVER
 
     def handle_timer(self, now: float) -> None:
-        """The time has come that the owner had set."""
+        """Call the owner, if the timer is due."""
         if now >= self.due_at:
             self.due_at = NEVER
             self._session.owner.session_due(self._session, now)
 
 
 class Session(Channel):
-    """Both directions of one conversation. Knows no socket, no clock and no frame layout."""
+    """Both directions of one conversation. It uses no socket, no clock and no frame layout."""
 
     __slots__ = (
         "attempts",
@@ -208,12 +208,12 @@ class Session(Channel):
         self.rejections = Rejections()
         self.ending = Ending()
         self.resumes = True
-        """May another connection carry it on?"""
+        """Can the session continue on another connection?"""
         self.is_up = False
-        """Has a connection, and CONNECTED was emitted."""
+        """Is there a connection, for which CONNECTED was emitted?"""
         self.record: SessionRecord | None = None
         self.successor: Session | None = None
-        """The session that took over what this one could not send, if any."""
+        """The session that took over the unsent messages of this one, if any."""
         self.timer = SessionTimer(self)
 
     @property
@@ -242,7 +242,7 @@ class Session(Channel):
         return self.attempts.last_failure
 
     def was_connected(self) -> bool:
-        # What a store has kept of an earlier life does not count.
+        # A connection before a restart does not count.
         return self.generation.established if self.record is None else self.is_up
 
     def connect_within(self, deadline: float) -> None:
@@ -255,7 +255,7 @@ class Session(Channel):
         return session
 
     def rename(self, peer: Peer) -> None:
-        """The peer has said what it is called."""
+        """Set the peer, whose name is known now."""
         self.peer = self.receiving.peer = peer
 
     # -- connections -----------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ class Session(Channel):
         return link
 
     def rewind(self, received: int) -> None:
-        """A resume: the peer has that many units of ours. `ProtocolViolation` if that cannot be."""
+        """Resume after the units that the peer has received. `ProtocolViolation` for an impossible number."""
         self.sending.rewind(received)
         self.ending.rewind()
 
@@ -333,7 +333,7 @@ class Session(Channel):
         return self.sending.send_all(payloads, not self.context.is_plain)
 
     def send_part(self, header: AskHeader, payload: bytes) -> OutgoingMessage:
-        """Send a message of a request or a response, or a frame about one."""
+        """Send a message of a request or a response, or a FAIL or CANCEL."""
         message = self.sending.message_type(self, payload, header)
         link = self.route.link
         if link is None or not link.send_at_once(message, self.context.effects.now):
@@ -367,15 +367,15 @@ class Session(Channel):
     # -- receiving -------------------------------------------------------------------------------------
 
     def credit(self) -> tuple[int, int]:
-        """The limits (bytes, units) to grant now; remembered as granted."""
+        """Return the limits (bytes, units) to grant now, and count them as granted."""
         context, receiving = self.context, self.receiving
         limits, mailbox = context.limits, context.mailbox
         if context.pattern.asks and context.is_client:
-            receiving.grant_endless()  # Responses need no credit: the requests in flight are bounded instead.
+            receiving.grant_endless()  # Responses need no credit: open requests are limited instead.
         elif context.pattern.asks and not self.sending.has_room():
-            pass  # A peer that does not take responses may send no more requests.
+            pass  # A peer that does not read its responses gets no credit for requests.
         elif context.effects.events.pending >= limits.mailbox_messages:
-            pass  # A callback blocks: its events count as well.
+            pass  # A callback blocks: its events count as waiting messages.
         elif mailbox.overflow != "block":
             window = max(limits.mailbox_bytes, EARLY_BYTES)
             units = max(limits.mailbox_messages, min(mailbox.requested, window))
@@ -387,7 +387,7 @@ class Session(Channel):
         return receiving.granted_bytes, receiving.granted_units
 
     def ack_frame(self) -> bytes:
-        """An ACK. The caller must write it: it counts as acknowledged."""
+        """Return an ACK frame. The caller must write it: its marks count as acknowledged."""
         processed, taken = self.receiving.marks()
         nbytes, units = self.credit()
         return frames.encode_ack(processed, taken, nbytes, units)

@@ -1,4 +1,4 @@
-"""All sessions of an endpoint: open, keep, close; what an acknowledgement, a failure, an END mean for the endpoint."""
+"""The table of an endpoint's sessions: opens and closes them, and handles what they report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from linkbox.events import EventKind, Peer
 
 
 class Side(LinkOwner):
-    """What differs between servers and clients. `Admission` and `Connecting` implement it."""
+    """What differs between servers and clients. `ServerSide` and `ClientSide` implement it."""
 
     __slots__ = ()
 
@@ -29,10 +29,10 @@ class Side(LinkOwner):
         """The peer has ended, and everything that it sent is in the mailbox."""
 
     def ask_closed(self, session: Session) -> None:
-        """A request of this session is answered, failed or cancelled."""
+        """A request of this session has a response, has failed or was cancelled."""
 
     def session_dropped(self, session: Session, error: Exception) -> None:
-        """The connection broke in the middle of a session: keep it, dial again, or close it."""
+        """The connection of a session broke: keep the session, connect again, or close it."""
         raise NotImplementedError
 
     def session_due(self, session: Session, now: float) -> None:
@@ -40,7 +40,7 @@ class Side(LinkOwner):
         raise NotImplementedError
 
     def session_closing(self, session: Session, is_known: bool) -> None:
-        """A session is about to be closed. ``is_known``: the peer is sure to know that it is over."""
+        """A session is about to be closed. ``is_known``: the peer certainly knows that it has ended."""
 
     def session_closed(self, session: Session, error: Exception | None) -> None:
         """A session was closed."""
@@ -65,38 +65,38 @@ class SessionTable(SessionOwner):
         self.client_asks = client_asks
         self.server_asks = server_asks
         self.side = Side()
-        """Set once, by the core that this is a part of."""
+        """Set once, by the core that owns the table."""
         self.by_id: dict[str, Session] = {}
         self.journal: Journal | None = None
-        """What is to be on disk, if there is a store."""
+        """The journal, if there is a store."""
         self.changed = WaitQueue()
-        """Woken when sessions or links come and go."""
+        """Woken when sessions or links are added or removed."""
         self.undelivered = 0
-        """Messages that were accepted for sending, and are not known to have arrived."""
+        """The number of messages accepted for sending that are not known to have arrived."""
 
     # -- opening ---------------------------------------------------------------------------------------
 
     def open(self, peer: Peer) -> Session:
-        """A new conversation."""
+        """Add the session of a new conversation."""
         session = self.add(peer)
         if self.journal is not None:
             self.journal.open(session)
         return session
 
     def add(self, peer: Peer) -> Session:
-        """The same, for what the store knows already."""
+        """Add a session without opening it in the journal."""
         session = Session(peer, self.context, self)
         self.by_id[peer.id] = session
         return session
 
     def announce_up(self, session: Session, kind: EventKind) -> None:
-        """The peer is connected: CONNECTED or RESUMED."""
+        """Emit CONNECTED or RESUMED for a session."""
         session.generation.established = session.is_up = True
         self.context.effects.to_wake += (self.changed, session.changed)
         self.context.effects.emit(kind, session.peer)
 
     def announce_down(self, session: Session, error: Exception | None) -> None:
-        """The peer's connection is gone: emit that once."""
+        """Emit DISCONNECTED, once for each connection."""
         if session.is_up:
             session.is_up = False
             self.context.effects.emit(EventKind.DISCONNECTED, session.peer, error)
@@ -154,7 +154,7 @@ class SessionTable(SessionOwner):
         self.side.session_due(session, now)
 
     def ask_closed(self, session: Session) -> None:
-        """One request less is open: a session that only waited for that may end."""
+        """A request is closed: the session may have waited only for that before its end."""
         if session.ending.peer_last is not None:
             self.end_arrived(session)
         self.side.ask_closed(session)
@@ -162,7 +162,7 @@ class SessionTable(SessionOwner):
     # -- closing ---------------------------------------------------------------------------------------
 
     def connection_lost(self, session: Session, link: Link, error: Exception | None) -> None:
-        """The connection that carried the session is closed."""
+        """The connection of a session is closed."""
         session.detach()
         if session.record is not None:
             session.record.offline()
@@ -176,9 +176,9 @@ class SessionTable(SessionOwner):
             self.side.session_dropped(session, lost)
 
     def close_session(self, session: Session, error: Exception | None, is_known: bool = False) -> None:
-        """The conversation is over for good. What was not acknowledged has failed.
+        """Close the conversation. Messages that are not acknowledged fail.
 
-        ``is_known``: the peer is sure to know that it is over.
+        ``is_known``: the peer certainly knows that it has ended.
         """
         if session.error is not None:
             return
@@ -206,14 +206,14 @@ class SessionTable(SessionOwner):
         self.side.session_closed(session, error)
 
     def _is_kept(self, session: Session) -> bool:
-        """Does the store keep the session for the next life of this end?"""
+        """Does the store keep the session for a restart of the endpoint?"""
         is_left = self.context.is_client or self.context.is_stopping
         return session.record is not None and is_left and not is_finished(session)
 
     def _fail_all(self, session: Session, error: Exception) -> None:
-        """What was not acknowledged has failed."""
+        """Fail all messages that are not acknowledged."""
         doubt, unsent = session.sending.abandon()
-        session.receiving.assembly = None  # A timer may keep this session in memory for long.
+        session.receiving.assembly = None  # A timer may keep this session in memory for a long time.
         messages = doubt + unsent
         if session.record is not None:
             messages += session.record.absent()
@@ -222,7 +222,7 @@ class SessionTable(SessionOwner):
             self.fail_message(session, message, error)
 
     def fail_message(self, session: Session, message: OutgoingMessage, error: Exception) -> None:
-        """Its receipt fails, unless it has failed already."""
+        """Fail the receipt of a message, unless it has failed already."""
         if message.error is None:
             message.error = session.first_failure = error
             self.undelivered += 1
@@ -230,7 +230,7 @@ class SessionTable(SessionOwner):
                 self.context.effects.emit(EventKind.ERROR, session.peer, error, message)
 
     def _add_counts(self, session: Session) -> None:
-        """Keep what a session that is over has counted."""
+        """Add the counters of a closed session to the endpoint's."""
         counters, sending, receiving = self.context.counters, session.sending, session.receiving
         counters.messages_sent += sending.messages_sent
         counters.messages_received += receiving.messages_received

@@ -1,4 +1,4 @@
-"""What the core of an endpoint is made with, and what it counts."""
+"""The settings of an endpoint's core, and its counters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from linkbox.limits import Limits
 
 @dataclass(slots=True)
 class Counters:
-    """Sums over the whole life of an endpoint, restarts included."""
+    """Totals of an endpoint, kept over ``stop()`` and ``start()``."""
 
     messages_sent: int = 0
     messages_received: int = 0
@@ -29,7 +29,7 @@ class Counters:
 
 @dataclass(slots=True)
 class Settings:
-    """The options of an endpoint, as far as the core needs them."""
+    """The options of an endpoint that the core needs."""
 
     pattern: Pattern
     format_name: str
@@ -37,17 +37,17 @@ class Settings:
     limits: Limits
     name: str
     receipts: MessageType
-    """The front end's class of receipts."""
+    """The receipt class of the front end."""
     entropy: Callable[[int], bytes]
-    """Returns that many random bytes."""
+    """Returns the given number of random bytes."""
     wall: float = 0.0
-    """What to add to ``now`` to get seconds since the epoch."""
+    """Add this to ``now`` to get seconds since the epoch."""
     secrets: Lookup | None = None
-    """The secrets of peers, by their names; None: no secret is needed."""
+    """Returns the secrets of a peer by its name; None: no secret is required."""
     identifies: bool = False
-    """Does a secret belong to one peer alone? Then it proves that peer's name."""
+    """Does each secret belong to one peer only, so that it authenticates the name of the peer?"""
     secure: bool = False
-    """Is there TLS below? Then each link waits for `Connection.secured`."""
+    """Is TLS used? Then each link waits for `Connection.secured`."""
     asks_first: bool = False
     """Does the application decide on each connection (``accept=``)?"""
     counters: Counters = field(default_factory=Counters)

@@ -1,4 +1,4 @@
-"""Statistics: the counters of an endpoint as one frozen picture."""
+"""Makes the snapshot of an endpoint's counters that ``statistics()`` returns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from linkbox.events import PeerStatistics, Statistics
 
 
 def statistics(sessions: list[Session], counters: Counters, mailbox: Mailbox) -> Statistics:
-    """All numbers of an endpoint; no sessions while it is not started."""
+    """Return a snapshot of all counters; ``sessions`` is empty while the endpoint is not started."""
     mailbox.settle_fast_queue()
     up = [session for session in sessions if session.is_up]
     return Statistics(

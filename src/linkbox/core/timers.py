@@ -1,7 +1,7 @@
-"""Many timers, one of which is next.
+"""All timers of an endpoint in one heap.
 
-Most deadlines move later all the time (each byte received moves the heartbeat's). So a deadline that
-moves later is left where it is in the heap: when its time comes, its owner is asked again.
+Most deadlines are postponed often (each received byte postpones the heartbeat). So a deadline that is
+postponed is not moved in the heap: when its old time comes, its owner is asked for the new one.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ import heapq
 from typing import Final, Protocol
 
 NEVER: Final = float("inf")
-"""The time of what is not due."""
+"""The time of a timer that is not set."""
 
 
 class Timed(Protocol):
-    """Something with a deadline."""
+    """An object with a deadline."""
 
     timer_at: float
-    """Where it stands in the heap; kept by `Timers`."""
+    """Its time in the heap, set by `Timers`."""
 
     def next_timer(self) -> float:
-        """When it wants to be called; infinity: not at all."""
+        """When to call `handle_timer`; infinity: never."""
         ...
 
     def handle_timer(self, now: float) -> None:
-        """Do what is due, if anything is."""
+        """Do what is due, if anything."""
         ...
 
 
 class Timers:
-    """All deadlines of a hub."""
+    """All deadlines of an endpoint."""
 
     __slots__ = ("_count", "_heap", "_stale", "soonest")
 
     def __init__(self) -> None:
         self.soonest = NEVER
-        """When `handle` should be called next; infinity: never."""
+        """When to call `handle` next; infinity: never."""
         self._stale = 0
         self._heap: list[tuple[float, int, Timed]] = []
         self._count = 0
 
     def schedule(self, target: Timed, when: float) -> None:
-        """Call the target then, or earlier."""
+        """Call the target at this time or earlier."""
         if when < target.timer_at:
             target.timer_at = when
             self._count += 1
@@ -50,7 +50,7 @@ class Timers:
                 self.soonest = when
 
     def forget_one(self) -> None:
-        """A target is over, though it may stand in the heap for long: clean up now and then."""
+        """Count a target that has ended but is still in the heap; remove such entries at times."""
         self._stale += 1
         if self._stale > 64 and self._stale * 2 > len(self._heap):
             self._stale = 0
@@ -72,7 +72,7 @@ class Timers:
         """Call everything that is due."""
         while self._heap and self._heap[0][0] <= now:
             when, _, target = heapq.heappop(self._heap)
-            if when == target.timer_at:  # else it was moved to an earlier time, and has been called
+            if when == target.timer_at:  # otherwise it was moved to an earlier time and has been called
                 target.timer_at = NEVER
                 target.handle_timer(now)
                 self.schedule(target, target.next_timer())

@@ -1,8 +1,8 @@
-"""The one place where a type is left open: the values that users send and receive."""
+"""The type of the values that users send and receive: the only use of ``Any`` in the core."""
 
 from __future__ import annotations
 
 from typing import Any
 
 Value = Any
-"""A value of the user's, as the endpoint's format makes it."""
+"""A decoded message, as the endpoint's format returns it."""

@@ -1,13 +1,13 @@
-"""Those who wait for one kind of change. The core says what has changed; a front end wakes who waits."""
+"""Queues of waiting threads or tasks. The core marks a queue as changed; a front end wakes its waiters."""
 
 from __future__ import annotations
 
 ENDLESS = 1 << 62
-"""More than there will ever be."""
+"""A number that no counter reaches."""
 
 
 class Predicate:
-    """A condition that somebody waits for. It is evaluated under the lock, possibly many times."""
+    """A condition to wait for. It is evaluated under the lock, possibly many times."""
 
     __slots__ = ()
 
@@ -17,7 +17,7 @@ class Predicate:
 
 
 class Waiter:
-    """One thread or task that waits. Each front end has a class of its own."""
+    """One waiting thread or task. Each front end has a subclass."""
 
     __slots__ = ("predicate",)
 
@@ -25,11 +25,11 @@ class Waiter:
         self.predicate = predicate
 
     def is_awake(self) -> bool:
-        """Was it woken, and has not run yet?"""
+        """Was the waiter woken without having run since?"""
         raise NotImplementedError
 
     def wake(self) -> None:
-        """Let it evaluate its predicate again."""
+        """Make the waiter evaluate its predicate again."""
         raise NotImplementedError
 
 
@@ -42,11 +42,11 @@ class WaitQueue:
         self.waiters: dict[Waiter, None] = {}
 
     def available(self) -> int:
-        """How many waiters the change is enough for: no more are woken."""
+        """The number of waiters that can be served now: no more are woken."""
         return ENDLESS
 
     def ready(self) -> list[Waiter]:
-        """Whom to wake: those whose predicate holds, but no more than the change is enough for."""
+        """The waiters to wake: those whose predicate holds, but no more than can be served."""
         available = self.available()
         found: list[Waiter] = []
         for waiter in self.waiters:

@@ -1,4 +1,4 @@
-"""Which network an address needs. The only place that knows all of them."""
+"""Chooses the network for an address. Only this module imports all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MakeTls = Callable[[], "TlsLink"]
 def threaded_network(
     events: NetworkEvents, address: Address, lock: threading.RLock, make_tls: MakeTls | None
 ) -> ThreadedNetwork:
-    """The network of one life of a threaded endpoint."""
+    """Make the network for a start of a threaded endpoint."""
     if address.scheme == "memory":
         from linkbox.networks.memory import ThreadedMemory
 
@@ -33,7 +33,7 @@ def threaded_network(
 
 
 def aio_network(events: NetworkEvents, address: Address, make_tls: MakeTls | None) -> AioNetwork:
-    """The network of one life of an asyncio endpoint, on the running event loop."""
+    """Make the network for a start of an asyncio endpoint, on the running event loop."""
     if address.scheme == "memory":
         from linkbox.networks.memory import AioMemory
 
@@ -44,7 +44,7 @@ def aio_network(events: NetworkEvents, address: Address, make_tls: MakeTls | Non
 
 
 def bind(address: Address, given: socket.socket | None) -> tuple[Listener, Address]:
-    """Listen there; returns the listener and the address it has. `ListenFailed` says why that failed."""
+    """Listen at an address; return the listener and its actual address. Raises `ListenFailed`."""
     if address.scheme == "memory":
         from linkbox.networks.memory_hub import bind as bind_memory
 
@@ -55,7 +55,7 @@ def bind(address: Address, given: socket.socket | None) -> tuple[Listener, Addre
 
 
 def tls_maker(address: Address, ssl: SSLContext | None, is_server: bool, has_secret: bool) -> MakeTls | None:
-    """What makes the TLS of a connection; None without TLS. Raises what is wrong with ``ssl=``."""
+    """Return the function that makes the TLS of a connection; None without TLS. Checks ``ssl=``."""
     if address.scheme != "tls":
         return None
     from linkbox.networks.tls_link import tls_maker as maker
@@ -64,14 +64,14 @@ def tls_maker(address: Address, ssl: SSLContext | None, is_server: bool, has_sec
 
 
 def descriptor_bound(limit: int) -> int:
-    """How many connections a server may hold: the limit, but not more than its descriptors allow."""
+    """The most connections of a server: the limit, or fewer if the process has too few descriptors."""
     from linkbox.networks.listening import descriptor_bound as bound
 
     return bound(limit)
 
 
 def time_source(address: Address) -> Callable[[], float]:
-    """What tells an endpoint the time: seconds, as of ``time.monotonic()``."""
+    """The clock of an endpoint: seconds, as of ``time.monotonic()``."""
     if address.scheme == "memory":
         from linkbox.networks.memory_hub import current_time
 

@@ -1,4 +1,4 @@
-"""Connecting, for the threaded endpoints: resolve the name, try its addresses one after the other."""
+"""Connects sockets for the threaded endpoints: resolves the name and tries its addresses one by one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 
 
 class Attempt:
-    """A connection that is being made for a session."""
+    """An attempt to connect for a session."""
 
     __slots__ = ("dialer", "rest", "session", "sock", "timer_at", "until")
 
@@ -32,17 +32,17 @@ class Attempt:
         self.dialer = dialer
         self.session = session
         self.rest = rest
-        """Addresses that have not been tried."""
+        """Addresses that have not been tried yet."""
         self.sock: socket.socket | None = None
         self.until = NEVER
         self.timer_at = NEVER
 
     def next_timer(self) -> float:
-        """When to give up this address."""
+        """The deadline for the current address."""
         return self.until
 
     def handle_timer(self, now: float) -> None:
-        """No answer: try the next address, or fail."""
+        """Timeout: try the next address, or fail."""
         if now >= self.until:
             self.dialer.try_next(self, TimeoutError("no answer in time"))
 
@@ -63,7 +63,7 @@ class Dialer:
         self._lock = lock
         self._attempts: dict[int, Attempt] = {}
         self._targets: list[Target] = []
-        """Where to connect to. A name is resolved again for each connection, and not kept here."""
+        """The addresses, if there is no name to resolve. A name is resolved again for each connection."""
 
     def close(self) -> None:
         """Give up every attempt."""
@@ -71,13 +71,13 @@ class Dialer:
             self._drop(attempt)
 
     def close_copies(self) -> None:
-        """In a forked child: give back the descriptors."""
+        """In a forked child: close the copies of the descriptors."""
         for attempt in self._attempts.values():
             if attempt.sock is not None:
                 attempt.sock.close()
 
     def dial(self, session: Session) -> None:
-        """Begin to make a connection for the session."""
+        """Begin to connect for a session."""
         if self._address.host_kind != "name":
             try:
                 self._targets = self._targets or resolve(self._address)
@@ -86,7 +86,7 @@ class Dialer:
             else:
                 self._try_all(session, self._targets)
         else:
-            # A name server may take long: that must not block the threads of this endpoint.
+            # A slow name server must not block the threads of this endpoint.
             threading.Thread(
                 target=self._resolve, args=(session,), name="linkbox resolve", daemon=True
             ).start()
@@ -108,7 +108,7 @@ class Dialer:
         self.try_next(Attempt(self, session, deque(targets)), OSError("no address"))
 
     def try_next(self, attempt: Attempt, error: OSError) -> None:
-        """Try the next address; ``error`` is what happened with the one before."""
+        """Try the next address; ``error`` is the error of the one before."""
         self._drop(attempt)
         session, events = attempt.session, self._network.events
         while attempt.rest and session.error is None:
@@ -144,7 +144,7 @@ class Dialer:
             sock.close()
 
     def finish(self, fd: int, now: float) -> None:
-        """The attempt with this descriptor, if there is one, has come to its end."""
+        """Complete the attempt with this descriptor, if there is one."""
         attempt = self._attempts.get(fd)
         if attempt is None or attempt.sock is None:
             return

@@ -1,6 +1,7 @@
-"""What has to be done after each call into the core: write, connect, wake, log. The same for threads and for tasks.
+"""The part of a driver that is the same for threads and tasks: the work after each call into the core.
 
-`threaded/transport.py` and `aio/driver.py` add how waiting threads or tasks are woken, and when the next timer is met.
+It writes, connects, wakes waiters and logs. `threaded/transport.py` and `aio/driver.py` add how waiting
+threads or tasks are woken, and how the next timer is set.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from linkbox.networks.driver_log import log_lines
 from linkbox.networks.network import Listener, Network, NetworkEvents
 
 Awaited: TypeAlias = Any
-"""For threads the result itself; for asyncio an awaitable of it."""
+"""With threads the result itself, with asyncio an awaitable for it."""
 
 
 class EndpointDriver(NetworkEvents):
-    """Moves the bytes from one ``start()`` to the next ``stop()``. Used under the lock, or on the event loop."""
+    """The driver of an endpoint from ``start()`` to ``stop()``. Used under the lock, or on the event loop."""
 
     _network: Network
 
@@ -30,18 +31,18 @@ class EndpointDriver(NetworkEvents):
         self._lazy: list[Channel] = []
 
     def _use(self, network: Network) -> None:
-        """This network carries the bytes. A subclass calls it in its constructor."""
+        """Set the network. A subclass calls this in its constructor."""
         self._network = network
         self.now = network.now
-        """The clock of this life: seconds, as of ``time.monotonic()``."""
+        """The clock: seconds, as of ``time.monotonic()``."""
         if network.has_manual_clock:
-            # Else no acknowledgement would be sent while the clock stands still.
+            # Otherwise no acknowledgement would be sent while the clock does not move.
             self.hub.effects.ack_delay = 0.0
 
     # -- after every call into the core ----------------------------------------------------------------
 
     def settle(self) -> None:
-        """Do what the core has left to do."""
+        """Do the work that the core has left."""
         effects, network = self.hub.effects, self._network
         while True:
             while effects.to_write:
@@ -61,18 +62,18 @@ class EndpointDriver(NetworkEvents):
             log_lines(effects)
 
     def update(self) -> None:
-        """Settle, and see to it that a new timer is met."""
+        """Settle, and check for a new timer."""
         self.settle()
         self.timers_changed()
 
     def write_later(self, channel: Channel) -> None:
-        """Let the next turn write what the channel has queued: many messages at once."""
+        """Let the next turn write what the channel has queued, many messages at once."""
         if channel not in self._lazy:
             self._lazy.append(channel)
             self.turn_soon()
 
     def _begin_turn(self, now: float) -> None:
-        """Do what is due, flush what was to be written later, process what connections still hold."""
+        """Handle due timers, flush the channels of `write_later`, process bytes that connections hold."""
         effects = self.hub.effects
         if now >= effects.acks_due_at or now >= effects.timers.soonest:
             self.hub.handle_timers(now)
@@ -82,18 +83,18 @@ class EndpointDriver(NetworkEvents):
             self.hub.received(effects.to_read.pop(), b"", now, self.arrivals)
 
     def _decoded(self, arrival: Arrival) -> Any:
-        """The values of what has arrived; an exception is in the place of one that could not be decoded."""
+        """The values of an arrival, with an exception for each message that could not be decoded."""
         return arrival.payloads if self._decode is None else decode_all(self._decode, arrival)
 
     def ring(self, queue: WaitQueue) -> None:
-        """What this queue stands for has changed: wake those whose predicate holds.
+        """Wake waiters of a changed queue whose predicate holds.
 
-        No more of them are woken than there is something for.
+        No more of them are woken than the queue can serve.
         """
         raise NotImplementedError
 
     def turn_soon(self) -> None:
-        """There is something left to do: take a turn soon."""
+        """Take a turn soon, because work is left."""
         raise NotImplementedError
 
     def is_busy(self) -> bool:
@@ -111,9 +112,9 @@ class EndpointDriver(NetworkEvents):
         self.settle()
 
     def close(self) -> Awaited:
-        """Close every connection, and wake everyone who waits."""
+        """Close every connection, and wake all waiters."""
         raise NotImplementedError
 
     def close_copies(self) -> None:
-        """In a forked child: give back the descriptors; the connections are the parent's."""
+        """In a forked child: close the copies of the descriptors; the connections belong to the parent."""
         self._network.close_copies()

@@ -1,4 +1,4 @@
-"""Listening sockets: check the address, bind, accept, remove the socket file."""
+"""Listening sockets: bind, accept connections, remove the socket file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SocketListener(Listener):
         self.sock = sock
         self._address = address
         self._file = file
-        """Of a unix socket that is this server's own: see `socket_file`."""
+        """Identifies the socket file of this server: see `socket_file`."""
 
     def close(self) -> None:
         self.sock.close()
@@ -45,7 +45,7 @@ class SocketListener(Listener):
 
 
 def bind(address: Address, given: socket.socket | None) -> tuple[SocketListener, Address]:
-    """A listening socket, and the address it has. `ListenFailed` says why there is none."""
+    """Make a listening socket; return it with its actual address. Raises `ListenFailed`."""
     try:
         listener = given.dup() if given is not None else _listen(address)
     except OSError as error:
@@ -65,7 +65,7 @@ def _listen(address: Address) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
-            # A server that is started again must not wait for old connections to time out.
+            # A restarted server must not wait for old connections to time out.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(target)
         listener.listen(BACKLOG)
@@ -92,7 +92,7 @@ def _listen_unix(address: Address) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """A socket file that nobody listens at was left by a server that died: remove it."""
+    """Remove a socket file that was left by a dead server, so that no process listens at it."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
@@ -105,7 +105,7 @@ def _remove_stale(path: str) -> None:
 
 
 def socket_file(address: Address, given: socket.socket | None) -> tuple[int, int] | None:
-    """What tells the socket file of a server from another's at the same path: device and inode."""
+    """Device and inode of a server's socket file, which identify it if another server replaces the file."""
     path = address.sockaddr
     if address.scheme != "unix" or given is not None or not isinstance(path, str) or path.startswith("\0"):
         return None
@@ -114,7 +114,7 @@ def socket_file(address: Address, given: socket.socket | None) -> tuple[int, int
 
 
 def release(address: Address, file: tuple[int, int] | None) -> None:
-    """Remove the socket file of a server that has stopped, if it is still its own."""
+    """Remove the socket file of a stopped server, unless another server has replaced it."""
     path = address.sockaddr
     if file is None or not isinstance(path, str):
         return
@@ -140,10 +140,10 @@ def _hint(error: OSError) -> str:
 
 
 def descriptor_bound(limit: int) -> int:
-    """How many connections a server may hold: the limit, but not more than its descriptors allow."""
+    """The most connections of a server: the limit, or fewer if the process has too few descriptors."""
     try:
         import resource
-    except ImportError:  # pragma: no cover  (Windows has no such bound)
+    except ImportError:  # pragma: no cover  (Windows has no such limit)
         return limit
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limit if soft == resource.RLIM_INFINITY else min(limit, max(1, soft * 8 // 10))
@@ -152,7 +152,7 @@ def descriptor_bound(limit: int) -> int:
 def accept_some(
     events: NetworkEvents, listener: SocketListener, is_secure: bool, now: float
 ) -> tuple[list[tuple[socket.socket, Link]], float]:
-    """The connections in the queue, each with its link; and for how many seconds to accept no more."""
+    """Accept the queued connections. Return them with their links, and the seconds to pause after that."""
     accepted: list[tuple[socket.socket, Link]] = []
     for _ in range(ACCEPTS):
         if events.is_crowded():
@@ -165,7 +165,7 @@ def accept_some(
             if error.errno in OUT_OF:
                 log.warning("linkbox: cannot accept connections for now: %s", error)
                 return accepted, ACCEPT_PAUSE
-            continue  # That one connection went away before it was accepted.
+            continue  # This connection was closed before it was accepted.
         prepare(sock, events.limits)
         url, ip = describe(sock.family, address, is_secure)
         link = events.accept(url, ip, now)

@@ -1,7 +1,7 @@
 """The memory network as endpoints use it, threaded or asyncio. The network itself is in `memory_hub.py`.
 
-A `MemoryPort` does for one life of an endpoint what the modules for sockets do: accept, connect, read, write,
-half-close, close. Threads and asyncio differ only in how the endpoint is told that something has arrived.
+A `MemoryPort` does what the modules for sockets do: accept, connect, read, write, half-close, close. Threads
+and asyncio differ only in how the endpoint is notified of an arrival.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from linkbox.networks.poller import MemoryPoller
 
 
 class ThreadBell(Bell):
-    """For a threaded endpoint: its engine polls."""
+    """Notifies a threaded endpoint, by way of its poller."""
 
     def __init__(self, events: NetworkEvents, lock: threading.RLock, poller: MemoryPoller) -> None:
         self._events = events
@@ -56,7 +56,7 @@ class ThreadBell(Bell):
 
 
 class LoopBell(Bell):
-    """For an asyncio endpoint: its event loop calls."""
+    """Notifies an asyncio endpoint, by way of its event loop."""
 
     port: MemoryPort
 
@@ -89,7 +89,7 @@ class LoopBell(Bell):
         try:
             return answer.result(REST)
         except TimeoutError:
-            return False  # Something blocks the loop.
+            return False  # The loop is blocked.
 
     def blocks(self) -> bool:
         try:
@@ -98,7 +98,7 @@ class LoopBell(Bell):
             return False
 
     def _call(self, function: Callable[[], None]) -> bool:
-        """Let the loop call it; False: the loop is closed."""
+        """Let the loop call ``function``. False if the loop is closed."""
         try:
             self._loop.call_soon_threadsafe(function)
         except RuntimeError:
@@ -107,7 +107,7 @@ class LoopBell(Bell):
 
 
 class MemoryPort:
-    """What one life of an endpoint has on the network. Called under the endpoint's lock, or on its loop."""
+    """The connections of a started endpoint. Called under the endpoint's lock, or on its event loop."""
 
     def __init__(self, events: NetworkEvents, address: Address, hub: MemoryHub | None, bell: Bell) -> None:
         self.hub = MemoryHub(0, 1, None) if hub is None else hub
@@ -128,7 +128,7 @@ class MemoryPort:
         """Accept, and report what has arrived."""
         if self.station.callers and self._listener is not None:
             self._accept(now)
-        for _ in range(len(self.station.noted)):  # what is noted meanwhile rings again
+        for _ in range(len(self.station.noted)):  # later notes cause another call
             with self.hub.lock:
                 end = self.station.noted.popleft()
                 end.is_noted = False
@@ -156,7 +156,7 @@ class MemoryPort:
     # -- writing ----------------------------------------------------------------------------------------
 
     def flush(self, link: Link) -> None:
-        """Write what the link has to write; then half-close, close, or read again as it says."""
+        """Write what the link has to write; then half-close, close or resume reading, as it requires."""
         end = link.handle
         if not isinstance(end, MemoryEnd):
             return
@@ -173,7 +173,7 @@ class MemoryPort:
         elif not (link.paused or link.eof):
             with self.hub.lock:
                 if (end.incoming or end.has_fin) and not self.hub.is_held:
-                    end.note()  # it may have been paused
+                    end.note()  # reading may have been paused
 
     def _write(self, end: MemoryEnd, link: Link, buffers: Sequence[Buffer]) -> None:
         try:
@@ -181,7 +181,7 @@ class MemoryPort:
         except OSError as error:
             if link.eof or link.paused:
                 self.events.lost(link, error, self.hub.now())
-            # What the peer sent before the connection broke is still to be read; then reading fails too.
+            # Bytes that the peer sent before the connection broke must still be read; then reading fails too.
             link.shut = True
         if end.unsent:
             link.write_stalled(self.hub.now())
@@ -216,7 +216,7 @@ class MemoryPort:
         link.handle = end
         self._ends.add(end)
         with self.hub.lock:
-            end.note()  # something may have arrived already
+            end.note()  # bytes may have arrived already
 
     def listen(self, listener: Listener) -> None:
         """Accept connections from now on."""
@@ -248,7 +248,7 @@ class MemoryPort:
             self.station.bell.ring()
 
     def stop_listening(self) -> None:
-        """Accept the connections that wait, then no more."""
+        """Accept the queued connections, then no more."""
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
@@ -278,7 +278,7 @@ class ThreadedMemory(ThreadedNetwork):
         self._port = port
 
     def read(self, ready: list[tuple[int, int]]) -> None:
-        pass  # There is no system call to make without the lock.
+        pass  # No system call has to be made without the lock.
 
     def report(self, now: float) -> None:
         self._port.report(now)

@@ -1,15 +1,15 @@
 """A network inside one process: byte streams in memory between any endpoints, threaded or asyncio.
 
-How to think about it. A `MemoryHub` is the whole network: who listens at which name, all connections, the
-clock, and the faults. An endpoint has a `Station` on it for each of its lives. A connection is two
-`MemoryEnd` objects that behave as two connected sockets do: a bounded buffer each way, half-close, reset.
-`memory.py` connects the stations to the endpoints.
+How to think about it. A `MemoryHub` is the whole network: the listening names, all connections, the clock and
+the faults. An endpoint has one `Station` on it from ``start()`` to ``stop()``. A connection is two
+`MemoryEnd` objects that behave as two connected sockets do: a bounded buffer in each direction, half-close,
+reset. `memory.py` connects the stations to the endpoints.
 
-Two locks. The hub's lock protects all that is here; it is held for moments, and nothing is called under it
-that takes another lock. All else belongs to one endpoint, under its own lock or on its event loop. A station
-is told that something is there by its bell, which is rung from any thread.
+Two locks. The hub's lock protects the state in this module. It is held for short times, and no other lock is
+taken under it. Other state belongs to one endpoint, under its own lock or on its event loop. A station has a
+doorbell (`Bell`), which any thread may call to notify the endpoint.
 
-`linkbox.testing.MemoryNetwork` is what users see of this.
+`linkbox.testing.MemoryNetwork` is the public interface.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from linkbox.networks.network import Listener
 
 NO_NETWORK = "there is no memory network: use it inside `with linkbox.testing.MemoryNetwork():`"
 REST = 10.0
-"""Seconds of real time in which endpoints have to come to rest."""
+"""Seconds of real time in which all endpoints must become idle."""
 
 
 class Bell:
-    """How the network reaches an endpoint. Called from any thread."""
+    """Notifies an endpoint. May be called from any thread."""
 
     def ring(self) -> None:
-        """There is something to look at. Also under the hub's lock."""
+        """Notify the endpoint that something has arrived. Also called under the hub's lock."""
         raise NotImplementedError
 
     def clock_moved(self) -> None:
-        """A manual clock was advanced: let the driver look at every deadline again."""
+        """A manual clock was advanced: let the driver check every deadline."""
         raise NotImplementedError
 
     def next_timer(self) -> float:
-        """When the endpoint has something to do, even if nothing arrives."""
+        """The next timer of the endpoint."""
         raise NotImplementedError
 
     def is_idle(self) -> bool:
-        """Has the driver nothing to do?"""
+        """Is the driver idle?"""
         raise NotImplementedError
 
     def blocks(self) -> bool:
@@ -56,24 +56,24 @@ class Bell:
 
 
 class Station:
-    """What the hub knows of one life of an endpoint."""
+    """A started endpoint on the network."""
 
     def __init__(self, bell: Bell) -> None:
         self.bell = bell
         self.noted: deque[MemoryEnd] = deque()
-        """Ends to look at."""
+        """Ends that the endpoint must check."""
         self.callers: deque[MemoryEnd] = deque()
         """Connections that wait to be accepted."""
 
     def is_at_rest(self, now: float) -> bool:
-        """Has the endpoint nothing to do at this time? From any thread but its event loop's."""
+        """Is the endpoint idle at this time? Call from any thread except that of its event loop."""
         return self.bell.is_idle() and not (self.noted or self.callers) and self.bell.next_timer() > now
 
 
 class MemoryEnd:
-    """One end of a connection: what ``link.handle`` is here.
+    """One end of a connection: the ``link.handle`` of this network.
 
-    ``link`` and ``unsent`` belong to the endpoint, the rest to the hub's lock.
+    ``link`` and ``unsent`` belong to the endpoint; the hub's lock protects the rest.
     """
 
     __slots__ = (
@@ -95,22 +95,22 @@ class MemoryEnd:
         self.station = station
         self.other = self
         self.link: Link | None = None
-        """None: not accepted yet."""
+        """None until it is accepted."""
         self.incoming = bytearray()
-        """On its way to this end."""
+        """Bytes in transit to this end."""
         self.has_fin = False
         """Has the other end closed its half?"""
         self.is_reset = False
-        """Does writing fail, and reading once all that has arrived is read?"""
+        """Does writing fail, and reading after everything that has arrived?"""
         self.is_closed = False
         self.is_noted = False
-        """Is it among those that its station has to look at?"""
+        """Is it in ``noted`` of its station?"""
         self.wants_room = False
-        """Is there something unsent, for which the other end had no room?"""
+        """Is anything unsent because the buffer of the other end was full?"""
         self.unsent: list[Buffer] = []
 
     def read(self) -> bytes | None:
-        """What has arrived; empty: the other end has closed its half; None: nothing for now."""
+        """Return what has arrived. Empty: the other end has closed its half. None: nothing for now."""
         hub = self.hub
         with hub.lock:
             if hub.is_held and not self.is_reset:
@@ -129,7 +129,7 @@ class MemoryEnd:
             return data
 
     def write(self, buffers: Sequence[Buffer]) -> list[Buffer]:
-        """Write as much as there is room for; returns the rest."""
+        """Write as much as there is room for; return the rest."""
         hub, other = self.hub, self.other
         with hub.lock:
             if self.is_reset or other.is_closed:
@@ -148,13 +148,13 @@ class MemoryEnd:
             return rest
 
     def finish(self) -> None:
-        """Half-close: the other end reads what is on its way, then the end."""
+        """Half-close: the other end reads the bytes in transit, then the end of the stream."""
         with self.hub.lock:
             self.other.has_fin = True
             self.other.note()
 
     def close(self, is_abortive: bool) -> None:
-        """As the kernel does it: closing with unread bytes resets the connection."""
+        """Close. As with a kernel, closing with unread bytes resets the connection."""
         with self.hub.lock:
             if self.is_closed:
                 return
@@ -172,7 +172,7 @@ class MemoryEnd:
         self.note()
 
     def note(self) -> None:
-        """Let the endpoint look at this end. Under the hub's lock."""
+        """Let the endpoint check this end. Under the hub's lock."""
         self.hub.moves += 1
         if not self.is_noted and not self.is_closed:
             self.is_noted = True
@@ -181,13 +181,13 @@ class MemoryEnd:
 
 
 class MemoryHub:
-    """Everything of one memory network."""
+    """One memory network."""
 
     def __init__(self, capacity: int, chunk: int, now: Callable[[], float] | None) -> None:
         self.capacity = capacity
-        """Bytes on their way to one end, at most: then its peer can write no more."""
+        """Most bytes in transit to one end: then its peer must wait before it writes more."""
         self.chunk = chunk
-        """Bytes read at a time, at most."""
+        """Most bytes read at a time."""
         self.now = monotonic if now is None else now
         self.has_manual_clock = now is not None
         self.lock = threading.Lock()
@@ -196,14 +196,14 @@ class MemoryHub:
         """All ends of connections that are not closed."""
         self.stations: set[Station] = set()
         self.is_held = False
-        """Do bytes and ends stay on their way?"""
+        """Are bytes and half-closes held in transit?"""
         self.moves = 0
-        """Counts what has happened."""
+        """The number of changes so far."""
         self.is_refusing = False
         """Does every attempt to connect fail?"""
 
     def connect(self, station: Station, name: str) -> MemoryEnd:
-        """A new connection to the server at that name; returns the client's end."""
+        """Connect to the server at a name; return the client's end."""
         with self.lock:
             listener = self.listeners.get(name)
             if listener is None or listener.station is None:
@@ -218,7 +218,7 @@ class MemoryHub:
             return near
 
     def count(self) -> int:
-        """How many connections there are."""
+        """The number of connections."""
         with self.lock:
             return self._count()
 
@@ -226,7 +226,7 @@ class MemoryHub:
         return sum(end.other.is_closed or id(end) < id(end.other) for end in self.ends)
 
     def cut(self) -> int:
-        """Reset every connection; returns how many there were."""
+        """Reset every connection; return how many there were."""
         with self.lock:
             count = self._count()
             for end in self.ends:
@@ -234,7 +234,7 @@ class MemoryHub:
         return count
 
     def hold(self, is_held: bool) -> None:
-        """Let nothing arrive for now, or everything again."""
+        """Hold everything in transit, or let it arrive again."""
         with self.lock:
             self.is_held = is_held
             for end in self.ends:
@@ -243,16 +243,16 @@ class MemoryHub:
     # -- for a manual clock -------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        """When the first of all endpoints has something to do."""
+        """The earliest timer of all endpoints."""
         return min((station.bell.next_timer() for station in list(self.stations)), default=NEVER)
 
     def clock_moved(self) -> None:
-        """Let every endpoint look at its deadlines again."""
+        """Let every endpoint check its deadlines."""
         for station in list(self.stations):
             station.bell.clock_moved()
 
     def come_to_rest(self) -> None:
-        """Wait until no endpoint has anything to do at this time."""
+        """Wait until all endpoints are idle at this time."""
         if any(station.bell.blocks() for station in list(self.stations)):
             raise RuntimeError(
                 "this waits for endpoints of the running event loop, so it cannot be called on it: "
@@ -270,20 +270,20 @@ class MemoryHub:
                 sleep(0.0005)
 
     def close(self) -> None:
-        """End: every connection is reset, and nobody listens."""
+        """Close the network: reset every connection, stop all listeners."""
         self.cut()
         with self.lock:
             self.listeners.clear()
 
 
 class MemoryListener(Listener):
-    """A name that a server listens at."""
+    """A name at which a server listens."""
 
     def __init__(self, hub: MemoryHub, name: str) -> None:
         self.hub = hub
         self.name = name
         self.station: Station | None = None
-        """Who accepts; None: not yet."""
+        """The station that accepts; None before that."""
 
     def close_copy(self) -> None:
         pass  # Memory has no descriptors.
@@ -295,7 +295,7 @@ class MemoryListener(Listener):
 
 
 networks: list[MemoryHub] = []
-"""The networks in use; ``memory://`` addresses belong to the last."""
+"""The networks in use; ``memory://`` addresses belong to the last one."""
 
 
 def current_time() -> float:
@@ -304,7 +304,7 @@ def current_time() -> float:
 
 
 def bind(address: Address) -> Listener:
-    """Listen at a name. `ListenFailed` says why not."""
+    """Listen at a name. Raises `ListenFailed`."""
     if not networks:
         raise ListenFailed(f"cannot listen at {address}: {NO_NETWORK}")
     hub = networks[-1]

@@ -1,9 +1,9 @@
-"""Two sleepers on one set of sockets: the thread that leads polls it, the background thread watches it.
+"""Lets two threads wait for the same sockets: the leader and the background thread.
 
-The leader calls `poll`. The background thread calls `sleep`, which also returns when a socket is
-ready, but only while *armed*: as long as a thread leads, the background thread must not be woken.
-With epoll this is one descriptor inside another; elsewhere the background thread polls the same
-selector, and is kicked out of it when it is disarmed.
+The leader calls `poll`. The background thread calls `sleep`, which also returns when a socket is ready, but
+only while the poller is *armed*: sockets must not wake the background thread while another thread leads. With
+epoll, the background thread waits on a second epoll that contains the first. On other platforms it polls the
+same selector, and is woken when the poller is disarmed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BROKEN = 8 | 16
 
 
 class Poller:
-    """What every platform has: a selector, and sockets to wake the sleepers."""
+    """For every platform: a selector, and socket pairs to wake the waiting threads."""
 
     def __init__(self) -> None:
         self.armed = False
@@ -32,7 +32,7 @@ class Poller:
         self._selector.register(self._wake_in, selectors.EVENT_READ)
 
     def watch(self, fd: int, mask: int, known: bool) -> None:
-        """From now on report these events of ``fd``; ``known``: it is watched already."""
+        """Watch ``fd`` for these events; ``known``: it is watched already."""
         events = (selectors.EVENT_READ if mask & READ else 0) | (selectors.EVENT_WRITE if mask & WRITE else 0)
         if known and fd in self._selector.get_map():
             self._selector.unregister(fd)
@@ -41,12 +41,12 @@ class Poller:
         self.wake()
 
     def forget(self, fd: int) -> None:
-        """Watch no more. Call before the descriptor is closed."""
+        """Stop watching ``fd``. Call this before closing the descriptor."""
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait until something is ready: (descriptor, events). Only the leader calls this."""
+        """Wait until something is ready; return (descriptor, events) for each. Only the leader calls this."""
         ready = []
         for key, events in self._selector.select(timeout):
             if key.fileobj is self._wake_in:
@@ -59,11 +59,11 @@ class Poller:
         return ready
 
     def wake(self) -> None:
-        """Let `poll` return now."""
+        """Make `poll` return now."""
         _poke(self._wake_out)
 
     def sleep(self, timeout: float | None) -> None:
-        """Wait until kicked, or until something is ready while armed. Only the background calls this."""
+        """Wait until kicked, or until something is ready while armed. For the background thread only."""
         readers: list[Any] = [self._kick_in]
         writers: list[Any] = []
         try:
@@ -73,35 +73,35 @@ class Poller:
                 writers += [key.fileobj for key in keys if key.events & selectors.EVENT_WRITE]
             ready, _, _ = select.select(readers, writers, [], timeout)
         except (OSError, ValueError, RuntimeError):
-            return  # One of them has just come or gone: look again.
+            return  # A descriptor was just added or removed: poll again.
         if self._kick_in in ready:
             _drain(self._kick_in)
 
     def kick(self) -> None:
-        """Let `sleep` return now."""
+        """Make `sleep` return now."""
         _poke(self._kick_out)
 
     def arm(self) -> None:
-        """Sockets may wake the background from now on."""
+        """Let sockets wake the background thread from now on."""
         if not self.armed:
             self.armed = True
             self.kick()
 
     def disarm(self) -> None:
-        """Sockets must not wake the background from now on."""
+        """Keep sockets from waking the background thread from now on."""
         if self.armed:
             self.armed = False
             self.kick()
 
     def close(self) -> None:
-        """Give back the descriptors."""
+        """Close the descriptors."""
         self._selector.close()
         for each in (self._kick_in, self._kick_out, self._wake_in, self._wake_out):
             each.close()
 
 
 class EpollPoller(Poller):
-    """Linux: the background thread sleeps on an epoll that holds the leader's."""
+    """For Linux: the background thread waits on an epoll that contains the leader's."""
 
     def __init__(self) -> None:
         self.armed = False
@@ -160,12 +160,12 @@ class EpollPoller(Poller):
 
 
 class MemoryPoller(Poller):
-    """For a network in memory: no sockets, and two locks as bells."""
+    """For the memory network: no sockets; two locks to wake the waiting threads."""
 
     def __init__(self, has_manual_clock: bool) -> None:
         self.armed = False
         self._sleeps_on = has_manual_clock
-        """Does no wait end by real time? Then `wake` and `kick` end it when the clock is advanced."""
+        """With a manual clock, only `wake` and `kick` end a wait, when the clock is advanced."""
         self._bell, self._kick_bell = threading.Lock(), threading.Lock()
         self._bell.acquire()
         self._kick_bell.acquire()
@@ -211,11 +211,11 @@ def _release(bell: threading.Lock) -> None:
     try:
         bell.release()
     except RuntimeError:
-        pass  # It rings already.
+        pass  # It is released already.
 
 
 def make_poller() -> Poller:
-    """The best for this platform."""
+    """The best poller for this platform."""
     return EpollPoller() if hasattr(select, "epoll") else Poller()
 
 
@@ -230,7 +230,7 @@ def _poke(out: socket.socket) -> None:
     try:
         out.send(b"\0")
     except OSError:
-        pass  # It is full, so whoever reads will wake; or it is closed, and nobody sleeps there.
+        pass  # If it is full, the reader will wake anyway; if it is closed, no thread is waiting.
 
 
 def _drain(end: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Facts about sockets: options, writing lists of buffers, names, error messages. No state, no decisions."""
+"""Functions for sockets: options, writing lists of buffers, names, error messages. They keep no state."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from linkbox.limits import Limits
 
 AF_UNIX = getattr(socket, "AF_UNIX", -1)
 JOIN_SIZE = 32 * 1024
-"""Up to so many bytes, joining buffers is cheaper than handing the kernel a list of them."""
+"""Up to this many bytes, joining buffers costs less than passing a list of them to the kernel."""
 OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, getattr(errno, "WSAEMFILE", errno.EMFILE)}
-"""A process, or the machine, has no descriptors or buffers left."""
+"""Errors if the process or the machine has no descriptors or buffers left."""
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
 
 
 def write_buffers(sock: socket.socket, buffers: list[Any]) -> list[Any]:
-    """Write as much as the kernel takes; returns what it did not take."""
+    """Write as much as the kernel accepts; return the rest."""
     total = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
     try:
         if len(buffers) == 1:
@@ -47,7 +47,7 @@ def write_buffers(sock: socket.socket, buffers: list[Any]) -> list[Any]:
 
 
 def prepare(sock: socket.socket, limits: Limits) -> None:
-    """Non-blocking; small messages leave at once; the kernel gives up when we would."""
+    """Set a socket non-blocking, without Nagle's algorithm, and with our timeouts in the kernel."""
     sock.setblocking(False)
     if sock.family != AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -57,7 +57,7 @@ def prepare(sock: socket.socket, limits: Limits) -> None:
 
 
 def is_connected(sock: socket.socket) -> bool:
-    """Is it connected already? On one machine it is, though the kernel says that it is in progress."""
+    """Is the socket connected already? Local connections are, although the kernel reports progress."""
     try:
         sock.getpeername()
     except OSError:
@@ -66,15 +66,15 @@ def is_connected(sock: socket.socket) -> bool:
 
 
 def reset_on_close(sock: socket.socket) -> None:
-    """Let closing the socket send RST instead of FIN."""
+    """Make closing the socket send RST instead of FIN."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except OSError:
-        pass  # It is broken already.
+        pass  # The connection is broken already.
 
 
 def describe(family: int, address: Any, secure: bool = False) -> tuple[str, str | None]:
-    """A peer's URL, and the IP address it counts for (None: local, exempt)."""
+    """A peer's URL, and the key of the per-address limit (None: local, exempt)."""
     if family == AF_UNIX:
         return "unix:", None
     host, port = address[:2]
@@ -84,7 +84,7 @@ def describe(family: int, address: Any, secure: bool = False) -> tuple[str, str 
 
 
 def resolve(address: Address) -> list[Any]:
-    """What to connect to: (family, address) each."""
+    """The addresses to connect to, each as (family, address)."""
     if address.scheme == "unix":
         return [(AF_UNIX, address.sockaddr)]
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -92,7 +92,7 @@ def resolve(address: Address) -> list[Any]:
 
 
 def connect_error(address: str, error: OSError) -> ConnectFailed:
-    """Says what happened, and what to do."""
+    """The error of a failed attempt, with a hint at the remedy."""
     hints = {
         errno.ECONNREFUSED: "nobody listens there; is the server started?",
         errno.ENOENT: "there is no such socket; is the server started?",

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
 
 HIGH, LOW = 64 * 1024, 48 * 1024
-"""Bytes in asyncio's own buffer: above HIGH we write no more, until LOW are left."""
+"""Bytes in asyncio's write buffer: above HIGH stop writing, until only LOW are left."""
 CLOSE_WAIT = 0.5
-"""Seconds that a stopped endpoint gives to last bytes that the kernel has not taken yet."""
+"""Seconds that a stopped endpoint waits for the kernel to accept the last bytes."""
 
 
 class Connection(asyncio.Protocol):
-    """One asyncio transport and its link: what ``link.handle`` is here."""
+    """One asyncio transport and its link: the ``link.handle`` of this network."""
 
     def __init__(self, network: AioSockets, link: Link, sock: socket.socket, tls: TlsLink | None) -> None:
         self._network = network
@@ -37,16 +37,16 @@ class Connection(asyncio.Protocol):
         self._tls = tls
         self._transport: asyncio.Transport | None = None
         self._is_full = False
-        """Is there more in asyncio's buffer than we want?"""
+        """Is asyncio's write buffer above HIGH?"""
         self._is_paused = False
         self._is_closing = False
         self._is_waiting = False
-        """Was there something to write before there was a transport?"""
+        """Was there something to write before the transport existed?"""
 
     # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = found = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport = found = cast(asyncio.Transport, transport)  # uvloop's class is not a subclass
         found.set_write_buffer_limits(HIGH, LOW)
         self._network.opened(self)
         if self._is_waiting or self.link.paused:
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._tls.receive_eof(self._events, self.link, now)
             self._events.turn_done(now)
-        return True  # The other half stays open until everything is written.
+        return True  # Keep the other half open until everything is written.
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -85,14 +85,14 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self.link.write_moved()
         if self._transport.get_write_buffer_size() > LOW:
-            self._follow_buffer()  # which pauses again
+            self._follow_buffer()  # may pause again
             return
         self._is_full = False
         self._transport.set_write_buffer_limits(HIGH, LOW)
         self._writable()
 
     def _follow_buffer(self) -> None:
-        """Let the low mark follow the buffer, so that each byte that a slow peer takes is noticed."""
+        """Move the low mark with the buffer, so that asyncio reports any progress of a slow peer."""
         assert self._transport is not None
         mark = max(LOW, self._transport.get_write_buffer_size() - 1)
         self._transport.set_write_buffer_limits(mark, mark)
@@ -104,13 +104,13 @@ class Connection(asyncio.Protocol):
     # Called by the network.
 
     def flush(self) -> None:
-        """Write what the link has to write; then half-close, close, pause or resume reading as it says."""
+        """Write what the link has to write; then half-close, close, pause or resume reading as required."""
         link, transport = self.link, self._transport
         if transport is None or self._is_closing:
             self._is_waiting = True
             return
         now = self._network.now()
-        # A write that failed closes the transport; we hear of it only when the loop runs next.
+        # A failed write closes the transport; the loop reports that in its next iteration.
         while not (self._is_full or link.shut or link.closed or transport.is_closing()):
             if self._tls is None:
                 buffers = link.data_to_send(now)
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
             try:
                 transport.write_eof()
             except OSError:
-                pass  # The peer has closed already; we hear of it when the loop runs next.
+                pass  # The peer has closed already; the loop reports that in its next iteration.
             link.finish_writing()
         if link.closed:
             self.close()
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
             (transport.pause_reading if link.paused else transport.resume_reading)()
 
     def close(self) -> None:
-        """Close the connection. What was written before is still sent, if the peer takes it in time."""
+        """Close the connection. Bytes written before are still sent if the peer reads them in time."""
         transport = self._transport
         if transport is None or self._is_closing:
             return
@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
             transport.write(last)
 
     def abort(self) -> None:
-        """Close it now, and drop what is still unsent."""
+        """Close the connection now, and drop unsent bytes."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -237,8 +237,8 @@ class AioSockets(AioNetwork):
 
     def stop_listening(self) -> None:
         if self._listener is not None:
-            # Clients in the queue may have written their first messages already. A refusal tells them that
-            # these were not taken; closing the listener at once would leave them in doubt.
+            # Clients in the queue may have written their first messages already. A refusal shows them that
+            # these were not accepted; closing the listener at once would leave them in doubt.
             self._listener.sock.listen(0)
             self._accept()
         listener, self._listener = self._listener, None
@@ -263,7 +263,7 @@ class AioSockets(AioNetwork):
                 return
             try:
                 sock = await self._connect(family, target, events.patience(session, others, self.now()))
-            except OSError as error:  # a TimeoutError is one too
+            except OSError as error:  # includes TimeoutError
                 failure = error
                 continue
             link = events.connected(session, self.now())
@@ -289,7 +289,7 @@ class AioSockets(AioNetwork):
             sock.setblocking(False)
             async with asyncio.timeout(patience):
                 await self._loop.sock_connect(sock, target)
-        except BaseException:  # a cancellation too
+        except BaseException:  # includes a cancellation
             sock.close()
             raise
         prepare(sock, self.events.limits)
@@ -317,7 +317,7 @@ class AioSockets(AioNetwork):
                 connection.abort()
 
     def close_copies(self) -> None:
-        # Past the loop, which shares its selector with the parent.
+        # Without the loop, which shares its selector with the parent.
         socks = [connection.sock for connection in self._connections]
         if self._listener is not None:
             socks.append(self._listener.sock)
@@ -334,5 +334,5 @@ def _write(transport: asyncio.Transport, buffers: list[Buffer]) -> None:
     else:
         transport.writelines(buffers)
         if transport.get_write_buffer_size() > HIGH:
-            # From Python 3.12 on writelines() itself forgets to call pause_writing(); this looks again.
+            # From Python 3.12 on, writelines() does not call pause_writing(); this call checks again.
             transport.set_write_buffer_limits(HIGH, LOW)

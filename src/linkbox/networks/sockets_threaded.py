@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 READ_SIZE = 16 * 1024
 LARGE_READ = 256 * 1024
-"""Bytes read from one connection in one turn, at most, so that no peer keeps the others waiting."""
+"""Most bytes read from one connection in one turn, so that no peer delays the others."""
 SMALL_WRITE = 16 * 1024
-"""Up to so many bytes, a non-blocking write costs less than giving up the lock for it."""
+"""Up to this many bytes, a non-blocking write costs less than releasing the lock for it."""
 
 
 class Connection:
-    """One socket and its link: what ``link.handle`` is here."""
+    """One socket and its link: the ``link.handle`` of this network."""
 
     __slots__ = (
         "again",
@@ -51,20 +51,20 @@ class Connection:
         self.link = link
         self.tls = tls
         self.mask = READ
-        """What the poller watches the socket for."""
+        """The events for which the poller watches the socket."""
         self.read_size = READ_SIZE
         self.received: bytes | OSError | None = None
-        """What the leader has read and not reported yet. Empty: the peer has closed its half."""
+        """Bytes that the leader has read and not reported yet. Empty: the peer has closed its half."""
         self.unsent: list[Buffer] = []
-        """What the kernel did not take."""
+        """Buffers that the kernel did not accept."""
         self.is_writing = False
         """Is a thread writing without the lock?"""
         self.again = False
-        """Is there more for that thread to write?"""
+        """Is there more to write for this thread?"""
 
 
 class AcceptPause:
-    """Accepts again after a while."""
+    """A timer that resumes accepting after a pause."""
 
     __slots__ = ("network", "timer_at", "until")
 
@@ -100,7 +100,7 @@ class ThreadedSockets(ThreadedNetwork):
         self._read: list[Connection] = []
         """Connections that the leader has read from in this turn."""
         self._others: list[tuple[int, int]] = []
-        """What else was ready."""
+        """Other descriptors that were ready."""
         self._listener: SocketListener | None = None
         self._dialer = Dialer(self, address, lock, self.open)
 
@@ -205,7 +205,7 @@ class ThreadedSockets(ThreadedNetwork):
             self._set_mask(connection)
 
     def _write(self, connection: Connection, buffers: list[Buffer]) -> bool:
-        """Write without the lock, if it is much. Returns whether the kernel took all of it."""
+        """Write; without the lock if it is a lot. Returns whether the kernel accepted everything."""
         is_large = sum(map(len, buffers)) > SMALL_WRITE
         if is_large:
             connection.is_writing = True
@@ -232,7 +232,7 @@ class ThreadedSockets(ThreadedNetwork):
     def _write_failed(self, link: Link, error: OSError) -> None:
         if link.eof or link.paused:
             self.events.lost(link, error, self.now())
-        # What the peer sent before the connection broke is still to be read; then reading fails too.
+        # Bytes that the peer sent before the connection broke must still be read; then reading fails too.
         link.shut = True
 
     def _stall(self, connection: Connection, rest: list[Buffer]) -> None:
@@ -241,7 +241,7 @@ class ThreadedSockets(ThreadedNetwork):
         self.events.timers_changed()
 
     def _resume_writing(self, connection: Connection) -> None:
-        """The kernel takes bytes again."""
+        """The kernel accepts bytes again."""
         link = connection.link
         if connection.is_writing or link.closed:
             return
@@ -260,7 +260,7 @@ class ThreadedSockets(ThreadedNetwork):
                     return
             connection.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # The peer has closed already: reading will tell.
+            pass  # The peer has closed already; the next read reports that.
         connection.link.finish_writing()
         if connection.link.closed:
             self._close(connection)
@@ -297,7 +297,7 @@ class ThreadedSockets(ThreadedNetwork):
         self._dialer.dial(session)
 
     def open(self, sock: socket.socket, link: Link) -> None:
-        """Carry the link's bytes over this socket from now on."""
+        """Begin to carry the link's bytes over this socket."""
         connection = Connection(sock, link, None if self._make_tls is None else self._make_tls())
         link.handle = connection
         self._connections[connection.fd] = connection
@@ -327,8 +327,8 @@ class ThreadedSockets(ThreadedNetwork):
 
     def stop_listening(self) -> None:
         if self._listener is not None:
-            # Clients in the queue may have written their first messages already. A refusal tells them that
-            # these were not taken; closing the listener at once would leave them in doubt.
+            # Clients in the queue may have written their first messages already. A refusal shows them that
+            # these were not accepted; closing the listener at once would leave them in doubt.
             self._listener.sock.listen(0)
             self._accept(self.now())
         listener, self._listener = self._listener, None

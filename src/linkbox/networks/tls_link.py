@@ -2,11 +2,11 @@
 
 How to think about it. A `TlsLink` belongs to one link. The network passes it the bytes of the connection
 (`receive`, `receive_eof`), and it reports the decrypted bytes as a network does. It encrypts what the link
-has to write (`data_to_send`), once the TLS handshake is complete, and returns `close_notify` for the end.
-It owns no socket and no thread. Records must be written in the order in which it returns them.
+has to write (`data_to_send`), once the TLS handshake is complete, and returns `close_notify` for the end. It
+owns no socket and no thread. Records must be written in the order in which it returns them.
 
-A half-close is a close_notify followed by FIN. A FIN alone may come from anybody between the two ends, so
-the peer is lost then and has not ended. The standard library's transports for asyncio have no half-close.
+A half-close is a close_notify followed by FIN. A FIN alone may be forged by an attacker on the path, so the
+peer counts as lost, not as finished. The standard library's transports for asyncio have no half-close.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from linkbox.networks.network import NetworkEvents
 from linkbox.tls import certificate_of, client_context
 
 READ = 16 * 1024
-"""Bytes of a record, at most: OpenSSL returns no more at a time."""
+"""Most bytes of a record: OpenSSL returns no more at a time."""
 HANDSHAKE = b"\x16"
 """The first byte of a TLS handshake."""
 NO_TLS = b"\x15\x03\x03\x00\x02\x02\x0a"
-"""An alert ("unexpected message") for a peer without TLS: a client of ours understands it."""
+"""An alert ("unexpected message") for a peer without TLS; a linkbox client recognizes it."""
 
 
 class Ticket:
-    """A TLS session that makes a client's next handshake shorter: no certificate is verified again.
+    """A TLS session that shortens the next handshake of a client: the certificate is not verified again.
 
-    All connections of one endpoint share it: they have the same context, and have verified the same server.
+    All connections of one endpoint share it, because they have the same context and server.
     """
 
     __slots__ = ("session",)
@@ -53,7 +53,7 @@ class TlsLink:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._is_server = host is None
         self._ticket: Ticket | None = None if self._is_server else ticket
-        """Where to keep the session that the server sends; None once it has been kept."""
+        """Where to keep the session that the server sends; None once that is done."""
         self._tls = context.wrap_bio(self._incoming, self._outgoing, host is None, host, ticket.session)
         self._certificate = certificate_of(context) or b""
         self._unwrapped = memoryview(b"")
@@ -64,7 +64,7 @@ class TlsLink:
         self._has_ended = False
         """Has the peer sent its close_notify?"""
         self._is_closing = False
-        """Have we?"""
+        """Has this side sent its close_notify?"""
         if not self._is_server:
             self._shake_hands()
 
@@ -73,7 +73,7 @@ class TlsLink:
     def receive(self, events: NetworkEvents, link: Link, data: bytes, now: float) -> None:
         """Bytes have arrived on the connection."""
         if self._has_failed:
-            events.received(link, data, now)  # The link is being refused: it only counts them.
+            events.received(link, data, now)  # The link is being refused, and only counts the bytes.
             return
         if self._is_server and not self._has_begun and not data.startswith(HANDSHAKE):
             self._fail(link, ProtocolViolation(_not_tls(data)), now)
@@ -112,14 +112,14 @@ class TlsLink:
         except ssl.SSLError as error:
             failure = error
         if pieces:
-            if self._ticket is not None:  # TLS 1.3 sends it ahead of the first data
+            if self._ticket is not None:  # TLS 1.3 sends it before the first data
                 self._ticket.session, self._ticket = self._tls.session, None
             events.received(link, pieces[0] if len(pieces) == 1 else b"".join(pieces), now)
         if link.closed:
             return
         if failure is not None:
             why = self._explain(failure, link.address)
-            # A server says what it thinks of a client's certificate only after the handshake.
+            # A server rejects a client's certificate only after the handshake.
             if isinstance(why, AuthenticationFailed) and not self._is_server:
                 self._fail(link, why, now)
             else:
@@ -143,7 +143,7 @@ class TlsLink:
     # -- output ---------------------------------------------------------------------------------------
 
     def data_to_send(self, events: NetworkEvents, link: Link, now: float) -> list[Buffer]:
-        """What to write now, in order; call again once it is written. Empty: nothing for now."""
+        """Return what to write now, in order; call again once it is written. Empty: nothing for now."""
         if self._is_ready and not (self._has_failed or self._is_closing):
             if not self._unwrapped:
                 buffers = link.data_to_send(now)
@@ -158,7 +158,7 @@ class TlsLink:
                 written = self._tls.write(self._unwrapped)  # mypyc would evaluate a slice bound twice
                 self._unwrapped = self._unwrapped[written:]
         except ssl.SSLWantReadError:
-            pass  # The server renegotiates (TLS 1.2): its bytes have to be read first.
+            pass  # The server renegotiates (TLS 1.2): its bytes must be read first.
         except ssl.SSLError as error:
             events.lost(link, error, now)
 
@@ -169,7 +169,7 @@ class TlsLink:
             try:
                 self._tls.unwrap()
             except ssl.SSLError:
-                pass  # The peer may still send: that is read as before.
+                pass  # The peer may still send; its bytes are read as before.
         return self._outgoing.read()
 
     # -- identity and errors --------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class TlsLink:
         """The name in a client's verified certificate: its common name, or else its first DNS name."""
         try:
             found: Any = self._tls.getpeercert() if self._is_server else None
-        except ValueError:  # not Unicode: there is no name in it
+        except ValueError:  # not Unicode: no usable name
             return None
         if not found:
             return None
@@ -197,7 +197,7 @@ class TlsLink:
         link.insecure(error, now)
 
     def _explain(self, error: ssl.SSLError, address: str) -> LinkError:
-        """The error that says whose fault it is and what to do."""
+        """Convert an error of OpenSSL to one that names the cause and the remedy."""
         reason = error.reason or str(error)
         about = "ALERT" in reason and any(word in reason for word in _ABOUT_CERTIFICATES)
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -206,14 +206,14 @@ class TlsLink:
                 return AuthenticationFailed(f"its certificate is not valid here: {why}")
             return AuthenticationFailed(
                 f"{address} is not trusted: {why}; give ssl=linkbox.tls.client_context(ca=…) the authority "
-                "that issued its certificate, and use a host name that stands in it"
+                "that issued its certificate, and use a host name that the certificate contains"
             )
         if self._is_server:
             if "PEER_DID_NOT_RETURN" in reason:
                 return AuthenticationFailed("it has no certificate, and every client needs one here")
             hint = ": it does not trust this server's certificate" if about else ""
             return ProtocolViolation(f"the TLS handshake failed{hint} ({error})")
-        if about or reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":  # in TLS 1.2, nothing more is said
+        if about or reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":  # TLS 1.2 gives no other reason
             return AuthenticationFailed(
                 f"{address} does not accept the certificate of this client, or wants one; give it "
                 f"ssl=linkbox.tls.client_context(ca=…, cert=…, key=…) ({error})"
@@ -229,7 +229,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_L
 def tls_maker(
     address: Address, context: ssl.SSLContext | None, is_server: bool, has_secret: bool
 ) -> Callable[[], TlsLink]:
-    """What makes the TLS of each connection. Raises for a context that cannot work or protects nothing."""
+    """Return the function that makes the TLS of each connection. Raises for an unusable or unsafe context."""
     if context is None:
         context = client_context()
     if not isinstance(context, ssl.SSLContext):
@@ -256,9 +256,9 @@ def tls_maker(
 
 
 def _not_tls(data: bytes) -> str:
-    """Why a connection without TLS is refused."""
+    """The reason to refuse a connection without TLS."""
     try:
         frames.check_preface(data)
     except ProtocolViolation as error:
-        return f"TLS is spoken here: {error}"
-    return "TLS is spoken here, and this is a linkbox client without it: let it use tls://"
+        return f"this server uses TLS: {error}"
+    return "this server uses TLS, the linkbox client does not: use tls:// in the client"

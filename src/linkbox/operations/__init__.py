@@ -1,1 +1,1 @@
-"""What endpoints do, each operation once; `linkbox.threaded` and `linkbox.aio` run them."""
+"""The operations of endpoints, each written once; `linkbox.threaded` and `linkbox.aio` run them."""

@@ -1,4 +1,4 @@
-"""Which addresses an endpoint takes, and which would be open to the network without protection."""
+"""Checks the addresses of endpoints: scheme, TLS, and servers open to the network without protection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
 
 def check_server_address(address: Any, insecure: bool, ssl: Any = None, has_secret: bool = False) -> Address:
-    """The address of a server, refused if it would be open to the network without protection."""
+    """Return the address of a server; raise if it would be open to the network without protection."""
     found = address_of(address) if isinstance(address, socket.socket) else Address.parse(address, server=True)
     found = with_ssl(found, address, ssl)
     check_scheme(found)
@@ -33,7 +33,7 @@ def check_server_address(address: Any, insecure: bool, ssl: Any = None, has_secr
 
 
 def with_ssl(address: Address, given: Any, ssl: Any) -> Address:
-    """The address as ``ssl=`` makes it: what had no scheme of its own, a pair or a socket, becomes tls."""
+    """Return the address with ``ssl=`` applied: a pair or a socket, which have no scheme, become tls."""
     if ssl is None:
         return address
     if address.scheme in ("unix", "memory"):
@@ -47,11 +47,11 @@ def with_ssl(address: Address, given: Any, ssl: Any) -> Address:
 
 
 def demands_certificates(ssl: Any) -> bool:
-    """Does this server's context let in only clients with a certificate?"""
+    """Does this server's context require client certificates?"""
     return getattr(ssl, "verify_mode", None) == 2  # ssl.CERT_REQUIRED, without loading the module
 
 
 def check_scheme(address: Address) -> None:
-    """`AddressError` for a scheme that this platform does not have."""
+    """Raise `AddressError` for a scheme that this platform does not support."""
     if address.scheme == "unix" and _AF_UNIX is None:
         raise AddressError(f"{address}: there are no unix sockets on this platform; use tcp://127.0.0.1:…")

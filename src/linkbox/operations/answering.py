@@ -1,4 +1,4 @@
-"""What a server of requests does: call the handler, send responses."""
+"""The operations of a server of requests: call the handler, send responses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AnsweringServer(ServerOperations):
         self.requests = Responder(self)
 
     def set_handler(self, handler: Handler) -> None:
-        """Let this respond to requests. Takes the lock."""
+        """Set the function that responds to requests. Takes the lock."""
         with self.runtime.lock:
             if self.core is not None:
                 raise StateError(f"{self} is started already: set the handler before start()")
@@ -58,7 +58,7 @@ class AnsweringServer(ServerOperations):
                 if not incoming.is_finished:
                     if value.__class__ is bytes and self._takes_as_is:
                         payload = self.encode(value)
-                    else:  # the format may be user code
+                    else:  # decoding may call user code
                         payload = yield Call(self.encode, value)
                     requests.send(incoming, payload)
             except BaseException as error:
@@ -69,13 +69,13 @@ class AnsweringServer(ServerOperations):
 
 
 class Responder(RequestOwner):
-    """Sends what the application responds."""
+    """Sends the responses of the application."""
 
     def __init__(self, server: AnsweringServer) -> None:
         self._server = server
 
     def _core(self) -> ServerCore | None:
-        """The core, if the server is started. Under the lock, or only to read an attribute."""
+        """The core, if the server is started. Call under the lock, or only to read an attribute."""
         core = self._server.core
         return core if isinstance(core, ServerCore) else None
 
@@ -83,7 +83,7 @@ class Responder(RequestOwner):
         if self._server.options.is_bytes:
             return messages[0] if len(messages) == 1 else b"".join(messages)
         if len(messages) != 1:
-            raise StateError(f"this ask has {len(messages)} messages: use request.messages")
+            raise StateError(f"this request has {len(messages)} messages: use request.messages")
         return messages[0]
 
     def is_late(self, incoming: IncomingAsk) -> bool:
@@ -118,10 +118,10 @@ class Responder(RequestOwner):
                 runtime.update()
 
     def on_failed(self, incoming: IncomingAsk, error: BaseException) -> None:
-        """The handler, or encoding what it returned, has raised: the client's call raises that."""
+        """The handler, or encoding its result, has raised: let the client's call raise the same error."""
         if not incoming.is_cancelled:
             peer = incoming.session.peer
-            log.error("linkbox: the handler of %s failed on an ask of %s", self._server, peer, exc_info=error)
+            log.error("linkbox: the handler of %s failed, called for %s", self._server, peer, exc_info=error)
         if not incoming.is_finished:
             self.fail(incoming, type(error).__name__, str(error))
 

@@ -1,4 +1,4 @@
-"""What a client of requests does: send requests, wait for responses."""
+"""The operations of a client of requests: send requests, wait for responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from linkbox.operations.sending import AnyReceipt, wait_for_room
 from linkbox.operations.steps import NEVER, Call, NextItems, Operation, Wait, deadline_after, items_of
 
 V = TypeVar("V")
-"""The type of the values, which the front end knows."""
+"""The type of the values, which only the front end knows."""
 
 
 class AskingClient(ClientOperations):
@@ -30,7 +30,7 @@ class AskingClient(ClientOperations):
         self._ends_at_once = options.framing.name == "raw" or (
             not options.keep_alive and options.plain is None
         )
-        """Does a request end its connection's sending half?"""
+        """Does the end of a request half-close its connection?"""
 
     # -- one request -----------------------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ class AskingClient(ClientOperations):
     def ask_many(self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: float | None) -> Operation[V]:
         """Send a request of several messages, as the iterable yields them, and wait for the response."""
         if self.options.plain is not None:
-            raise StateError("over a plain framing an ask is one message: use ask()")
+            raise StateError("with a plain framing a request is one message: use ask()")
         deadline = deadline_after(timeout, self.now())
         core = yield from self.ready()
         self._check_timeout(timeout)
@@ -93,10 +93,10 @@ class AskingClient(ClientOperations):
 
     def _check_timeout(self, timeout: float | None) -> None:
         if timeout is None and self.in_callback():
-            raise StateError("inside a callback an ask needs a timeout")
+            raise StateError("inside a callback a request needs a timeout")
 
     def _begin_ask(self, core: ClientCore, deadline: float, to_mailbox: bool) -> Ask:
-        """A request, on a channel. Over a plain framing one request at a time has a connection."""
+        """Begin a request. With a plain framing, a connection carries one request at a time."""
         now = self.now()
         if not self._keep_alive:
             channel = core.begin(now)
@@ -107,31 +107,31 @@ class AskingClient(ClientOperations):
             channel = core.conversations.idle() or core.begin(now)
         limit = self.options.limits.asks
         if len(core.asks.waiting) + self.mailbox.count >= limit:
-            raise MailboxFull(f"{limit} asks wait for their answers, or to be taken: no more for now")
+            raise MailboxFull(f"{limit} requests wait for their responses, or the responses wait to be taken")
         ends_session = channel.is_plain and channel is not core.conversation
         return core.asks.begin(channel, to_mailbox, ends_session)
 
     def _launch(self, core: ClientCore, ask: Ask) -> None:
-        """The request is whole: send it. A connection of its own needs nothing more from this side."""
+        """Send the complete request, and end a connection that is for this request only."""
         if self._ends_at_once:
             ask.session.end()
         self.runtime.update()
 
     def _cancel(self, core: ClientCore, ask: Ask) -> None:
-        """Nobody waits for the response any more."""
+        """Cancel a request whose caller no longer waits."""
         if self.core is not core:
             return
-        must_close = core.asks.cancel(ask, "the asker gave up")
+        must_close = core.asks.cancel(ask, "the client cancelled the request")
         if (must_close or not self._keep_alive) and ask.session.error is None:
             ask.session.close(None)
         self.runtime.update()
 
     def _outcome(self, ask: Ask, timeout: float | None) -> Any:
-        """The response, or why there is none."""
+        """Return the response, or raise the error of the request."""
         if ask.error is not None:
             raise ask.error
         if ask.is_done:
             return ask.value
         if self.is_stopping or timeout is None:
             raise self.not_running()
-        raise DeadlineExceeded(f"no answer from {self.address} within {timeout:g} s")
+        raise DeadlineExceeded(f"no response from {self.address} within {timeout:g} s")

@@ -1,4 +1,4 @@
-"""Callbacks: which are registered for what, and the loop that calls them one at a time."""
+"""The registered callbacks, and the loop that calls them one at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from linkbox.operations.steps import NEVER, Call, Operation, Wait
 log = logging.getLogger("linkbox")
 
 PATIENCE = 10.0
-"""Seconds after which a callback that blocks is named in the log; then again after twice as long."""
+"""Seconds after which a blocking callback is logged; then again after twice as long."""
 
 
 class Callbacks:
@@ -41,7 +41,7 @@ class Callbacks:
             self._by_kind[kind] = tuple(each for each in fns if each != fn)
 
     def of(self, kind: EventKind) -> tuple[Callback, ...]:
-        """Those for one kind, in the order they were added."""
+        """The callbacks for one kind, in the order in which they were added."""
         return self._by_kind.get(kind, ())
 
     def kinds(self) -> set[EventKind]:
@@ -50,7 +50,7 @@ class Callbacks:
 
 
 class CallbackLoop(Predicate):
-    """Calls callbacks, one at a time. As a predicate: there is an event, or the loop is to end."""
+    """Calls callbacks, one at a time. As a predicate: is there an event, or must the loop end?"""
 
     def __init__(self, endpoint: object, core: EndpointCore, callbacks: Callbacks, runtime: Runtime) -> None:
         self._endpoint = endpoint
@@ -66,7 +66,7 @@ class CallbackLoop(Predicate):
         return self.service is not None and self.service.is_current()
 
     def close(self) -> None:
-        """Call what is queued, then end. The caller must let the driver settle."""
+        """Let the loop handle the queued events, then end. The caller must let the driver settle."""
         self._is_closing = True
         self._core.effects.to_wake.append(self._core.effects.events.changed)
 
@@ -79,7 +79,7 @@ class CallbackLoop(Predicate):
         events = core.effects.events
         while True:
             while not events.events:
-                # Leading pays only where a message that is read here makes a callback that is called here.
+                # Leading is useful only if a message read by this thread leads to a callback on this thread.
                 may_lead = EventKind.DATA in events.listening
                 holds = yield Wait(events.changed, self, NEVER, may_lead)
                 if not events.events and (self._is_closing or not holds):
@@ -107,7 +107,7 @@ class CallbackLoop(Predicate):
 
 
 class Watch:
-    """Knows which callback is running, and names it in the log when it blocks."""
+    """Logs the name of a callback that blocks for too long."""
 
     def __init__(self, core: EndpointCore, now: Callable[[], float]) -> None:
         self._core = core
@@ -118,29 +118,29 @@ class Watch:
         self.timer_at = NEVER
 
     def begin(self, fn: Callback) -> None:
-        """It is called now."""
+        """The callback is about to be called."""
         self._since = self._now()
         self._running = fn
 
     def end(self) -> None:
-        """It has returned."""
+        """The callback has returned."""
         self._running = None
 
     def schedule(self) -> None:
-        """Callbacks are about to be called: watch them."""
+        """Start the timer that watches callbacks."""
         self._core.effects.timers.schedule(self, self._now() + self._warn_after)
 
     def failed(self, fn: Callback, event: Event, error: BaseException) -> None:
-        """It raised: log that with the traceback."""
+        """Log the exception of a callback, with its traceback."""
         self._core.context.counters.callback_errors += 1
         log.error("linkbox: the callback %s failed on %s", _name_of(fn), event.kind, exc_info=error)
 
     def next_timer(self) -> float:
-        """When to look whether a callback blocks."""
+        """When to check whether a callback blocks."""
         return self._since + self._warn_after if self._running is not None else NEVER
 
     def handle_timer(self, now: float) -> None:
-        """Name a callback that has been blocking."""
+        """Log a callback that blocks."""
         running, blocked = self._running, now - self._since
         if running is None or blocked < self._warn_after:
             return

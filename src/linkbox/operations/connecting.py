@@ -1,12 +1,12 @@
-"""What clients do: connect, and converse with one server."""
+"""The operations of clients: connect, send, end the conversation."""
 
 from __future__ import annotations
 
 import os
 import random
 
-from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
 from linkbox.core.backoff import TRY_AGAIN
+from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import ConnectFailed, Refused, StateError
 from linkbox.operations.lifecycle import STOP, Life
@@ -20,7 +20,7 @@ class ClientOperations(Life):
     """The operations of every client."""
 
     resumes = True
-    """Does a conversation outlive its connection?"""
+    """Can a conversation continue on another connection?"""
 
     def __init__(
         self, options: ClientOptions, runtime: Runtime, receipts: type[OutgoingMessage], endpoint: object
@@ -46,12 +46,12 @@ class ClientOperations(Life):
         self.prepare(core)
 
     def prepare(self, core: ClientCore) -> None:
-        """The rest of starting."""
+        """Complete the start with the parts that only a client has."""
 
     def store_notes(self) -> dict[str, str]:
         address, path = str(self.address), self.address.path
         if path and not path.startswith(("/", "@")):
-            address = f"unix://{os.path.abspath(path)}"  # who reads it may have another working directory
+            address = f"unix://{os.path.abspath(path)}"  # its reader may have another directory
         return {"address": address, "name": self.options.name}
 
     def client_core(self) -> ClientCore:
@@ -73,7 +73,7 @@ def random_float() -> float:
 
 
 class ConversingClient(ClientOperations):
-    """The operations of a client with one conversation, from the start to the end."""
+    """The operations of a client with one conversation from start to stop."""
 
     def prepare(self, core: ClientCore) -> None:
         core.conversation = core.conversation or core.begin(self.now())
@@ -92,7 +92,7 @@ class ConversingClient(ClientOperations):
         if not wait:
             return
         core = self.client_core()
-        deadline = NEVER  # the core gives up by itself; but with a store it tries for ever
+        deadline = NEVER  # the core has its own deadline, except with a store
         if core.has_store:
             deadline = self.now() + self.client_options.connect_timeout
         error: BaseException | None
@@ -100,7 +100,7 @@ class ConversingClient(ClientOperations):
             yield Wait(core.changed, IsDecided(self, core), deadline)
             error = self._why_down(self.channel(core))
             patience = STOP
-        except BaseException as raised:  # cancelled: nothing else would stop what did not start
+        except BaseException as raised:  # cancelled: stop the endpoint that did not start
             error, patience = raised, 0.0
         if error is not None:
             yield from self.stop(patience)
@@ -111,7 +111,7 @@ class ConversingClient(ClientOperations):
         yield from self.connect(wait=self.core is None or self.is_stopping)
 
     def is_decided(self, channel: Channel) -> bool:
-        """Is it known whether the connection comes up?"""
+        """Is it known whether the client can connect?"""
         return channel.was_connected() or channel.error is not None or _is_final(channel.last_failure)
 
     def _why_down(self, channel: Channel) -> Exception | None:
@@ -131,7 +131,7 @@ class ConversingClient(ClientOperations):
     # -- sending ---------------------------------------------------------------------------------------
 
     def try_send(self, payload: bytes) -> AnyReceipt | None:
-        """Send where that needs no wait, else None."""
+        """Send if that is possible without waiting, else return None."""
         core, driver = self.core, self.runtime.driver
         if core is None or driver is None or self.is_stopping:
             return None
@@ -143,7 +143,7 @@ class ConversingClient(ClientOperations):
         return receipt
 
     def send(self, payload: bytes, timeout: float | None) -> Operation[AnyReceipt]:
-        """Send, once there is room; with a store, once the message is on disk."""
+        """Send as soon as there is room; with a store, once the message is on disk."""
         core = self.client_core()
         channel = self.channel(core)
         if core.has_store:
@@ -166,7 +166,7 @@ class ConversingClient(ClientOperations):
 
 
 class IsDecided(Predicate):
-    """It is known whether a client connects."""
+    """It is known whether the client can connect."""
 
     __slots__ = ("client", "core")
 
@@ -179,5 +179,5 @@ class IsDecided(Predicate):
 
 
 def _is_final(failure: Exception | None) -> bool:
-    """Has the server rejected the client, so that trying again will hardly help?"""
+    """Has the server rejected the client, so that another attempt is unlikely to succeed?"""
     return isinstance(failure, Refused) and failure.code not in TRY_AGAIN

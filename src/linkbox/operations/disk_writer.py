@@ -1,4 +1,4 @@
-"""Writes to the store in the background, so that no other thread or task waits for the disk."""
+"""The writer of the store: a thread or task of its own, so that no other one waits for the disk."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from linkbox.operations.runtime import Runtime, Service
 from linkbox.operations.steps import NEVER, Call, Operation, Wait
 from linkbox.operations.storing import Opening
 
-if TYPE_CHECKING:  # SQLite is loaded only where there is a store
+if TYPE_CHECKING:  # load SQLite only for a store
     from linkbox.store.sqlite import Store
 
 log = logging.getLogger("linkbox")
 
 
 class DiskWriter(Predicate):
-    """Writes what the journal wants on disk, and tells the journal. As a predicate: a batch is due."""
+    """Writes the batches of the journal, and reports the results to it. As a predicate: is a batch due?"""
 
     def __init__(self, core: EndpointCore, runtime: Runtime) -> None:
         self._core = core
@@ -36,11 +36,11 @@ class DiskWriter(Predicate):
         self.service: Service | None = None
 
     def wake(self) -> None:
-        """The journal wants a batch written, earlier than it said before."""
+        """Wake the writer: a batch is due earlier than before."""
         self._core.effects.to_wake.append(self._queue)
 
     def take_up(self, opening: Opening, left: Left, decode: Callable[[bytes], Any] | None) -> Journal:
-        """Begin a life with what was in the store."""
+        """Start with the content of the opened store."""
         core = self._core
         assert isinstance(core, ClientCore | ServerCore)
         core.mailbox.clear()
@@ -49,7 +49,7 @@ class DiskWriter(Predicate):
         return self._journal
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start writing."""
         self.service = self._runtime.spawn(self._run(), "store")
 
     def holds(self) -> bool:
@@ -73,7 +73,7 @@ class DiskWriter(Predicate):
             self._until = journal.due
             holds = yield Wait(self._queue, self, journal.due, False)
             if not holds and self._now() < journal.due:
-                self._is_closing = True  # every wait was ended: there is no time for more
+                self._is_closing = True  # the endpoint is closed: no time is left
         if self._is_closing and journal.is_idle():
             return False
         batch = journal.take()
@@ -92,9 +92,9 @@ class DiskWriter(Predicate):
         return True
 
     def close(self, timeout: float) -> Operation[None]:
-        """Write what is left, close the store."""
+        """Write what is left, then close the store."""
         self._is_closing = True
         self.wake()
         self._runtime.settle()
         if self.service is not None and not (yield Call(self._runtime.wait_for, self.service, timeout)):
-            log.warning("linkbox: the disk does not answer; the store is closed when it does")
+            log.warning("linkbox: the disk does not respond; the store will be closed when it does")

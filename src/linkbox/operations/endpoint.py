@@ -1,4 +1,4 @@
-"""What all endpoints share: values to bytes, callbacks, peers, waiting for receipts."""
+"""The operations of all endpoints: encoding, callbacks, peers, waiting for receipts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from linkbox.operations.steps import Operation, Wait, deadline_after
 
 
 class EndpointOperations(Started):
-    """The state of one endpoint and what it does, whichever front end runs it.
+    """The state and the operations of one endpoint, for both front ends.
 
-    Methods that return an `Operation` may wait; all others never do. The lock is held around each, but for
-    `encode`, and those that say so.
+    Methods that return an `Operation` may wait; the others never do. The caller holds the lock, except for
+    `encode` and for methods that say that they take it.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class EndpointOperations(Started):
         """None before the start and after the stop."""
         self.is_stopping = False
         self.was_clean = True
-        """Did the last stop deliver everything?"""
+        """Did the last ``stop()`` deliver everything?"""
         self.is_fork = False
         self.journal: Journal | None = None
-        """What the last life with a store wanted on disk."""
+        """The journal of the last start with a store."""
         self._receipts = receipts
         self._largest = options.limits.message
         self._takes_as_is = options.is_bytes and options.plain is None
@@ -66,7 +66,7 @@ class EndpointOperations(Started):
         return kind(options.limits, options.overflow)
 
     def settings(self) -> Settings:
-        """What the core is made with."""
+        """The settings for the core."""
         options = self.options
         return Settings(
             pattern=options.pattern,
@@ -93,14 +93,14 @@ class EndpointOperations(Started):
         return core
 
     def not_running(self) -> StateError:
-        """Why nothing can be done."""
+        """The error for a call that needs a started endpoint."""
         if self.is_fork:
             return StateError(f"{self} belongs to the parent process; make a new one after fork")
         what = "was stopped" if self.is_stopping or self.mailbox.end_reason is not None else "is not started"
         return StateError(f"{self} {what}: call start(), or use it in a with block")
 
     def end_reason(self) -> Exception | None:
-        """Why nothing more will arrive, if so."""
+        """Why nothing more will arrive, or None."""
         over = self.mailbox.end_reason
         if over is None and self.core is None and not self.is_stopping:
             raise self.not_running()
@@ -109,14 +109,14 @@ class EndpointOperations(Started):
     # -- values to bytes -------------------------------------------------------------------------------
 
     def encode(self, data: Any) -> bytes:
-        """The bytes of one message, checked. Not under the lock: the format may be user code."""
+        """The encoded and checked bytes of one message. Not under the lock: the format may be user code."""
         if data.__class__ is bytes and self._takes_as_is and len(data) <= self._largest:
             payload: bytes = data
             return payload
         return self._checked(self._encode_value(data))
 
     def encode_many(self, values: list[Any]) -> list[bytes]:
-        """The same for many messages: mostly all are well, and one look at them together is quicker."""
+        """The same for many messages, with one check for all of them, which is faster."""
         is_ready = self.options.is_bytes and set(map(type, values)) == {bytes}
         payloads = values if is_ready else list(map(self._encode_value, values))
         are_bytes = self.options.plain is None and set(map(type, payloads)) == {bytes}
@@ -157,7 +157,7 @@ class EndpointOperations(Started):
             self.runtime.settle()
 
     def remove_callback(self, fn: Callback) -> None:
-        """Call ``fn`` no more. Takes the lock."""
+        """Stop calling ``fn``. Takes the lock."""
         with self.runtime.lock:
             self.callbacks.remove(fn)
             if self.core is not None:
@@ -165,13 +165,13 @@ class EndpointOperations(Started):
 
     def emit_waiting(self, core: EndpointCore) -> None:
         """Emit an event for each message that is waiting already."""
-        self.mailbox.settle_fast_queue()  # what was taken from it gets none
+        self.mailbox.settle_fast_queue()  # messages already taken emit no event
         waiting = self.mailbox.count
         if waiting:
             core.effects.emit(EventKind.DATA, None, count=waiting)
 
     def start_callbacks(self, core: EndpointCore) -> None:
-        """Begin to call callbacks."""
+        """Start calling callbacks."""
         self.callback_loop = loop = CallbackLoop(self.endpoint, core, self.callbacks, self.runtime)
         loop.service = self.runtime.spawn(loop.run(), "callbacks")
 
@@ -209,7 +209,7 @@ class EndpointOperations(Started):
         return core.is_stopping
 
     def why_unconnected(self, core: EndpointCore) -> Exception:
-        """Why no peer can connect any more."""
+        """The reason why no peer can connect any more."""
         return self.not_running()
 
     # -- receipts --------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class EndpointOperations(Started):
     def wait_for(
         self, receipt: OutgoingMessage, stage: Stage | None, timeout: float | None
     ) -> Operation[Stage]:
-        """Wait until a message has come as far as the stage; returns how far it is then."""
+        """Wait until a message has reached ``stage``; return its stage then."""
         wanted = stage_wanted(receipt, stage)
         deadline = deadline_after(timeout, self.now())
         core = self.core
@@ -225,7 +225,7 @@ class EndpointOperations(Started):
             receipt.channel.request_ack()
             self.runtime.update()
             while self.core is core:
-                channel: Channel = receipt.channel  # moves where another conversation takes it over
+                channel: Channel = receipt.channel  # changes if another conversation takes the message over
                 settled = ReceiptSettled(receipt, channel, wanted)
                 if not (yield Wait(channel.changed, settled, deadline)) or receipt.channel is channel:
                     break
@@ -233,7 +233,7 @@ class EndpointOperations(Started):
 
 
 class HasPeers(Predicate):
-    """Enough peers are connected, or no more can be."""
+    """Enough peers are connected, or none can connect any more."""
 
     __slots__ = ("core", "count", "operations")
 
@@ -247,7 +247,7 @@ class HasPeers(Predicate):
 
 
 def operations_of(receipt: OutgoingMessage) -> EndpointOperations:
-    """The operations of the endpoint that sent this."""
+    """The operations of the endpoint that sent the message."""
     operations = receipt.channel.endpoint
     assert isinstance(operations, EndpointOperations)
     return operations

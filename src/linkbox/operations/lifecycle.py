@@ -1,4 +1,4 @@
-"""One life of an endpoint, from ``start()`` to ``stop()``."""
+"""Starts and stops endpoints. A *life* of an endpoint is the time from ``start()`` to ``stop()``."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from linkbox.operations.steps import Call, Operation, Wait
 from linkbox.operations.storing import DISK_WAIT, Opening
 
 STOP = 10.0
-"""Seconds that a stop takes at most, unless the caller says otherwise."""
+"""Most seconds that a stop takes, unless the caller gives a timeout."""
 
 
 class Life(EndpointOperations):
-    """The part of an endpoint that begins and ends its lives."""
+    """The operations that start and stop an endpoint."""
 
     writer: DiskWriter | None = None
 
     def make_core(self) -> EndpointCore:
-        """The core of a new life."""
+        """Make the core for a start."""
         raise NotImplementedError
 
     def begin(self, core: EndpointCore) -> Operation[None]:
-        """What a new life does first."""
+        """Do what this kind of endpoint does first after a start."""
         raise NotImplementedError
 
     def on_stopped(self) -> None:
-        """The life is over: give back what only this kind of endpoint holds."""
+        """Release what this kind of endpoint holds, after a stop."""
 
     # -- start -----------------------------------------------------------------------------------------
 
     def start(self) -> Operation[None]:
-        """Begin a life, unless one is under way. Waits for the end of the last."""
+        """Start, unless started. Waits for a stop that is in progress."""
         if self.core is not None and not self.is_stopping:
             return
         if self.is_stopping:
@@ -49,7 +49,7 @@ class Life(EndpointOperations):
             self.runtime.starting.release()
 
     def open(self, core: EndpointCore) -> Operation[None]:
-        """Make what moves the bytes, open the store, begin to call callbacks."""
+        """Make the driver, open the store, start calling callbacks."""
         core.context.endpoint = self
         core.listen_for(self.callbacks.kinds())
         path = self.options.store_path
@@ -80,29 +80,29 @@ class Life(EndpointOperations):
         self.core = core
         process_hooks.started.add(self)
         if self.callbacks.kinds():
-            self.emit_waiting(core)  # what is left from an earlier life
+            self.emit_waiting(core)  # messages left from before the last stop
             self.start_callbacks(core)
         self.runtime.update()
 
     def store_label(self) -> dict[str, str]:
-        """What the store is for: that of another kind of endpoint is refused."""
+        """The label of the store: a store with another label is refused."""
         options = self.options
         return {"side": options.side, "pattern": options.pattern.name, "format": options.format.name}
 
     def store_notes(self) -> dict[str, str]:
-        """What the store remembers of the endpoint that used it last."""
+        """Notes in the store about the endpoint that used it last."""
         return {}
 
     # -- stop ------------------------------------------------------------------------------------------
 
     def stop(self, timeout: float) -> Operation[bool]:
-        """Send what is queued, end in order, close. Returns whether everything sent was acknowledged."""
+        """Send what is queued, end gracefully, close. Returns whether everything was acknowledged."""
         deadline = self.now() + timeout
         core, runtime = self.core, self.runtime
         if core is None:
             return True
         if self.is_stopping:
-            # The first stop waits for our own threads or tasks; a callback among them must not wait for it.
+            # The first stop waits for our own threads or tasks, so a callback must not wait for the stop.
             over = runtime.closed if runtime.is_ours() else runtime.stopped
             is_over: bool = yield Call(runtime.wait_until_set, over, timeout)
             return is_over and self.was_clean
@@ -140,7 +140,7 @@ class Life(EndpointOperations):
         self._declare_over(core)
         runtime.settle()
         error: BaseException | None = None
-        if self.writer is not None:  # before the waits for the disk are ended
+        if self.writer is not None:  # before waits for the disk are interrupted
             try:
                 yield from self.writer.close(max(DISK_WAIT, deadline - self.now()))
             except BaseException as raised:
@@ -162,12 +162,12 @@ class Life(EndpointOperations):
     # -- processes that end or fork --------------------------------------------------------------------
 
     def undelivered(self) -> int:
-        """How many messages are not delivered, or not known to be."""
+        """The number of messages that are not known to be delivered."""
         core = self.core
         return 0 if core is None else sum(channel.in_flight() for channel in core.channels())
 
     def forked(self) -> None:
-        """This is the copy in a child process: it only gives back its descriptors."""
+        """In a forked child: only close the copies of the descriptors."""
         self.is_fork, self.core = True, None
         self.is_stopping = False
         self.mailbox.end_reason = None

@@ -1,4 +1,4 @@
-"""The part of the public mailbox calls that never waits: the same for both front ends."""
+"""The public mailbox calls that never wait, which are the same for both front ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from linkbox.operations.unsupported import mypyc_attr
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class MailboxCalls(Generic[T, K_co]):
-    """What an endpoint or a view can say of its mailbox, and take, without waiting."""
+    """The calls of an endpoint or a view for its mailbox that never wait."""
 
     def __class_getitem__(cls, item: Any) -> GenericAlias:
-        # ServerP2P[Point] also at run time, where a TypeVar has no default before Python 3.13
+        # For ServerP2P[Point] at run time: a TypeVar has no default before Python 3.13.
         return GenericAlias(cls, item)
 
     def __init__(self, taking: Taking) -> None:

@@ -1,4 +1,4 @@
-"""What the constructors are given: each option is declared, documented and checked here, once."""
+"""The options of the constructors: each is declared, documented and checked here, once."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 StorePath = str | os.PathLike[str] | None
 Overflow = Literal["block", "drop_oldest", "drop_newest", "error"]
 Accept = Callable[[PeerInfo], bool]
-"""Is this peer admitted?"""
+"""Decides whether to admit a peer."""
 AcceptLater = Callable[[PeerInfo], Awaitable[bool]]
 """The same as a coroutine function, for aio."""
 BYTES: Final = Bytes()
-"""The default of ``format=``. It must keep its type: type checkers infer the endpoint's from it."""
+"""The default of ``format=``. Type checkers infer the type of the endpoint from its type."""
 Handler = Callable[[Any], Any]
 """Takes a `Request`, returns the value of the response; for aio perhaps a coroutine function."""
 
 
 class Options:
-    """The options of every endpoint. Raises what is wrong with them."""
+    """The options of every endpoint. The constructor raises an error for an invalid option."""
 
     def __init__(
         self,
@@ -54,32 +54,32 @@ class Options:
         self.side = side
         self.pattern = pattern
         self.address = address
-        """Where to listen, or whom to connect to."""
+        """The address to listen at or to connect to."""
         self.format = as_format(format)
-        """How a message becomes bytes, and bytes a message."""
+        """Converts messages to bytes and back."""
         self.framing = as_framing(framing)
-        """How messages become a stream of bytes."""
+        """Converts messages to a stream of bytes and back."""
         self.limits = limits or Limits()
-        """Every bound on memory and time."""
+        """All limits on memory and time."""
         self.overflow = overflow
         """What a full mailbox does."""
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
-        """What the peer sees as `Peer.name`."""
+        """The name that the peer gets as `Peer.name`."""
         self.plain = self.framing if isinstance(self.framing, PlainFraming) else None
         if self.plain is not None:
-            self.plain.decoder(self.limits.message)  # raises when it cannot hold one message
+            self.plain.decoder(self.limits.message)  # raises if the limit is below one message
             if secret is not None:
                 raise ValueError("a plain framing cannot prove a secret: use framing=Linked()")
         self.secrets: Lookup | None = None
-        """The shared secrets that a peer may prove, by its name."""
+        """Returns the shared secrets of a peer, by its name."""
         self.identifies = False
-        """Does each secret belong to one peer, so that it proves the peer's name?"""
+        """Does each secret belong to one peer, so that it authenticates the peer's name?"""
         if secret is not None:
             self.secrets, self.identifies = lookup_of(secret)
         self.ssl = ssl
-        """The context of TLS, if the user gave one."""
+        """The TLS context, if the user gave one."""
         self.is_secure = address.scheme == "tls"
-        """Is there TLS below?"""
+        """Is TLS used?"""
         self.store_path = store_path(store, pattern, self.plain is not None, overflow)
         """The file of the store, or None."""
 
@@ -90,7 +90,7 @@ class Options:
 
     @property
     def decode(self) -> Callable[[bytes], Any] | None:
-        """How bytes become a message; None: they are the message."""
+        """The decoding function; None if messages are the bytes themselves."""
         return None if self.is_bytes else self.format.decode
 
 
@@ -128,11 +128,11 @@ class ServerOptions(Options):
         self.listener = address if isinstance(address, socket.socket) else None
         """A listening socket that the user gave, or None."""
         self.accept = accept
-        """Asked about each peer that has passed all other checks."""
+        """Called for each peer that has passed all other checks."""
         self.max_peers = max_peers
         """Peers at a time."""
         self.handler = handler
-        """Responds to requests; None: they go to the mailbox."""
+        """Responds to requests; None: requests go to the mailbox."""
         self.workers = workers
         """How many requests are handled at a time."""
 
@@ -171,9 +171,9 @@ class ClientOptions(Options):
         if self.store_path is not None:
             check_reconnect(reconnect)
         self.connect_timeout = connect_timeout
-        """Seconds for everything up to the welcome."""
+        """Seconds to connect, including the handshake."""
         self.reconnect = reconnect
-        """When to connect again; None: never."""
+        """When to reconnect; None: never."""
         self.blocking = blocking
         """Does each push wait until the server has the message?"""
         self.linger = linger

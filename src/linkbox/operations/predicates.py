@@ -1,4 +1,4 @@
-"""What operations wait for, as small objects that are evaluated under the lock."""
+"""The conditions that operations wait for, as small objects that are evaluated under the lock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from linkbox.events import Stage
 
 
 class HasMessage(Predicate):
-    """There is a message to take, or there will never be one again."""
+    """There is a message to take, or none can arrive any more."""
 
     __slots__ = ("mailbox", "source")
 
@@ -27,7 +27,7 @@ class HasMessage(Predicate):
 
 
 class HasCount(Predicate):
-    """There is as much as a call wants to take, or there will never be."""
+    """There is as much as a call wants to take, or not enough can arrive any more."""
 
     __slots__ = ("count", "mailbox", "source")
 
@@ -41,7 +41,7 @@ class HasCount(Predicate):
 
 
 class HasRequest(Predicate):
-    """There is a request to work on."""
+    """There is a request to handle."""
 
     __slots__ = ("mailbox",)
 
@@ -66,7 +66,7 @@ class HasRoom(Predicate):
 
 
 class IsDelivered(Predicate):
-    """The peer has everything, or the conversation is over."""
+    """The peer has everything, or the conversation is closed."""
 
     __slots__ = ("channel", "with_end")
 
@@ -83,7 +83,7 @@ class IsDelivered(Predicate):
 
 
 class ReceiptSettled(Predicate):
-    """A message has reached a stage, or never will on this channel: another may have taken it over."""
+    """A message has reached a stage, or cannot on this channel, and may have moved to another one."""
 
     __slots__ = ("channel", "receipt", "stage")
 
@@ -104,7 +104,7 @@ class ReceiptSettled(Predicate):
 
 
 class IsAnswered(Predicate):
-    """A request of ours has its response, or has failed."""
+    """A request has its response, or has failed."""
 
     __slots__ = ("ask",)
 
@@ -116,7 +116,7 @@ class IsAnswered(Predicate):
 
 
 class IsOnDisk(Predicate):
-    """Messages are in the store, or were refused by it."""
+    """Messages are in the store, or could not be written to it."""
 
     __slots__ = ("entry",)
 
@@ -128,7 +128,7 @@ class IsOnDisk(Predicate):
 
 
 class IsIdle(Predicate):
-    """Every conversation is over and every connection closed."""
+    """Every conversation and every connection is closed."""
 
     __slots__ = ("core",)
 

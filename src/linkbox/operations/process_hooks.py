@@ -1,4 +1,4 @@
-"""What happens to endpoints that are not stopped: the process forks, or comes to its end."""
+"""Handles endpoints that are still started when the process forks or exits."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ class Started:
     """An endpoint that may be in `started`."""
 
     def undelivered(self) -> int:
-        """How many messages are not delivered, or not known to be."""
+        """The number of messages that are not known to be delivered."""
         raise NotImplementedError
 
     def forked(self) -> None:
-        """This is the copy in a child process: it only gives back its descriptors."""
+        """In a forked child: only close the copies of the descriptors."""
         raise NotImplementedError
 
 
 started: set[Started] = set()
-"""The endpoints of this process that are started and not stopped. Not weak: where an event loop was closed
-over them they would be gone before the end, and what they had not delivered would not be reported."""
+"""The started endpoints of this process. The references are strong: an endpoint whose event loop was closed
+must exist until the exit of the process, where undelivered messages are reported."""
 
 
 def _after_fork() -> None:
-    """In the child: the connections are the parent's, and the threads that would serve them are not here."""
+    """In the child: the connections belong to the parent, and its threads do not exist here."""
     for endpoint in list(started):
         endpoint.forked()
     started.clear()

@@ -1,4 +1,4 @@
-"""What a client does that only sends: each message, or all of an iterable, until the server has it."""
+"""The operations of a client that only sends: one message, an iterable of messages, flush."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from linkbox.operations.steps import Call, NextItems, Operation, Wait, deadline_
 from linkbox.operations.storing import STORE_LINGER, Bulk
 
 CHUNK = 512
-"""Messages that ``send_many`` hands to the core at a time."""
+"""Messages that ``send_many`` gives to the core at a time."""
 
 
 class PushingClient(ClientOperations):
@@ -30,7 +30,7 @@ class PushingClient(ClientOperations):
     # -- one message -----------------------------------------------------------------------------------
 
     def try_queue(self, payload: bytes) -> AnyReceipt | None:
-        """Queue a message where that needs no wait, else None."""
+        """Queue a message if that is possible without waiting, else return None."""
         core = self.core
         if core is None or self.is_stopping or core.has_store or self.client_options.blocking:
             return None
@@ -43,7 +43,7 @@ class PushingClient(ClientOperations):
         return receipt
 
     def send(self, payload: bytes, timeout: float | None) -> Operation[AnyReceipt]:
-        """Send a message; blocking: wait until the server has it."""
+        """Send a message; if blocking, wait until the server has it."""
         core = yield from self.ready()
         if core.has_store:
             receipt = yield from spool(self, core.current(self.now()), payload)
@@ -102,7 +102,7 @@ class PushingClient(ClientOperations):
     def send_many(
         self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: float | None
     ) -> Operation[int]:
-        """Send many messages over one connection; returns how many."""
+        """Send many messages on one connection; return how many."""
         items = items_of(iterable)
         if self.options.store_path is not None:
             count = yield from self._spool_many(NextItems(items, CHUNK))
@@ -153,7 +153,7 @@ class PushingClient(ClientOperations):
         return channel
 
     def _give_up(self, channel: Channel) -> None:
-        """The caller of ``send_many`` has lost interest: its connection ends."""
+        """Close the connection of a ``send_many`` that was interrupted."""
         if self.core is not None and channel.error is None:
             channel.close(PeerLost("sending was given up"))
             self.runtime.update()
@@ -178,7 +178,7 @@ class PushingClient(ClientOperations):
     # -- everything that was sent ----------------------------------------------------------------------
 
     def flush(self, timeout: float | None) -> Operation[None]:
-        """Wait until the server has everything that was sent. What failed meanwhile is not waited for."""
+        """Wait until the server has everything that was sent, except messages that fail in the meantime."""
         deadline = deadline_after(timeout, self.now())
         core = self.core
         if core is None:

@@ -1,4 +1,4 @@
-"""What waiting for a receipt means, whoever waits."""
+"""The stage that a call waits for, and its result: for the receipts of both front ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from linkbox.events import Stage
 
 
 def stage_wanted(receipt: OutgoingMessage, stage: Stage | None) -> Stage:
-    """The stage to wait for; ValueError if nobody will ever know."""
+    """The stage to wait for; ValueError if it cannot be known with this framing."""
     is_plain = receipt.channel.is_plain
     if stage is None:
         return Stage.SENT if is_plain else Stage.RECEIVED
@@ -18,7 +18,7 @@ def stage_wanted(receipt: OutgoingMessage, stage: Stage | None) -> Stage:
 
 
 def stage_reached(receipt: OutgoingMessage, stage: Stage, timeout: float | None) -> Stage:
-    """How far it is after waiting; raises if that is not far enough."""
+    """Return the stage after waiting; raise if it is below the one wanted."""
     reached = receipt.stage
     if receipt.error is not None:
         raise receipt.error

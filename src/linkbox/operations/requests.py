@@ -1,4 +1,4 @@
-"""`Request`: one request, as the application of a server sees it."""
+"""`Request`: a received request, as the application of a server sees it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from linkbox.operations.unsupported import mypyc_attr
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class RequestOwner:
-    """What a request needs of its server."""
+    """The calls of a request to its server."""
 
     def join_messages(self, messages: list[Any]) -> Any:
-        """One value out of the messages of a request."""
+        """Join the messages of a request to one value."""
         raise NotImplementedError
 
     def is_late(self, incoming: IncomingAsk) -> bool:
-        """Is the client's deadline over?"""
+        """Has the client's deadline passed?"""
         raise NotImplementedError
 
     def is_obsolete(self, incoming: IncomingAsk) -> bool:
-        """Does the client not wait for the response any more? Then work on it must not begin."""
+        """Has the client stopped waiting for the response? Then work on it must not begin."""
         raise NotImplementedError
 
     def answer(self, incoming: IncomingAsk, value: Any) -> None:
@@ -89,10 +89,10 @@ class Request(Generic[T]):
         return f"<Request {self._incoming.id} from {self.peer}>"
 
     def __del__(self) -> None:
-        # May run in any thread, even inside a lock of ours: the core looks later what was dropped.
+        # May run in any thread, even while it holds our lock, so the core handles it later.
         if not self._incoming.is_finished:
             self._owner.forget(self._incoming)
 
 
 H = TypeVar("H", bound=Callable[[Request[Any]], Any])
-"""A handler, as `handler` decorates it."""
+"""A handler, for the decorator `handler`."""

@@ -1,4 +1,4 @@
-"""`Runtime`: what operations need of the front end that runs them."""
+"""`Runtime`: the interface of a front end for the operations that it runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from linkbox.operations.steps import Operation
 from linkbox.operations.unsupported import mypyc_attr
 
 Awaited: TypeAlias = Any
-"""For threads the result itself; for asyncio an awaitable of it. Only for a `Call`."""
+"""With threads the result itself, with asyncio an awaitable for it. Only for a `Call`."""
 
 
 class Service:
-    """A thread or a task of the endpoint that runs an operation of its own."""
+    """A thread or task of the endpoint that runs one operation."""
 
     def start(self) -> None:
         """Begin."""
@@ -34,26 +34,26 @@ class Service:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Runtime:
-    """Threads or tasks, and what moves the bytes. One for each endpoint; it outlives ``stop()``."""
+    """The threads or tasks of an endpoint, and its driver. It exists as long as the endpoint."""
 
     now: Callable[[], float]
     """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
     lock: AbstractContextManager[object]
     """Held around each call into the core."""
     must_pause = False
-    """Must a loop that never waits call `pause` now and then?"""
+    """Must a loop that does not wait call `pause` from time to time?"""
 
     block = "a with block"
     """What starts and stops an endpoint, for error messages."""
 
     services: list[Service]
-    """Those of this life."""
+    """The services since the last start."""
     starting: Any
-    """A lock, of threads or tasks: one call at a time starts the endpoint."""
+    """A lock for threads or tasks: only one call at a time starts the endpoint."""
     closed: Any
-    """An event: everything is closed, though services may still run."""
+    """An event: everything is closed, but services may still run."""
     stopped: Any
-    """An event: the last life is over, and ``start()`` may follow."""
+    """An event: the stop is complete, and ``start()`` may follow."""
 
     # -- one life, from start() to stop() --------------------------------------------------------------
 
@@ -68,7 +68,7 @@ class Runtime:
         )
 
     def open(self, core: EndpointCore) -> None:
-        """Begin a life: make what moves the bytes."""
+        """Make the driver, after a start."""
         raise NotImplementedError
 
     def listen(self, listener: Listening) -> None:
@@ -83,36 +83,36 @@ class Runtime:
             self.driver.stop_listening()
 
     def close(self) -> Awaited:
-        """Close every connection, and end every wait."""
+        """Close every connection, and interrupt every wait."""
         raise NotImplementedError
 
     def forget(self) -> None:
-        """The life is over."""
+        """Drop the driver, after a stop."""
         raise NotImplementedError
 
     def wait_until_set(self, event: Any, timeout: float | None) -> Awaited:
-        """Wait for `closed` or `stopped`. Returns whether it came in time."""
+        """Wait for `closed` or `stopped`. Returns whether it was set in time."""
         raise NotImplementedError
 
     def forked(self) -> None:
-        """This is the copy in a child process: close its descriptors, forget everything."""
+        """In a forked child: close the copies of the descriptors, forget everything."""
         raise NotImplementedError
 
     # -- after calls into the core ---------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Write, dial and wake as the last calls into the core require."""
+        """Write, connect and wake waiters, as the last calls into the core require."""
         if self.driver is None:
             raise StateError(f"the endpoint is not started: call start(), or use it in {self.block}")
         self.driver.settle()
 
     def update(self) -> None:
-        """The same, and meet a timer that may have become due earlier."""
+        """The same; also check the timers, one of which may be due earlier now."""
         if self.driver is not None:
             self.driver.update()
 
     def write_later(self, channel: Channel) -> None:
-        """Write soon what the channel has queued, together with what is queued until then."""
+        """Write soon what the channel has queued, together with what is added until then."""
         if self.driver is not None:
             self.driver.write_later(channel)
 
@@ -126,11 +126,11 @@ class Runtime:
         return service
 
     def make_service(self, operation: Operation[None], what: str) -> Service:
-        """The thread or task for that."""
+        """Make the thread or task for an operation."""
         raise NotImplementedError
 
     def join(self, deadline: float) -> Awaited:
-        """Wait for all services, as long as there is time."""
+        """Wait for all services to end, until ``deadline``."""
         raise NotImplementedError
 
     def wait_for(self, service: Service, timeout: float) -> Awaited:
@@ -142,7 +142,7 @@ class Runtime:
         return any(service.is_current() for service in self.services)
 
     def must_pass(self, error: BaseException) -> bool:
-        """Must a service let this error end it? False for every error of user code."""
+        """Must this error end a service? False for every error of user code."""
         raise NotImplementedError
 
     # -- code that is not to run here ------------------------------------------------------------------
@@ -156,5 +156,5 @@ class Runtime:
         raise NotImplementedError
 
     def pause(self) -> Awaited:
-        """Let others run."""
+        """Let other tasks run."""
         raise NotImplementedError

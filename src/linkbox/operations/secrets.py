@@ -1,4 +1,4 @@
-"""What ``secret=`` may be, and what it means. A secret is in no attribute, no repr and no log."""
+"""Converts ``secret=`` to a lookup function. A secret is never in an attribute, a repr or a log."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from linkbox.core.wire.authentication import Lookup
 log = logging.getLogger("linkbox")
 
 Secret = bytes | str | Path | Callable[[str], Any] | Sequence[Any]
-"""Bytes, a text, a file that holds it, ``callable(peer name)``, or a list: any of them is accepted."""
+"""Bytes, a text, the path of a file, ``callable(peer name)``, or a list of accepted secrets."""
 
 
 def lookup_of(secret: Secret) -> tuple[Lookup, bool]:
-    """The secrets by the peer's name, and whether each name has its own.
+    """Return the lookup of secrets by the peer's name, and whether each peer has its own secret.
 
-    Raises ValueError for an empty one, TypeError for what is none, OSError for a file that cannot be read.
+    Raises ValueError for an empty secret, TypeError for a wrong type, OSError for a file that cannot be read.
     """
     if callable(secret):
         ask = secret
@@ -28,8 +28,8 @@ def lookup_of(secret: Secret) -> tuple[Lookup, bool]:
                 found = ask(name)
                 return [] if found is None else _all_of(found)
             except Exception as error:
-                # Whoever connects chooses the name: an error must cost no more than a name that is not
-                # known. Its text may hold a secret, so only its type is told.
+                # The name comes from an unauthenticated peer, so an error must have the same effect as an
+                # unknown name. Log only its type: the text may contain a secret.
                 log.error("linkbox: secret= raised %s for the name %r", type(error).__name__, name)
                 return []
 
@@ -47,7 +47,7 @@ def _all_of(secret: Any) -> list[bytes]:
         return [_checked(secret.read_bytes().strip(), f"the file {secret}")]
     if isinstance(secret, str):
         if any(0xD800 <= ord(character) <= 0xDFFF for character in secret):
-            # Not left to encode(): its error holds the whole text.
+            # Checked here because the error of encode() contains the whole text.
             raise ValueError("secret= is a text that is not valid Unicode: give it as bytes")
         secret = secret.encode()
     if not isinstance(secret, bytes | bytearray):
@@ -58,5 +58,5 @@ def _all_of(secret: Any) -> list[bytes]:
 
 def _checked(secret: bytes, where: str) -> bytes:
     if not secret:
-        raise ValueError(f"{where} is empty: that would let everybody in")
+        raise ValueError(f"{where} is empty: any client could connect")
     return secret

@@ -1,4 +1,4 @@
-"""Sending on a channel: waiting for room, and for the disk."""
+"""Sending on a channel: waits for room in the send window, and for the disk."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from linkbox.operations.steps import NEVER, Operation, Wait
 from linkbox.operations.storing import accepted
 
 AnyReceipt: TypeAlias = Any
-"""A receipt of the front end's own class (see `Options`): the core makes it, and only hands it through."""
+"""A receipt of the front end's class, which the core makes and operations only return."""
 
 
 def wait_for_room(endpoint: EndpointOperations, channel: Channel, deadline: float) -> Operation[None]:
     """Wait until the send window has room; `MailboxFull` at the deadline, and at once inside a callback.
 
-    Also returns when the conversation is over: then sending says why.
+    Also returns when the conversation is closed: then sending raises the reason.
     """
     if endpoint.in_callback():
         raise MailboxFull(f"the send window to {channel.peer} is full, and a callback must not wait for it")

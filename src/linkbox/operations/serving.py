@@ -1,4 +1,4 @@
-"""What servers do: listen, ask ``accept=``, send to peers."""
+"""The operations of servers: listen, call ``accept=``, send to peers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ServerOperations(Life):
         """Bind and listen; then accept in the background."""
         assert isinstance(core, ServerCore)
         is_name = self.address.host_kind == "name"
-        if is_name:  # looking it up blocks
+        if is_name:  # resolving it blocks
             listener: Listening = yield Call(self.runtime.blocking, self._bind)
         else:
             listener = self._bind()
@@ -56,7 +56,7 @@ class ServerOperations(Life):
         self.start_services(core)
 
     def _bind(self) -> Listening:
-        """What listens; from now on the address has the real port."""
+        """Bind and listen; from then on the address has the actual port."""
         listener, self.address = bind(self.address, self.server_options.listener)
         return listener
 
@@ -68,7 +68,7 @@ class ServerOperations(Life):
     # -- accept= ---------------------------------------------------------------------------------------
 
     def _accept_loop(self, core: ServerCore) -> Operation[None]:
-        """Ask ``accept=``: user code, which only the connections that it decides on wait for."""
+        """Call ``accept=`` for each pending connection. Only these connections wait for it."""
         accept = self.server_options.accept
         assert accept is not None
         has_pending = HasPendingAccept(core)
@@ -89,7 +89,7 @@ class ServerOperations(Life):
             self.runtime.update()
 
     def _accept_failed(self, pending: PendingAccept, error: BaseException) -> bool:
-        # The peer chooses what ``accept=`` is asked about, so its errors must do no harm.
+        # The argument comes from an unauthenticated peer, so an error must do no harm.
         log.error(
             "linkbox: accept= of %s failed for %s, which is rejected", self, pending.info, exc_info=error
         )
@@ -111,11 +111,11 @@ class ServerOperations(Life):
         return channel
 
     def not_connected(self, peer: Peer) -> StateError:
-        """Why nothing can be sent to a peer."""
+        """The error for a peer that is not connected."""
         return StateError(f"{peer} is not connected to {self}")
 
     def disconnect(self, peer: Peer, reason: str) -> None:
-        """Close the connection of a peer, and tell it the reason. Takes the lock."""
+        """Close the connection of a peer, which receives the reason. Takes the lock."""
         with self.runtime.lock:
             core = self.server_core()
             core.disconnect(self.channel_of(core, peer), reason, self.now())
@@ -123,7 +123,7 @@ class ServerOperations(Life):
 
 
 class HasPendingAccept(Predicate):
-    """A connection waits for ``accept=``."""
+    """A connection is waiting for ``accept=``."""
 
     __slots__ = ("core",)
 
@@ -138,20 +138,20 @@ class SendingServer(ServerOperations):
     """The operations of a server that sends to its peers."""
 
     def target(self, core: ServerCore, to: Peer | None) -> Channel:
-        """The conversation that a message goes to."""
+        """The conversation to send a message on."""
         if to is not None:
             return self.channel_of(core, to)
         channels = core.channels()
         if len(channels) == 1:
             return channels[0]
         if not channels:
-            raise StateError(f"nobody is connected to {self} yet; call wait_connected() first")
+            raise StateError(f"no peer is connected to {self} yet; call wait_connected() first")
         raise StateError(
-            f"{len(channels)} peers are connected to {self}: say send(…, to=peer), or broadcast(…)"
+            f"{len(channels)} peers are connected to {self}: use send(…, to=peer) or broadcast(…)"
         )
 
     def try_send(self, payload: bytes, to: Peer | None) -> AnyReceipt | None:
-        """Send where that needs no wait, else None."""
+        """Send if that is possible without waiting, else return None."""
         receipt = self.target(self.server_core(), to).send_at_once(payload)
         driver = self.runtime.driver
         if receipt is not None and driver is not None:
@@ -159,7 +159,7 @@ class SendingServer(ServerOperations):
         return receipt
 
     def send(self, payload: bytes, to: Peer | None, timeout: float | None) -> Operation[AnyReceipt]:
-        """Send, once there is room; with a store, once the message is on disk."""
+        """Send as soon as there is room; with a store, once the message is on disk."""
         core = self.server_core()
         channel = self.target(core, to)
         if core.has_store:
@@ -172,11 +172,11 @@ class SendingServer(ServerOperations):
         return receipt
 
     def broadcast(self, payload: bytes) -> Operation[dict[Peer, AnyReceipt]]:
-        """Send to every peer. Where the send window is full, the receipt has failed."""
+        """Send to every peer. If the send window of a peer is full, its receipt has failed."""
         core = self.server_core()
         channels = [each for each in core.channels() if not each.is_ending and each.error is None]
         receipts: dict[Peer, AnyReceipt] = {}
-        if core.has_store:  # all of it shares a commit
+        if core.has_store:  # all messages share a commit
             entries = [core.spool(each, [payload], True) for each in channels]
             for channel, entry in zip(channels, entries, strict=True):
                 receipts[channel.peer] = (yield from wait_for_disk(self, entry))[0]
@@ -198,7 +198,7 @@ class SendingServer(ServerOperations):
             self.runtime.update()
 
     def view(self, peer: Peer) -> PeerView:
-        """A view of one peer; also when it has gone, as long as something of it waits. Takes the lock."""
+        """A view of one peer, also of a disconnected one whose messages are waiting. Takes the lock."""
         with self.runtime.lock:
             source = next((each for each in self.mailbox.sources if each.peer.id == peer.id), None)
             source = source or self.server_core().source_of(peer)
@@ -217,7 +217,7 @@ class PeerView(Taking):
         self.peer = source.peer
 
     def end(self) -> None:
-        """End the conversation, unless the peer has. Takes the lock."""
+        """End the conversation, unless it has ended. Takes the lock."""
         with self.server.runtime.lock:
             if self._source.end_reason is None:
                 self.server.end(self.peer)

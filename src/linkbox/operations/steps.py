@@ -1,10 +1,10 @@
-"""What an operation that may wait yields, and what it gets back.
+"""The steps that an operation yields when it must wait, and their results.
 
-How to think about it. Each operation is written once, as a generator: it decides, and yields a step where it
-must wait. A front end runs it: `linkbox.threaded` blocks its thread in each step, `linkbox.aio` suspends its
-task. The lock of the endpoint is held while the generator runs, and released during each step. What a step
-raises (an error of user code, a cancellation, an interrupt that ends a wait) is thrown into the generator, so
-that what an operation must undo is undone once, here.
+How to think about it. Each operation is written once, as a generator that yields a step where it must wait. A
+front end runs it: `linkbox.threaded` blocks its thread in each step, `linkbox.aio` suspends its task. The
+lock of the endpoint is held while the generator runs, and released during each step. An exception in a step
+(from user code, a cancellation, an interrupt) is raised inside the generator, so the cleanup of an operation
+is written once, in the operation.
 
 | step | ends | result |
 |---|---|---|
@@ -27,7 +27,7 @@ NEVER = float("inf")
 
 
 class Step:
-    """Something to wait for."""
+    """Base class of the steps."""
 
     __slots__ = ()
 
@@ -45,11 +45,11 @@ class Wait(Step):
         self.deadline = deadline
         """On the clock of ``time.monotonic()``."""
         self.may_lead = may_lead
-        """Threads only: may the waiting thread do the input and output of the endpoint meanwhile?"""
+        """Threads only: may the waiting thread do the I/O of the endpoint in the meantime?"""
 
 
 class Call(Step):
-    """Call user code, or code that blocks: never under the lock."""
+    """Call user code, or code that blocks, without the lock."""
 
     __slots__ = ("arguments", "function")
 
@@ -59,7 +59,7 @@ class Call(Step):
 
 
 class NextItems(Step):
-    """Take items from an iterator that the user gave; an asynchronous one gives one at a time."""
+    """Take items from an iterator of the user; one at a time from an asynchronous one."""
 
     __slots__ = ("items", "most")
 

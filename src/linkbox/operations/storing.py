@@ -1,4 +1,4 @@
-"""``store=``: what it may be given to, opening it, and what an accepted message is."""
+"""``store=``: checks the option, opens the store, and returns the receipts of stored messages."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from linkbox.core.durable.recovery import Left
 from linkbox.core.patterns import Pattern
 from linkbox.errors import StateError
 
-if TYPE_CHECKING:  # SQLite is loaded only where there is a store
+if TYPE_CHECKING:  # load SQLite only for a store
     from linkbox.store.sqlite import Store
 
 DISK_WAIT = 5.0
-"""Seconds that even a stop out of time gives to the disk."""
+"""Seconds to wait for the disk in a stop, even after its timeout."""
 BULK, BULK_BYTES = 10_000, 4 * 1024 * 1024
-"""Messages, and bytes, that ``send_many`` hands to the store at a time: they share a commit."""
+"""Messages and bytes that ``send_many`` gives to the store at a time: they share a commit."""
 STORE_LINGER = 1.0
-"""Seconds a pusher with a store keeps an idle connection: a new one costs commits."""
+"""Seconds that a client with a store keeps an idle connection: a new one costs commits."""
 
 
 def store_path(
     store: str | os.PathLike[str] | None, pattern: Pattern, is_plain: bool, overflow: str
 ) -> Path | None:
-    """Where the store is; ValueError where there can be none."""
+    """Return the path of the store; ValueError if this endpoint cannot have one."""
     if store is None:
         return None
     if not isinstance(store, str | os.PathLike) or not os.fspath(store):
         raise TypeError(f"store={store!r}: the path of a file is needed")
     if pattern.asks:
         raise ValueError(
-            "store= is for P2P and P2M: an ask is never executed twice, and its asker waits for the answer; "
-            "one that was half done when the power went could only be done again, or be lost"
+            "store= is for P2P and P2M: a request is never executed twice, and its caller waits; "
+            "after a crash, one that was partly executed could only be repeated or lost"
         )
     if is_plain:
         raise ValueError("store= needs framing=Linked(): a plain framing has no acknowledgements")
@@ -45,13 +45,13 @@ def store_path(
 
 
 def check_reconnect(reconnect: Backoff | None) -> None:
-    """What is in a store goes out however long that takes."""
+    """A store keeps messages until they are sent, so the attempts to reconnect must not end."""
     if reconnect is None or reconnect.attempts is not None:
         raise ValueError("store= needs reconnect=Backoff() without a limit of attempts")
 
 
 class Opening:
-    """Opens a store and reads it, on whatever thread may block."""
+    """Opens a store and reads it, on a thread that may block."""
 
     def __init__(
         self,
@@ -69,10 +69,9 @@ class Opening:
         self.store: Store | None = None
 
     def run(self) -> Left:
-        """Open it, and return what is in it. `StoreError` says why not.
+        """Open the store and return its content. Raises `StoreError`.
 
-        The notes are written into it; and before it is read, what the last life of this endpoint still wanted
-        on disk.
+        Before it is read, the notes are written, and what the journal had not written at the last stop.
         """
         from linkbox.store.sqlite import Store
 
@@ -94,7 +93,7 @@ class Opening:
 
 
 def accepted(entry: Spool) -> list[Any]:
-    """The receipts of messages that are on disk now; raises why they are not."""
+    """Return the receipts of messages that are on disk; raise the error if they could not be written."""
     if entry.error is not None:
         raise entry.error
     if not entry.is_settled:
@@ -110,7 +109,7 @@ class Bulk:
         self._size = 0
 
     def add(self, payload: bytes) -> bool:
-        """One more. Is that enough for now?"""
+        """Add a message. Returns whether the bulk is full."""
         self.payloads.append(payload)
         self._size += len(payload)
         return len(self.payloads) >= BULK or self._size >= BULK_BYTES

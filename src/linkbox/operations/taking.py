@@ -1,4 +1,4 @@
-"""Taking what has arrived: the ``data_…`` calls of an endpoint, or of a view of one peer."""
+"""Taking messages from the mailbox: the ``data_…`` calls of an endpoint, or of a view of one peer."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from linkbox.operations.requests import Request, RequestOwner
 from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after
 
 U = TypeVar("U")
-"""The type of the messages of a mailbox, where an overload names it."""
+"""The type of the messages of a mailbox, for overloads."""
 V = TypeVar("V")
-"""The type of the values, which the front end knows."""
+"""The type of the values, which only the front end knows."""
 
 
 class Nothing:
-    """Stands for a message where there is none: every value may be a message, None too."""
+    """The result if there is no message. A class of its own, because None may be a message."""
 
 
 NOTHING = Nothing()
 
 
 class Taking:
-    """Takes from the mailbox of an endpoint: from all peers, or from one."""
+    """Takes messages from the mailbox of an endpoint: of all peers, or of one."""
 
     is_direct = True
-    """Is what is in the mailbox the value itself?"""
+    """Are the items in the mailbox the values themselves?"""
 
     def __init__(self, endpoint: EndpointOperations, source: Source | None = None) -> None:
         self.endpoint = endpoint
@@ -39,13 +39,13 @@ class Taking:
         self._wait_for_ever = Wait(self.mailbox.changed, self._has_message, NEVER)
 
     def open(self, item: Any) -> Any:
-        """The value of what was in the mailbox; raises if that is a failure."""
+        """Convert an item of the mailbox to its value; raise if it is a failure."""
         return item
 
     # -- without waiting; under the lock ---------------------------------------------------------------
 
     def take(self) -> Any:
-        """The next item, or `NOTHING`."""
+        """Take the next item, or return `NOTHING`."""
         mailbox, source = self.mailbox, self.source
         fast_queue = mailbox.fast_queue
         if fast_queue and source is None:
@@ -73,11 +73,11 @@ class Taking:
         return item
 
     def take_value(self) -> Any:
-        """The next message, or `NOTHING` where there is none that can be taken just so."""
+        """Take the next value if that is possible without waiting, else return `NOTHING`."""
         return self.take() if self.is_direct else NOTHING
 
     def settle_fast_queue(self) -> None:
-        """The last message that was ready to be taken without the lock has been taken."""
+        """Settle the mailbox's fast queue, after its last message was taken."""
         self.mailbox.settle_fast_queue()
         self._flush_acks()
 
@@ -87,19 +87,19 @@ class Taking:
         return not (self.mailbox.count if source is None else source.waiting)
 
     def size(self) -> int:
-        """What ``data_count()`` returns. Takes the lock."""
+        """The result of ``data_count()``. Takes the lock."""
         with self.endpoint.runtime.lock:
             return self.mailbox.size(self.source)
 
     def take_all(self) -> list[Any]:
-        """Everything that is waiting, opened. Takes the lock."""
+        """Take the values of all waiting items. Takes the lock."""
         with self.endpoint.runtime.lock:
             items = self.mailbox.take_all(self.source)
             self._flush_acks()
         return items if self.is_direct else [self.open(item) for item in items]
 
     def acknowledge(self, batch: Batch, number: int) -> None:
-        """A message that was taken with ``ack=False`` is done with. Takes the lock."""
+        """Acknowledge a message that was taken with ``ack=False``. Takes the lock."""
         with self.endpoint.runtime.lock:
             self.mailbox.unhold(batch.source, number)
             self._flush_acks()
@@ -112,7 +112,7 @@ class Taking:
     # -- operations ------------------------------------------------------------------------------------
 
     def get(self, timeout: float | None) -> Operation[V]:
-        """The next item, opened."""
+        """Take the next value; wait for it if necessary."""
         item = self.take()
         if item is NOTHING:
             item = yield from self.wait_and_take(timeout)
@@ -120,7 +120,7 @@ class Taking:
         return value
 
     def wait_and_take(self, timeout: float | None) -> Operation[Any]:
-        """The next item, where `take` has found none under the same lock."""
+        """Wait for the next item and take it; `take` has found none under the same lock."""
         endpoint, step = self.endpoint, self._wait_for_ever
         core = endpoint.core
         if timeout is None and endpoint.callback_loop is not None:
@@ -138,7 +138,7 @@ class Taking:
         return item
 
     def get_next(self) -> Operation[Any]:
-        """The next value for an iteration, `NOTHING` at its end."""
+        """Take the next value for an iteration, or return `NOTHING` at its end."""
         try:
             value: Any = yield from self.get(None)
         except EndOfData:
@@ -148,7 +148,7 @@ class Taking:
         return value
 
     def get_message(self, timeout: float | None, ack: bool) -> Operation[Message[V]]:
-        """The next message with everything that is known of it."""
+        """Take the next message with its metadata."""
         yield from self._wait_for_message(timeout)
         item, batch, number = self.mailbox.take_message(self.source, hold=not ack)
         self._flush_acks()
@@ -173,7 +173,7 @@ class Taking:
             raise self._nothing(timeout)
 
     def get_count(self, count: int, timeout: float | None) -> Operation[Any]:
-        """That many bytes, or items; opened they are what the caller gets."""
+        """Take ``count`` bytes or values."""
         self._check_count(count)
         mailbox, source = self.mailbox, self.source
         if not mailbox.has_count(count, source):
@@ -196,13 +196,13 @@ class Taking:
     # -- why there is nothing --------------------------------------------------------------------------
 
     def end_reason(self) -> Exception | None:
-        """Why nothing more will arrive, if so."""
+        """Why nothing more will arrive, or None."""
         if self.source is not None and self.source.end_reason is not None:
             return self.source.end_reason
         return self.endpoint.end_reason()
 
     def _default_timeout(self) -> float | None:
-        """None, or 0 inside a callback: a polling thread may have been faster, and callbacks never wait."""
+        """None, or 0 inside a callback: another thread may have taken the message; callbacks never wait."""
         return 0 if self.endpoint.in_callback() else None
 
     def _check_life(self, core: object) -> None:
@@ -233,7 +233,7 @@ class Taking:
 
 
 class Acknowledge:
-    """What ``message.ack()`` calls."""
+    """The function behind ``message.ack()``."""
 
     def __init__(self, taking: Taking, batch: Batch, number: int) -> None:
         self._taking = taking
@@ -245,7 +245,7 @@ class Acknowledge:
 
 
 class TakingAnswers(Taking):
-    """Takes responses: the failure of a request takes the place of its response."""
+    """Takes responses; raises the error of a request that has failed."""
 
     is_direct = False
 
@@ -257,7 +257,7 @@ class TakingAnswers(Taking):
 
 
 class TakingRequests(Taking):
-    """Takes requests, which the application responds to."""
+    """Takes requests, to which the application responds."""
 
     is_direct = False
 
@@ -270,7 +270,7 @@ class TakingRequests(Taking):
         return Request(item, self._owner)
 
     def get(self, timeout: float | None) -> Operation[V]:
-        """The next request. One that nobody waits for any more is skipped."""
+        """Take the next request; skip those whose clients no longer wait."""
         deadline = deadline_after(timeout, self.endpoint.now())
         while True:
             request: Any = yield from super().get(timeout)

@@ -1,4 +1,4 @@
-"""For the public classes: methods that a subclass lacks, and abstract bases."""
+"""Helpers for the public classes: methods that a subclass does not support, and abstract bases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 else:
 
     def mypyc_attr(**options):
-        """What only the compiler looks at; so the package needs no mypy_extensions."""
+        """Has an effect only in the compiler. Defined here, so that mypy_extensions is not required."""
         return lambda cls: cls
 
 
@@ -20,7 +20,7 @@ _CONCRETE = {
 
 
 class Unsupported:
-    """A method that the base class has and this class lacks.
+    """Replaces a method of the base class that this class does not support.
 
     ``hasattr`` is False, ``dir()`` omits it, and a type checker objects to calling it.
     """
@@ -47,8 +47,8 @@ def _is_unsupported(cls: type, name: str) -> bool:
 
 
 def declare_abstract(cls: type, *concrete: type) -> None:
-    """Let ``cls()`` raise an error that names the concrete classes, where Python would name methods."""
-    if hasattr(cls, "__mypyc_attrs__"):  # compiled: made without what ABCMeta does
+    """Let ``cls()`` raise an error that names the concrete classes instead of abstract methods."""
+    if hasattr(cls, "__mypyc_attrs__"):  # compiled classes are made without ABCMeta
         from _abc import _abc_init  # type: ignore[import-not-found]
 
         for each in (cls, *concrete):

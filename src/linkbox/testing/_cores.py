@@ -35,7 +35,7 @@ class MemoryLink:
         """The next read or write fails."""
         self.gone = False
         self.shakes = hub.context.settings.secure
-        """TLS still shakes hands: nothing is said."""
+        """Is the TLS handshake incomplete? Then nothing is sent."""
         self.unsent: list[bytes] = []
         self.is_full = False
         """The kernel takes nothing."""
@@ -115,7 +115,7 @@ class CoreNetwork:
         self.ends: list[MemoryLink] = []
         self.hubs: list[EndpointCore] = []
         self.notices: dict[EndpointCore, list[Any]] = {}
-        """What callbacks of each hub were told."""
+        """The events for the callbacks of each hub."""
         self.notes: list[str] = []
         """Lines for the log."""
         self.dialled: list[float] = []
@@ -174,7 +174,7 @@ class CoreNetwork:
             self.decode_all()
 
     def call_back(self, hub: EndpointCore) -> None:
-        """Tell callbacks what has happened."""
+        """Call the callbacks for the events of a hub."""
         events = list(hub.effects.events.events)
         hub.effects.events.events.clear()
         self.notices[hub] += events
@@ -244,7 +244,7 @@ class CoreNetwork:
         self.run()
 
     def decide(self, is_welcome: bool) -> None:
-        """The application decides on the newcomer that has waited longest."""
+        """The application decides on the pending connection that has waited longest."""
         self.server.decide(self.server.admission.pending_accepts.popleft(), is_welcome, self.now)
         self.run()
 
@@ -301,7 +301,7 @@ class CoreNetwork:
         return next(end for end in reversed(self.ends) if end.hub is hub and not end.gone)
 
     def kinds(self, hub: EndpointCore) -> list[EventKind]:
-        """What callbacks of that hub were told, one entry for each event."""
+        """The kinds of the events for the callbacks of a hub, one entry for each event."""
         return [notice[0] for notice in self.notices[hub] for _ in range(notice[4])]
 
     def events(self, hub: EndpointCore, kind: EventKind) -> list[Any]:

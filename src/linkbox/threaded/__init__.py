@@ -1,1 +1,1 @@
-"""The threaded front end: it reads, writes, waits and dispatches; every decision is in the core."""
+"""The threaded front end: waits, wakes, reads and writes. Protocol decisions belong in the core."""

@@ -1,7 +1,7 @@
-"""The engine of an endpoint: the thread that waits does the I/O.
+"""The engine of an endpoint: the waiting thread does the I/O.
 
-A round trip is mostly thread switches. So a thread that waits for something does not sleep while another
-thread does the I/O for it: it *leads*. It polls the sockets, receives, and feeds the core until its own
+Most of the time of a round trip is spent on thread switches. So a waiting thread does not sleep while another
+thread does the I/O for it: it *leads*. It polls the sockets, receives, and calls the core until its own
 predicate holds; then the next waiting thread leads. Threads that wait while another one leads are
 *followers*: they sleep until they are woken.
 
@@ -13,12 +13,12 @@ Rules that keep this correct:
   wakes the thread under the lock (`Engine.ring`): no wake-up is lost.
 - A leader never runs user code: it gives up the lead first. Callbacks and handlers run on *service*
   threads, which wait here like any other thread, so they delay no I/O.
-- A background thread leads when no other thread waits. While threads come back every few microseconds, it
-  is not woken each time (``GRACE``): the sockets are disarmed for it, and it looks in now and then. While
-  they come back at all (``LOOKS``), it looks in as often as an acknowledgement may be late: waking it for
-  each of these timers would make it compete with the round trip for the interpreter.
-- A signal handler that may raise (Ctrl-C) is called at one place in here: in `Engine._run_interrupts`, as
-  if the wait had ended. See `linkbox.threaded.interrupts`.
+- A background thread leads when no other thread waits. While threads wait again every few microseconds, it
+    is not woken each time (``GRACE``): the sockets are disarmed for it. As long as threads wait now and then
+    (``LOOKS``), it takes a turn at intervals instead, as often as an acknowledgement may be late: woken for
+    each of these timers, it would compete with the round trip for the interpreter.
+- A signal handler that may raise (Ctrl-C) is called only in `Engine._run_interrupts`, as if the wait had
+  ended. See `linkbox.threaded.interrupts`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from linkbox.threaded.interrupts import RESCAN, Interruptible, interrupts, join
 log = logging.getLogger("linkbox")
 
 GRACE = 0.004
-"""Seconds after which an engine that nobody leads is taken over by the background thread."""
+"""Seconds without a leader after which the background thread leads."""
 LOOKS = 20
-"""How often the background thread looks in after the last leader left, before it sleeps for good."""
+"""Turns that the background thread takes at intervals after the last leader left, before it sleeps."""
 LOCK_PATIENCE = 0.01
 """Seconds that the courier of pending signals waits for the lock; it tries again."""
 
@@ -62,7 +62,7 @@ class ThreadWaiter(Waiter):
         self.is_interrupted = False
         """A signal is pending: see `Engine._run_interrupts`."""
         self.sleep_lock: threading.Lock | None = None
-        """Held while the thread is to sleep. Made for the first sleep: most waiters lead and never sleep."""
+        """Held while the thread must sleep. Made for the first sleep: most waiters lead and never sleep."""
 
     def is_awake(self) -> bool:
         return self.is_rung
@@ -83,7 +83,7 @@ class ThreadWaiter(Waiter):
 
 
 class Never(Predicate):
-    """What the background thread waits for: it only takes its turns."""
+    """The predicate of the background thread, which never holds."""
 
     def holds(self) -> bool:
         return False
@@ -103,7 +103,7 @@ class Engine(Interruptible):
         self.lock = lock
         self.poller: Poller = network.poller
         self._now = network.now
-        """The clock that deadlines and timers follow. The background thread's own pauses are real time."""
+        """The clock for deadlines and timers. The pauses of the background thread are in real time."""
         self._network = network
         self._driver = driver
         self._effects = effects
@@ -120,7 +120,7 @@ class Engine(Interruptible):
         self._inside: set[ThreadWaiter] = set()
         """Threads that may use the poller."""
         self._spare: ThreadWaiter | None = None
-        """One that waits no more, for the next wait: most waits lead alone, and make no object."""
+        """A finished waiter, reused by the next wait: most waits lead alone and make no object."""
         self._sleeper = ThreadWaiter(Never(), 0, is_service=True)
         """The background thread, when it leads."""
         self._background = threading.Thread(target=self._run, name=f"linkbox {name}", daemon=True)
@@ -144,7 +144,6 @@ class Engine(Interruptible):
         """Do I/O until the predicate holds or the deadline (of the endpoint's clock) has passed.
 
         Call it with the lock held once; it is released while waiting. Returns whether the predicate holds.
-        In the main thread it may raise what a signal handler raises.
         """
         if predicate.holds():
             return True
@@ -194,20 +193,20 @@ class Engine(Interruptible):
         return leader
 
     def _leave_queue(self, waiter: ThreadWaiter, queue: WaitQueue) -> None:
-        """A thread waits no more: give up the lead, pass on what it was woken for. May be called twice."""
+        """End the wait of a thread: give up the lead, pass on its wake-up. May be called twice."""
         queue.waiters.pop(waiter, None)
         if self._followers:
             self._followers.pop(waiter, None)
         if self._leader is waiter:
             self._leave()
         elif waiter.is_rung:
-            self.ring(queue)  # There may be something for another one.
+            self.ring(queue)  # There may be work for another waiter.
         self._inside.discard(waiter)
         if self._closing:
             self._go(waiter)
 
     def _go(self, waiter: ThreadWaiter) -> None:
-        """A thread is out; after `close` the last one closes the descriptors."""
+        """A thread leaves the engine; after `close`, the last one closes the descriptors."""
         self._inside.discard(waiter)
         if self._closing and not self._inside:
             self.poller.close()
@@ -221,12 +220,12 @@ class Engine(Interruptible):
             self.poller.disarm()
 
     def _turn(self, waiter: ThreadWaiter, deadline: float, now: float) -> None:
-        """Poll once and do what is to be done. The lock is released in between."""
+        """Poll once and handle the result. The lock is released in between."""
         self._leader_thread = waiter.thread
         until = self._effects.next_timer()
         if deadline < until:
             until = deadline
-        if self._has_work:  # Something was left for the next turn.
+        if self._has_work:  # Work was left for this turn.
             self._has_work, until = False, now
         self._poll_until = until
         self.lock.release()
@@ -258,7 +257,7 @@ class Engine(Interruptible):
                     sleep_lock.acquire(blocking=False)
 
     def _leave(self) -> None:
-        """Give up the lead: to a thread that waits, else to the background thread, after a grace."""
+        """Give up the lead: to a waiting thread, else to the background thread after ``GRACE``."""
         self._leader = None
         self._leader_thread = 0
         for waiter in self._followers:
@@ -271,7 +270,7 @@ class Engine(Interruptible):
         is_sparse = now - self._left >= GRACE
         self._left = now
         if self._is_hot:
-            return  # The background thread looks in by itself, for timers too.
+            return  # The background thread takes turns at intervals, for timers too.
         if is_sparse or self._network.has_manual_clock:
             self.poller.arm()
             if self._effects.next_timer() < self._wake_at:
@@ -325,16 +324,16 @@ class Engine(Interruptible):
     # -- waking -------------------------------------------------------------------------------------
 
     def ring(self, queue: WaitQueue) -> None:
-        """What this queue stands for has changed: wake those whose predicate holds. Under the lock.
+        """Wake waiters of a changed queue whose predicate holds. Under the lock.
 
-        No more threads are woken than there is something for.
+        No more threads are woken than the queue can serve.
         """
         leader = self._leader
         leads = leader is not None and leader in queue.waiters and not leader.is_rung
         if leads and self._is_working and len(queue.waiters) == 1:
             return  # It checks its predicate at the end of its turn.
         available = queue.available()
-        # The leader is awake, or nearly: it goes first.
+        # The leader first: it is awake, or about to be.
         if leads and leader is not None and available > 0 and leader.predicate.holds():
             available -= 1
             if self._leader_thread != get_ident():
@@ -352,7 +351,7 @@ class Engine(Interruptible):
                     return  # One worker at a time: it wakes the next if there is more.
 
     def timers_changed(self) -> None:
-        """A timer may be due before the poll or the sleep in progress ends. Under the lock."""
+        """A timer may be due before the current poll or sleep ends. Under the lock."""
         if self._leader is None:
             if not self._is_hot and self._effects.next_timer() < self._wake_at:
                 self.poller.kick()
@@ -360,7 +359,7 @@ class Engine(Interruptible):
             self.poller.wake()
 
     def kick(self) -> None:
-        """Let a thread take a turn soon: the leader, or the background thread."""
+        """Make the leader or the background thread take a turn soon."""
         if self._leader is None:
             self._has_work = True
             self.poller.kick()
@@ -368,11 +367,11 @@ class Engine(Interruptible):
             self.poller.wake()
 
     def is_busy(self) -> bool:
-        """Is a turn under way, or wanted? Under the lock."""
+        """Is a turn in progress or requested? Under the lock."""
         return self._is_working or self._has_work
 
     def clock_moved(self) -> None:
-        """A manual clock was advanced: look at every deadline again. Under the lock."""
+        """A manual clock was advanced: check every deadline. Under the lock."""
         for waiter in self._followers:
             waiter.wake()
         self.poller.wake()
@@ -389,7 +388,7 @@ class Engine(Interruptible):
                 self._go(self._sleeper)
 
     def _sleep_and_turn(self, waiter: ThreadWaiter) -> bool:
-        """One round of the background thread. False when the engine closes."""
+        """One iteration of the background thread. False when the engine is closing."""
         with self.lock:
             if self._closing:
                 return False
@@ -411,7 +410,7 @@ class Engine(Interruptible):
         return True
 
     def _background_until(self, now: float) -> float:
-        """Until when may the background thread sleep? Under the lock."""
+        """How long the background thread may sleep. Under the lock."""
         if self._is_hot and now - self._left < GRACE:
             return self._left + GRACE
         self._is_hot = False
@@ -425,7 +424,7 @@ class Engine(Interruptible):
         return min(until, now + pace) if now - self._left < LOOKS * pace else until
 
     def _hand_over(self) -> None:
-        """After a turn of the background thread: a thread that waits leads on."""
+        """After a turn of the background thread: give the lead to a waiting thread."""
         self._leader = None
         self._leader_thread = 0
         follower = next((each for each in self._followers if each.may_lead), None)
@@ -433,7 +432,7 @@ class Engine(Interruptible):
             self._promote(follower)
 
     def close(self) -> None:
-        """End the background thread and wake everyone. Under the lock."""
+        """End the background thread and wake all waiters. Under the lock."""
         self._closing = True
         self.poller.kick()
         self.poller.wake()

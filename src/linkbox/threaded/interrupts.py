@@ -1,13 +1,13 @@
-"""Signal handlers that raise are called where that is safe: Ctrl-C is handled here and nowhere else.
+"""Defers signal handlers that may raise (Ctrl-C) to a safe point. All handling of signals belongs here.
 
 The problem. Python calls a signal handler in the main thread, between any two of its bytecodes. A handler
-that raises, as the one behind Ctrl-C does, would therefore leave the core, or the endpoint's lock, half way
-through a change. No ``try`` can repair that: the exception can also be raised inside the ``finally``.
+that raises, as that for Ctrl-C does, could therefore leave the core, or the endpoint's lock, in the middle of
+a change. No ``try`` can repair that: the exception can also be raised inside the ``finally``.
 
 The solution. While a threaded endpoint runs, each handler that is written in Python is wrapped in a
 `Deferred`. When its signal arrives, `Interrupts.on_signal` looks at what the main thread is doing:
 
-- It runs code of the application: the handler is called at once. There is nothing to protect.
+- It runs code of the application: the handler is called at once, because there is nothing to protect.
 - It waits in `Engine.wait`, or is somewhere else in linkbox: the signal is noted as pending. A short-lived
   thread, the *courier*, first wakes the wait, which calls the handler without the lock and with all state
   consistent (`run_pending`). Where the main thread does not wait, the courier sends the signal again every
@@ -16,8 +16,8 @@ The solution. While a threaded endpoint runs, each handler that is written in Py
 So a call that raises because of a signal has not done its work (it has sent or taken nothing), and a call
 that has done its work returns its result.
 
-Calls that follow one another closely leave no gap that the courier could meet. Each call that an
-application can make in a loop therefore starts with ``if interrupts.pending: interrupts.run_pending()``.
+In a loop of calls, the courier may never find the main thread outside linkbox. Each call that an application
+can make in a loop therefore starts with ``if interrupts.pending: interrupts.run_pending()``.
 
 Limits:
 
@@ -25,9 +25,9 @@ Limits:
   thread has waited for `RESCAN` seconds. Until then it is called as Python would call it.
 - Handlers of asyncio are left alone: they do not raise. SIGPROF is left alone: profilers look at the frame.
 - If the main thread does not get out of linkbox for `PATIENCE` seconds, the handler is called anyway.
-- Code compiled by mypyc has no frames. There the lock, the waits and `ThreadedNetwork.writers` tell that the
-  main thread is inside; an exception may still be raised between the end of a call and the use of its
-  result.
+- Code compiled by mypyc has no frames. There the lock, the waits and `ThreadedNetwork.writers` show that the
+  main thread is inside linkbox; an exception may still be raised between the end of a call and the use of
+  its result.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ RETRY = 0.001
 PATIENCE = 5.0
 """Seconds after which a pending signal is delivered wherever the main thread is."""
 SLICE = 0.05
-"""Seconds between two looks at pending signals in a wait outside the engine."""
+"""Seconds between two checks for pending signals in a wait outside the engine."""
 
 _NOT_PROTECTED = ("linkbox.cli", "linkbox.testing")
 """Parts of linkbox that are applications themselves."""
 
 
 class Interruptible:
-    """What the main thread may wait in: the engine of one endpoint."""
+    """The interface of an engine, in which the main thread may wait."""
 
     def is_used_by(self, thread: int) -> bool:
         """Does this thread hold the lock, wait here, or write? For the thread itself, in a signal handler."""
@@ -95,10 +95,10 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.pending: dict[int, Deferred] = {}
-        """Signals whose handler was not called yet."""
+        """Signals whose handlers have not been called yet."""
         self.main_thread = _main_thread()
         self._engines: list[Interruptible] = []
-        """Those that the main thread may be in. Replaced, never changed: a signal handler reads it."""
+        """The engines of this process. Replaced, never changed in place: a signal handler reads the list."""
         self._lock = threading.Lock()
         """For changes of `_engines`; never taken in a signal handler."""
         self._sent: set[int] = set()
@@ -111,13 +111,13 @@ class Interrupts:
     # -- which handlers are wrapped ---------------------------------------------------------------------
 
     def add(self, engine: Interruptible) -> None:
-        """An endpoint starts."""
+        """Add the engine of an endpoint that starts."""
         with self._lock:
             self._engines = [*self._engines, engine]
         self.wrap()
 
     def remove(self, engine: Interruptible) -> None:
-        """An endpoint has stopped, and the main thread does not wait in it."""
+        """Remove the engine of a stopped endpoint, in which the main thread does not wait."""
         with self._lock:
             self._engines = [each for each in self._engines if each is not engine]
 
@@ -132,7 +132,7 @@ class Interrupts:
                 _install(number, Deferred(handler))
 
     def wrap_new(self, now: float) -> None:
-        """The main thread has waited for a while: wrap what was installed since the last scan."""
+        """Wrap handlers installed since the last scan, if the main thread has waited for some time."""
         if now - self._scanned_at >= RESCAN:
             self.wrap()
 
@@ -189,7 +189,7 @@ class Interrupts:
     # -- the courier -------------------------------------------------------------------------------------
 
     def _start_courier(self) -> bool:
-        """Let a thread deliver what is pending. False at the interpreter's exit, where none can start."""
+        """Start the courier. False at the interpreter's exit, when no thread can be started."""
         if self._courier.acquire(False):
             try:
                 _thread.start_new_thread(self._deliver_all, ())
@@ -237,7 +237,7 @@ class Interrupts:
 
 
 def wait_for(event: threading.Event, timeout: float | None = None) -> bool:
-    """``event.wait(timeout)`` for code of linkbox: in the main thread a pending signal gets through."""
+    """``event.wait(timeout)`` for code of linkbox: in the main thread, pending handlers are called."""
     if _thread.get_ident() != interrupts.main_thread:
         return event.wait(timeout)
     deadline = None if timeout is None else monotonic() + timeout
@@ -252,7 +252,7 @@ def wait_for(event: threading.Event, timeout: float | None = None) -> bool:
 
 
 def join(thread: threading.Thread, timeout: float | None = None) -> None:
-    """``thread.join(timeout)`` for code of linkbox: in the main thread a pending signal gets through."""
+    """``thread.join(timeout)`` for code of linkbox: in the main thread, pending handlers are called."""
     if _thread.get_ident() != interrupts.main_thread:
         thread.join(timeout)
         return
@@ -287,7 +287,7 @@ def _install(number: int, handler: Callable[[int, FrameType | None], Any]) -> No
 
 
 def _send(number: int, thread: int) -> None:
-    """Let the main thread call the handler again, also if it sleeps in a system call."""
+    """Make the main thread call the handler again, also if it is blocked in a system call."""
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(thread, number)
     else:
@@ -315,8 +315,8 @@ def _is_asyncio(handler: Callable[..., Any]) -> bool:
 def _asyncio_handler(frame: FrameType | None) -> Callable[[int, FrameType | None], Any] | None:
     """What `asyncio.run` would have installed for Ctrl-C if it had found the default handler.
 
-    It looks for that very object, and finds ours. Without this, Ctrl-C would be raised inside the event loop
-    instead of cancelling the main task.
+    It checks for the default handler object, and finds ours. Without this, Ctrl-C would be raised inside the
+    event loop instead of cancelling the main task.
     """
     while frame is not None:
         if frame.f_code.co_name == "run" and frame.f_globals.get("__name__") == "asyncio.runners":

@@ -1,4 +1,4 @@
-"""Taking what has arrived: the ``data_…`` calls, for every endpoint and view that has a mailbox."""
+"""The ``data_…`` calls, which take messages, for all endpoints and views that have a mailbox."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from linkbox.threaded.runtime import Threads
 
 
 class _Impossible:
-    """No mailbox has items of it; only Any fits, which is what the first overload below is for."""
+    """A type that no mailbox contains: the first overload below matches only Any."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Receiving(MailboxCalls[T, K_co]):
-    """The taking side of an endpoint. Every call may be made from any thread, at any time.
+    """The mailbox of an endpoint. Every call may be made from any thread, at any time.
 
     Callbacks and these calls never disturb each other: a message is stored first, then an event is
-    emitted; and each message is taken once, by whoever takes it first.
+    emitted; and each message is taken once, by the first call that takes it.
     """
 
     def __init__(self, taking: Taking, threads: Threads) -> None:
@@ -34,8 +34,8 @@ class Receiving(MailboxCalls[T, K_co]):
         """Take the next message.
 
         ``timeout`` in seconds: None waits for ever (inside a callback: not at all), 0 not at all.
-        Raises `MailboxEmpty` when time is up, `EndOfData` when the conversation is over and everything
-        has been taken (on a view, or a client: `PeerLost` when the peer was lost instead).
+        Raises `MailboxEmpty` at the timeout, `EndOfData` when the conversation has ended and everything has
+        been taken (on a view, or a client: `PeerLost` if the peer was lost).
         """
         if interrupts.pending:
             interrupts.run_pending()
@@ -87,21 +87,21 @@ class Receiving(MailboxCalls[T, K_co]):
     def data_get_count(self, count: int, timeout: float | None = None) -> Any:
         """Take exactly ``count``: bytes (as one ``bytes``) for Bytes, otherwise messages (as a list).
 
-        Byte counts go across message borders, what is left of a message stays first, and they never mix
-        peers. Raises `MailboxEmpty` when there is not enough in time (nothing is taken), `Incomplete`
-        (with ``.available``) when there never will be, `EndOfData` when nothing at all is left, and
-        `ValueError` for a count below 1 or beyond ``Limits(mailbox_total=…)``.
+        A byte count may cross message boundaries (the rest of a message stays first), but never mixes
+        peers. Raises `MailboxEmpty` if there is not enough in time (nothing is taken), `Incomplete` (with
+        ``.available``) if the conversation has ended with less, `EndOfData` if nothing is left, and
+        `ValueError` for a count below 1 or above ``Limits(mailbox_total=…)``.
         """
         return self._threads.run(self._taking.get_count(count, timeout))
 
     def message_get(self, timeout: float | None = None, ack: bool = True) -> Message[T]:
-        """Take the next message with all that is known of it: ``.data``, ``.peer``, ``.received_at``, ….
+        """Take the next message with its metadata: ``.data``, ``.peer``, ``.received_at``, ….
 
         With ``ack=False`` it counts as taken only when ``message.ack()`` is called. Raises like `data_get`.
         """
         return self._threads.run(self._taking.get_message(timeout, ack))
 
     def __iter__(self) -> Iterator[T]:
-        """Take message after message, until the conversation is over."""
+        """Take message after message until the conversation ends."""
         while (message := self._threads.run(self._taking.get_next())) is not NOTHING:
             yield message

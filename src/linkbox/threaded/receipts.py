@@ -9,17 +9,17 @@ from linkbox.threaded.runtime import Threads
 
 
 class Receipt(OutgoingMessage):
-    """What became of one message. From ``send()``; light: a few hundred bytes.
+    """The delivery state of one message, returned by ``send()``. It uses a few hundred bytes.
 
-    ``stage`` says how far it has come, ``error`` why it failed, if it has.
+    ``stage`` is the stage that it has reached; ``error`` is the reason if it has failed, else None.
     """
 
     def wait(self, stage: Stage | None = None, timeout: float | None = None) -> Stage:
-        """Wait until the message has come as far as ``stage``; returns how far it is then.
+        """Wait until the message has reached ``stage``; return its stage then.
 
-        Default: `Stage.RECEIVED`, over a plain framing `Stage.SENT`, which is all that is known there.
-        Raises why it failed, `DeadlineExceeded` when ``timeout`` (seconds) is over first, and
-        `ValueError` for a stage that a plain framing can never tell.
+        The default is `Stage.RECEIVED`, with a plain framing `Stage.SENT`, the last stage that is known
+        there. Raises the error of a failed message, `DeadlineExceeded` after ``timeout`` seconds, and
+        `ValueError` for a stage that is never known with a plain framing.
         """
         threads = operations_of(self).runtime
         assert isinstance(threads, Threads)

@@ -1,4 +1,4 @@
-"""Runs operations by blocking the thread that calls, and services on threads of their own."""
+"""The threaded `Runtime`: runs operations by blocking the calling thread, and services on threads."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from linkbox.threaded.interrupts import interrupts, join, wait_for
 from linkbox.threaded.transport import Transport
 
 _INLINE = (Bytes, Json, Typed, MsgPack)
-"""Formats that the thread which moves the bytes may decode with; others are user code, and get a thread."""
+"""Formats that the leader may decode with. Other formats are user code and get a thread of their own."""
 
 
 class ServiceThread(Service):
-    """A thread of the endpoint."""
+    """A thread of the endpoint, which runs one operation."""
 
     def __init__(self, runtime: Threads, operation: Operation[None], name: str) -> None:
         self._runtime = runtime
@@ -42,7 +42,7 @@ class ServiceThread(Service):
 
 
 class Threads(Runtime):
-    """The threads of an endpoint, and what moves its bytes."""
+    """The threads of an endpoint, and its driver."""
 
     lock: threading.RLock
 
@@ -59,14 +59,14 @@ class Threads(Runtime):
     # -- running operations ----------------------------------------------------------------------------
 
     def run(self, operation: Operation[R]) -> R:
-        """Run an operation on this thread, which blocks where the operation waits."""
+        """Run an operation on the calling thread, which blocks where the operation waits."""
         if interrupts.pending:
             interrupts.run_pending()
         with self.lock:
             return self.run_locked(operation)
 
     def run_locked(self, operation: Operation[R], is_service: bool = False) -> R:
-        """The same with the lock held, once. Steps release it."""
+        """The same for a caller that holds the lock once. Steps release it."""
         try:
             step = next(operation)
             while True:
@@ -87,7 +87,7 @@ class Threads(Runtime):
             return value
 
     def _unlocked(self, step: object) -> Any:
-        """Do a step that needs no lock."""
+        """Do a step without the lock."""
         self.lock.release()
         try:
             if isinstance(step, Call):
@@ -111,7 +111,7 @@ class Threads(Runtime):
         transport.engine.start()
 
     def _decode_loop(self, transport: Transport) -> Operation[None]:
-        """Decode with a format that is user code, on no thread that moves bytes."""
+        """Decode with a format that is user code, on a thread that does no I/O."""
         waiting = transport.undecoded
         wait = Wait(transport.undecoded_box, HasUndecoded(waiting))
         while (yield wait):
@@ -147,7 +147,7 @@ class Threads(Runtime):
         return ServiceThread(self, operation, f"linkbox {what} {self._options.name}")
 
     def join(self, deadline: float) -> None:
-        """User code in our threads may take longer than there is time."""
+        """Wait for the threads until ``deadline``; user code in them may take longer."""
         for service in self.services:
             if isinstance(service, ServiceThread) and not service.is_current():
                 join(service.thread, max(0.0, deadline - self.now()))
@@ -160,7 +160,7 @@ class Threads(Runtime):
         return not service.thread.is_alive()
 
     def must_pass(self, error: BaseException) -> bool:
-        return False  # SystemExit neither: the thread is ours, and goes on
+        return False  # nor SystemExit: the thread belongs to linkbox and continues
 
     # -- code that is not to run under the lock --------------------------------------------------------
 
@@ -171,11 +171,11 @@ class Threads(Runtime):
         return function(*arguments)
 
     def pause(self) -> None:
-        """Other threads run by themselves."""
+        """Nothing to do: other threads run by themselves."""
 
 
 class HasUndecoded(Predicate):
-    """Something has arrived that is to be decoded."""
+    """There are messages to decode."""
 
     __slots__ = ("waiting",)
 

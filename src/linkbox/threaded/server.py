@@ -1,4 +1,4 @@
-"""The three servers."""
+"""The three server classes: constructors, signatures and docstrings. The work is in `linkbox.operations`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.runtime import Threads
 
-if TYPE_CHECKING:  # so that only who uses TLS pays for loading it
+if TYPE_CHECKING:  # loaded only if TLS is used
     from ssl import SSLContext
 
 
@@ -37,19 +37,19 @@ class Server(Endpoint[T, K_co], ABC):
 
     @abstractmethod
     def _set_up(self, options: ServerOptions) -> None:
-        """Make what is behind the public methods."""
+        """Make the objects behind the public methods."""
 
     def start(self) -> Self:
         """Bind and listen; connections are accepted in the background from then on. Returns self.
 
-        `ListenFailed` when the address is in use or not this machine's. Starting what is started
-        already does nothing.
+        Raises `ListenFailed` if the address is in use or does not belong to this machine. Does nothing if
+        the server is started already.
         """
         self._threads.run(self._operations.start())
         return self
 
     def disconnect(self, peer: Peer, reason: str = "disconnected by the server") -> None:
-        """Close the connection of a peer. It receives the reason, and does not come back by itself."""
+        """Close the connection of a peer. It receives the reason and does not reconnect by itself."""
         self._server.disconnect(peer, reason)
 
 
@@ -90,7 +90,7 @@ class ServerP2P(Server[T, K_co]):
 
         Then it waits for room, up to ``timeout`` seconds (`MailboxFull`); inside a callback it does not
         wait at all. ``to`` picks the peer when there are several. Raises `FormatError` or `TooLarge`
-        for what cannot be sent, `StateError` when nobody is connected, or after the end.
+        for what cannot be sent, `StateError` when no peer is connected, or after the end.
         """
         return _send(self._threads, self._sender, data, to, timeout)
 
@@ -102,24 +102,24 @@ class ServerP2P(Server[T, K_co]):
         return self._threads.run(self._sender.broadcast(self._sender.encode(data)))
 
     def end(self, to: Peer | None = None) -> None:
-        """Send the END mark: the other side gets all that was sent before, sends what it still has to
-        send, and the connection closes. Nothing can be sent after it."""
+        """Send the END mark: the peer receives everything sent before, sends what it still has to send,
+        and the connection closes. Nothing can be sent after it."""
         self._sender.end(to)
 
     def link(self, peer: Peer) -> LinkView[T, K_co]:
         """A view of one peer's messages: ``data_get`` and all the others, ``send``, ``end``.
 
-        Also of a peer that has gone, as long as something of it waits in the mailbox.
+        Also for a disconnected peer whose messages are still in the mailbox.
         """
         return LinkView(self._sender.view(peer), self._threads)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class LinkView(Receiving[T, K_co]):
-    """One peer's part of a server's mailbox, and the way back to it. From ``server.link(peer)``.
+    """One peer's part of a server's mailbox, with ``send`` to that peer. From ``server.link(peer)``.
 
-    A message is taken once, through this view or the server's own calls. It is over (`EndOfData`) when
-    the peer has ended; `PeerLost` when it was lost instead.
+    A message is taken once, through this view or the server's own calls. The calls raise `EndOfData`
+    after the peer's END, and `PeerLost` if the peer was lost.
     """
 
     def __init__(self, view: PeerView, threads: Threads) -> None:
@@ -170,7 +170,7 @@ class ServerP2M(ServerP2P[T, K_co]):
             )
         )  # fmt: skip
 
-    # Leaving out what the base has is what a type checker should tell users about, not us.
+    # Type checkers report this to users who call the methods; here it is intended.
     send: ClassVar[Unsupported] = Unsupported("send", "it only receives")  # type: ignore[assignment]
     broadcast: ClassVar[Unsupported] = Unsupported("broadcast", "it only receives")  # type: ignore[assignment]
     end: ClassVar[Unsupported] = Unsupported("end", "it only receives")  # type: ignore[assignment]
@@ -179,10 +179,10 @@ class ServerP2M(ServerP2P[T, K_co]):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ServerAR(Server[Request[T], str], Generic[T]):
-    """Ask - response: a ``handler`` responds, or the mailbox holds the requests for you to respond to.
+    """Ask - response: a ``handler`` responds to requests, or you take them from the mailbox and respond.
 
-    A request whose client does not wait any more is skipped: `data_get` does not return it, and no handler
-    is called.
+    A request whose client no longer waits is skipped: `data_get` does not return it, and no handler is
+    called.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""The driver of a threaded endpoint: after each call into the core, do what the core has left to do.
+"""The driver of a threaded endpoint: does the work that calls into the core leave.
 
-A `Transport` is one life of an endpoint, from ``start()`` to ``stop()``. The engine calls `work` on the
-thread that leads. A thread that has called the core itself calls `settle` or `update` afterwards, under the
-lock. The bytes are carried by the network (`linkbox.networks`).
+A `Transport` exists from ``start()`` to ``stop()``. The engine calls `work` on the leading thread. A thread
+that has called the core itself calls `settle` or `update` afterwards, under the lock. A network
+(`linkbox.networks`) carries the bytes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Transport(EndpointDriver):
     # -- the leader's turn ----------------------------------------------------------------------------
 
     def work(self, ready: list[tuple[int, int]]) -> None:
-        """Handle what a poll has found. Called without the lock, by one thread at a time."""
+        """Handle the result of a poll. Called without the lock, by one thread at a time."""
         network, hub, arrivals = self.network, self.hub, self.arrivals
         network.read(ready)
         with self.lock:
@@ -84,7 +84,7 @@ class Transport(EndpointDriver):
             self.settle()
 
     def decode(self, arrivals: list[Arrival]) -> None:
-        """Decode with a format that is user code, and deliver. For the thread that does only this."""
+        """Decode with a format that is user code, and deliver. Only the decoding thread calls this."""
         decode = self._decode
         assert decode is not None
         for arrival in arrivals:
@@ -119,6 +119,6 @@ class Transport(EndpointDriver):
     # -- the end ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close every connection, and wake everyone. Under the lock."""
+        """Close every connection, and wake all waiters. Under the lock."""
         self.network.close()
         self.engine.close()

@@ -1,4 +1,4 @@
-"""What happens once something is on disk: the entries of a journal."""
+"""The entries of a journal: each is something to write to disk, and what to do once it is there."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Entry", "Fetch", "Inflow", "JournalOwner", "Online", "Restart", "Spo
 
 
 class JournalOwner:
-    """What the store has done. `EndpointCore` implements it."""
+    """The reports of a journal to the endpoint. `EndpointCore` implements it."""
 
     __slots__ = ()
 
     def store_arrival(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
-        """Messages that arrived are on disk: put them into the mailbox."""
+        """Received messages are on disk: put them into the mailbox."""
         raise NotImplementedError
 
     def fail_message(self, session: Session, message: OutgoingMessage, error: Exception) -> None:
@@ -36,12 +36,12 @@ class JournalOwner:
         raise NotImplementedError
 
     def wake(self, queue: WaitQueue) -> None:
-        """Somebody may wait for this."""
+        """Wake the waiters of this queue."""
         raise NotImplementedError
 
 
 class Entry:
-    """Something that happens once it is on disk."""
+    """Base class: `done` is called once the entry is on disk."""
 
     __slots__ = ("record",)
 
@@ -49,11 +49,11 @@ class Entry:
         self.record = record
 
     def done(self, owner: JournalOwner) -> None:
-        """It is on disk."""
+        """The entry is on disk."""
 
 
 class Spool(Entry):
-    """Messages to be sent. ``changed`` is woken when they are on disk, or refused with ``error``."""
+    """Messages to send. ``changed`` is woken when they are on disk, or were refused with ``error``."""
 
     __slots__ = ("changed", "error", "is_settled", "messages", "rows")
 
@@ -61,7 +61,7 @@ class Spool(Entry):
         super().__init__(record)
         self.rows = rows
         self.messages = messages
-        """Their receipts, if the sender wants some."""
+        """Their receipts, if the sender wants receipts."""
         self.changed = WaitQueue()
         self.is_settled = False
         self.error: StoreError | None = None
@@ -70,7 +70,7 @@ class Spool(Entry):
         record = self.record
         record.queue(self.rows, self.messages)
         session = record.owner()
-        if record.is_over:  # There is no peer any more to send it to.
+        if record.is_over:  # The session was closed in the meantime.
             assert session.error is not None
             for message in self.messages or ():
                 owner.fail_message(session, message, session.error)
@@ -78,7 +78,7 @@ class Spool(Entry):
         self._settle(owner)
 
     def refuse(self, owner: JournalOwner, error: StoreError) -> None:
-        """It is not on disk, and is not going to be."""
+        """The entry will not be written: fail its messages."""
         self.error = error
         self.record.spool.break_promises(len(self.rows))
         self._settle(owner)
@@ -89,7 +89,7 @@ class Spool(Entry):
 
 
 class Inflow(Entry):
-    """Messages that have arrived; an error is in the place of a value that could not be decoded."""
+    """Received messages, with an exception for each message that could not be decoded."""
 
     __slots__ = ("arrival", "at", "base", "before", "nbytes", "values")
 
@@ -101,7 +101,7 @@ class Inflow(Entry):
         self.at = at
         self.base = inbox.base
         self.before = inbox.received, inbox.received_bytes
-        """What had been received before that."""
+        """The units and bytes received before these messages."""
         self.nbytes = sum(len(each) for each in arrival.payloads if not isinstance(each, TooLarge))
         inbox.received = arrival.last + self.base
         inbox.received_bytes = arrival.mark
@@ -112,7 +112,7 @@ class Inflow(Entry):
             )
 
     def rows(self) -> list[tuple[int, bytes]]:
-        """What is to be kept: the stored number of each message, and its payload."""
+        """The rows to write: the stored number of each message, and its payload."""
         payloads = self.arrival.payloads
         first = self.arrival.last - len(payloads) + 1 + self.base
         return [
@@ -126,9 +126,9 @@ class Inflow(Entry):
 
 
 class Online(Entry):
-    """The session has a connection. Until that is on disk nothing is written to it.
+    """Records that the session has a connection. Until this is on disk, no message is written to it.
 
-    For a stub, what is spooled is read along with it, into ``rows``: all up to ``until``, and some more.
+    For a stub, the transaction also reads spooled messages into ``rows``: all up to ``until``, and some more.
     """
 
     __slots__ = ("after", "is_needed", "rows", "until")
@@ -144,14 +144,14 @@ class Online(Entry):
     def done(self, owner: JournalOwner) -> None:
         record, session = self.record, self.record.owner()
         record.gates -= 1
-        is_off = record.restarts or session.error is not None  # Meanwhile it begins anew, or has ended.
+        is_off = record.restarts or session.error is not None  # The session was restarted or closed.
         if record.spool.is_stub and not is_off:
             record.begin(self.rows)
         session.flush()
 
 
 class Fetch(Entry):
-    """More of the spool is wanted: what is behind ``after`` is read into ``rows``."""
+    """Reads more of the spool: the messages behind ``after``, into ``rows``."""
 
     __slots__ = ("after", "rows")
 
@@ -164,16 +164,16 @@ class Fetch(Entry):
     def done(self, owner: JournalOwner) -> None:
         record = self.record
         record.spool.is_fetching = False
-        if not record.spool.is_stub:  # Else it begins anew, and these are read again.
+        if not record.spool.is_stub:  # After a restart they are read again.
             record.load(self.rows)
             record.owner().flush()
 
 
 class Restart(Entry):
-    """The peer has forgotten the session. What may have been sent is in doubt, and leaves the spool.
+    """The peer has forgotten the session: messages that may have been sent are in doubt and leave the spool.
 
-    The store moves the messages up to ``until`` aside, returns them in ``doubtful``, and begins the rest anew: ``base``
-    and ``base_total``. ``known``: their receipts, as far as the application has them.
+    The store removes the messages up to ``until`` from the spool, returns them in ``doubtful``, and renumbers
+    the rest (``base``, ``base_total``). ``known`` contains their receipts, if the application still has them.
     """
 
     __slots__ = ("base", "base_total", "doubtful", "known", "old", "until")
@@ -198,7 +198,7 @@ class Restart(Entry):
             record.resume(0)
 
     def _report(self, owner: JournalOwner) -> None:
-        """Report what is in doubt, and never send it again."""
+        """Report the messages in doubt as failed; they are not sent again."""
         old = self.old
         messages: list[OutgoingMessage] = []
         for number, _, payload in self.doubtful:
@@ -215,7 +215,7 @@ class Restart(Entry):
 
 
 def in_doubt(session: Session, messages: list[OutgoingMessage]) -> SessionLost:
-    """Nobody knows whether these messages were received."""
+    """The error of messages for which it is unknown whether they were received."""
     text = (
         f"{session.peer} has forgotten the session (it was restarted); {len(messages)} messages are in doubt"
     )

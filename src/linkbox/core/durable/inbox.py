@@ -1,4 +1,4 @@
-"""What the store knows of the messages that one session has received."""
+"""The store's record of the messages that one session has received: marks only, no payloads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from linkbox.core.durable.write_schedule import Touchable, WriteSchedule
 
 
 class InboxMarks:
-    """The receiving half of a record. Numbers are stored ones: ``stored = wire + base``."""
+    """The receiving half of a record. Numbers are those on disk: ``stored = wire + base``."""
 
     __slots__ = (
         "base",
@@ -27,22 +27,22 @@ class InboxMarks:
         self.schedule = schedule
         self.base = 0
         self.received = 0
-        """Handed to the journal."""
+        """Messages up to this number were given to the journal."""
         self.received_bytes = 0
-        """On the wire, up to ``received``."""
+        """Bytes received on the wire, up to ``received``."""
         self.given = 0
-        """Taken by the application."""
+        """Messages up to this number were taken by the application."""
         self.known_taken = 0
-        """How much of what was taken is on disk (a number of the wire)."""
+        """The part of ``given`` that is on disk (as a number on the wire)."""
         self.start = 0
         """Bytes taken of the message after ``given``."""
         self.kept: set[int] = set()
-        """Messages that the application has, and has not acknowledged."""
+        """Messages that the application has taken and not acknowledged."""
         self.freed: list[int] = []
-        """Messages that were kept, and are not needed any more."""
+        """Messages that were kept and can be deleted now."""
 
     def on_taken(self, given: int, start: int) -> None:
-        """The application has taken messages up to this one, and ``start`` bytes of the next."""
+        """The application has taken messages up to ``given``, and ``start`` bytes of the next."""
         self.given = max(self.given, given)
         self.start = start
         self.schedule.touch(self.record)
@@ -58,22 +58,22 @@ class InboxMarks:
         self.schedule.touch(self.record)
 
     def restart(self) -> None:
-        """The peer has forgotten the session: its numbers on the wire begin anew."""
+        """The peer has forgotten the session: numbers on the wire begin at 1 again."""
         self.base = self.received
         self.received_bytes = self.known_taken = 0
 
     def take_freed(self) -> tuple[int, ...]:
-        """The freed messages, to be written now."""
+        """Return the freed messages, to write them now."""
         freed, self.freed = tuple(self.freed), []
         return freed
 
     def restore(self, row: Row) -> None:
-        """As it was on disk."""
+        """Set the marks as they were on disk."""
         self.base, self.received, self.received_bytes = row.in_base, row.received, row.received_bytes
         self.given, self.start = row.given, row.start
 
     def on_written(self, row: Row) -> bool:
-        """The disk has come this far. True if it knows of more that was taken."""
+        """``row`` is on disk. True if it contains more taken messages than before."""
         kept = [number for number in row.kept if number > self.base]
         taken = min([row.given, *(number - 1 for number in kept)]) - self.base
         if taken <= self.known_taken:

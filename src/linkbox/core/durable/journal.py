@@ -1,11 +1,11 @@
-"""What is to be written to the disk, in order, and what happens once it is there: a store without a disk.
+"""The journal: what must be written to disk, in order, and what to do once it is there. It does no I/O.
 
-The core never waits for a disk. Whatever must be on disk before it counts becomes an *entry* (entries.py); marks that
-have moved are noted by *touching* their record. The front end's writer, which may wait, takes all of it as one `Batch`,
-commits it as one transaction, and comes back with `committed`: then each entry is done, in order: the message is in the
-send queue, or in the mailbox. If the disk refuses, `failed`: what was to be sent was not accepted, and its sender is
-told; everything else is kept, and tried again. While one batch is being written the next one gathers: many messages,
-one commit.
+The core never waits for a disk. Something that must be on disk before it takes effect becomes an *entry*
+(entries.py); when marks move, their record is *touched*. The front end's writer, which may wait, takes all of
+it as one `Batch`, commits it in one transaction and calls `committed`. Then each entry is done, in order: its
+message is put into the send queue or the mailbox. If the write fails, the writer calls `failed`: messages to
+send are refused with an error, everything else is kept and tried again. While one batch is being written, the
+next one gathers: many messages share a commit.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from linkbox.errors import StoreError
 from linkbox.events import EventKind
 
 RETRY = 1.0
-"""Seconds until a disk that refused is tried again."""
+"""Seconds after a failed write until the next attempt."""
 SMALL = 64 * 1024
-"""Bytes of arrived messages that are tried even on a disk that has no room for more."""
+"""Bytes of received messages to write even if the last attempt found no room on the disk."""
 FETCH_BYTES = 4 * 1024 * 1024
 FETCH_COUNT = 10_000
-"""Most that is read from the spool at a time."""
+"""Most messages read from the spool at a time."""
 
 
 class Batch:
-    """What is written to the disk at once."""
+    """The entries and marks to write in one transaction."""
 
     def __init__(self, entries: list[Entry], rows: list[tuple[Record, Row]], knows_since: float) -> None:
         self.entries = entries
@@ -43,18 +43,18 @@ class Batch:
         self.knows_since = knows_since
         """Seconds since the epoch; see generation.py."""
         self.is_all = True
-        """Is nothing left out that waits?"""
+        """Does the batch contain everything that was waiting?"""
 
 
 def _step_back(row: Row, received: int, nbytes: int) -> None:
-    """Only that much has been received, as far as the disk is concerned."""
+    """Reduce the received marks of a row to the messages that are in the batch."""
     row.received, row.received_bytes = received, nbytes
     last = received - row.in_base
     row.refusals = tuple(each for each in row.refusals if frames.decode_reject(each[4:])[0] <= last)
 
 
 class Journal(JournalHooks):
-    """What an endpoint wants on disk."""
+    """The entries and marks that an endpoint must write to disk."""
 
     def __init__(
         self, context: Context, owner: JournalOwner, life: int, next_key: int, wake: Callable[[], None]
@@ -67,31 +67,31 @@ class Journal(JournalHooks):
         self.schedule = WriteSchedule(context.effects, wake)
         self.entries: list[Entry] = []
         self.spooling: set[Record] = set()
-        """Those that may have something in the spool."""
+        """Records that may have messages in the spool."""
         self.error: StoreError | None = None
-        """Why the disk refused the last batch, or None."""
+        """Why the last batch could not be written, or None."""
         self._is_sparing = False
-        """Arrived messages are left out of the next batch: marks alone may be what makes room for them."""
+        """Leave received messages out of the next batch? Writing only marks may free room on the disk."""
         self._most = ENDLESS
-        """Bytes of arrived messages that go into a batch: fewer, where all of them found no room."""
+        """Most bytes of received messages in a batch; reduced after a write that found no room."""
         self.in_flight: Batch | None = None
 
     @property
     def due(self) -> float:
-        """When a batch should be taken."""
+        """When the next batch should be taken."""
         return self.schedule.due
 
     # -- for the core ----------------------------------------------------------------------------------
 
     def open(self, session: Session) -> None:
-        """A new session begins."""
+        """Add a record for a new session."""
         record = Record(self, self.schedule, self._next_key, session.peer, session.peer.id)
         self._next_key += 1
         self.spooling.add(record)
         record.attach(session)
 
     def spool(self, record: Record, payloads: list[bytes], messages: list[OutgoingMessage] | None) -> Spool:
-        """Messages are to be sent: accepted once this is settled. `StoreError` beyond the quota."""
+        """Spool messages to send: accepted once the entry is settled. `StoreError` beyond the quota."""
         quota, held = self._context.limits.store_bytes, self.spooled()
         wanted = sum(map(len, payloads))
         if held + wanted > quota:
@@ -107,11 +107,11 @@ class Journal(JournalHooks):
         return entry
 
     def spooled(self) -> int:
-        """Bytes of messages that are accepted and not acknowledged yet."""
+        """Bytes of messages that are accepted and not acknowledged."""
         return sum(each.spool.held_bytes() for each in self.spooling)
 
     def add(self, entry: Entry) -> None:
-        """This is to be on disk, soon."""
+        """Add an entry, to be written soon."""
         self.entries.append(entry)
         self.schedule.write_by(0.0)
 
@@ -130,7 +130,7 @@ class Journal(JournalHooks):
         doubt: list[OutgoingMessage],
         unsent: list[OutgoingMessage],
     ) -> None:
-        """The peer has forgotten the old session; the new one takes over what was not sent."""
+        """The peer has forgotten the old session: let the new one take over the unsent messages."""
         spool = record.spool
         most = max(old.sending.sent, old.sending.most_sent) + spool.base
         until = spool.stub_most if spool.is_stub else most
@@ -140,7 +140,7 @@ class Journal(JournalHooks):
         for each in unsent:
             each.channel, each.payload = new, None
             spool.absent[each.stored_number] = each
-        spool.is_stub = True  # What is not in doubt is loaded again, for the new session.
+        spool.is_stub = True  # Messages that are not in doubt are loaded again, for the new session.
         record.inbox.restart()
         self.add(Restart(record, old, until, known))
         record.attach(new)
@@ -148,7 +148,7 @@ class Journal(JournalHooks):
     # -- for the writer --------------------------------------------------------------------------------
 
     def take(self) -> Batch:
-        """Everything that is to be written now. Then call `committed` or `failed`."""
+        """Take everything to write now. Call `committed` or `failed` afterwards."""
         touched = self.schedule.touched
         touched.update((entry.record, None) for entry in self.entries)
         entries, rest = self.entries, self._spared()
@@ -169,7 +169,7 @@ class Journal(JournalHooks):
         return batch
 
     def _spared(self) -> list[Inflow]:
-        """Arrived messages that are left out this time."""
+        """Received messages that are left out of this batch."""
         is_sparing, self._is_sparing = self._is_sparing, False
         most = 0 if is_sparing else self._most
         if most == ENDLESS or any(isinstance(each, Restart) for each in self.entries):
@@ -180,7 +180,7 @@ class Journal(JournalHooks):
         return inflows[max(count, sum(size <= most for size in sizes)) :]
 
     def committed(self, batch: Batch, now: float) -> None:
-        """It is on disk. The driver must settle now."""
+        """The batch is on disk. The driver must settle now."""
         effects = self._context.effects
         effects.now = now
         self.in_flight = None
@@ -203,12 +203,12 @@ class Journal(JournalHooks):
             self.schedule.write_by(0.0 if self.entries else now + MARKS_WAIT)
 
     def failed(self, batch: Batch, error: StoreError, now: float) -> None:
-        """It is not on disk: nothing of it has happened. The driver must settle now."""
+        """The batch could not be written, and no part of it took effect. The driver must settle now."""
         effects = self._context.effects
         effects.now = now
         self.in_flight = None
         if self.error is None:
-            effects.log("warning", f"the store refuses: {error}")
+            effects.log("warning", f"cannot write to the store: {error}")
             effects.emit(EventKind.ERROR, None, error)
         self.error = error
         self.schedule.is_failing = True
@@ -219,7 +219,7 @@ class Journal(JournalHooks):
             record.on_failed(row)
         for each in spools:
             each.refuse(self._owner, error)
-        # At once without what needs room: that may be all the disk refuses.
+        # Try again at once without received messages: perhaps only they find no room.
         arrived = sum(each.nbytes for each in batch.entries if isinstance(each, Inflow))
         if arrived:
             self._is_sparing, self._most = True, max(SMALL, arrived // 2)

@@ -1,17 +1,19 @@
-"""What a store knows of one session, and how far memory has come with it.
+"""A session's record in the store, and how much of it is in memory.
 
-On disk each direction of a session is a sequence of messages, numbered by units like on the wire; but numbers on disk
-never begin anew, where those on the wire do when the peer has forgotten the session. So ``stored = wire + base``, with a
-base for each direction (`SpoolMarks`, `InboxMarks`). Marks of the inbox, never backwards::
+On disk each direction of a session is a sequence of messages, numbered by units as on the wire. But numbers
+on disk never begin again, while those on the wire do when the peer has forgotten the session. So ``stored =
+wire + base``, with a base for each direction (`SpoolMarks`, `InboxMarks`). Marks of the inbox, which never
+move backwards::
 
     given <= written <= received         (taken by the application; on disk; handed to the journal)
 
-A message is in the send queue only once it is on disk, in the mailbox only once it is on disk, and acknowledged only
-then. What does not fit the send window stays on disk, and is loaded as the window opens.
+A message is put into the send queue or the mailbox only once it is on disk, and a received message is
+acknowledged only then. Messages that do not fit the send window stay on disk and are loaded when it has room.
 
-A record that comes from disk is a *stub*: none of its messages are in memory until the peer has said where to go on.
-While the store must know something before more may be written, the session is *gated*: above all that it is *online*,
-for a crash from then on leaves in doubt what may have been sent.
+A record that was read from disk is a *stub*: none of its messages are in memory until a connection shows
+which of them the peer has. The session is *gated* while something must be on disk before more may be written.
+Above all it must be recorded as *online* first, because a crash leaves the messages that may have been sent
+in doubt.
 """
 
 from __future__ import annotations
@@ -30,21 +32,21 @@ from linkbox.events import Peer
 
 
 class JournalHooks:
-    """What a record asks of its journal. `Journal` implements it."""
+    """The calls of a record to its journal. `Journal` implements it."""
 
     __slots__ = ()
 
     def go_online(self, record: Record, until: int) -> None:
-        """Let nothing be written to the peer before the disk knows that the session has a connection."""
+        """Record that the session has a connection; until this is on disk, write no messages to the peer."""
         raise NotImplementedError
 
     def fetch_if_wanted(self, record: Record) -> None:
-        """Read on in the spool, if there is room for more of it."""
+        """Read more of the spool, if there is room in the send window."""
         raise NotImplementedError
 
 
 class Record(SessionRecord):
-    """One session's part of the store."""
+    """The record of one session."""
 
     __slots__ = (
         "gates",
@@ -67,30 +69,30 @@ class Record(SessionRecord):
         self.id = id
         self.peer = peer
         self.session: Session | None = None
-        """The session that has it now: another one after the peer has forgotten the first. None: the conversation was
-        over when the record came from disk, and only messages of it are unread."""
+        """Its session; a new one after the peer has forgotten the first. None: the conversation was closed
+        when the record was read from disk, and only unread messages of it are left."""
         self.is_over = False
         self.gates = 0
-        """How many things the disk must know before more may be written to the peer."""
+        """The number of entries that must be on disk before more may be written to the peer."""
         self.restarts = 0
-        """How many times the peer has forgotten the session, and the disk does not know yet."""
+        """How many times the peer has forgotten the session without this being on disk yet."""
         self.spool = SpoolMarks()
         self.inbox = InboxMarks(self, schedule)
 
     def attach(self, session: Session) -> None:
-        """This session has it from now on."""
+        """Set the session of the record."""
         self.session = session
         session.record = self
         receiving = session.receiving
         receiving.inbox, receiving.base, receiving.ack_each = self.inbox, self.inbox.base, True
 
     def owner(self) -> Session:
-        """The session whose spool it is."""
+        """The session, which must not be None."""
         assert self.session is not None
         return self.session
 
     def touch(self, is_urgent: bool = False) -> None:
-        """Some mark has moved: write it soon."""
+        """A mark has moved: write it soon."""
         self.schedule.touch(self, is_urgent)
 
     # -- as the session sees it ------------------------------------------------------------------------
@@ -116,7 +118,7 @@ class Record(SessionRecord):
     # -- to and from disk ------------------------------------------------------------------------------
 
     def row(self) -> Row:
-        """What is to be on disk now."""
+        """The row to write now."""
         session, spool, inbox = self.session, self.spool, self.inbox
         if session is not None:
             self.peer = session.peer
@@ -136,13 +138,13 @@ class Record(SessionRecord):
         return row
 
     def restore(self, row: Row, waiting: int, nbytes: int) -> None:
-        """As it was on disk, with that many messages and bytes in its spool."""
+        """Set the marks as they were on disk, with ``waiting`` messages of ``nbytes`` in the spool."""
         self.is_over = row.over
         self.spool.restore(row, waiting, nbytes)
         self.inbox.restore(row)
 
     def on_written(self, row: Row) -> None:
-        """The disk has come this far."""
+        """``row`` is on disk."""
         self.spool.on_written(row)
         session = self.session
         if session is None:
@@ -150,17 +152,17 @@ class Record(SessionRecord):
         if self.inbox.on_written(row):
             session.receiving.request_ack(ACK_DUE_SOON)
         if session.ending.is_acked:
-            session.flush()  # It may tell the peer now that it knows.
+            session.flush()  # FIN may be sent now.
 
     def on_failed(self, row: Row) -> None:
-        """It is not on disk: write it all again."""
+        """``row`` could not be written: write it again."""
         self.inbox.freed[:0] = row.freed
         self.touch()
 
     # -- the spool -------------------------------------------------------------------------------------
 
     def queue(self, rows: list[Stored], messages: list[OutgoingMessage] | None) -> None:
-        """They are on disk: into the send queue with them, as far as there is room."""
+        """Messages are on disk: put them into the send queue, as far as there is room."""
         session, spool = self.owner(), self.spool
         is_next = not spool.is_stub and spool.loaded == _before(rows[0])
         if is_next and session.has_room():
@@ -172,10 +174,10 @@ class Record(SessionRecord):
                 self.load(rows)
         for message in messages or ():
             if message.stored_number > spool.loaded or spool.is_stub:
-                message.payload = None  # It is on the disk.
+                message.payload = None  # It is on disk.
 
     def load(self, rows: Iterable[Stored]) -> None:
-        """Messages from disk: into the send queue with them."""
+        """Put messages that were read from disk into the send queue."""
         session, spool = self.owner(), self.spool
         for number, _, payload in rows:
             if number <= spool.loaded:
@@ -186,7 +188,7 @@ class Record(SessionRecord):
             spool.on_loaded(number)
 
     def wants_more(self) -> bool:
-        """Is there room in the send queue, and more on disk?"""
+        """Is there room in the send window, and are there more messages on disk?"""
         session, spool = self.session, self.spool
         if session is None or session.error is not None:
             return False
@@ -199,7 +201,7 @@ class Record(SessionRecord):
         )
 
     def on_acked(self) -> None:
-        """The peer has more of it: the disk need not keep that, and there may be room for more."""
+        """The peer has acknowledged more: delete that from the disk, and load more if there is room."""
         session = self.owner()
         if self.spool.on_acked(session.sending.acked, session.sending.acked_bytes):
             self.touch(is_urgent=session.ending.is_requested)
@@ -208,14 +210,14 @@ class Record(SessionRecord):
     # -- where to go on --------------------------------------------------------------------------------
 
     def resume(self, received: int) -> None:
-        """The peer has that many of our units (wire): go on from there.
+        """Continue after the ``received`` units (on the wire) that the peer has.
 
-        A client's disk must know first that it is online; and a stub must read what is to be sent.
+        Before that, a client must record that it is online, and a stub must load the messages to send.
         """
         session, spool = self.owner(), self.spool
         is_client = session.context.is_client
         if self.restarts:
-            return  # What is to be sent is not settled yet: it goes on when that is.
+            return  # Continues when it is known what is left to send.
         if is_client:
             spool.sent_most = UNKNOWN
         if not spool.is_stub:
@@ -235,10 +237,10 @@ class Record(SessionRecord):
             self.begin([])
 
     def begin(self, rows: list[Stored]) -> None:
-        """The messages of a stub are in memory, as far as the peer has some of them, and more."""
+        """The messages of a stub are in memory: those that the peer may have in part, and more."""
         session, spool = self.owner(), self.spool
         spool.is_stub = False
-        # The peer may have acknowledged some units of the first message: they are told apart again.
+        # The peer may have acknowledged some units of the first message: skip these.
         spool.loaded = _before(rows[0]) if rows else spool.acked
         total = rows[0][1] - len(rows[0][2]) if rows else spool.written_total
         session.sending.restore_bytes(spool.loaded - spool.base, total - spool.base_total)
@@ -249,7 +251,7 @@ class Record(SessionRecord):
             session.link.process_late()
 
     def offline(self) -> None:
-        """The connection is gone: from now on it is known what may have been sent."""
+        """The connection is closed: the units that may have been sent are known now."""
         session, spool = self.owner(), self.spool
         if session.context.is_client and spool.sent_most == UNKNOWN:
             most = max(session.sending.sent, session.sending.most_sent) + spool.base

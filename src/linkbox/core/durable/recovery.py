@@ -1,4 +1,4 @@
-"""A new life of an endpoint goes on with what the last one left in its store."""
+"""Restores an endpoint from its store after a restart: sessions, and unread messages."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from linkbox.events import Peer
 
 
 class Unread(NamedTuple):
-    """A message of the inbox that was not taken."""
+    """A received message that was not taken."""
 
     key: int
     number: int
     received_at: float
     start: int
-    """Bytes of it that were taken."""
+    """Bytes of it that were taken already."""
     payload: bytes
 
 
 class Left(NamedTuple):
-    """What an earlier life has left."""
+    """The content of a store when it is opened."""
 
     life: int
-    """Counts the lives, this one included."""
+    """The number of starts, including this one."""
     incarnation: str
     knows_since: float
     """Seconds since the epoch: see generation.py."""
@@ -45,21 +45,21 @@ class Left(NamedTuple):
 
 
 class _Sources(NamedTuple):
-    """Where unread messages of one record go."""
+    """The mailbox sources for the unread messages of one record."""
 
     record: Record
     earlier: Source
-    """Those of an earlier conversation."""
+    """For messages of an earlier conversation."""
     session: Session | None
-    """The one that has those of this conversation; None: it is over."""
+    """Holds the source for messages of this conversation; None: it is closed."""
 
 
 def restore(
     core: ClientCore | ServerCore, left: Left, decode: Decode | None, wake: Callable[[], None], now: float
 ) -> Journal:
-    """Give the core its journal, its sessions, and what is unread in its mailbox.
+    """Give the core its journal and sessions, and put the unread messages into its mailbox.
 
-    Raises `StoreError` for a message that the format cannot decode any more.
+    Raises `StoreError` for a message that the format cannot decode.
     """
     core.effects.now = now
     core.context.incarnation = left.incarnation
@@ -104,7 +104,7 @@ def _restore_mailbox(
     mailbox: Mailbox, sources: dict[int, _Sources], unread: Iterable[Unread], decode: Decode | None
 ) -> None:
     def run_of(item: tuple[int, Unread]) -> tuple[int, int, bool]:
-        """The same for messages that follow each other; one that was begun is the first of its run."""
+        """A key that is equal for consecutive messages; one taken in part begins a new run."""
         position, each = item
         found = sources[each.key]
         is_current = found.session is not None and each.number > found.record.inbox.base
@@ -117,7 +117,7 @@ def _restore_mailbox(
         record.inbox.given = min(record.inbox.given, messages[0].number - 1)
         values = [_value(each, decode, mailbox) for each in messages]
         nbytes = sum(len(each.payload) - each.start for each in messages)
-        # Messages of an earlier conversation have their numbers on disk.
+        # Messages of an earlier conversation keep their numbers on disk.
         last = messages[-1].number - source.base
         batch = mailbox.put(source, values, last, nbytes, messages[0].received_at)
         batch.redelivered = True

@@ -1,4 +1,4 @@
-"""What the rows of a store say. Numbers are stored ones, see record.py."""
+"""The rows of a store. Message numbers are those on disk, see record.py."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from linkbox.core.wire import frames
 REJECTIONS = 100
 """Most REJECT frames that are kept on disk."""
 UNKNOWN = -1
-"""Of `Row.sent_most`: anything up to the last message may have been sent."""
+"""A value of `Row.sent_most`: all messages may have been sent."""
 
 Stored = tuple[int, int, bytes]
-"""A message of the spool: its number, the bytes of all messages up to it, its payload."""
+"""A message in the spool: its number, the bytes of all messages up to it, its payload."""
 
 
 class Row(msgspec.Struct):
@@ -30,7 +30,7 @@ class Row(msgspec.Struct):
     ending: bool = False
     """The application has ended the conversation."""
     over: bool = False
-    """It is finished or lost for good; the row is kept while messages of it are unread."""
+    """The conversation is closed; the row is kept while messages of it are unread."""
     sent_most: int = 0
     """Nothing beyond this was ever sent, or `UNKNOWN`."""
     base: int = 0
@@ -39,24 +39,24 @@ class Row(msgspec.Struct):
     total: int = 0
     """Bytes of all messages ever spooled."""
     acked: int = 0
-    """Spooled messages up to this one are not on disk any more."""
+    """Spooled messages up to this one were acknowledged and deleted."""
     in_base: int = 0
     received: int = 0
     received_bytes: int = 0
-    """On the wire, up to ``received``."""
+    """Bytes received on the wire, up to ``received``."""
     given: int = 0
-    """Received messages up to this one are not on disk any more, but ``kept`` ones."""
+    """Received messages up to this one were taken and deleted, except those in ``kept``."""
     start: int = 0
-    """Bytes taken of the message after that."""
+    """Bytes taken of the message after ``given``."""
     kept: tuple[int, ...] = ()
     began: float = 0.0
-    """Client: when something may first have been written, in seconds since the epoch; 0: never."""
+    """Client: when the first unit may have been written, in seconds since the epoch; 0: never."""
     refusals: tuple[bytes, ...] = ()
     """REJECT frames that the peer may not have seen."""
     freed: tuple[int, ...] = ()
-    """Messages that were kept, and are not needed any more."""
+    """Messages that were kept and can be deleted now."""
 
 
 def units_of(size: int) -> int:
-    """How many numbers a message of that many bytes takes."""
+    """The number of units of a message with ``size`` bytes."""
     return max(1, -(-size // frames.MAX_PIECE))

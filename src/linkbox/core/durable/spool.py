@@ -1,4 +1,4 @@
-"""What the store knows of the messages that one session has to send."""
+"""The store's record of the messages that one session has to send: marks only, no payloads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from linkbox.core.durable.rows import UNKNOWN, Row, Stored, units_of
 
 
 class SpoolMarks:
-    """The sending half of a record. Marks, never backwards (numbers are stored ones)::
+    """The sending half of a record. Its marks are numbers on disk and never move backwards::
 
-    acked <= loaded <= written <= next      (acknowledged; in memory so far; on disk; promised)
+    acked <= loaded <= written <= next      (acknowledged; loaded into memory; on disk; numbered)
     """
 
     __slots__ = (
@@ -36,34 +36,34 @@ class SpoolMarks:
 
     def __init__(self) -> None:
         self.base = 0
-        """What to add to a number on the wire to get the stored one."""
+        """Add this to a number on the wire to get the number on disk."""
         self.base_total = 0
         self.next = 0
         self.total = 0
-        """Bytes of all messages ever promised."""
+        """Bytes of all messages that ever got a number."""
         self.written = 0
         self.written_total = 0
         self.loaded = 0
         self.acked = 0
         self.acked_total = 0
         self.acked_written = 0
-        """How much of ``acked`` is on disk."""
+        """The value of ``acked`` that is on disk."""
         self.waiting = 0
-        """Messages that were promised to the sender, and are not in memory."""
+        """The number of messages that have a number and are not in memory."""
         self.absent: WeakValueDictionary[int, OutgoingMessage] = WeakValueDictionary()
         """Receipts of messages that are not in memory yet."""
         self.is_stub = False
-        """None of the messages is in memory until the peer has said where to go on."""
+        """Is no message in memory, because it is not known yet which of them the peer has?"""
         self.resume_at = 0
-        """Of a stub: that many of its units the peer has (wire)."""
+        """Of a stub: the number of units that the peer has (on the wire)."""
         self.stub_most = 0
-        """Of a stub: nothing beyond this was sent by an earlier life."""
+        """Of a stub: nothing beyond this was sent before the restart."""
         self.sent_most = 0
         """Nothing beyond this was ever sent, or `UNKNOWN`."""
         self.is_fetching = False
 
     def restore(self, row: Row, waiting: int, nbytes: int) -> None:
-        """As it was on disk, with that many messages and bytes in the spool."""
+        """Set the marks as they were on disk, with ``waiting`` messages of ``nbytes`` in the spool."""
         self.sent_most = self.stub_most = row.next if row.sent_most == UNKNOWN else row.sent_most
         self.base, self.base_total = row.base, row.base_total
         self.next = self.written = row.next
@@ -74,7 +74,7 @@ class SpoolMarks:
         self.is_stub = True
 
     def promise(self, payloads: list[bytes]) -> list[Stored]:
-        """Number messages that are to be spooled."""
+        """Give numbers to messages that will be spooled."""
         rows: list[Stored] = []
         for payload in payloads:
             self.next += units_of(len(payload))
@@ -84,16 +84,16 @@ class SpoolMarks:
         return rows
 
     def break_promises(self, count: int) -> None:
-        """These messages, and all promised after them, did not get on disk."""
+        """Take back the numbers of ``count`` messages that could not be written, and of all after them."""
         self.waiting -= count
         self.next, self.total = self.written, self.written_total
 
     def on_written(self, row: Row) -> None:
-        """The disk has come this far."""
+        """``row`` is on disk."""
         self.written, self.written_total, self.acked_written = row.next, row.total, row.acked
 
     def on_acked(self, acked: int, nbytes: int) -> bool:
-        """The peer has units up to this one (wire). True if that is news."""
+        """The peer has units up to ``acked`` (on the wire). True if the mark has moved."""
         if acked + self.base <= self.acked:
             return False
         self.acked = acked + self.base
@@ -106,7 +106,7 @@ class SpoolMarks:
         self.waiting -= 1
 
     def restart(self, base: int, base_total: int, doubtful: int) -> None:
-        """The peer has forgotten the session: numbers on the wire begin anew after ``base``."""
+        """The peer has forgotten the session: from now on, number 1 on the wire follows ``base``."""
         self.base = self.acked = self.sent_most = self.stub_most = base
         self.base_total = self.acked_total = base_total
         self.waiting -= doubtful

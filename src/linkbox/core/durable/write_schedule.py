@@ -1,4 +1,4 @@
-"""When the store is written next, and which records have marks that moved since the last write."""
+"""Decides when the store is written next, and collects the records whose marks have moved since."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from linkbox.core.effects import Effects
 from linkbox.core.timers import NEVER
 
 MARKS_WAIT = 0.005
-"""Seconds that moved marks may wait for others; messages do not wait."""
+"""Seconds that moved marks may wait for more changes; messages do not wait."""
 
 
 class Touchable:
-    """Something whose marks are on disk."""
+    """An object whose marks are kept on disk."""
 
     __slots__ = ()
 
 
 class WriteSchedule:
-    """Says when the writer should take the next batch."""
+    """The time at which the writer should take the next batch."""
 
     def __init__(self, effects: Effects, wake: Callable[[], None]) -> None:
         self._effects = effects
         self._wake = wake
-        """Called when ``due`` has become earlier."""
+        """Called when ``due`` becomes earlier."""
         self.due = NEVER
         self.touched: dict[Touchable, None] = {}
         """The records whose marks have moved."""
         self.is_failing = False
-        """The disk has refused the last batch: only `retry_at` sets a time."""
+        """Has the last write failed? Then only `retry_at` sets the time."""
 
     def touch(self, record: Touchable, is_urgent: bool = False) -> None:
         """Marks of this record have moved: write them soon."""
@@ -36,13 +36,13 @@ class WriteSchedule:
         self.write_by(0.0 if is_urgent else self._effects.now + MARKS_WAIT)
 
     def write_by(self, when: float) -> None:
-        """Something should be on disk by then."""
+        """Write at this time or earlier."""
         if not self.is_failing and when < self.due:
             self.due = when
             self._wake()
 
     def retry_at(self, when: float) -> None:
-        """The disk has refused: try again then."""
+        """A write has failed: try again at this time."""
         self.due = when
         self._wake()
 

@@ -1,1 +1,1 @@
-"""The wire: frames, framings, handshake messages. Shapes of bytes, no meaning."""
+"""Encoding and decoding: frames, framings, handshake messages, authentication. No session state."""

@@ -1,13 +1,15 @@
-"""Who knows the secret? A challenge and two proofs, between HELLO and WELCOME.
+"""Mutual authentication with a shared secret: a challenge and two proofs, between HELLO and WELCOME.
 
-How to think about it. Both sides know a secret; it never travels. The server answers HELLO with a nonce
-(CHALLENGE). The client proves first: a nonce of its own, and a MAC (HMAC-SHA256) over everything that was
-said so far, with a label that says who speaks. Only then does the server prove the same with its own label.
-One algorithm, nothing to negotiate. A proof cannot be used again, for nonces are fresh; nor sent back to its
-maker, for labels differ; nor for another conversation, for HELLO with its session id is part of it.
+How to think about it. Both sides know a secret, which is never sent. The server responds to HELLO with a
+nonce (CHALLENGE). The client proves first that it knows the secret: it sends its own nonce and a MAC
+(HMAC-SHA256) over all handshake messages so far, with the label "client". Only then does the server send its
+MAC, with the label "server". There is one algorithm and nothing to negotiate. A proof cannot be replayed,
+because nonces are fresh; nor reflected to its sender, because the labels differ; nor used for another
+conversation, because it covers HELLO with the session id.
 
-It says who is there; it does not protect the bytes that follow. That is what TLS is for. Under TLS the
-MAC covers the server's certificate as well: whoever sits between the two has another one, and so another MAC.
+This authenticates the peer but does not protect the bytes that follow; use TLS for that. With TLS the MAC
+also covers the server's certificate: a man in the middle has a different certificate, so the MACs do not
+match.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ WRONG = "the secret is wrong, or this name is not known"
 
 M = TypeVar("M")
 Lookup = Callable[[str], Sequence[bytes]]
-"""The secrets that a peer of this name may have, the best first; none: it is not known."""
+"""Returns the secrets that are accepted from a peer of this name, the preferred one first."""
 
 
 class Challenge(msgspec.Struct, frozen=True):
@@ -41,7 +43,7 @@ class Challenge(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """A MAC; the client's comes with its nonce."""
+    """A MAC, in the client's proof together with its nonce."""
 
     mac: str
     nonce: str = ""
@@ -55,9 +57,9 @@ _proof = msgspec.json.Decoder(Proof)
 def mac(
     secret: bytes, role: str, hello: bytes, challenge: bytes, nonce: bytes, certificate: bytes = b""
 ) -> bytes:
-    """What ``role`` ("client" or "server") has to say after a HELLO and a CHALLENGE with these payloads.
+    """The MAC that ``role`` ("client" or "server") must send after this HELLO and this CHALLENGE.
 
-    ``certificate``: under TLS, the SHA-256 of the server's.
+    ``certificate``: with TLS, the SHA-256 of the server's certificate.
     """
     digest = hmac.new(secret, f"linkbox {frames.VERSION} {role}".encode(), "sha256")
     for part in (hello, challenge, nonce, *([certificate] if certificate else [])):
@@ -67,7 +69,7 @@ def mac(
 
 
 class ServerSide:
-    """The server's half of one conversation."""
+    """The server's side of one authentication."""
 
     def __init__(
         self, lookup: Lookup, hello: bytes, nonce: bytes, name: str, certificate: bytes = b""
@@ -82,11 +84,11 @@ class ServerSide:
         return frames.frame(frames.CHALLENGE, self._challenge)
 
     def check(self, payload: bytes, name: str) -> bytes | None:
-        """The frame that proves our side, if this PROOF is right; else None."""
+        """Check the client's PROOF. Return the server's PROOF if it is correct, else None."""
         proof = _decode(_proof, payload)
         nonce, claimed = _bytes(proof.nonce), _bytes(proof.mac)
         right: bytes | None = None
-        # A name that is not known takes as long as a secret that is wrong.
+        # An unknown name must take as long as a wrong secret.
         for secret in self._lookup(name) or (_NOBODY,):
             said = mac(secret, "client", self._hello, self._challenge, nonce, self._certificate)
             if hmac.compare_digest(said, claimed) and secret is not _NOBODY:
@@ -98,17 +100,17 @@ class ServerSide:
 
 
 class ClientSide:
-    """The client's half."""
+    """The client's side of one authentication."""
 
     def __init__(self, lookup: Lookup, hello: bytes) -> None:
         self._lookup = lookup
         self._hello = hello
         self._expected = b""
         self.is_proven = False
-        """Has the server shown that it knows the secret?"""
+        """Has the server proven that it knows the secret?"""
 
     def prove(self, challenge: bytes, nonce: bytes, certificate: bytes = b"") -> bytes | None:
-        """The frame that answers a CHALLENGE; None if we have no secret for a server of that name."""
+        """The PROOF for a CHALLENGE; None if there is no secret for a server of that name."""
         server = _decode(_challenge, challenge)
         if len(_bytes(server.nonce)) != NONCE or self._expected:
             raise ProtocolViolation("a CHALLENGE that is out of place, or has no nonce")
@@ -120,7 +122,7 @@ class ClientSide:
         return frames.frame(frames.PROOF, _encoder.encode(Proof(said.hex(), nonce.hex())))
 
     def check(self, payload: bytes) -> bool:
-        """Is the server's PROOF right?"""
+        """Is the server's PROOF correct?"""
         claimed = _bytes(_decode(_proof, payload).mac)
         self.is_proven = bool(self._expected) and hmac.compare_digest(self._expected, claimed)
         return self.is_proven

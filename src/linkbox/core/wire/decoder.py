@@ -1,9 +1,9 @@
-"""Frames found again in a stream of bytes, however TCP has cut it. What a frame is, frames.py says.
+"""Finds frames in a stream of bytes, whatever pieces it arrives in. frames.py defines the frames.
 
-**What came before an error is still good.** TCP cuts the stream where it likes, so good frames and a bad one
-often arrive in one chunk. `Decoder.receive` therefore never raises: it returns the good frames, keeps the
-violation in ``error``, and returns nothing from then on. The caller handles the frames, then looks at
-``error``: in that order, so that the outcome does not depend on how the bytes were cut.
+**Frames before an error are valid.** TCP may split the stream anywhere, so valid frames and an invalid one
+often arrive in one chunk. `Decoder.receive` therefore never raises: it returns the valid frames, keeps the
+violation in ``error``, and returns nothing from then on. The caller must handle the frames first and then
+check ``error``, so that the result does not depend on how the stream was split.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SMALL_LIMITS: Final = tuple(min(limit, MAX_SMALL) for limit in _LIMITS)
 
 
 def lone(data: bytes) -> tuple[int, bytes] | None:
-    """Type and payload, if these bytes are one whole frame within its limit, and nothing else."""
+    """Type and payload, if ``data`` is exactly one complete frame within its limit, else None."""
     length = len(data) - _HEADER
     if length < 0:
         return None
@@ -35,10 +35,10 @@ def lone(data: bytes) -> tuple[int, bytes] | None:
 
 
 class Pile:
-    """Bytes that wait for the rest: kept in the pieces they came in, joined once.
+    """Collects bytes in the pieces in which they arrived, and joins them once.
 
-    Small pieces are gathered, or a peer that dribbles two bytes at a time would cost twenty times what it
-    sent. ``size`` is the number of bytes held.
+    Small pieces are merged early: kept as separate objects, pieces of two bytes would take twenty times their
+    size in memory. ``size`` is the number of bytes held.
     """
 
     __slots__ = ("_pieces", "size")
@@ -48,7 +48,7 @@ class Pile:
         self.size = 0
 
     def add(self, data: bytes | memoryview) -> None:
-        """Keep ``data``, which must not change any more."""
+        """Keep ``data``, which must not be modified afterwards."""
         self.size += len(data)
         if len(data) >= _COLLECT:
             self._pieces.append(data)
@@ -58,11 +58,11 @@ class Pile:
             self._pieces.append(bytearray(data))
 
     def add_rest(self, data: bytes, start: int) -> None:
-        """Keep ``data[start:]``, without a copy if that is most of it (a view keeps all of it alive)."""
+        """Keep ``data[start:]``: as a copy, unless it is most of ``data``, which a view would keep alive."""
         self.add(memoryview(data)[start:] if start < len(data) // 2 else data[start:])
 
     def take(self) -> bytes:
-        """Everything, in order; nothing is held afterwards."""
+        """Return everything, in order, and hold nothing afterwards."""
         joined = b"".join(self._pieces)
         self._pieces.clear()
         self.size = 0
@@ -70,7 +70,7 @@ class Pile:
 
 
 class Assembly(Pile):
-    """The pieces of a message that arrives in several. Of one that is too large only the size is kept."""
+    """Assembles a message from its pieces. Of a message that is too large, only the size is kept."""
 
     __slots__ = ("arrived", "limit", "pieces", "total")
 
@@ -82,7 +82,7 @@ class Assembly(Pile):
         self.pieces = 0
 
     def put(self, body: bytes) -> None:
-        """A further piece. `ProtocolViolation` if there is more than was announced."""
+        """Add a piece. `ProtocolViolation` if there is more than was announced."""
         self.pieces += 1
         self.arrived += len(body)
         if self.arrived > self.total:
@@ -91,7 +91,7 @@ class Assembly(Pile):
             self.add(body)
 
     def whole(self, body: bytes) -> bytes | TooLarge:
-        """The last piece: the whole message, or why it is refused."""
+        """Add the last piece; return the message, or the error to reject it with."""
         self.put(body)
         if self.total > self.limit:
             return too_large(self.total, self.limit)
@@ -106,21 +106,21 @@ class Assembly(Pile):
 
 
 def too_large(size: int, limit: int) -> TooLarge:
-    """Why a message is refused."""
+    """The error to reject a message with."""
     return TooLarge(f"a message of {size} bytes; this end takes at most {limit}")
 
 
 class Decoder:
-    """Finds frames in a stream of bytes, however TCP has cut it.
+    """Finds frames in a stream of bytes, whatever pieces it arrives in.
 
-    ``small=True`` (before the handshake is over): no frame may have more than `MAX_SMALL` bytes, and the
-    decoder stops behind HELLO and behind WELCOME. What follows is held unread, up to `MAX_EARLY` bytes.
-    Once the handshake is settled set ``small = False`` and call ``receive(b"")`` to get what was held; to go
-    on reading with the strict limits instead (PROOF after HELLO), call `proceed`, then ``receive(b"")``.
+    With ``small=True`` (during the handshake) no frame may have more than `MAX_SMALL` bytes, and the decoder
+    stops behind HELLO and behind WELCOME. The bytes that follow are held unread, up to `MAX_EARLY`. When the
+    handshake is complete, set ``small = False`` and call ``receive(b"")`` to process the held bytes. To
+    continue with the strict limits instead (PROOF after HELLO), call `proceed`, then ``receive(b"")``.
 
-    ``error`` is None, or the violation that stands behind the frames returned so far: look at it after
-    handling them. From then on `receive` returns nothing. ``missing`` is how many bytes complete the frame
-    under way, 0 if there is none: a good size for the next read.
+    ``error`` is None, or the violation that follows the frames returned so far: check it after handling them.
+    From then on `receive` returns nothing. ``missing`` is the number of bytes that complete the current
+    frame, 0 if there is none: a good size for the next read.
     """
 
     __slots__ = ("_head", "_pile", "_skip", "_stopped", "_type", "busy", "error", "missing", "small")
@@ -129,24 +129,24 @@ class Decoder:
         self.small = small
         self.error: ProtocolViolation | None = None
         self.missing = 0
-        self._type = 0  # of the frame under way
-        self._pile = Pile()  # its bytes so far; or, when stopped, what is not to be read yet
+        self._type = 0  # of the current frame
+        self._pile = Pile()  # its bytes so far; or, when stopped, the held bytes
         self._head = b""  # up to three bytes of a header
-        self._skip = 0  # bytes of an unknown frame that are still to be dropped
+        self._skip = 0  # bytes of an unknown frame that must still be dropped
         self._stopped = False  # behind HELLO or WELCOME
-        self.busy = False  # is anything left over? One question for the fast way through
+        self.busy = False  # is anything left over? One check for the fast path
 
     @property
     def buffered(self) -> int:
-        """Bytes held in memory: an unfinished frame, or what waits for the end of the handshake."""
+        """Bytes held in memory: an incomplete frame, or bytes that wait for the end of the handshake."""
         return len(self._head) + self._pile.size
 
     def proceed(self) -> None:
-        """Stop holding, though ``small`` stays; you must now call ``receive(b"")``."""
+        """Stop holding bytes but keep ``small``; you must now call ``receive(b"")``."""
         self._stopped = False
 
     def take_held(self) -> bytes:
-        """The handshake is settled: what was held, for the decoder of the open link."""
+        """Return the held bytes, for the decoder of the open link."""
         held = self._head + self._pile.take()
         self._head = b""
         self.busy = self._stopped = False
@@ -159,9 +159,9 @@ class Decoder:
             self.busy = True
 
     def receive(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The frames that are complete now, as ``(type, payload)``, in order; keeps the rest.
+        """Return the frames that are complete now, as ``(type, payload)``, in order; keep the rest.
 
-        Never raises. You must now handle the frames, and then look at ``error``.
+        Never raises. You must handle the frames first, and then check ``error``.
         """
         frames: list[tuple[int, bytes]] = []
         position = 0
@@ -196,7 +196,7 @@ class Decoder:
         return frames
 
     def _carry_on(self, data: bytes, frames: list[tuple[int, bytes]]) -> tuple[bytes, int]:
-        """Use what was left over last time: the bytes to decode now, and where to begin in them."""
+        """Combine with what was left over; return the bytes to decode now, and where to begin in them."""
         if self.error:
             return b"", 0
         if self._stopped and self.small:
@@ -218,7 +218,7 @@ class Decoder:
         return data, skipped
 
     def _fill(self, data: bytes, frames: list[tuple[int, bytes]]) -> int:
-        """Add to the frame under way; where the next one begins in ``data``."""
+        """Add to the current frame; return where the next one begins in ``data``."""
         missing = self.missing
         if len(data) < missing:
             self._pile.add(data)
@@ -234,7 +234,7 @@ class Decoder:
         return missing
 
     def _unusual(self, type: int, length: int, data: bytes, position: int) -> int:
-        """A frame over its limit: skip it, or note the violation. Where to go on in ``data``."""
+        """Skip a frame of an unknown type, or set ``error``. Return where to continue in ``data``."""
         if type >= _SKIPPED_FROM and (length <= MAX_SMALL or not self.small):
             there = min(length, len(data) - position)
             self._skip = length - there
@@ -247,19 +247,19 @@ class Decoder:
             allowed = MAXIMUM.get(type, MAX_SMALL)
             when = ""
             if self.small and allowed >= MAX_SMALL:
-                allowed, when = MAX_SMALL, " before the handshake is over"
+                allowed, when = MAX_SMALL, " before the handshake is complete"
             self.error = violation(type, f"{length} bytes of payload, at most {allowed} allowed{when}")
         return len(data)
 
     def _stop(self, rest: bytes) -> None:
-        """Behind HELLO or WELCOME: what follows waits."""
+        """Stop behind HELLO or WELCOME: hold the bytes that follow."""
         self.busy = self._stopped = True
         self._hold(rest)
 
     def _hold(self, data: bytes) -> None:
-        """Keep bytes unread until the handshake is settled."""
+        """Hold bytes unread until the handshake is complete."""
         if self._pile.size + len(data) > MAX_EARLY + _HEADER:
             self._pile.take()
-            self.error = ProtocolViolation(f"more than {MAX_EARLY} bytes came before the handshake was over")
+            self.error = ProtocolViolation(f"more than {MAX_EARLY} bytes before the handshake was complete")
         elif data:
             self._pile.add(data)

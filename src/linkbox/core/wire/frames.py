@@ -1,18 +1,18 @@
-"""The Linked wire: how frames are written, and what their payloads say.
+"""The frames of our own protocol: how they and their payloads are encoded and decoded.
 
-**What a connection looks like.** Each side opens with the preface (8 bytes: `PREFACE` and a version), then
+**Layout of a connection.** Each side first sends the preface (8 bytes: `PREFACE` and a version), then
 sends frames and nothing else. A frame is a big-endian u32 (type in the top 8 bits, payload length in the
 low 24) and the payload. All numbers inside payloads are big-endian too.
 
-**This module knows shapes, not meanings.** It can tell that an ACK has 32 bytes of payload; it cannot tell
-whether an ACK is welcome now, nor whether a PART is the first of its message. That is the session's part.
-So `Decoder` (stream.py) hands out ``(type, payload)`` pairs with the payload untouched, and whoever knows
-what the frame is for calls the matching ``decode_…`` function, which checks the payload to the last byte.
+**This module checks the layout of frames, not their meaning.** It checks that an ACK has 32 bytes of payload;
+it does not check whether an ACK is allowed now, or whether a PART is the first of its message. Links and
+sessions do that. So `Decoder` (decoder.py) returns ``(type, payload)`` pairs, and the caller passes the
+payload to the matching ``decode_…`` function, which checks every byte of it.
 
-**Nothing is paid for before it is checked.** As soon as four bytes of a frame are there, its type and length
-are compared with one table (`MAXIMUM`; a stricter one before the handshake is over). A frame that is too
-long, or of an unknown type below 0x80, is a violation before one byte of its payload is kept. Unknown types
-from 0x80 up are room for growth: their payload is counted off and dropped.
+**Limits are checked before memory is used.** As soon as four bytes of a frame have arrived, its type and
+length are compared with one table (`MAXIMUM`; a stricter one during the handshake). A frame that is too long,
+or has an unknown type below 0x80, is a violation before any of its payload is kept. Unknown types from 0x80
+up are reserved for extensions: their payload is skipped.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from typing import Final
 from linkbox.errors import ProtocolViolation
 
 PREFACE: Final = b"\x89LKB\r\n\x1a"
-"""First seven bytes of a connection, both ways; the version follows. The first byte is no ASCII, and a line
-ending is in it, so that neither text nor a transfer that converts line endings can look like it."""
+"""First seven bytes of a connection in both directions; the version follows. The first byte is not ASCII, so
+text cannot be mistaken for it; the line ending detects a transfer that converts line endings."""
 
-VERSION: Final = 1  # of the wire that this library speaks
+VERSION: Final = 1  # the protocol version of this library
 
-# All in bytes. What is larger than the first three is sent in pieces.
+# All in bytes. Larger messages are sent in pieces.
 MAX_PIECE = 1 << 20  # of a message in one DATA or PART frame; tests make it smaller
 MAX_BATCH: Final = 256 * 1024  # payload of a BATCH: count, lengths and bodies together
-MAX_ASK_PIECE: Final = 256 * 1024  # of a message in one ASK or ANSWER: asks take turns on a connection
-MAX_SMALL: Final = 4096  # payload of a handshake frame, and of those with texts (REJECT, FAIL, CANCEL)
-MAX_EARLY: Final = 64 * 1024  # whole frames that a client may send behind HELLO before it has seen WELCOME
+MAX_ASK_PIECE: Final = 256 * 1024  # of a message in an ANSWER or ASK, so that requests can be interleaved
+MAX_SMALL: Final = 4096  # payload of a handshake frame, or of a frame with texts (REJECT, FAIL, CANCEL)
+MAX_EARLY: Final = 64 * 1024  # complete frames that a client may send behind HELLO before it receives WELCOME
 
 # Flags of ASK and ANSWER.
-MORE_OF_MESSAGE: Final = 1  # the next frame with this id goes on with the same message
-MORE_OF_ASK: Final = 2  # this message is not the last one of the ask, or of the answer
-HAS_DEADLINE: Final = 4  # ASK only: the time that is left follows; encode_ask sets it
-NO_MESSAGE: Final = 8  # ASK only: an ask of several messages is whole; this frame carries none
+MORE_OF_MESSAGE: Final = 1  # the next frame with this id continues the same message
+MORE_OF_ASK: Final = 2  # this message is not the last one of the request or response
+HAS_DEADLINE: Final = 4  # ASK only: the remaining time follows; encode_ask sets it
+NO_MESSAGE: Final = 8  # ASK only: a request of several messages is complete; this frame carries no message
 
-_MANY: Final = 4096  # messages that fits() looks at: as many small ones as a BATCH can hold
+_MANY: Final = 4096  # most messages that fits() examines: as many small ones as a BATCH can hold
 _U32_MAX: Final = (1 << 32) - 1
 
 
 class Type(IntEnum):
-    """Every type of frame. Numbers below 0x80 that are not here are violations, others are skipped."""
+    """The types of frames. Other types are violations below 0x80, and are skipped from 0x80 up."""
 
     HELLO = 1
     WELCOME = 2
@@ -104,7 +104,7 @@ MAXIMUM: Final[dict[int, int]] = {
     DROPPED: 16,
     DATA: MAX_PIECE,
     BATCH: MAX_BATCH,
-    PART: MAX_PIECE + 8,  # the first PART of a message says the total
+    PART: MAX_PIECE + 8,  # the first PART of a message begins with its total size
     ACK: 32,
     ACK_NOW: 0,
     ASK: MAX_ASK_PIECE + 13,  # id, flags, deadline
@@ -143,8 +143,8 @@ def preface() -> bytes:
 
 _HTTP: Final = b"GET ,POST ,PUT ,HEAD ,DELETE ,OPTIONS ,PATCH ,CONNECT ,TRACE ,PRI * HTTP".split(b",")
 
-# What else may knock at the port: how it begins, what it is, what to do about it. The first match counts.
-_STRANGERS: Final[tuple[tuple[bytes, str], ...]] = (
+# Other protocols that may connect to the port: the first bytes, and a text with the remedy. First match wins.
+_OTHER_PROTOCOLS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x16\x03", "this looks like a TLS hello; use a tls:// address (ssl=…) on both sides, or on neither"),
     (b"\x15\x03", "this looks like a TLS alert; the peer expects TLS: use a tls:// address (ssl=…)"),
     *((method, "this looks like an HTTP request; this port does not speak HTTP") for method in _HTTP),
@@ -158,12 +158,12 @@ _STRANGERS: Final[tuple[tuple[bytes, str], ...]] = (
 
 
 def check_preface(buffer: bytes) -> int | None:
-    """Look at the first bytes of a connection: the peer's version, or None if more bytes are needed.
+    """Check the first bytes of a connection. Return the peer's version, or None if more bytes are needed.
 
-    ``buffer`` is everything received so far; from eight bytes on there is an answer. The caller then gives
-    ``buffer[8:]`` to a `Decoder`, and compares the version with `VERSION`: another one is no error here, it
-    is to be refused politely. Raises `ProtocolViolation`, which says what the bytes look like instead, as
-    soon as they cannot become a preface.
+    ``buffer`` is everything received so far; eight bytes are enough. The caller then passes ``buffer[8:]`` to
+    a `Decoder` and compares the version with `VERSION`: another version is no error here, the caller must
+    refuse it. Raises `ProtocolViolation`, with a guess at the protocol, as soon as the bytes cannot be a
+    preface.
     """
     start = buffer[: len(PREFACE)]
     if start != PREFACE[: len(start)]:
@@ -172,9 +172,9 @@ def check_preface(buffer: bytes) -> int | None:
 
 
 def _guess(buffer: bytes) -> str:
-    """What these first bytes of a stranger look like, and what could be done about it."""
+    """Guess the protocol from the first bytes of an unknown peer; the text says what to do about it."""
     shown = repr(bytes(buffer[:16]))
-    for begin, meaning in _STRANGERS:
+    for begin, meaning in _OTHER_PROTOCOLS:
         if buffer.startswith(begin):
             return f"{meaning} (it begins with {shown})"
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in buffer[:16]):
@@ -193,7 +193,7 @@ def header(type: int, length: int) -> bytes:
 
 
 def frame(type: int, payload: bytes = b"") -> bytes:
-    """A whole frame, ready to be written. ValueError if the payload is over the type's maximum."""
+    """A complete frame, ready to write. ValueError if the payload is over the type's maximum."""
     length = len(payload)
     if length > MAXIMUM[type]:
         raise _too_long(type, length)
@@ -207,8 +207,8 @@ def _too_long(type: int, length: int) -> ValueError:
 def fits(payloads: Iterable[bytes], limit: int = MAX_BATCH) -> int:
     """How many of the next messages fit one BATCH whose payload is at most ``limit`` bytes.
 
-    Looks at no more than 4096 of them, whatever is waiting. 0 means that the first one is too large for a
-    BATCH (or that there is none): send it as DATA, or in parts.
+    Examines at most 4096 messages. 0 means that the first one is too large for a BATCH (or that there is
+    none): send it as DATA, or in parts.
     """
     lengths = list(map(len, islice(payloads, _MANY)))
     if sum(lengths) + 4 * len(lengths) + 4 <= limit:
@@ -220,7 +220,7 @@ def fits(payloads: Iterable[bytes], limit: int = MAX_BATCH) -> int:
 def encode_batch(payloads: Sequence[bytes]) -> bytes:
     """One BATCH frame with all these messages, ready to be written.
 
-    Ask `fits` first: ValueError if there is none, or if they are more than one BATCH carries.
+    Call `fits` first: ValueError if there are no messages, or more than fit one BATCH.
     """
     count = len(payloads)
     bodies = b"".join(payloads)
@@ -231,12 +231,12 @@ def encode_batch(payloads: Sequence[bytes]) -> bytes:
 
 
 def encode_first_part(total: int, body: bytes) -> bytes:
-    """The first PART of a message of ``total`` bytes. Further ones are ``frame(PART, body)``."""
+    """The first PART of a message of ``total`` bytes. The others are ``frame(PART, body)``."""
     return header(PART, 8 + len(body)) + _u64.pack(total) + body
 
 
 def encode_ack(received: int, taken: int, byte_limit: int, message_limit: int) -> bytes:
-    """An ACK frame. All four are counted from the beginning of the session, and never get smaller."""
+    """An ACK frame. All four numbers are counted from the beginning of the session and never decrease."""
     return _ack_frame.pack(ACK << 24 | 32, received, taken, byte_limit, message_limit)
 
 
@@ -251,10 +251,10 @@ def encode_dropped(first: int, last: int) -> bytes:
 
 
 def encode_ask(id: int, flags: int, deadline_ms: int | None, body: bytes) -> bytes:
-    """An ASK frame: a piece (at most `MAX_ASK_PIECE` bytes) of a message of the ask ``id``.
+    """The ASK frame for a piece (at most `MAX_ASK_PIECE` bytes) of a message of the request ``id``.
 
-    ``deadline_ms`` is the time that is left, in milliseconds (None: unlimited; more than 49 days count as
-    49 days, less than 0 as 0). The flag for it is set here.
+    ``deadline_ms`` is the remaining time in milliseconds (None: unlimited; more than 49 days count as 49
+    days, less than 0 as 0). Its flag is set here.
     """
     if len(body) > MAX_ASK_PIECE:
         raise ValueError(f"ASK frame: {len(body)} bytes of message, at most {MAX_ASK_PIECE} allowed")
@@ -265,24 +265,24 @@ def encode_ask(id: int, flags: int, deadline_ms: int | None, body: bytes) -> byt
 
 
 def encode_answer(id: int, flags: int, body: bytes) -> bytes:
-    """An ANSWER frame: a piece (at most `MAX_ASK_PIECE` bytes) of the answer to the ask ``id``."""
+    """The ANSWER frame for a piece (at most `MAX_ASK_PIECE` bytes) of the response to the request ``id``."""
     if len(body) > MAX_ASK_PIECE:
         raise ValueError(f"ANSWER frame: {len(body)} bytes of message, at most {MAX_ASK_PIECE} allowed")
     return _ask_frame.pack(ANSWER << 24 | 9 + len(body), id, flags) + body
 
 
 def encode_reject(seq: int, code: str, reason: str) -> bytes:
-    """A REJECT frame: message ``seq`` is counted, but its receipt fails with ``code``. Long texts are cut."""
+    """A REJECT frame: message ``seq`` counts as received, but its receipt fails. Long texts are cut."""
     return _encode_texts(REJECT, seq, code, reason)
 
 
 def encode_fail(id: int, type: str, message: str) -> bytes:
-    """A FAIL frame: the ask ``id`` failed with an exception of that class and text. Long texts are cut."""
+    """A FAIL frame: the request ``id`` failed with this exception class and text. Long texts are cut."""
     return _encode_texts(FAIL, id, type, message)
 
 
 def encode_cancel(id: int, reason: str) -> bytes:
-    """A CANCEL frame: nobody waits for the answer to the ask ``id`` any more. A long reason is cut."""
+    """A CANCEL frame: the client no longer waits for the response to ``id``. A long reason is cut."""
     return frame(CANCEL, _u64.pack(id) + _cut(reason, MAX_SMALL - 8))
 
 
@@ -293,7 +293,7 @@ def _encode_texts(type: int, number: int, short: str, long: str) -> bytes:
 
 
 def _cut(text: str, limit: int) -> bytes:
-    """UTF-8, at most ``limit`` bytes, no half character at the end; lone surrogates are escaped."""
+    """UTF-8, at most ``limit`` bytes without a partial character at the end; lone surrogates are escaped."""
     encoded = text[:limit].encode("utf-8", "backslashreplace")
     if len(encoded) <= limit:
         return encoded
@@ -304,7 +304,7 @@ def _cut(text: str, limit: int) -> bytes:
 
 
 def decode_batch(payload: bytes) -> list[bytes]:
-    """The messages of a BATCH, in order: at least one. `ProtocolViolation` if lengths do not add up."""
+    """The messages of a BATCH, in order: at least one. `ProtocolViolation` if lengths are inconsistent."""
     size = len(payload)
     if size < 4:
         raise violation(BATCH, f"{size} bytes of payload, at least 4 needed for the count")
@@ -319,7 +319,7 @@ def decode_batch(payload: bytes) -> list[bytes]:
         raise violation(BATCH, f"the {count} messages have {sum(lengths)} bytes, {size - start} are there")
     first = lengths[0]
     if count > 8 and first and lengths.count(first) == count:
-        # All of one size, as with samples of a device: struct cuts them half as fast again.
+        # All of one size, as with samples of a device: struct splits them 1.5 times as fast.
         return [body for (body,) in iter_unpack(f"{first}s", memoryview(payload)[start:])]
     bodies = []
     for length in lengths:
@@ -340,7 +340,7 @@ def decode_dropped(payload: bytes) -> tuple[int, int]:
 
 
 def decode_first_part(payload: bytes) -> tuple[int, bytes]:
-    """Total size of the message in bytes, and its first piece. Check the total before anything is kept."""
+    """Total size of the message in bytes, and its first piece. Check the total before keeping anything."""
     if len(payload) < 8:
         raise violation(PART, f"{len(payload)} bytes of payload, at least 8 needed in the first of a message")
     total: int = _u64.unpack_from(payload)[0]
@@ -365,7 +365,7 @@ def decode_number(type: int, payload: bytes) -> int:
 
 
 def decode_ask(payload: bytes) -> tuple[int, int, int | None, bytes]:
-    """``(id, flags, deadline_ms, body)``; the deadline is None when the asker set none."""
+    """``(id, flags, deadline_ms, body)``; the deadline is None if the client set none."""
     id, flags = _id_and_flags(ASK, payload, MORE_OF_MESSAGE | MORE_OF_ASK | HAS_DEADLINE | NO_MESSAGE)
     if not flags & HAS_DEADLINE:
         return id, flags, None, payload[9:]

@@ -1,12 +1,12 @@
-"""How messages are told apart on the wire: `Linked`, our own protocol, and the plain framings.
+"""How messages are delimited on the wire: `Linked`, our own protocol, and the plain framings.
 
-A framing is a small immutable description; two equal ones are interchangeable. The plain framings speak to
-anything that has a socket, and promise only what it can: no acknowledgement, no resume, no heartbeat, and
-no END mark but the end of the stream.
+A framing is a small immutable description; equal framings are interchangeable. The plain framings are for
+peers without linkbox, so they have no acknowledgements, no resume, no heartbeat, and no END mark other than
+the end of the stream.
 
-Each plain framing encodes by itself and makes a `PlainDecoder` for each connection. As with the Linked wire,
-a decoder never raises: it returns the good messages, keeps what was wrong behind them in ``error``, and
-returns nothing from then on. A message over ``max_message`` is an error before memory is spent on it.
+A plain framing encodes messages and makes a `PlainDecoder` for each connection. As with our own protocol, a
+decoder never raises: it returns the valid messages, keeps the error that follows them in ``error``, and
+returns nothing from then on. A message over ``max_message`` is an error before memory is used for it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHOICE: Final = "Linked(), Raw(), Lines(), Delimited(b'…'), LengthPrefixed() 
 
 @dataclass(frozen=True)
 class Framing:
-    """Base of all framings. ``name`` is for logs; ``linked`` says whether our own protocol is spoken."""
+    """Base of all framings. ``name`` is for logs; ``linked`` is true for our own protocol."""
 
     name: ClassVar[str] = ""
     linked: ClassVar[bool] = False
@@ -43,8 +43,8 @@ class Linked(Framing):
 class PlainDecoder(ABC):
     """Finds messages in the stream of one connection.
 
-    ``error`` is None, or what was wrong behind the messages returned so far (`TooLarge` or
-    `ProtocolViolation`): look at it after handling them. From then on nothing is returned any more.
+    ``error`` is None, or the error that follows the messages returned so far (`TooLarge` or
+    `ProtocolViolation`): check it after handling them. From then on nothing is returned.
     """
 
     def __init__(self, max_message: int) -> None:
@@ -53,21 +53,21 @@ class PlainDecoder(ABC):
 
     @abstractmethod
     def receive(self, data: bytes) -> list[bytes]:
-        """The messages that are complete now, in order; keeps the rest. Never raises."""
+        """Return the messages that are complete now, in order; keep the rest. Never raises."""
 
     def eof(self) -> list[bytes]:
-        """The stream is over: what that completes (at most one message). Then look at ``error``."""
+        """The stream has ended: return the message that this completes, if any. Then check ``error``."""
         return []
 
     @property
     def pending(self) -> int:
-        """Bytes held: the beginning of a message that is not complete."""
+        """Bytes held: the beginning of an incomplete message."""
         return 0
 
     def _too_large(self, size: str) -> None:
         self.error = TooLarge(
             f"the peer sent a message of {size} bytes, the limit is {self.max_message}; "
-            "raise Limits(message=…) if that is to be allowed"
+            "raise Limits(message=…) to allow it"
         )
 
 
@@ -77,7 +77,7 @@ class PlainFraming(Framing, ABC):
 
     @abstractmethod
     def check(self, payload: bytes) -> None:
-        """`FormatError` if this framing cannot carry the message; says why and what to do."""
+        """Raise `FormatError` with the reason and the remedy if this framing cannot carry the message."""
 
     @abstractmethod
     def encode_many(self, payloads: Sequence[bytes]) -> bytes:
@@ -101,7 +101,7 @@ class PlainFraming(Framing, ABC):
 
 @dataclass(frozen=True)
 class Raw(PlainFraming):
-    """No framing: the bytes as they are. A message is whatever one read gave; borders mean nothing."""
+    """No framing: a stream of bytes. A message is what one read returned; message boundaries are not kept."""
 
     name: ClassVar[str] = "raw"
 
@@ -172,7 +172,7 @@ class Lines(PlainFraming):
     def encode_many(self, payloads: Sequence[bytes]) -> bytes:
         newline = self.newline
         text = newline.join((*payloads, b""))
-        # The counts find every forbidden byte in one pass over the whole text.
+        # Counting finds every forbidden byte in one pass over the whole text.
         if text.count(b"\n") != len(payloads) or (newline == b"\n" and b"\r\n" in text):
             self._check_all(payloads)
         return text
@@ -195,7 +195,7 @@ class Delimited(PlainFraming):
             )
 
     def check(self, payload: bytes) -> None:
-        # Searched with the delimiter behind it: with b"--", "a-" would be read as "a".
+        # Search with the delimiter appended: with b"--", the message "a-" would be read as "a".
         at = (payload + self.delimiter).find(self.delimiter)
         if at != len(payload):
             raise FormatError(
@@ -219,13 +219,13 @@ class Delimited(PlainFraming):
 
 
 class _SplitDecoder(PlainDecoder):
-    """Splits at a delimiter. Only what follows the last one is held, and each byte is searched once."""
+    """Splits at a delimiter. Holds only what follows the last one, and searches each byte once."""
 
     def __init__(self, max_message: int, delimiter: bytes, slack: int = 0) -> None:
         super().__init__(max_message)
         self._delimiter = delimiter
         self._overlap = len(delimiter) - 1  # the delimiter itself may be cut in two
-        self._slack = max(slack, self._overlap)  # bytes at the end of what is held that may not count
+        self._slack = max(slack, self._overlap)  # held bytes at the end that may not belong to a message
         self._held = bytearray()
 
     @property
@@ -280,7 +280,7 @@ class _SplitDecoder(PlainDecoder):
 
 class _LineDecoder(_SplitDecoder):
     def __init__(self, max_message: int) -> None:
-        super().__init__(max_message, b"\n", slack=1)  # a "\r" at the end may turn out part of the newline
+        super().__init__(max_message, b"\n", slack=1)  # a "\r" at the end may be a part of the newline
 
     def _split(self, data: bytes) -> list[bytes]:
         if b"\r\n" in data:
@@ -341,7 +341,7 @@ class _LengthDecoder(PlainDecoder):
         super().__init__(max_message)
         self._prefix = prefix
         self._pile = Pile()
-        self._wanted = 0  # bytes to have before looking again
+        self._wanted = 0  # bytes needed for the next step
 
     @property
     def pending(self) -> int:
@@ -464,9 +464,9 @@ _EXAMPLES: Final[dict[object, str]] = {
 
 
 def as_framing(value: object) -> Framing:
-    """What the user gave as ``framing=``: a framing, or the class of one that needs no arguments.
+    """Convert the ``framing=`` argument: a framing, or a framing class that needs no arguments.
 
-    TypeError for anything else; it says what to write instead.
+    TypeError, with the possible values, for anything else.
     """
     if isinstance(value, Linked | PlainFraming):
         return value

@@ -1,4 +1,4 @@
-"""Why a handshake fails, where that needs an answer of its own."""
+"""The handshake errors to which a server responds in a particular way."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from linkbox.errors import ProtocolViolation
 
 
 class NotLinkbox(ProtocolViolation):
-    """The peer does not speak our protocol at all."""
+    """The peer does not use our protocol."""
 
 
 class OtherVersion(ProtocolViolation):
-    """The peer speaks another version of it."""
+    """The peer uses another version of our protocol."""
 
 
 class NotProven(ProtocolViolation):

@@ -1,6 +1,6 @@
-"""What both ends tell each other before anything else: HELLO, WELCOME, REFUSE.
+"""The messages of the handshake: HELLO, WELCOME, REFUSE.
 
-Each is a small JSON object. Unknown keys are ignored, so that either end may be newer.
+Each is a small JSON object. Unknown keys are ignored, so that either side may be newer.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ class Hello(msgspec.Struct, frozen=True):
     epoch: int
     """Counts the connections of this session; the newest wins."""
     credit: tuple[int, int]
-    """Bytes and units the client takes in."""
+    """The credit for the server: bytes and units."""
     message: int
-    """Largest message the client takes in."""
+    """The largest message that the client accepts."""
     received: int = 0
-    """Units that arrived here so far: the server goes on after that."""
+    """Units that the client has received: the server continues after them."""
     resumes: bool = True
-    """Will it come back when the connection breaks?"""
+    """Will the client reconnect when the connection breaks?"""
     born: int = 1
-    """The epoch in which the session began that the client means: see `Welcome.born`."""
+    """The epoch in which the server began the session that the client knows: see `Welcome.born`."""
     age: float = 0.0
-    """Seconds since its first connection was tried, counted after the server's preface was received; 0 in
-    a first attempt. So the first attempt was no earlier than this connection's start minus the age."""
+    """Seconds since the first attempt to connect, measured after the server's preface was received; 0 in a
+    first attempt. So the first attempt was no earlier than the start of this connection minus the age."""
     incarnation: str = ""
-    """The server's life in which this session began, if it has."""
+    """The incarnation of the server that welcomed the session, if it was welcomed."""
     features: tuple[str, ...] = ()
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """The server's yes."""
+    """The server admits the client."""
 
     name: str
     incarnation: str
-    """Fresh at each start of a server without a store."""
+    """New at each start of a server without a store."""
     credit: tuple[int, int]
     message: int
     received: int = 0
     resumed: bool = False
-    """Does the server know this session, and go on with it?"""
+    """Does the server know this session, and continue it?"""
     born: int = 1
-    """The epoch in which the server's session began. A server that had to begin anew, and whose welcome
-    was lost, would else be taken for the one that knew the session from its beginning."""
+    """The epoch in which the server began the session. If the server had to begin it anew and its WELCOME was
+    lost, this shows the difference from the server that had the session from its beginning."""
     is_new: bool = False
-    """Has the server surely never had this session? Then nothing of it is in doubt."""
+    """Is it certain that the server never had this session? Then nothing of it is in doubt."""
     features: tuple[str, ...] = ()
 
 
 class Refuse(msgspec.Struct, frozen=True):
-    """The server's no."""
+    """The server refuses the client, or disconnects it."""
 
     code: str
     reason: str
@@ -75,7 +75,7 @@ _welcome = msgspec.json.Decoder(Welcome)
 _refuse = msgspec.json.Decoder(Refuse)
 M = TypeVar("M")
 _U64_MAX = (1 << 64) - 1
-# What is said back to a peer must fit a frame, even where JSON takes six bytes for each character.
+# A text that is sent back must fit a frame, even if JSON needs six bytes for each character.
 _NAME_CHARACTERS = 256
 _INCARNATION_CHARACTERS = 100
 _REASON_CHARACTERS = 600
@@ -83,7 +83,7 @@ _SESSION = re.compile("[0-9a-f]{32}")
 
 
 def encode_hello(hello: Hello, age: float = 0.0) -> bytes:
-    """The frame of a HELLO, with that age."""
+    """The frame of a HELLO, with ``age`` filled in."""
     return frames.frame(
         frames.HELLO, _encoder.encode(msgspec.structs.replace(hello, age=age) if age else hello)
     )
@@ -143,7 +143,7 @@ def _check(message: Hello | Welcome, which: str) -> None:
 
 
 def refusal(message: Refuse, address: str) -> LinkError:
-    """The error for a refusal that was received; in the middle of a conversation it is the end of it."""
+    """The error for a received REFUSE: `PeerLost` if it disconnects this client."""
     if message.code == "disconnected":
         return PeerLost(f"{address} disconnected this end: {message.reason}")
     text = f"{address} refused: {message.reason}"
