@@ -61,7 +61,7 @@ def test_a_command_answers_json(start, run) -> None:
     [
         ("raise SystemExit(3)", "exited with status 3"),
         ("print('no json')", "is not JSON"),
-        ("import time; time.sleep(60)", "no answer|takes longer|deadline"),
+        ("import time; time.sleep(60)", "no response|takes longer|deadline"),
     ],
 )
 def test_a_command_that_fails_is_a_failed_ask(start, run, code: str, words: str) -> None:
