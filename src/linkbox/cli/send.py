@@ -96,10 +96,8 @@ def send(
                 store=store,
                 limits=None if store is None else Limits(store_bytes=ENDLESS),
             )
-            if store is None:
-                count, is_well = sender.run(client, quiet), True
-            else:
-                count, is_well = sender.run_stored(client, Delivery(client, store, timeout))
+            delivery = None if store is None else Delivery(client, store, timeout)
+            count, is_well = sender.run(client, delivery, quiet)
         if is_well:
             say(f"{plural(count)} {_done(wire)} in {monotonic() - began:.2f} s", quiet)
         sender.raise_error()
@@ -154,10 +152,12 @@ class Sender:
         if self.error is not None:
             raise self.error
 
-    def run(self, client: ClientP2M[Any], quiet: bool) -> int:
-        """Send everything. Returns the number of messages."""
+    def run(self, client: ClientP2M[Any], delivery: Delivery | None, quiet: bool) -> tuple[int, bool]:
+        """Send everything. Returns the number of messages, and whether the server has all."""
+        if delivery is not None:
+            return self._run_stored(client, delivery)
         with client:
-            return self._send(client, quiet)
+            return self._send(client, quiet), True
 
     def _send(self, client: ClientP2M[Any], quiet: bool) -> int:
         if not self.is_file:
@@ -175,7 +175,7 @@ class Sender:
             task = progress.add_task(self._name, total=self._size)
             return client.send_many(self._watched(progress, task))
 
-    def run_stored(self, client: ClientP2M[Any], delivery: Delivery) -> tuple[int, bool]:
+    def _run_stored(self, client: ClientP2M[Any], delivery: Delivery) -> tuple[int, bool]:
         """Store everything, then wait for delivery. Returns their number, and whether all arrived."""
         client.start()
         self._source = commits = Commits(client, self._file, BULK_BYTES if self.is_file else 0)

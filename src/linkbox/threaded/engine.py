@@ -119,7 +119,6 @@ class Engine(Interruptible):
         self._closing = False
         self._inside: set[ThreadWaiter] = set()
         """Threads that may use the poller."""
-        self._main_thread = interrupts.main_thread
         self._spare: ThreadWaiter | None = None
         """A finished waiter, reused by the next wait: most waits lead alone and make no object."""
         self._sleeper = ThreadWaiter(Never(), 0, is_service=True)
@@ -144,20 +143,12 @@ class Engine(Interruptible):
     ) -> bool:
         """Do I/O until the predicate holds or the deadline (of the endpoint's clock) has passed.
 
-        Call it with the lock held once; the lock is released while waiting and held again on return.
-        Returns whether the predicate holds. In the main thread it may raise what a signal handler raises.
+        Call it with the lock held once; it is released while waiting. Returns whether the predicate holds.
         """
         if predicate.holds():
             return True
         thread = get_ident()
-        outer = self._leader if self._leader_thread == thread else None
-        if outer is not None:
-            # In a finalizer, or in a signal handler that is not deferred: this wait leads in its place.
-            if self._is_working:
-                raise StateError(
-                    "this thread decodes a message for this endpoint: it cannot wait for another"
-                )
-            self._leader = None
+        outer = self._step_aside() if self._leader_thread == thread else None
         waiter = self._spare
         if waiter is None or is_service or not may_lead:
             waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
@@ -165,9 +156,7 @@ class Engine(Interruptible):
             self._spare = None
             waiter.predicate, waiter.thread = predicate, thread
         now = self._now()
-        rescan_at = (
-            now + RESCAN if thread == self._main_thread and not self._network.has_manual_clock else NEVER
-        )
+        rescan_at = now + RESCAN if thread == interrupts.main_thread else NEVER
         try:
             self._inside.add(waiter)
             queue.waiters[waiter] = None
@@ -194,6 +183,14 @@ class Engine(Interruptible):
                 self._leader, self._leader_thread = outer, thread
             if waiter.sleep_lock is None and not (waiter.is_rung or waiter.is_interrupted):
                 self._spare = waiter
+
+    def _step_aside(self) -> ThreadWaiter | None:
+        """The leader waits again, in a finalizer or in a signal handler that is not deferred: that wait leads."""
+        leader = self._leader
+        if leader is not None and self._is_working:
+            raise StateError("this thread decodes a message for this endpoint: it cannot wait for another")
+        self._leader = None
+        return leader
 
     def _leave_queue(self, waiter: ThreadWaiter, queue: WaitQueue) -> None:
         """End the wait of a thread: give up the lead, pass on its wake-up. May be called twice."""
