@@ -158,7 +158,8 @@ def handler(number, frame):
 signal.signal(signal.SIGUSR1, handler)
 with linkbox.ServerP2P("tcp://127.0.0.1:0") as server, linkbox.ServerP2P("tcp://127.0.0.1:0"):
     found = signal.getsignal(signal.SIGUSR1)
-    print(isinstance(found, Deferred), found == handler, hash(found) == hash(handler), "handler" in repr(found))
+    is_same = found == handler, hash(found) == hash(handler)
+    print(isinstance(found, Deferred), *is_same, "handler" in repr(found))
     print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
     server.stop()
     print(signal.getsignal(signal.SIGUSR1) is found)

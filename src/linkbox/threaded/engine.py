@@ -185,7 +185,7 @@ class Engine(Interruptible):
                 self._spare = waiter
 
     def _step_aside(self) -> ThreadWaiter | None:
-        """The leader waits again, in a finalizer or in a signal handler that is not deferred: that wait leads."""
+        """The leader waits again, in a finalizer or an undeferred signal handler: that wait leads instead."""
         leader = self._leader
         if leader is not None and self._is_working:
             raise StateError("this thread decodes a message for this endpoint: it cannot wait for another")
