@@ -284,7 +284,7 @@ def test_a_plain_client_of_a_tls_server(world: World, caplog: pytest.LogCaptureF
             address = server.address.replace("tls:", "tcp:")
             with pytest.raises(ProtocolViolation, match="use a tls:// address"):
                 await plain.client("P2P", address, reconnect=None).start()
-            await until(lambda: "let it use tls://" in caplog.text)
+            await until(lambda: "this linkbox client does not: use a tls:// address" in caplog.text)
             await good.send(b"still here")
             assert await server.data_get(5) == b"still here"
             assert await good.stop() is True

@@ -261,4 +261,4 @@ def _not_tls(data: bytes) -> str:
         frames.check_preface(data)
     except ProtocolViolation as error:
         return f"this server uses TLS: {error}"
-    return "this server uses TLS, the linkbox client does not: use tls:// in the client"
+    return "this server uses TLS, this linkbox client does not: use a tls:// address"
