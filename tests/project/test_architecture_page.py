@@ -4,7 +4,7 @@ The notation is that of the page. Inline code is
 
 - a file under src/linkbox, or of the repository (``core/session.py``, ``core/``);
 - a class, or a member of it (``Session``, ``Session.send``);
-- a function of a module (``write_units()``).
+- a function of a module (``write_units()``), or a constant of one (``MAXIMUM``).
 
 In a row of a walk, what is named in the third cell is defined in the file of the second. Other inline code
 (options, values, commands) begins with a small letter and is neither a file nor a call.
@@ -25,6 +25,7 @@ SPAN = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"[\w/.]+(\.(py|md)|/)")
 NAME = re.compile(r"[A-Z]\w*[a-z]\w*(\.\w+)?")
 FUNCTION = re.compile(r"\w+\(\)")
+CONSTANT = re.compile(r"_?[A-Z][A-Z_]+")
 OF_USERS = {f"{name}()" for name in "start stop send ask data_get".split()}
 """Calls of users, which are methods of several classes."""
 PUBLIC_ONLY = {"TYPE_CHECKING"}
@@ -36,10 +37,11 @@ class Found(NamedTuple):
     classes: dict[str, set[str]]
     bases: dict[str, list[str]]
     functions: set[str]
+    constants: set[str]
 
 
 def define(tree: ast.Module) -> Found:
-    found = Found({}, {}, set())
+    found = Found({}, {}, set(), set())
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             found.functions.add(node.name)
@@ -47,6 +49,9 @@ def define(tree: ast.Module) -> Found:
             found.classes[node.name] = set(members(node))
             bases = (each.value if isinstance(each, ast.Subscript) else each for each in node.bases)
             found.bases[node.name] = [ast.unparse(each).split(".")[-1] for each in bases]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.constants.update(each.id for each in targets if isinstance(each, ast.Name))
     return found
 
 
@@ -94,6 +99,9 @@ class Source:
     def has_function(self, name: str) -> bool:
         return any(name in found.functions for found in self.files.values())
 
+    def has_constant(self, name: str) -> bool:
+        return any(name in found.constants for found in self.files.values())
+
     def defines(self, file: str, name: str) -> bool:
         """Is this defined in that very file?"""
         found = self.files.get(file)
@@ -120,6 +128,8 @@ def wrong_names(text: str, source: Source) -> list[str]:
                 good = source.has_name(span)
             elif FUNCTION.fullmatch(span):
                 good = span in OF_USERS or source.has_function(span[:-2])
+            elif CONSTANT.fullmatch(span) and span not in PUBLIC_ONLY:
+                good = source.has_constant(span)
             else:
                 good = span[0].islower() or span.startswith("--") or span in PUBLIC_ONLY
             if not good:
@@ -188,6 +198,7 @@ def test_there_are_four_walks(page: str) -> None:
         ("`Nowhere`", "there is no Nowhere"),
         ("`Session.nothing`", "there is no Session.nothing"),
         ("`nothing()`", "there is no nothing()"),
+        ("`_NOTHING_AT_ALL`", "there is no _NOTHING_AT_ALL"),
         ("`Session.send()`", "there is no Session.send()"),
         ("| 1 | `core/link.py` | `Session.send` | x |", "Session.send is not defined in core/link.py"),
         ("| 1 | `core/link.py` | `LinkedLink.open` | x |", "LinkedLink.open is not defined in core/link.py"),
@@ -203,7 +214,7 @@ def test_a_wrong_name_is_seen(text: str, why: str, source: Source) -> None:
     "text",
     [
         "`core/session.py` `core/` `docs/protocol.md` `Session.send` `LinkedLink.abort` `write_units()`",
-        "`accept=` `now` `keep_alive` `make check`",
+        "`accept=` `now` `keep_alive` `make check` `MAXIMUM` `_ASK_FRAMES` `TYPE_CHECKING`",
         "| 1 | `core/frame_writer.py` | `write_units()` | x |",
         "```text\n`Nothing`\n```",
     ],

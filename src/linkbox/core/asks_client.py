@@ -185,7 +185,7 @@ class ClientAsks:
             whole = ask.assembler.gather(body, flags, self._context.limits.message)
             return None if whole is None else Arrival(session, [whole], receiving.arrived, ask)
         if kind == frames.FAIL:
-            size = len(payload) + 4  # As the sender counts it, see `Session.send_part`.
+            size = len(payload) + 4  # The peer's SendWindow counts the whole frame, with its header.
             receiving.add_units(1, size, size)
             id, type_name, text = frames.decode_fail(payload)
             ask = self._find(session, id)

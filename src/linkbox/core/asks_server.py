@@ -138,7 +138,7 @@ class ServerAsks:
             return self._on_ask(session, payload, now), False
         if kind != frames.CANCEL:
             raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
-        size = len(payload) + 4  # As the sender counts it, see `Session.send_part`.
+        size = len(payload) + 4  # The peer's SendWindow counts the whole frame, with its header.
         session.receiving.add_units(1, size, size)
         return None, self._on_cancel(session, frames.decode_cancel(payload)[0])
 

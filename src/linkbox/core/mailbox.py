@@ -243,7 +243,7 @@ class Mailbox:
         self.sources.clear()
         self.count = self.nbytes = 0
 
-    # -- the hand ---------------------------------------------------------------------------------
+    # -- the fast queue ---------------------------------------------------------------------------
 
     def open_fast_queue(self) -> None:
         """Fill the fast queue, if there are several messages and none of them must be reported when taken."""
@@ -278,7 +278,7 @@ class Mailbox:
         return batch.nbytes * len(items) // (len(items) + len(batch.items))
 
     def settle_fast_queue(self) -> None:
-        """Close the hand: note what was taken from it, and put the rest back."""
+        """Close the fast queue: count what was taken from it, and put the rest back."""
         batch = self.fast_batch
         if batch is not None:
             taken = self._fast_size - self._put_back(batch)

@@ -8,9 +8,10 @@ A resumed session continues after *arrived*. This mark may be ahead of *processe
 with a store, the disk) takes time.
 
 Credit is two cumulative limits (bytes, units). A unit may start while the sum of the units before it is below
-the limit, so one unit may exceed it and no message is too large to start. The limit is what has arrived,
+the limit, so one unit may exceed it and no message is too large to start. The limit is what was processed,
 minus what is waiting in the mailbox, plus the window. So taking messages grants credit, and a full mailbox
-grants none. The pieces of an incomplete message count as taken, or the message could never be completed.
+grants none; what has arrived and is not processed grants none either. The pieces of an incomplete message
+count as processed and taken, or the message could never be completed.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class ReceiveWindow(Source):
         self._grant(ENDLESS, ENDLESS)
 
     def grant(self, waiting: int, waiting_bytes: int, window_units: int, window_bytes: int) -> None:
-        """Raise the credit to one window beyond what has arrived and been taken."""
+        """Raise the credit to one window beyond what was processed and is not waiting."""
         assembly = self.assembly
         pieces, nbytes = (0, 0) if assembly is None else (assembly.pieces, assembly.arrived)
         units, size = self.processed + pieces, self.processed_bytes + nbytes

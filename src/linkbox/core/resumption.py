@@ -42,7 +42,8 @@ class WelcomeVerdict(enum.Enum):
     FIRST = "first"
     """Nothing of the session was written before: begin."""
     RESUME = "resume"
-    """Both sides know the session: send again what the server has not received."""
+    """Both sides know the session: send again what the server has not received. Also for a stored session
+    that was never used when the server does not know it: then the server has received nothing."""
     NOTHING_ARRIVED = "nothing arrived"
     """The server never had the session, and nothing was acknowledged: send everything again."""
     CONFIRMED = "confirmed"

@@ -25,7 +25,11 @@ from linkbox.networks.poller import Poller
 
 
 class NetworkEvents:
-    """The reports of a network: all its calls into the core. `EndpointDriver` is the subclass."""
+    """The reports of a network: all its calls into the core. `EndpointDriver` is the subclass.
+
+    ``hub`` is the core of the endpoint. The ``hub`` of a `MemoryPort` is something else: a `MemoryHub`, the
+    network in memory that many endpoints share.
+    """
 
     def __init__(self, hub: EndpointCore) -> None:
         self.hub = hub
