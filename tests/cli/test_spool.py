@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from linkbox import ClientP2M, ClientP2P
+from linkbox import ClientP2M, ClientP2P, ServerP2M
 from linkbox.store.checks import checksum
 
 LOCAL = "tcp://127.0.0.1:0"
@@ -156,10 +156,14 @@ def test_a_killed_listener_loses_nothing(start, run, nobody: str, tmp_path: Path
     assert heard[:first] == text.splitlines(True)[:first]  # and the rest of it, if any, came twice
 
 
-def test_what_is_not_wanted_yet_stays(start, run, status) -> None:
-    listener = start("listen", "p2m", LOCAL, "--count", 1, "--store", "in.db")
-    assert run("send", listener.address, stdin=b"one\ntwo\nthree\n").status == 0
-    heard = listener.done()
+def test_what_is_not_wanted_yet_stays(tmp_path: Path, start, run, status) -> None:
+    with (
+        ServerP2M("tcp://127.0.0.1:0", store=tmp_path / "in.db") as server,
+        ClientP2M(server.address) as client,
+    ):
+        client.send_many([b"one", b"two", b"three"])
+        client.flush()
+    heard = start("listen", "p2m", LOCAL, "--count", 1, "--store", "in.db").done()
     assert heard.out == b"one\n"
     assert "2 more messages kept in in.db" in heard.err
     found = status("in.db")

@@ -333,8 +333,7 @@ async def a_connection_that_was_made_for_one_ask_closes_after_the_answer(world: 
         async with server, world.client("AR", server.address, Json, framing=framing) as client:
             for number in range(3):
                 assert await client.ask(number) == number
-            while server.peers():
-                await asyncio.sleep(0.01)
+            await until(lambda endpoint=server: not endpoint.peers())  # type: ignore[misc]
             assert server.statistics().connections_total == 3
 
 

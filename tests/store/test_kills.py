@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 from linkbox.testing import FaultyProxy
@@ -17,6 +18,9 @@ from tests.threaded.helpers import wait_until
 
 SECONDS = 5.0
 COUNT = 12
+MESSAGES = 20
+SENDING = ("push_on", "push_bare", "talk_on")
+"""The roles that accept messages."""
 
 
 def said(lives: list[Child], word: str) -> list[str]:
@@ -36,7 +40,12 @@ class Killing:
     def run(
         self, seconds: float = SECONDS, count: int = COUNT, between: object = None, only: str | None = None
     ) -> None:
-        for _ in range(count):
+        senders = [end for end, role in self._roles.items() if role[0] in SENDING]
+        for number in range(count):
+            # A slow machine gets the time to accept MESSAGES between the kills: see `check`.
+            least = (MESSAGES + 1) * (number + 1) // count
+            for end in senders:
+                wait_until(partial(self.has_accepted, end, least), f"{end} accepts nothing", 20)
             time.sleep(self._dice.uniform(0.05, 2 * seconds / count))  # it is the moment that is random
             end = only or self._dice.choice(sorted(self.lives))
             self.lives[end][-1].kill()
@@ -45,6 +54,9 @@ class Killing:
             self.lives[end].append(Child(*self._roles[end]))
         for lives in self.lives.values():
             lives[-1].say("enough")
+
+    def has_accepted(self, sender: str, least: int) -> bool:
+        return len(said(self.lives[sender], "accepted")) >= least
 
     def settle(self, sender: str, receiver: str) -> None:
         """Wait until the last message that was accepted has been taken."""
@@ -67,7 +79,7 @@ class Killing:
             else:
                 assert redelivered == "True", f"{number} came twice, after {first_time[-1]}"
         assert first_time == sorted(set(first_time))
-        assert len(accepted) > 20, "nothing happened between the kills"
+        assert len(accepted) > MESSAGES, "nothing happened between the kills"
         missing = set(accepted) - set(first_time)
         assert not missing, f"accepted and lost: {sorted(missing)}"
 
