@@ -65,6 +65,7 @@ def test_takers_cancelled_at_any_moment_take_nothing() -> None:
     run(main)
 
 
+@pytest.mark.patches
 def test_a_taker_that_was_rung_and_cancelled_passes_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
     victims: list[asyncio.Task[Any]] = []
     wake = Waiter.wake

@@ -22,6 +22,7 @@ from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
 from tests.core.wire import ALL_KINDS, Wire
 
+pytestmark = pytest.mark.patches
 SIZES = st.sampled_from([0, 1, 44, 45, 46, 115, 330])
 """Around the borders of pieces and batches, as they are made here (see `small_pieces`)."""
 SIDES = st.sampled_from(["client", "server"])

@@ -334,8 +334,14 @@ FEW = settings(max_examples=60, stateful_step_count=40, suppress_health_check=li
 for machine in (AnyCrashes, BothStored):
     machine.TestCase.settings = FEW
 # Each is one test of some ten seconds; with coverage, on a busy machine, a minute.
-TestAnyCrashes = pytest.mark.usefixtures("small_pieces")(pytest.mark.timeout(300)(AnyCrashes.TestCase))
-TestBothStored = pytest.mark.usefixtures("small_pieces")(pytest.mark.timeout(300)(BothStored.TestCase))
+for machine in (AnyCrashes.TestCase, BothStored.TestCase):
+    machine.pytestmark = [
+        pytest.mark.usefixtures("small_pieces"),
+        pytest.mark.timeout(300),
+        pytest.mark.patches,
+    ]
+TestAnyCrashes = AnyCrashes.TestCase
+TestBothStored = BothStored.TestCase
 
 
 def test_store_error_refuses_what_was_to_be_sent_and_nothing_else() -> None:

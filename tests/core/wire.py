@@ -49,6 +49,10 @@ def decode(payload: bytes) -> Any:
     return payload
 
 
+class SentMessage(OutgoingMessage):
+    """A subclass that is never compiled, as the receipts of the endpoints: a store refers to it weakly."""
+
+
 class Owner(RequestOwner):
     """What a server endpoint is to its requests: they are answered through it."""
 
@@ -126,7 +130,7 @@ class Wire(CoreNetwork):
             framing=self.framing,
             limits=limits,
             name=name,
-            receipts=OutgoingMessage,
+            receipts=SentMessage,
             entropy=entropy,
             wall=1000.0,
             secrets=self.server_secrets if name == "server" else self.client_secrets,

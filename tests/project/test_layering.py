@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-VALUES = {"errors", "address", "formats", "format_types", "events", "limits", "text"}
+VALUES = {"errors", "address", "formats", "format_types", "events", "limits", "native", "text"}
 BELOW = VALUES | {"tls", "core", "networks", "operations"}
 
 # Layer -> the layers of linkbox it may import. "linkbox" is the top package, linkbox/__init__.py.

@@ -16,13 +16,14 @@ from linkbox.core.wire.framings import Framing, Linked
 from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
+from linkbox.native import mypyc_attr
 from linkbox.operations.answering import AnsweringServer
 from linkbox.operations.options import BYTES, Accept, AcceptLater, Overflow, ServerOptions, StorePath
 from linkbox.operations.requests import H, Request
 from linkbox.operations.secrets import Secret
 from linkbox.operations.serving import PeerView, SendingServer, ServerOperations
 from linkbox.operations.taking import Taking, TakingRequests
-from linkbox.operations.unsupported import Unsupported, declare_abstract, mypyc_attr
+from linkbox.operations.unsupported import Unsupported, declare_abstract
 
 if TYPE_CHECKING:  # loaded only if TLS is used
     from ssl import SSLContext

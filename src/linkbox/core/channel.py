@@ -8,6 +8,7 @@ from __future__ import annotations
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames
 from linkbox.events import Peer, Stage
+from linkbox.native import mypyc_attr
 
 
 class Unit:
@@ -32,6 +33,7 @@ class AskHeader:
         self.deadline = deadline
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class OutgoingMessage(Unit):
     """A message to send. The receipts of the front ends are subclasses with a ``wait`` method."""
 

@@ -6,8 +6,8 @@ from types import GenericAlias
 from typing import Any, Generic
 
 from linkbox.formats import K_co, T
+from linkbox.native import mypyc_attr
 from linkbox.operations.taking import Taking
-from linkbox.operations.unsupported import mypyc_attr
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from linkbox.core.endpoint import IncomingAsk
 from linkbox.events import Peer
 from linkbox.formats import T
-from linkbox.operations.unsupported import mypyc_attr
+from linkbox.native import mypyc_attr
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

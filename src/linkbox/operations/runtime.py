@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.errors import StateError
+from linkbox.native import mypyc_attr
 from linkbox.networks.choose import time_source, tls_maker
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import Listener
 from linkbox.operations.options import Options
 from linkbox.operations.steps import Operation
-from linkbox.operations.unsupported import mypyc_attr
 
 Awaited: TypeAlias = Any
 """With threads the result itself, with asyncio an awaitable for it. Only for a `Call`."""

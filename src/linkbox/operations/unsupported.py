@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mypy_extensions import mypyc_attr as mypyc_attr  # noqa: PLC0414 - exported
-else:
-
-    def mypyc_attr(**options):
-        """Has an effect only in the compiler. Defined here, so that mypy_extensions is not required."""
-        return lambda cls: cls
-
+from typing import Any
 
 _CONCRETE = {
     "Server": "ServerP2P, ServerP2M or ServerAR",

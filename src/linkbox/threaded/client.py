@@ -11,13 +11,14 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
+from linkbox.native import mypyc_attr
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
 from linkbox.operations.options import BYTES, ClientOptions, Overflow, StorePath
 from linkbox.operations.pushing import PushingClient
 from linkbox.operations.secrets import Secret
 from linkbox.operations.taking import Taking, TakingAnswers
-from linkbox.operations.unsupported import Unsupported, declare_abstract, mypyc_attr
+from linkbox.operations.unsupported import Unsupported, declare_abstract
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.interrupts import interrupts
 from linkbox.threaded.receipts import Receipt

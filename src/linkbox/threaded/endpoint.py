@@ -8,10 +8,11 @@ from typing import Any, Self
 
 from linkbox.events import Callback, EventKind, Peer, Statistics
 from linkbox.formats import K_co, T
+from linkbox.native import mypyc_attr
 from linkbox.operations.endpoint import F, registering
 from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.taking import Taking
-from linkbox.operations.unsupported import abstract_error, mypyc_attr, supported
+from linkbox.operations.unsupported import abstract_error, supported
 from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.runtime import Threads
 

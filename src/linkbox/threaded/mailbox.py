@@ -7,9 +7,9 @@ from typing import Any, overload
 
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
+from linkbox.native import mypyc_attr
 from linkbox.operations.mailbox import MailboxCalls
 from linkbox.operations.taking import NOTHING, Taking, U
-from linkbox.operations.unsupported import mypyc_attr
 from linkbox.threaded.interrupts import interrupts
 from linkbox.threaded.runtime import Threads
 

@@ -12,13 +12,14 @@ from linkbox.core.wire.framings import Framing, Linked
 from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
+from linkbox.native import mypyc_attr
 from linkbox.operations.answering import AnsweringServer
 from linkbox.operations.options import BYTES, Accept, Overflow, ServerOptions, StorePath
 from linkbox.operations.requests import H, Request
 from linkbox.operations.secrets import Secret
 from linkbox.operations.serving import PeerView, SendingServer, ServerOperations
 from linkbox.operations.taking import Taking, TakingRequests
-from linkbox.operations.unsupported import Unsupported, declare_abstract, mypyc_attr
+from linkbox.operations.unsupported import Unsupported, declare_abstract
 from linkbox.threaded.endpoint import Endpoint
 from linkbox.threaded.interrupts import interrupts
 from linkbox.threaded.mailbox import Receiving
