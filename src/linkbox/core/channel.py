@@ -11,6 +11,7 @@ from linkbox.events import Peer, Stage
 from linkbox.native import mypyc_attr
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Unit:
     """An entry of the send window: a message, a piece of one, or a bundle of several."""
 
