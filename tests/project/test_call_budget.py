@@ -9,25 +9,37 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.calls import BUDGETS, IS_COMPILED
+from benchmarks.calls import BUDGETS, IS_COMPILED, LIMITS
 
 MEASURE = """
 import sys
-from benchmarks.calls import BUDGETS, count, verdict
-name = sys.argv[1]
-found, budget = count(name), BUDGETS[name]
+from benchmarks import calls
+from benchmarks.calls import count, verdict
+table, name = sys.argv[1:]
+found, budget = count(name), getattr(calls, table)[name]
 print(verdict(name, found))
 sys.exit(not (found.calls <= budget.calls and found.background < budget.background))
 """
 
 
-@pytest.mark.skipif(IS_COMPILED, reason="the calls of compiled functions cannot be counted")
-@pytest.mark.xfail(strict=False, reason="the core is being rebuilt; the budgets are what it has to meet")
-@pytest.mark.parametrize("scenario", BUDGETS)
+pytestmark = pytest.mark.skipif(IS_COMPILED, reason="the calls of compiled functions cannot be counted")
+
+
+@pytest.mark.parametrize("scenario", LIMITS)
 def test_calls_per_message(scenario: str, root: Path, environment: dict[str, str]) -> None:
+    measure("LIMITS", scenario, root, environment)
+
+
+@pytest.mark.xfail(strict=False, reason="the goals are not reached yet; what must hold is in LIMITS")
+@pytest.mark.parametrize("scenario", BUDGETS)
+def test_the_goals(scenario: str, root: Path, environment: dict[str, str]) -> None:
+    measure("BUDGETS", scenario, root, environment)
+
+
+def measure(table: str, scenario: str, root: Path, environment: dict[str, str]) -> None:
     """In a process of its own: other tests leave threads behind, and coverage profiles too."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, scenario],
+        [sys.executable, "-c", MEASURE, table, scenario],
         cwd=root,
         env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
