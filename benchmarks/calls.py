@@ -62,12 +62,14 @@ class Budget:
 
 LIMITS = {
     "p2p_send": Budget(10),
-    "p2p_data_get": Budget(46),
-    "ar_ask": Budget(215),
-    "aio_p2p": Budget(82),
-    "aio_ar": Budget(222),
+    "p2p_data_get": Budget(65),
+    "ar_ask": Budget(235),
+    "aio_p2p": Budget(100),
+    "aio_ar": Budget(242),
 }
-"""What must hold now: a change that makes more calls has to give a reason here. The goals are `BUDGETS`."""
+"""What must hold now: a change that makes more calls has to give a reason here. The goals are `BUDGETS`.
+
+They have room for the timer of an acknowledgement: on a busy machine every message meets it."""
 BUDGETS = {
     "p2p_send": Budget(8),
     "p2p_data_get": Budget(20),
