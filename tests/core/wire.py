@@ -117,7 +117,7 @@ class Wire(CoreNetwork):
         self.mailbox_class = mailbox
         self.overflow = overflow
         self.listening = listening
-        self.max_peers = max_peers or (1_000_000 if pattern.many else 1)
+        self.max_peers = max_peers or (1 if pattern is P2P else 1_000_000)
         self.server = self.make_server(0.0)
         self.client = self.make_client()
 

@@ -148,10 +148,6 @@ class Link(Connection):
     def write_moved(self) -> None:
         self._stalled_at = None
 
-    def is_stalled(self) -> bool:
-        """Is the kernel's send buffer full?"""
-        return self._stalled_at is not None
-
     def next_timer(self) -> float:
         """When `handle_timer` should be called next."""
         if self.closed:

@@ -15,8 +15,6 @@ class Pattern:
     client_sends: bool
     asks: bool
     """Requests and responses instead of messages."""
-    many: bool
-    """The server accepts any number of clients unless ``max_peers`` is given."""
     stop_ends: bool
     """A stopping server ends the conversation (END). If false, it sends GOAWAY, and clients keep what they
     have not sent until they reach the server again."""
@@ -24,12 +22,6 @@ class Pattern:
     """No receipt waits for the acknowledgement of a single frame, so it may wait for the next write."""
 
 
-P2P = Pattern(
-    "p2p", server_sends=True, client_sends=True, asks=False, many=False, stop_ends=True, slow_ack=False
-)
-P2M = Pattern(
-    "p2m", server_sends=False, client_sends=True, asks=False, many=True, stop_ends=False, slow_ack=False
-)
-AR = Pattern(
-    "ar", server_sends=False, client_sends=False, asks=True, many=True, stop_ends=False, slow_ack=True
-)
+P2P = Pattern("p2p", server_sends=True, client_sends=True, asks=False, stop_ends=True, slow_ack=False)
+P2M = Pattern("p2m", server_sends=False, client_sends=True, asks=False, stop_ends=False, slow_ack=False)
+AR = Pattern("ar", server_sends=False, client_sends=False, asks=True, stop_ends=False, slow_ack=True)
