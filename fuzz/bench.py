@@ -177,7 +177,8 @@ def check_link(link: Link) -> None:
         assert link._decoder.pending <= limits.message + FRAMING_SLACK
         return
     assert isinstance(link, LinkedLink)
-    assert link._decoder.buffered <= frames.MAX_PIECE + 12
+    if link._reader is not None:
+        assert link._reader._decoder.buffered <= frames.MAX_PIECE + 12
     if link.handshake is not None:
         assert len(link.handshake._preface) < 8
         assert link.handshake._decoder.buffered <= frames.MAX_EARLY + frames.MAX_SMALL
