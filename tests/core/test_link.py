@@ -118,6 +118,7 @@ AFTER: dict[str, Callable[[Wire], bytes]] = {
         frames.encode_first_part(10, b"abc") + number(frames.END, 1)
     ),
     "DATA after END": lambda wire: number(frames.END, 0) + DATA,
+    "BATCH after END": lambda wire: number(frames.END, 0) + frames.encode_batch([b"a", b"b"]),
     "END_ACK without END": lambda wire: number(frames.END_ACK, 0),
     "BATCH inside a message": lambda wire: (
         frames.encode_first_part(10, b"abc") + frames.encode_batch([b"x", b"y"])

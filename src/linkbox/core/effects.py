@@ -11,7 +11,7 @@ from typing import NamedTuple
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.connection import Connection
 from linkbox.core.event_queue import EventQueue
-from linkbox.core.timers import NEVER, Timed, Timers
+from linkbox.core.timers import NEVER, Timers
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.events import EventKind, Peer
 
@@ -164,7 +164,3 @@ class Route:
             effects.acks_due.pop(self, None)
             if not effects.acks_due:
                 effects.acks_due_at = NEVER
-
-    def schedule(self, target: Timed, when: float) -> None:
-        """Ensure that ``target.handle_timer(now)`` is called at this time or earlier."""
-        self.effects.timers.schedule(target, when)
