@@ -56,8 +56,9 @@ $(NATIVE)/.made: $(VENV)/.made $(shell find src -name '*.py')
 native: $(NATIVE)/.made ## compile what every message goes through: a wheel in dist/ (needs a C compiler)
 	@mkdir -p dist && cp $(NATIVE)/wheel/*.whl dist && ls dist/*.whl
 
+NATIVE_TESTS ?= tests/core tests/conformance tests/threaded tests/aio
 test-native: $(VENV)/.with-all $(NATIVE)/.made ## the tests of what is compiled, on the compiled code
-	PYTHONPATH=$(abspath $(NATIVE))/lib $(BIN) $(PYTEST) tests/core tests/conformance tests/threaded tests/aio $(ARGS)
+	PYTHONPATH=$(abspath $(NATIVE))/lib $(BIN) $(PYTEST) $(NATIVE_TESTS) $(ARGS)
 
 fuzz: $(VENV)/.with-fuzz ## any bytes into every decoder, and attackers at whole endpoints (MINUTES=5, TARGET=name)
 	$(BIN) fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(ARGS)
