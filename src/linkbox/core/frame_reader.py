@@ -47,7 +47,7 @@ class FrameReader:
             else:
                 self._handle(frame[0], frame[1], now)
         except ProtocolViolation as error:
-            self._violated(error)
+            self._link.violated(error)
         arrivals, self._arrivals = self._arrivals, []
         return arrivals
 
@@ -65,9 +65,6 @@ class FrameReader:
         if decoder.error is not None:
             raise decoder.error
         self._link.watch_progress(decoder.buffered, bool(found), now)
-
-    def _violated(self, error: ProtocolViolation) -> None:
-        self._link.abort(ProtocolViolation(f"{self._link.address} broke the protocol: {error}"))
 
     def _on_message(self, payload: bytes) -> None:
         session = self._session
@@ -181,7 +178,7 @@ class FrameReader:
                 if self._link.state is not OPEN:
                     return
         except ProtocolViolation as error:
-            self._violated(error)
+            self._link.violated(error)
 
     def _on_ack(self, payload: bytes) -> None:
         session = self._session

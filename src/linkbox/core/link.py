@@ -19,7 +19,7 @@ from linkbox.core.connection import Connection
 from linkbox.core.context import Context
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
-from linkbox.errors import LinkboxError, LinkError, PeerLost
+from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation
 
 WRITE_BUDGET = 256 * 1024
 """Most bytes returned for one write: a control frame waits for no more than these."""
@@ -211,6 +211,10 @@ class Link(Connection):
             self.error = self.error or error
             self.owner.link_closed(self, self.error)
             self.forget_input()
+
+    def violated(self, error: LinkboxError) -> None:
+        """Close the connection, because the peer has violated the protocol."""
+        self.abort(ProtocolViolation(f"{self.address} broke the protocol: {error}"))
 
     def forget_input(self) -> None:
         """Release incomplete input: a timer may keep the closed link in memory for a long time."""

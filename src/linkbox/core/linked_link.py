@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import Final
 
 from linkbox.core.arrival import Arrival
@@ -21,9 +20,6 @@ from linkbox.core.wire import frames, handshake_messages
 from linkbox.errors import PeerLost, ProtocolViolation
 
 OPEN: Final = State.OPEN
-DATA_WORD: Final = frames.DATA << 24
-pack_word: Final = Struct(">I").pack
-"""The header of a frame, without the call of a function: type and length."""
 
 
 class LinkedLink(Link):
@@ -98,10 +94,6 @@ class LinkedLink(Link):
             self.drain(data)
         return []
 
-    def violated(self, error: ProtocolViolation) -> None:
-        """Close the connection, because the peer has violated the protocol."""
-        self.abort(ProtocolViolation(f"{self.address} broke the protocol: {error}"))
-
     def drain(self, data: bytes) -> None:
         """After a refusal, read and discard a limited amount of input, so that the refusal arrives."""
         self._drained += len(data)
@@ -151,7 +143,7 @@ class LinkedLink(Link):
         ):
             return False
         if message.header is None:
-            self._control.append(pack_word(DATA_WORD | size) + payload)
+            self._control.append(frames.pack_header(frames.DATA_HEADER | size) + payload)
         else:
             self._control.append(ask_frame(message, 0, payload, True, now))
         sending.sent_at_once(message, size)

@@ -58,13 +58,13 @@ class PlainLink(Link):
         payloads = self._decoder.receive(data)
         arrivals = self._arrived(payloads)
         if self._decoder.error is not None:
-            self._violated(self._decoder.error)
+            self.violated(self._decoder.error)
         self.watch_progress(self._decoder.pending, bool(payloads), now)
         if self.eof and not self.closed:  # FIN arrived before the peer was admitted.
             arrivals += self.receive_eof(now)
         return arrivals
 
-    def _violated(self, error: LinkboxError) -> None:
+    def violated(self, error: LinkboxError) -> None:
         text = f"{self.address} broke the framing {self._framing.name}: {error}"
         self.owner.plain_error(self, type(error)(text))
         self.abort(error if isinstance(error, LinkError) else ProtocolViolation(text))
@@ -90,7 +90,7 @@ class PlainLink(Link):
             return []
         arrivals = self._arrived(self._decoder.eof())
         if self._decoder.error is not None:
-            self._violated(self._decoder.error)
+            self.violated(self._decoder.error)
             return arrivals
         session = self.session
         session.ending.peer_last = session.receiving.arrived

@@ -113,6 +113,9 @@ MAXIMUM: Final[dict[int, int]] = {
 """Most bytes of payload for each type of frame."""
 
 _u32: Final = Struct(">I")
+DATA_HEADER: Final = DATA << 24
+pack_header: Final = _u32.pack
+"""``pack_header(DATA_HEADER | length)`` is the header of a DATA frame, without a call of `header`."""
 _u64: Final = Struct(">Q")
 _number_frame: Final = Struct(">IQ")
 _ack_frame: Final = Struct(">IQQQQ")
