@@ -156,6 +156,8 @@ class Statistics:
     rejected: int
     """Messages that could not be decoded, or were too large."""
     callback_errors: int
+    errors: int
+    """Exceptions in callbacks, handlers, ``accept=`` and in the loops of this endpoint, which go on."""
     connections: int
     """Connections that are open now."""
     connections_total: int

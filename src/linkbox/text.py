@@ -23,5 +23,13 @@ def printable(text: str, limit: int = LONGEST) -> str:
     return "".join([char if char.isprintable() else _escaped(char) for char in text])
 
 
+def text_of(error: BaseException) -> str:
+    """``str(error)``, also for an exception of the application whose ``__str__`` fails."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be shown)"
+
+
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")

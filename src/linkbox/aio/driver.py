@@ -23,6 +23,7 @@ from linkbox.core.wait_queue import Predicate, Waiter, WaitQueue
 from linkbox.networks.choose import aio_network
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import AioNetwork
+from linkbox.surviving import LoopErrors
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
@@ -54,8 +55,9 @@ class Driver(EndpointDriver):
         decode: Callable[[bytes], Any] | None,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
+        errors: LoopErrors,
     ) -> None:
-        super().__init__(hub, decode)
+        super().__init__(hub, decode, errors)
         self.is_closed = False
         self._loop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls)
@@ -100,12 +102,13 @@ class Driver(EndpointDriver):
 
     def turn_done(self, now: float) -> None:
         """Decode and store what has arrived, then settle."""
-        hub, arrivals = self.hub, self.arrivals
-        self._begin_turn(now)
-        while arrivals:
-            each = arrivals.popleft()
-            hub.deliver(each, self._decoded(each), now)
-        self.settle()
+        try:
+            self._begin_turn(now)
+            if self.arrivals:
+                self.deliver(now)
+            self.settle()
+        except BaseException as error:
+            self.turn_failed(error)
 
     def timers_changed(self) -> None:
         if not self._is_settling:  # otherwise `settle` does this at its end

@@ -6,6 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 from linkbox.core.context import Context
+from linkbox.core.effects import UNAUTHENTICATED
 from linkbox.core.handshake import STEP, ServerHandshake
 from linkbox.core.link import Link, LinkOwner, State
 from linkbox.core.link_table import LinkTable
@@ -148,7 +149,7 @@ class Admission:
 
     def _log_rejected(self, address: str, reason: str) -> None:
         self._context.counters.refused += 1
-        self._context.effects.log_unauthenticated(f"{address} was rejected: {reason}")
+        self._context.effects.log_limited(UNAUTHENTICATED, f"{address} was rejected: {reason}")
 
     # -- plain framings --------------------------------------------------------------------------------
 
@@ -256,7 +257,7 @@ class Admission:
 
     def _handshake_failed(self, link: LinkedLink, error: ProtocolViolation, now: float) -> None:
         if isinstance(error, NotLinkbox):
-            self._context.effects.log_unauthenticated(f"{link.address}: {error}")
+            self._context.effects.log_limited(UNAUTHENTICATED, f"{link.address}: {error}")
             link.abort(error)
         elif isinstance(error, OtherVersion):
             link.refuse("version", str(error), now)
@@ -314,7 +315,7 @@ class Admission:
 
     def _refuse(self, link: LinkedLink, code: str, reason: str, now: float) -> None:
         self._context.counters.refused += 1
-        self._context.effects.log_unauthenticated(f"{link.address} was refused ({code}): {reason}")
+        self._context.effects.log_limited(UNAUTHENTICATED, f"{link.address} was refused ({code}): {reason}")
         link.refuse(code, reason, now)
 
     def _identity(self, link: Link, hello: Hello) -> str | None:

@@ -11,14 +11,15 @@ from typing import NamedTuple
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.connection import Connection
 from linkbox.core.event_queue import EventQueue
+from linkbox.core.log_limit import LogLimit
 from linkbox.core.timers import NEVER, Timers
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.events import EventKind, Peer
 
 ACK_NOT_DUE, ACK_DUE_SOON, ACK_DUE_NOW = 0, 1, 2
 """Urgency of an acknowledgement: none is due; with the next write, or after a delay; at the next flush."""
-UNAUTHENTICATED_LINES = 10
-"""Most log lines per minute about connections that were not admitted."""
+UNAUTHENTICATED, REJECTED = "connections were not admitted", "messages were rejected"
+"""Kinds of log lines that peers can cause: see `Effects.log_limited`."""
 
 
 class LogLine(NamedTuple):
@@ -32,17 +33,18 @@ class Effects:
     """The work that calls into the core have left for the driver."""
 
     __slots__ = (
+        "_limited",
         "ack_delay",
         "acks_due",
         "acks_due_at",
         "events",
+        "failures",
         "log_lines",
         "now",
         "timers",
         "to_read",
         "to_wake",
         "to_write",
-        "unauthenticated",
     )
 
     def __init__(self, ack_delay: float, wall: float) -> None:
@@ -61,7 +63,10 @@ class Effects:
         self.acks_due_at = NEVER
         self.ack_delay = ack_delay
         """Seconds that an acknowledgement may wait for a write that can carry it."""
-        self.unauthenticated = UnauthenticatedLog()
+        self.failures = self.timers.failures
+        """Unexpected errors that the core has survived: what has failed, and the exception."""
+        self._limited: dict[str, LimitedLines] = {}
+        """Log lines that peers can cause, by their kinds."""
 
     def emit(
         self,
@@ -81,12 +86,26 @@ class Effects:
         """Write a line to the log."""
         self.log_lines.append(LogLine(level, text))
 
-    def log_unauthenticated(self, text: str, level: str = "warning") -> None:
-        """Log a connection that was not admitted: ten lines per minute, then only a count.
+    def may_log(self, kind: str) -> bool:
+        """May a line about something that a peer has caused be logged now? If not, it is counted.
 
-        Unauthenticated peers must not be able to fill the log or to delay other peers.
+        Ten lines a minute of each kind, then only a count: peers must be able neither to fill the log nor to
+        delay other peers. Ask before the text is made, which costs time.
         """
-        self.log_lines += self.unauthenticated.lines(text, level, self.now)
+        lines = self._limited.get(kind)
+        if lines is None:
+            lines = self._limited[kind] = LimitedLines(self, kind)
+        return lines.allows()
+
+    def log_limited(self, kind: str, text: str, level: str = "warning") -> None:
+        """Log a line, if `may_log`."""
+        if self.may_log(kind):
+            self.log(level, text)
+
+    def report_suppressed(self) -> None:
+        """The endpoint stops: log how many lines were left out."""
+        for lines in self._limited.values():
+            lines.report()
 
     def next_timer(self) -> float:
         """When the next timer of the core is due; infinity if there is none."""
@@ -103,30 +122,41 @@ class Effects:
         self.acks_due_at = NEVER
 
 
-class UnauthenticatedLog:
-    """Limits the log lines about connections that were not admitted."""
+class LimitedLines:
+    """The log lines of one kind that peers cause: ten a minute, and a count when the minute is over."""
 
-    __slots__ = ("count", "until")
+    __slots__ = ("_effects", "_limit", "_what", "timer_at")
 
-    def __init__(self) -> None:
-        self.count = 0
-        """Lines in this minute, including those that were not logged."""
-        self.until = 0.0
+    def __init__(self, effects: Effects, what: str) -> None:
+        self._effects = effects
+        self._limit = LogLimit()
+        self._what = what
+        """What the lines are about, for the count."""
+        self.timer_at = NEVER
 
-    def lines(self, text: str, level: str, now: float) -> list[LogLine]:
-        """Return the lines to log now."""
-        lines: list[LogLine] = []
-        if now >= self.until:
-            if self.count > UNAUTHENTICATED_LINES:
-                more = self.count - UNAUTHENTICATED_LINES
-                lines.append(
-                    LogLine("warning", f"{more} more connections were not admitted in the minute after that")
-                )
-            self.until, self.count = now + 60.0, 0
-        self.count += 1
-        if self.count <= UNAUTHENTICATED_LINES:
-            lines.append(LogLine(level, text))
-        return lines
+    def allows(self) -> bool:
+        """May one more line be logged? If not, it is counted."""
+        effects, limit = self._effects, self._limit
+        if limit.allows(effects.now):
+            self.report()
+            return True
+        effects.timers.schedule(self, limit.until)
+        return False
+
+    def report(self) -> None:
+        """Log how many lines were left out."""
+        suppressed = self._limit.take_suppressed()
+        if suppressed:
+            self._effects.log("warning", f"{suppressed} more {self._what} in that minute")
+
+    def next_timer(self) -> float:
+        """When the count is logged."""
+        return self._limit.until if self._limit.suppressed else NEVER
+
+    def handle_timer(self, now: float) -> None:
+        """The minute is over."""
+        if now >= self._limit.until:
+            self.report()
 
 
 class Route:

@@ -162,9 +162,13 @@ class EndpointCore(JournalOwner):
     def abort(self) -> None:
         """Close everything now; messages that are not acknowledged fail."""
         self.context.is_stopping = True
+        self.effects.report_suppressed()
         for session in list(self.sessions.by_id.values()):
             error = PeerLost(f"stopped before {session.peer} had everything")
-            self.sessions.close_session(session, error)
+            try:
+                self.sessions.close_session(session, error)
+            except BaseException as failure:  # the others must be closed nevertheless
+                self.effects.failures.append((session.peer, failure))
         self.links.abort_all()
 
     # -- stores ----------------------------------------------------------------------------------------

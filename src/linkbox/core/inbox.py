@@ -10,7 +10,7 @@ from linkbox.core.asks_server import IncomingAsk, request_failed
 from linkbox.core.context import Context
 from linkbox.core.durable.entries import Inflow
 from linkbox.core.durable.record import Record
-from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON
+from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, REJECTED
 from linkbox.core.link import bytes_of
 from linkbox.core.mailbox import Source
 from linkbox.core.session import Session
@@ -129,7 +129,7 @@ class Inbox:
         """Reject a message: report it to the sender and continue with the next one."""
         self._context.counters.rejected += 1
         effects = self._context.effects
-        if session.rejections.count_one():
+        if effects.may_log(REJECTED):
             effects.log("warning", f"a message from {session.peer} was rejected: {error}")
         effects.emit(EventKind.ERROR, session.peer, error)
         if session.record is None:

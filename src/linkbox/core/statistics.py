@@ -23,6 +23,7 @@ def statistics(sessions: list[Session], counters: Counters, mailbox: Mailbox) ->
         dropped=mailbox.dropped,
         rejected=counters.rejected,
         callback_errors=counters.callback_errors,
+        errors=counters.errors,
         connections=len(up),
         connections_total=counters.connections,
         refused=counters.refused,

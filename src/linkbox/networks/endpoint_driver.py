@@ -9,14 +9,44 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from linkbox.core.arrival import Arrival
+from linkbox.core.connection import Connection as Link
 from linkbox.core.decoding import Decode, decode_all
 from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.session import Session
+from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import WaitQueue
+from linkbox.errors import ConnectFailed, PeerLost
+from linkbox.events import Peer
 from linkbox.networks.driver_log import log_lines
 from linkbox.networks.network import Listener, Network, NetworkEvents
+from linkbox.signals import is_from_signal
+from linkbox.surviving import LoopErrors
+from linkbox.text import text_of
 
 Awaited: TypeAlias = Any
 """With threads the result itself, with asyncio an awaitable for it."""
+
+
+TURN_PAUSE = 0.01
+"""Seconds after an unexpected error of a turn until the next one."""
+
+
+class TurnAgain:
+    """A timer that only causes a turn."""
+
+    __slots__ = ("due", "timer_at")
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self.timer_at = NEVER
+
+    def next_timer(self) -> float:
+        """When to take a turn."""
+        return self.due
+
+    def handle_timer(self, now: float) -> None:
+        """The turn has begun."""
+        self.due = NEVER
 
 
 class EndpointDriver(NetworkEvents):
@@ -24,8 +54,9 @@ class EndpointDriver(NetworkEvents):
 
     _network: Network
 
-    def __init__(self, hub: EndpointCore, decode: Decode | None) -> None:
+    def __init__(self, hub: EndpointCore, decode: Decode | None, errors: LoopErrors) -> None:
         super().__init__(hub)
+        self.errors = errors
         self._decode = decode
         """None: messages are the bytes themselves."""
         self._lazy: list[Channel] = []
@@ -46,9 +77,13 @@ class EndpointDriver(NetworkEvents):
         effects, network = self.hub.effects, self._network
         while True:
             while effects.to_write:
-                network.flush(effects.to_write.pop())
+                link = effects.to_write.pop()
+                try:
+                    network.flush(link)
+                except BaseException as error:
+                    self.link_failed(link, error)
             if self.dials:
-                network.dial(self.dials.pop(0))
+                self._dial(self.dials.pop(0))
             elif effects.to_wake:
                 changed, effects.to_wake = effects.to_wake, []
                 for queue in changed:
@@ -60,6 +95,69 @@ class EndpointDriver(NetworkEvents):
             self.turn_soon()
         if effects.log_lines:
             log_lines(effects)
+        if effects.failures:
+            self._report_failures()
+
+    def _dial(self, session: Session) -> None:
+        try:
+            self._network.dial(session)
+        except BaseException as error:
+            self.dial_failed(session, error)
+
+    # -- unexpected errors: the rule is in surviving.py ------------------------------------------------
+
+    def link_failed(self, link: Link, error: BaseException) -> None:
+        """An unexpected error has hit a connection: close it, and go on with the others."""
+        self.errors.survive("connections", f"unexpected error of the connection with {link.address}", error)
+        effects = self.hub.effects
+        if link.closed:
+            link.handle = None  # closing it has failed, too: the network does not try again
+            return
+        try:
+            link.abort(PeerLost(f"{link.address}: unexpected error at this end ({type(error).__name__})"))
+        except BaseException as failure:
+            self.errors.survive("connections", f"unexpected error of closing {link.address}", failure)
+        effects.to_write.append(link)
+
+    def accept_failed(self, error: BaseException) -> None:
+        """An unexpected error has hit a connection that is being accepted: it is closed."""
+        self.errors.survive("accepting", "unexpected error of accepting a connection", error)
+
+    def dial_failed(self, session: Session, error: BaseException) -> None:
+        """An unexpected error has hit an attempt to connect: count it as failed."""
+        self.errors.survive("connecting", f"unexpected error of connecting to {session.peer}", error)
+        failure = ConnectFailed(f"cannot connect to {session.peer}: {type(error).__name__}: {text_of(error)}")
+        try:
+            self.connect_failed(session, failure, self.now())
+        except BaseException as raised:
+            self.errors.survive("connecting", f"unexpected error of connecting to {session.peer}", raised)
+
+    def arrival_failed(self, arrival: Arrival, error: BaseException) -> None:
+        """An unexpected error has hit the storing of messages: close their connection."""
+        link = arrival.session.link
+        if link is not None:
+            self.link_failed(link, error)
+        else:
+            self.errors.survive(
+                "connections", f"unexpected error of storing messages of {arrival.session.peer}", error
+            )
+
+    def turn_failed(self, error: BaseException) -> None:
+        """An unexpected error that belongs to no connection: take another turn, but not at full speed."""
+        again = TurnAgain(self.now() + TURN_PAUSE)
+        self.schedule(again, again.due)
+        self.timers_changed()
+        self.errors.survive("turns", "unexpected error in a turn of the endpoint", error)
+
+    def _report_failures(self) -> None:
+        failures = self.hub.effects.failures[:]
+        self.hub.effects.failures.clear()
+        for what, error in failures:
+            if isinstance(what, Link):
+                self.link_failed(what, error)
+            else:
+                name = str(what) if isinstance(what, (str, Peer)) else type(what).__name__
+                self.errors.survive("timers", f"unexpected error of {name}", error)
 
     def update(self) -> None:
         """Settle, and check for a new timer."""
@@ -79,12 +177,24 @@ class EndpointDriver(NetworkEvents):
             self.hub.handle_timers(now)
         while self._lazy:
             self._lazy.pop().flush()
-        while effects.to_read:
-            self.hub.received(effects.to_read.pop(), b"", now, self.arrivals)
+        held, effects.to_read = effects.to_read, []
+        for link in held:
+            try:
+                self.hub.received(link, b"", now, self.arrivals)
+            except BaseException as error:
+                self.link_failed(link, error)
 
-    def _decoded(self, arrival: Arrival) -> Any:
-        """The values of an arrival, with an exception for each message that could not be decoded."""
-        return arrival.payloads if self._decode is None else decode_all(self._decode, arrival)
+    def deliver(self, now: float) -> None:
+        """Decode and store what has arrived."""
+        hub, arrivals, decode = self.hub, self.arrivals, self._decode
+        while arrivals:
+            arrival = arrivals[0]
+            values = arrival.payloads if decode is None else decode_all(decode, arrival, is_from_signal)
+            arrivals.popleft()
+            try:
+                hub.deliver(arrival, values, now)
+            except BaseException as error:
+                self.arrival_failed(arrival, error)
 
     def ring(self, queue: WaitQueue) -> None:
         """Wake waiters of a changed queue whose predicate holds.

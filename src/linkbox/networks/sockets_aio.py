@@ -55,19 +55,25 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.link.closed:
             now = self._network.now()
-            if self._tls is None:
-                self._events.received(self.link, data, now)
-            else:
-                self._tls.receive(self._events, self.link, data, now)
+            try:
+                if self._tls is None:
+                    self._events.received(self.link, data, now)
+                else:
+                    self._tls.receive(self._events, self.link, data, now)
+            except BaseException as error:
+                self._events.link_failed(self.link, error)
             self._events.turn_done(now)
 
     def eof_received(self) -> bool:
         if not self.link.closed:
             now = self._network.now()
-            if self._tls is None:
-                self._events.ended(self.link, now)
-            else:
-                self._tls.receive_eof(self._events, self.link, now)
+            try:
+                if self._tls is None:
+                    self._events.ended(self.link, now)
+                else:
+                    self._tls.receive_eof(self._events, self.link, now)
+            except BaseException as error:
+                self._events.link_failed(self.link, error)
             self._events.turn_done(now)
         return True  # Keep the other half open until everything is written.
 
@@ -198,7 +204,10 @@ class AioSockets(AioNetwork):
             broken = isinstance(error, OSError)
             failure = error if broken else ConnectionResetError("the connection was closed")
             now = self.now()
-            self.events.lost(link, cast(OSError, failure), now)
+            try:
+                self.events.lost(link, cast(OSError, failure), now)
+            except BaseException as raised:
+                self.events.link_failed(link, raised)
             self.events.turn_done(now)
 
     # -- accepting ----------------------------------------------------------------------------------------
@@ -227,13 +236,20 @@ class AioSockets(AioNetwork):
             self._loop.add_reader(self._listener.sock.fileno(), self._on_acceptable)
 
     async def _carry(self, sock: socket.socket, link: Link) -> None:
-        tls = None if self._make_tls is None else self._make_tls()
-        link.handle = connection = Connection(self, link, sock, tls)
+        connection: Connection | None = None
         try:
+            tls = None if self._make_tls is None else self._make_tls()
+            link.handle = connection = Connection(self, link, sock, tls)
             await self._loop.connect_accepted_socket(lambda: connection, sock)
-        except OSError as error:
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
             sock.close()
-            self.gone(connection, error)
+            if connection is not None and isinstance(error, OSError):
+                self.gone(connection, error)
+                return
+            self.events.link_failed(link, error)
+            self.events.turn_done(self.now())
 
     def stop_listening(self) -> None:
         if self._listener is not None:
@@ -252,6 +268,16 @@ class AioSockets(AioNetwork):
         self._spawn(self._dial(session))
 
     async def _dial(self, session: Session) -> None:
+        try:
+            await self._connect_any(session)
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            self.events.dial_failed(session, error)
+            self.events.turn_done(self.now())
+
+    async def _connect_any(self, session: Session) -> None:
+        """Try the addresses one by one."""
         events = self.events
         failure = OSError("no address")
         try:
@@ -324,6 +350,14 @@ class AioSockets(AioNetwork):
         for sock in socks:
             if sock.fileno() >= 0:
                 os.close(sock.detach())
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Is the current task being cancelled? Otherwise a CancelledError is an error like any other."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _write(transport: asyncio.Transport, buffers: list[Buffer]) -> None:

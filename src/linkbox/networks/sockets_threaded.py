@@ -139,17 +139,20 @@ class ThreadedSockets(ThreadedNetwork):
             link = connection.link
             if link.closed:
                 continue
-            if isinstance(received, OSError):
-                events.lost(link, received, now)
-            elif connection.tls is not None:
-                if received:
-                    connection.tls.receive(events, link, received, now)
+            try:
+                if isinstance(received, OSError):
+                    events.lost(link, received, now)
+                elif connection.tls is not None:
+                    if received:
+                        connection.tls.receive(events, link, received, now)
+                    else:
+                        connection.tls.receive_eof(events, link, now)
+                elif received:
+                    events.received(link, received, now)
                 else:
-                    connection.tls.receive_eof(events, link, now)
-            elif received:
-                events.received(link, received, now)
-            else:
-                events.ended(link, now)
+                    events.ended(link, now)
+            except BaseException as error:
+                events.link_failed(link, error)
         self._read.clear()
         if self._others:
             others, self._others = self._others, []
@@ -159,7 +162,10 @@ class ThreadedSockets(ThreadedNetwork):
     def _handle_other(self, fd: int, now: float) -> None:
         connection = self._connections.get(fd)
         if connection is not None:
-            self._resume_writing(connection)
+            try:
+                self._resume_writing(connection)
+            except BaseException as error:
+                self.events.link_failed(connection.link, error)
         elif self._listener is not None and fd == self._listener.sock.fileno():
             self._accept(now)
         else:
@@ -317,7 +323,11 @@ class ThreadedSockets(ThreadedNetwork):
         assert self._listener is not None
         accepted, seconds = accept_some(self.events, self._listener, self._make_tls is not None, now)
         for sock, link in accepted:
-            self.open(sock, link)
+            try:
+                self.open(sock, link)
+            except BaseException as error:
+                sock.close()
+                self.events.link_failed(link, error)
         if seconds:
             self.poller.watch(self._listener.sock.fileno(), 0, True)
             pause = AcceptPause(self, now + seconds)

@@ -23,10 +23,9 @@ Rules that keep this correct:
 
 from __future__ import annotations
 
-import logging
 import threading
 from _thread import get_ident
-from time import monotonic
+from time import monotonic, sleep
 
 from linkbox.core.effects import Effects
 from linkbox.core.timers import NEVER
@@ -35,8 +34,6 @@ from linkbox.errors import StateError
 from linkbox.networks.network import NetworkEvents, ThreadedNetwork
 from linkbox.networks.poller import Poller
 from linkbox.threaded.interrupts import RESCAN, Interruptible, interrupts, join
-
-log = logging.getLogger("linkbox")
 
 GRACE = 0.004
 """Seconds without a leader after which the background thread leads."""
@@ -380,12 +377,19 @@ class Engine(Interruptible):
     # -- the background -------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        while self._is_needed():
+            pass
+        with self.lock:
+            self._go(self._sleeper)
+
+    def _is_needed(self) -> bool:
+        """Run one iteration of the background thread, whatever it raises."""
         try:
-            while self._sleep_and_turn(self._sleeper):
-                pass
-        finally:
-            with self.lock:
-                self._go(self._sleeper)
+            return self._sleep_and_turn(self._sleeper)
+        except BaseException as error:
+            self._driver.turn_failed(error)
+            sleep(GRACE)
+        return True
 
     def _sleep_and_turn(self, waiter: ThreadWaiter) -> bool:
         """One iteration of the background thread. False when the engine is closing."""
@@ -403,8 +407,6 @@ class Engine(Interruptible):
                 self._lead(waiter)
                 try:
                     self._turn(waiter, 0.0, 0.0)
-                except Exception:
-                    log.exception("linkbox: an unexpected error in the background thread")
                 finally:
                     self._hand_over()
         return True

@@ -20,6 +20,8 @@ from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.choose import threaded_network
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import ThreadedNetwork
+from linkbox.signals import is_from_signal
+from linkbox.surviving import LoopErrors
 from linkbox.threaded.engine import Engine
 
 if TYPE_CHECKING:
@@ -37,8 +39,9 @@ class Transport(EndpointDriver):
         name: str,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
+        errors: LoopErrors,
     ) -> None:
-        super().__init__(hub, decode)
+        super().__init__(hub, decode, errors)
         self.lock = lock
         self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls)
         self._use(self.network)
@@ -52,36 +55,46 @@ class Transport(EndpointDriver):
 
     def work(self, ready: list[tuple[int, int]]) -> None:
         """Handle the result of a poll. Called without the lock, by one thread at a time."""
-        network, hub, arrivals = self.network, self.hub, self.arrivals
-        network.read(ready)
-        with self.lock:
-            now = self.now()
-            network.report(now)
-            self._begin_turn(now)
-            if self._decode is None:
-                while arrivals:
-                    arrival = arrivals.popleft()
-                    hub.deliver(arrival, arrival.payloads, now)
-            elif self.decode_later and arrivals:
-                self.undecoded += arrivals
-                arrivals.clear()
-                self.engine.ring(self.undecoded_box)
-            self.settle()
-        if arrivals:
-            self._decode_and_deliver()
+        network, arrivals = self.network, self.arrivals
+        try:
+            network.read(ready)
+            with self.lock:
+                now = self.now()
+                network.report(now)
+                self._begin_turn(now)
+                if self._decode is None:
+                    if arrivals:
+                        self.deliver(now)
+                elif self.decode_later and arrivals:
+                    self.undecoded += arrivals
+                    arrivals.clear()
+                    self.engine.ring(self.undecoded_box)
+                self.settle()
+            if arrivals:
+                self._decode_and_deliver()
+        except BaseException as error:
+            with self.lock:
+                self.turn_failed(error)
 
     def _decode_and_deliver(self) -> None:
         """Decode with one of our own formats. Without the lock, because it may take long."""
-        decode = self._decode
+        decode, decoded = self._decode, []
         assert decode is not None
         arrivals = list(self.arrivals)
-        self.arrivals.clear()
-        decoded = [decode_all(decode, arrival) for arrival in arrivals]
-        with self.lock:
-            now = self.now()
-            for arrival, values in zip(arrivals, decoded, strict=True):
-                self.hub.deliver(arrival, values, now)
-            self.settle()
+        try:
+            for arrival in arrivals:
+                # Also our own formats may call code of the application: `__post_init__` of a Struct.
+                decoded.append(decode_all(decode, arrival, is_from_signal))
+                self.arrivals.popleft()
+        finally:
+            with self.lock:
+                now = self.now()
+                for arrival, values in zip(arrivals, decoded, strict=False):
+                    try:
+                        self.hub.deliver(arrival, values, now)
+                    except BaseException as error:
+                        self.arrival_failed(arrival, error)
+                self.settle()
 
     def decode(self, arrivals: list[Arrival]) -> None:
         """Decode with a format that is user code, and deliver. Only the decoding thread calls this."""
@@ -90,7 +103,10 @@ class Transport(EndpointDriver):
         for arrival in arrivals:
             values = decode_all(decode, arrival)
             with self.lock:
-                self.hub.deliver(arrival, values, self.now())
+                try:
+                    self.hub.deliver(arrival, values, self.now())
+                except BaseException as error:
+                    self.arrival_failed(arrival, error)
                 self.settle()
 
     # -- waking ----------------------------------------------------------------------------------------

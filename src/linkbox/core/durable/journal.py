@@ -193,7 +193,11 @@ class Journal(JournalHooks):
             if row.over and record.spool.acked >= record.spool.next:
                 self.spooling.discard(record)
         for entry in batch.entries:
-            entry.done(self._owner)
+            try:
+                entry.done(self._owner)
+            except BaseException as failure:  # the entries of others are on disk, too
+                effects.failures.append((f"a {type(entry).__name__} entry of the store", failure))
+                entry.failed(self._owner, failure)
         for record, _ in batch.rows:
             self.fetch_if_wanted(record)
         if self.error is not None:
