@@ -100,16 +100,6 @@ class Driver(EndpointDriver):
 
     # -- for the network ------------------------------------------------------------------------------
 
-    def turn_done(self, now: float) -> None:
-        """Decode and store what has arrived, then settle."""
-        try:
-            self._begin_turn(now)
-            if self.arrivals:
-                self.deliver(now)
-            self.settle()
-        except BaseException as error:
-            self.turn_failed(error)
-
     def timers_changed(self) -> None:
         if not self._is_settling:  # otherwise `settle` does this at its end
             self._set_timer()

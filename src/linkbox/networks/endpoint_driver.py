@@ -184,6 +184,16 @@ class EndpointDriver(NetworkEvents):
             except BaseException as error:
                 self.link_failed(link, error)
 
+    def turn_done(self, now: float) -> None:
+        """Decode and store what has arrived, then settle."""
+        try:
+            self._begin_turn(now)
+            if self.arrivals:
+                self.deliver(now)
+            self.settle()
+        except BaseException as error:
+            self.turn_failed(error)
+
     def deliver(self, now: float) -> None:
         """Decode and store what has arrived."""
         hub, arrivals, decode = self.hub, self.arrivals, self._decode
