@@ -11,13 +11,11 @@ import sys
 import traceback
 
 from linkbox.signals import is_from_signal
-from linkbox.text import printable, text_of
+from linkbox.text import LONGEST_MESSAGE, printable, text_of
 
 log = logging.getLogger("linkbox")
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
-LONGEST = 2000
-"""Most characters of a line."""
 _CHAIN = 5
 """Most exceptions of a chain that are shown."""
 
@@ -28,7 +26,7 @@ def write(level: int, text: str, error: BaseException | None = None) -> None:
         if not log.isEnabledFor(level):
             return
         info = None if error is None else (type(error), error, error.__traceback__)
-        line = printable(text, LONGEST)
+        line = printable(text, LONGEST_MESSAGE)
         record = log.makeRecord(log.name, level, __file__, 0, "linkbox: %s", (line,), info, "write")
         if error is not None:
             record.exc_text = _traceback(error)  # a formatter takes this instead of formatting `exc_info`
@@ -48,7 +46,7 @@ def _traceback(error: BaseException) -> str:
     while each is not None and len(parts) < _CHAIN:
         frames = "".join(traceback.format_tb(each.__traceback__))
         head = f"Traceback (most recent call last):\n{frames}" if frames else ""
-        parts.append(f"{head}{type(each).__name__}: {printable(text_of(each), LONGEST)}{joint}")
+        parts.append(f"{head}{type(each).__name__}: {printable(text_of(each), LONGEST_MESSAGE)}{joint}")
         if each.__cause__ is not None:
             each, joint = each.__cause__, "\n\nThe above exception was the direct cause of the following:\n"
         else:

@@ -24,6 +24,7 @@ from linkbox.core.wire.handshake_errors import NotLinkbox, NotProven, OtherVersi
 from linkbox.core.wire.handshake_messages import Hello, Welcome
 from linkbox.errors import LinkError, PeerLost, ProtocolViolation
 from linkbox.events import EventKind, Peer, PeerInfo
+from linkbox.text import printable
 
 
 class PendingAccept(NamedTuple):
@@ -281,9 +282,9 @@ class Admission:
         context = self._context
         pattern, format_name = context.pattern.name, context.settings.format_name
         if hello.pattern != pattern:
-            return "pattern", f"this is a server for {pattern}, the client is for {hello.pattern}"
+            return "pattern", f"this is a server for {pattern}, the client is for {printable(hello.pattern)}"
         if hello.format != format_name:
-            return "format", f"the format here is {format_name}, the client's is {hello.format}"
+            return "format", f"the format here is {format_name}, the client's is {printable(hello.format)}"
         if hello.session in self._sessions.by_id:
             return None
         if context.is_stopping:
