@@ -158,6 +158,8 @@ class Statistics:
     callback_errors: int
     errors: int
     """Exceptions in callbacks, handlers, ``accept=`` and in the loops of this endpoint, which go on."""
+    events_dropped: int
+    """Events of connections that were dropped because 10,000 waited behind a callback that blocks."""
     connections: int
     """Connections that are open now."""
     connections_total: int

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.connection import Connection
-from linkbox.core.event_queue import EventQueue
+from linkbox.core.event_queue import DATA, PART, EventQueue
 from linkbox.core.log_limit import LogLimit
+from linkbox.core.settings import Counters
 from linkbox.core.timers import NEVER, Timers
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.events import EventKind, Peer
@@ -47,7 +48,9 @@ class Effects:
         "to_write",
     )
 
-    def __init__(self, ack_delay: float, wall: float) -> None:
+    def __init__(
+        self, ack_delay: float, wall: float, counters: Counters, most_data_events: int | None = None
+    ) -> None:
         self.now = 0.0
         """The time of the current call."""
         self.to_write: list[Connection] = []
@@ -56,7 +59,7 @@ class Effects:
         """Connections with held bytes to process now: call `EndpointCore.received` with ``b""``."""
         self.to_wake: list[WaitQueue] = []
         self.log_lines: list[LogLine] = []
-        self.events = EventQueue(wall)
+        self.events = EventQueue(wall, counters, most_data_events)
         self.timers = Timers()
         self.acks_due: dict[Route, None] = {}
         """Routes with an acknowledgement that may wait for the next write."""
@@ -79,8 +82,34 @@ class Effects:
         """Emit an event. It is dropped if there is no callback for its kind."""
         events = self.events
         if kind in events.listening:
-            events.add(kind, peer, error, receipt, count, self.now)
-            self.to_wake.append(events.changed)
+            if kind is DATA or kind is PART or receipt is not None or peer is None:
+                events.add(kind, peer, error, receipt, count, self.now)
+                self.to_wake.append(events.changed)
+            else:
+                self.emit_limited(kind, peer, error)
+
+    def emit_limited(
+        self, kind: EventKind, peer: Peer, error: Exception | None, is_promised: bool = False
+    ) -> bool:
+        """Emit an event that a peer causes and that no credit limits. False if too many wait already.
+
+        ``is_promised``: in any case, because it belongs to one that was emitted.
+        """
+        events = self.events
+        if kind not in events.listening:
+            return True
+        if not is_promised and not events.has_room():
+            if not events.is_overflowing:
+                events.is_overflowing = True
+                self.log(
+                    "warning",
+                    f"{events.others} events wait behind a callback that blocks: more of connections are "
+                    "dropped (see statistics().events_dropped); peers() has who is connected",
+                )
+            return False
+        events.add_limited(kind, peer, error, self.now)
+        self.to_wake.append(events.changed)
+        return True
 
     def log(self, level: str, text: str) -> None:
         """Write a line to the log."""

@@ -91,7 +91,9 @@ class Inbox:
         mailbox.put(receiving, values, last, nbytes, at)
         if mailbox.changed.waiters:
             effects.to_wake.append(mailbox.changed)
-        if DATA in effects.events.listening:
+        if DATA in effects.events.listening and not (
+            self._context.is_plain and effects.events.takes_over(session.peer, count)
+        ):
             effects.emit(DATA, session.peer, count=count)
 
     def _store_one(self, session: Session, value: Value, number: int, nbytes: int, at: float) -> None:
@@ -112,7 +114,8 @@ class Inbox:
         if stored:
             receiving.count_messages(1, nbytes)
             effects.to_wake.append(mailbox.changed)
-            effects.emit(DATA, session.peer)
+            if not effects.events.takes_over(session.peer):
+                effects.emit(DATA, session.peer)
         else:
             error = MailboxFull(f"the mailbox is full (overflow={mailbox.overflow!r})")
             effects.emit(EventKind.OVERFLOW, session.peer, error)
@@ -182,7 +185,8 @@ class Inbox:
         self._reaper.start(now, self._context)
         mailbox.put(session.receiving, (ask,), last, ask.weight(), self._context.wall_time(now))
         effects.to_wake.append(mailbox.changed)
-        effects.emit(DATA, session.peer)
+        if not effects.events.takes_over(session.peer):
+            effects.emit(DATA, session.peer)
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
         """Send the response to a request. `StateError` if there was a response already."""

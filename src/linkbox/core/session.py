@@ -184,6 +184,7 @@ class Session(Channel):
         "context",
         "ending",
         "generation",
+        "is_announced",
         "is_up",
         "owner",
         "receiving",
@@ -210,7 +211,9 @@ class Session(Channel):
         self.resumes = True
         """Can the session continue on another connection?"""
         self.is_up = False
-        """Is there a connection, for which CONNECTED was emitted?"""
+        """Is there a connection?"""
+        self.is_announced: bool | None = None
+        """Was CONNECTED (or RESUMED) emitted for it, or dropped? None: it has no callback."""
         self.record: SessionRecord | None = None
         self.successor: Session | None = None
         """The session that took over the unsent messages of this one, if any."""
