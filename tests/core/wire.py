@@ -99,7 +99,9 @@ class Wire(CoreNetwork):
         identifies: bool = False,
         secure: bool = False,
         asks_first: bool = False,
+        is_bytes: bool = False,
     ) -> None:
+        self.is_bytes = is_bytes
         self.secure = secure
         self.asks_first = asks_first
         super().__init__(decode)
@@ -136,6 +138,7 @@ class Wire(CoreNetwork):
             identifies=self.identifies,
             secure=self.secure,
             asks_first=self.asks_first and name == "server",
+            decodes=not self.is_bytes,
         )
 
     def _register(self, hub: EndpointCore) -> None:

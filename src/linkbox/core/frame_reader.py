@@ -22,13 +22,17 @@ _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.C
 class FrameReader:
     """Finds frames in the bytes of one open link, and processes them."""
 
-    __slots__ = ("_arrivals", "_context", "_decoder", "_late", "_link", "_session")
+    __slots__ = ("_arrivals", "_context", "_decoder", "_late", "_link", "_session", "_stores")
 
     def __init__(self, link: Link, session: Session, held: bytes) -> None:
         """``held``: bytes that arrived behind the handshake; the next `receive` processes them first."""
         self._link = link
         self._session = session
-        self._context = link.context
+        self._context = context = link.context
+        self._stores = (
+            not context.settings.decodes and context.mailbox.overflow == "block" and session.record is None
+        )
+        """May a message go from here to the mailbox at once?"""
         self._decoder = Decoder()
         self._decoder.hold(held)
         self._arrivals: list[Arrival] = []
@@ -48,7 +52,9 @@ class FrameReader:
                 self._handle(frame[0], frame[1], now)
         except ProtocolViolation as error:
             self._link.violated(error)
-        arrivals, self._arrivals = self._arrivals, []
+        arrivals = self._arrivals
+        if arrivals:
+            self._arrivals = []
         return arrivals
 
     def _receive_any(self, data: bytes, now: float) -> None:
@@ -78,10 +84,12 @@ class FrameReader:
             self._add_messages([whole], True)
         elif size > largest:
             self._add_messages([too_large(size, largest)], True)
-        elif self._arrivals:
+        elif self._stores and receiving.processed == receiving.arrived - 1:
+            receiving.processed_bytes = receiving.arrived_bytes
+            at = self._context.effects.now + self._context.settings.wall
+            receiving.store((payload,), receiving.arrived, size, at)
+        else:  # It is decoded first, or others before it.
             self._add_messages([payload], False)
-        else:
-            self._arrivals.append(Arrival(session, [payload], receiving.arrived))
 
     def _receiving_session(self) -> Session:
         """Return the session, if messages may arrive now."""

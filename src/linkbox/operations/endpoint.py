@@ -81,6 +81,7 @@ class EndpointOperations(Started):
             secrets=options.secrets,
             identifies=options.identifies,
             secure=options.is_secure,
+            decodes=options.decode is not None,
         )
 
     # -- is it running? --------------------------------------------------------------------------------
