@@ -150,6 +150,7 @@ class LinkedLink(Link):
         return True
 
     def data_to_send(self, now: float) -> list[Buffer]:
+        self.context.effects.now = now
         self.has_more = False
         if self.shut:
             return []

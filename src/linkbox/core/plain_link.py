@@ -99,6 +99,7 @@ class PlainLink(Link):
         return arrivals
 
     def data_to_send(self, now: float) -> list[Buffer]:
+        self.context.effects.now = now
         session = self.session
         self.has_more = True
         if session is None or session.route.link is not self:
