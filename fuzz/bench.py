@@ -40,9 +40,9 @@ SMALL = Limits(
     session=60.0,
     stored_session=60.0,
     sessions=3,
-    connections=9,
-    unwelcomed=4,
-    unwelcomed_per_ip=3,
+    connections=5,
+    unwelcomed=3,
+    unwelcomed_per_ip=2,
     store_bytes=3000,
 )
 LARGE = Limits(session=60.0, stored_session=60.0, control_frames=100_000)
@@ -51,6 +51,11 @@ GONE = 100.0
 """Seconds after which nothing is kept for a peer that has gone."""
 QUIET = 50
 """Other lines for the log, in a minute: of messages that were rejected, each power of two is told."""
+
+
+def given(limits: Limits) -> Limits:
+    """What the endpoints get. `tests/fuzz/test_bounds.py` lifts one of them, and the oracle must see it."""
+    return limits
 
 
 class Bench(Wire):
@@ -74,9 +79,12 @@ class Bench(Wire):
         self.asked: list[Ask] = []
         self.lines: Counter[int] = Counter()
         """About connections that were not admitted, by minute."""
+        self.bounds = limits
+        self.full: dict[EndpointCore, oracle.Full | None] = {}
+        """The mailboxes that were full at the last look."""
         super().__init__(
             pattern,
-            limits=limits,
+            limits=given(limits),
             mailbox=BytesMailbox if is_bytes else Mailbox,
             listening=ALL_KINDS if is_listening else set(),
             **options,
@@ -126,7 +134,7 @@ class Bench(Wire):
             owner = Owner(self, hub)
             taken = [Request(each, owner) for each in taken]
         else:
-            most = self.limits.message
+            most = self.bounds.message
             assert all(len(each) <= most for each in taken if isinstance(each, bytes))
         self.settle()
         return taken
@@ -177,11 +185,12 @@ class Bench(Wire):
     def check(self) -> None:
         """After each step: see `oracle.check`."""
         for hub in self.hubs:
-            oracle.check(hub, self.now)
+            oracle.check(hub, self.bounds, self.now)
+            self.full[hub] = oracle.check_full(hub, self.bounds, self.full.get(hub))
         if self.undecoded:
             payloads = (each for _, arrival in self.undecoded for each in arrival.payloads)
             backlog = sum(len(each) for each in payloads if isinstance(each, bytes))
-            assert backlog <= (max(self.limits.mailbox_bytes, EARLY_BYTES) + frames.MAX_PIECE) * 2
+            assert backlog <= (max(self.bounds.mailbox_bytes, EARLY_BYTES) + frames.MAX_PIECE) * 2
         most = (oracle.LINES + 1) * len(self.hubs) + (QUIET if isinstance(self, StoredBench) else 0)
         assert all(each <= most for each in self.lines.values()), "the log is flooded"
 

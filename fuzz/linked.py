@@ -33,9 +33,11 @@ class LinkedPeer(Peer):
             *self.common(),
             *(self.data, self.batch, self.part, self.part, self.ack, self.ack, self.ack_now, self.reject),
             *(self.dropped, self.number, self.number, self.ask, self.ask, self.answer, self.fail),
-            *(self.cancel, self.end, self.greeting, self.greeting, self.frame),
+            *(self.cancel, self.end, self.greeting, self.greeting, self.frame, self.half),
             self.do(self.greet),
         ]
+        if not hub.context.is_client:
+            self.steps.append(self.do(self.connect))
 
     def ids(self) -> tuple[str, ...]:
         """The sessions that it may claim."""
@@ -71,10 +73,8 @@ class LinkedPeer(Peer):
         if self.hub.context.is_client:
             self.welcome()
         else:
-            self.cut()
-            link = self.bench.server.accept("tcp://probe", None, self.bench.now)
-            if link is not None:
-                self.on_link(link)
+            self.connect()
+            if self.probe is not None and not self.probe.is_closed:
                 self.introduce()
         self.listen()
 
@@ -253,6 +253,11 @@ class LinkedPeer(Peer):
     def cancel(self) -> None:
         self.units += 1
         self.add(frames.encode_cancel(self.id(), "enough"))
+
+    def half(self) -> None:
+        """The header of a frame that is to come, of any length."""
+        kind, length = self.choices.byte(), min(self.choices.number(), 0xFFFFFF)
+        self.add((kind << 24 | length).to_bytes(4))
 
     def frame(self) -> None:
         """A header that is right, mostly, before any bytes."""

@@ -32,23 +32,23 @@ LINES = 10
 """About connections that were not admitted, in a minute; and one that counts the others."""
 
 
-def check(hub: EndpointCore, now: float) -> None:
+def check(hub: EndpointCore, limits: Limits, now: float) -> None:
     """What is held for peers is within the limits, nobody waits for longer, and the marks are in order."""
     for link in hub.links.links:
-        check_link(link)
-        check_times(link, now)
+        check_link(link, limits)
+        check_times(link, limits, now)
     for session in hub.sessions.by_id.values():
-        check_session(session, hub)
-    check_tables(hub, now)
-    check_asks(hub)
+        check_session(session, limits)
+    check_tables(hub, limits, now)
+    check_asks(hub, limits)
 
 
-def check_tables(hub: EndpointCore, now: float) -> None:
+def check_tables(hub: EndpointCore, limits: Limits, now: float) -> None:
     """How many of each there are."""
-    limits, sessions = hub.context.limits, hub.sessions.by_id
+    sessions = hub.sessions.by_id
     assert len(hub.links.links) <= limits.connections
     waiting = sum(each.receiving.waiting_bytes for each in sessions.values())
-    assert waiting <= hub.mailbox.nbytes <= most_waiting(hub)
+    assert waiting <= hub.mailbox.nbytes <= most_waiting(hub, limits)
     if hub.journal is not None:
         assert hub.journal.spooled() <= limits.store_bytes
     if not isinstance(hub, ServerCore):
@@ -72,16 +72,31 @@ def is_refused(link: Link) -> bool:
     return link.state is State.CLOSING and link.session is None
 
 
-def most_waiting(hub: EndpointCore) -> int:
+Full = dict[Session, int]
+"""The sessions that are there while the mailbox is full, with the bytes that they may send."""
+
+
+def check_full(hub: EndpointCore, limits: Limits, before: Full | None) -> Full | None:
+    """As long as the mailbox is full nobody comes, and no peer whose messages wait may send more."""
+    is_full = hub.mailbox.nbytes >= limits.mailbox_total and hub.mailbox.overflow == "block"
+    if not is_full or hub.context.pattern.asks or hub.context.is_client or hub.context.is_plain:
+        return None
+    found = {each: each.receiving.granted_bytes for each in hub.sessions.by_id.values()}
+    if before is not None:
+        assert found.keys() <= before.keys(), "somebody is admitted while the mailbox is full"
+        for session, granted in found.items():
+            assert granted <= before[session] or not session.receiving.waiting
+    return found
+
+
+def most_waiting(hub: EndpointCore, limits: Limits) -> int:
     """Bytes in the mailbox: credit that was granted before it was full is kept."""
-    limits = hub.context.limits
     window = max(limits.mailbox_bytes, EARLY_BYTES) + max(limits.message, frames.MAX_PIECE)
     return limits.mailbox_total + window * (len(hub.sessions.by_id) + len(hub.mailbox.sources))
 
 
-def check_link(link: Link) -> None:
+def check_link(link: Link, limits: Limits) -> None:
     """What one connection holds."""
-    limits = link.context.limits
     if isinstance(link, PlainLink):
         assert link._decoder.pending <= limits.message + FRAMING_SLACK
         assert len(link._held) <= frames.MAX_EARLY
@@ -102,9 +117,8 @@ def check_early(decoder: Decoder) -> None:
     assert decoder.buffered <= (frames.MAX_EARLY if decoder._stopped else frames.MAX_SMALL) + 4
 
 
-def check_times(link: Link, now: float) -> None:
+def check_times(link: Link, limits: Limits, now: float) -> None:
     """Nothing waits for a peer for longer than it may."""
-    limits = link.context.limits
     decoder: Any = None
     if link.state is State.HANDSHAKE:
         assert now < link.opened_at + limits.handshake
@@ -121,20 +135,21 @@ def check_times(link: Link, now: float) -> None:
         assert link._stalled_at is not None and now < link._stalled_at + limits.stalled_write
 
 
-def check_session(session: Session, hub: EndpointCore) -> None:
+def check_session(session: Session, limits: Limits) -> None:
     """What one conversation holds."""
-    limits, sending, receiving = hub.context.limits, session.sending, session.receiving
+    sending, receiving = session.sending, session.receiving
     assert sending.taken <= sending.acked <= sending.sent
     assert receiving.taken <= receiving.processed <= receiving.arrived
     window = max(limits.mailbox_bytes, EARLY_BYTES)
-    assert receiving.waiting_bytes <= window + max(limits.message, frames.MAX_PIECE)
+    assert receiving.waiting_bytes <= window + (frames.MAX_EARLY if session.is_plain else limits.message)
     # A plain link that is full is not read any more; what came in one read is there.
     one_read = frames.MAX_EARLY if session.is_plain else 1
     assert receiving.waiting <= max(EARLY_UNITS, limits.mailbox_messages) + one_read
     assert receiving.assembly is None or held(receiving.assembly) <= limits.message + frames.MAX_PIECE
     # Answers wait for a peer that does not take them; asks for more of them need credit.
-    most = limits.window_messages + max(EARLY_UNITS, limits.mailbox_messages) + limits.asks
-    assert session.in_flight() <= most
+    most = max(EARLY_UNITS, limits.mailbox_messages) + limits.asks if session.context.pattern.asks else 0
+    assert sending.in_memory <= limits.window_messages + most
+    assert sending.held_bytes <= limits.window_bytes + limits.message * (1 + most)
     assert len(sending.dropped) <= 1000 and len(session.rejections.frames) <= 1000
     assert len(session.rejections.dropped) <= 1000
 
@@ -144,9 +159,9 @@ def held(pile: Pile | None) -> int:
     return 0 if pile is None else pile.size + 50 * (len(pile._pieces) - 1 - pile.size // 4096)
 
 
-def check_asks(hub: EndpointCore) -> None:
+def check_asks(hub: EndpointCore, limits: Limits) -> None:
     """Open asks belong to somebody, and are within bounds."""
-    server, client, limits = hub.sessions.server_asks, hub.sessions.client_asks, hub.context.limits
+    server, client = hub.sessions.server_asks, hub.sessions.client_asks
     if not (server._by_session or client._by_session or client._raw):
         check_no_asks(hub)
         return

@@ -44,6 +44,8 @@ class Peer:
         self.probe: Probe | None = None
         self.drained = 0
         """Bytes said after a refusal."""
+        self.ip: str | None = None
+        """Where it comes from; None: from this machine."""
         self.session: Session | None = None
         self.gathered = bytearray()
         self.last = b""
@@ -59,6 +61,13 @@ class Peer:
         """A new connection."""
         self.probe = self.bench.probe(self.hub, link)
         self.drained = 0
+
+    def connect(self) -> None:
+        """A new connection; the old one is gone."""
+        self.cut()
+        link = self.bench.server.accept("tcp://probe", self.ip, self.bench.now)
+        if link is not None:
+            self.on_link(link)
 
     # -- playing -------------------------------------------------------------------------------------
 
@@ -126,7 +135,13 @@ class Peer:
             self.bench.settle()
             self.bench.check()
 
+        step.__name__ = action.__name__
         return step
+
+    def spell(self, *words: tuple[str | int, ...]) -> bytes:
+        """A script with these steps, each a name and the bytes that it takes; for seeds."""
+        names = [each.__name__ for each in self.steps]
+        return b"".join(bytes((names.index(str(name)), *map(int, more))) for name, *more in words)
 
     def size(self) -> int:
         byte = self.choices.byte()
@@ -273,13 +288,6 @@ class PlainPeer(Peer):
         self.steps = [*self.common(), self.message]
         if not hub.context.is_client:
             self.steps.append(self.do(self.connect))
-
-    def connect(self) -> None:
-        """A new connection; the old one is gone."""
-        self.cut()
-        link = self.bench.server.accept("tcp://probe", None, self.bench.now)
-        if link is not None:
-            self.on_link(link)
 
     def on_link(self, link: Link) -> None:
         super().on_link(link)
