@@ -9,16 +9,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from fuzz import stories
 from fuzz.bench import GONE, SECRET, Bench
 from fuzz.linked import LinkedPeer
-from fuzz.links import SECRETS, Outcome, Scene, accepting, leave_nothing, outcome, target, welcome_honest
+from fuzz.links import (
+    SECRETS,
+    TURNS,
+    Outcome,
+    Scene,
+    accepting,
+    leave_nothing,
+    outcome,
+    target,
+    welcome_honest,
+)
 from fuzz.scripts import STEPS, Peer, PlainPeer
 from fuzz.target import Choices
 from linkbox.core.wire.framings import FixedSize, Framing, LengthPrefixed, Linked, Lines
 
 CROWD = 4
-TURNS = 216
-"""From this byte on, a step is the turn of another one."""
 STRANGER = "10.0.0.7"
 """Where attackers come from; or from this machine, where they count as nobody in particular."""
 
@@ -114,8 +123,8 @@ class Impostors(Crowd):
         for index, each in enumerate(self.peers):
             assert isinstance(each, LinkedPeer)
             each.secret = OWN
-            each.name = (ITSELF, VICTIM, ITSELF, "nobody")[index]
-            each.session_id = self.honest_id if index & 1 else each.session_id
+            each.name = (ITSELF, VICTIM, ITSELF, ITSELF)[index]
+            each.session_id = self.honest_id if index in (1, 2) else each.session_id
 
     def check(self) -> None:
         for each in self.peers:
@@ -154,7 +163,7 @@ def play_impostors(data: bytes, seed: int, scene: Scene, framing: Framing) -> Ou
 OF_EACH: dict[str, Any] = {**SECRETS, "server_secrets": of_each, "max_peers": 9}
 FEW: tuple[Framing, ...] = (Lines(), LengthPrefixed(2), FixedSize(7))
 TARGETS = [
-    target("full-house", play_house, Scene((Linked(),))),
+    target("full-house", play_house, Scene(), stories.CROWD),
     target("full-house-accept", play_house, Scene((Linked(), *FEW), options={"asks_first": True})),
-    target("secrets", play_impostors, Scene(options=OF_EACH)),
+    target("secrets", play_impostors, Scene(options=OF_EACH), stories.IMPOSTORS),
 ]

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fuzz.bench import GONE, LARGE, SECRET, SMALL, Bench, Honest, StoredBench, kinds
+from fuzz import stories
 from fuzz.linked import LinkedPeer
 from fuzz.scripts import Peer, PlainPeer
+from fuzz.stories import Story
 from fuzz.target import Choices, Run, Target
 from linkbox.core.mailbox import OVERFLOW_POLICIES
 from linkbox.core.patterns import AR, P2M, P2P, Pattern
@@ -26,6 +28,8 @@ PLAIN: tuple[Framing, ...] = (
 )
 LONGEST = 512
 """Bytes of an input: about as many steps as a script has."""
+TURNS = 216
+"""Where there are several attackers: from this byte on, a step is the turn of another one."""
 Outcome = tuple[Any, ...]
 
 
@@ -139,6 +143,7 @@ def leave_nothing(peer: Peer) -> None:
     if not bench.server.is_stopping:
         bench.advance(GONE)
         bench.take(bench.server)
+        assert len(bench.server.sessions.by_id) == (peer.honest is not None), "a session is kept for ever"
         serve(bench, peer.honest)
     bench.server.shutdown(bench.now)
     bench.advance(GONE)
@@ -208,30 +213,49 @@ def runner(play: Callable[[bytes, int, Scene, Framing], Outcome], scene: Scene) 
 
 
 def target(
-    name: str, play: Callable[[bytes, int, Scene, Framing], Outcome], scene: Scene, share: float = 1.0
+    name: str,
+    play: Callable[[bytes, int, Scene, Framing], Outcome],
+    scene: Scene,
+    *stories: dict[str, Story],
+    share: float = 1.0,
 ) -> Target:
-    """A target for whole endpoints."""
-    return Target(name, runner(play, scene), seeds(), is_endpoint=True, share=share, longest=LONGEST)
+    """A target for whole endpoints, with these stories among its seeds."""
+    told = {title: spell(story, play, scene) for each in stories for title, story in each.items()}
+    seeds = (*told.values(), *generic())
+    run = runner(play, scene)
+    return Target(name, run, seeds, is_endpoint=True, share=share, longest=LONGEST, stories=told)
 
 
-def seeds() -> tuple[bytes, ...]:
+def spell(story: Story, play: Callable[..., Outcome], scene: Scene) -> bytes:
+    """The bytes of a story in this scene."""
+    framing = scene.framings[story.seed % len(scene.framings)]
+    bench = scene.make(0, 8, framing, False)
+    hub = bench.client if play is play_client else bench.server
+    peer = (LinkedPeer if framing.linked else PlainPeer)(bench, hub, Choices(b""), 0)
+    return peer.spell(story, len(scene.patterns), TURNS)
+
+
+def generic() -> tuple[bytes, ...]:
     """Scripts with each of the steps."""
     flags = ((64, 0), (65, 1), (66, 2), (96, 18), (97, 200), (98, 40), (104, 8), (74, 8))
     return tuple(bytes((5, *each, *range(step, 40 + step))) for each in flags for step in (0, 9))
 
 
 SECRETS: dict[str, Any] = {"server_secrets": known, "client_secrets": known, "identifies": True}
+STORED_SERVER = Scene(patterns=(P2P, P2M), stores=frozenset(("server",)))
+STORED_CLIENT = Scene(patterns=(P2P, P2M), stores=frozenset(("client",)))
+MEETS: dict[str, Any] = {"asks_first": True}
 TARGETS = [
-    target("server", play_server, Scene()),
-    target("server-secret", play_server, Scene(options=SECRETS)),
+    target("server", play_server, Scene(), stories.LINKED),
+    target("server-secret", play_server, Scene(options=SECRETS), stories.LINKED),
     target("client", play_client, Scene()),
     target("client-secret", play_client, Scene(options=SECRETS)),
-    target("plain-server", play_server, Scene(PLAIN, (P2P, P2M))),
+    target("plain-server", play_server, Scene(PLAIN, (P2P, P2M)), stories.PLAIN),
     target("plain-client", play_client, Scene(PLAIN, (P2P, P2M))),
-    target("plain-ar-server", play_server, Scene(PLAIN, (AR,))),
+    target("plain-ar-server", play_server, Scene(PLAIN, (AR,)), stories.PLAIN_ASKS),
     target("plain-ar-client", play_client, Scene(PLAIN, (AR,))),
-    target("stored-server", play_server, Scene(patterns=(P2P, P2M), stores=frozenset(("server",))), 1.5),
-    target("stored-client", play_client, Scene(patterns=(P2P, P2M), stores=frozenset(("client",))), 1.5),
-    target("accept", play_server, Scene(options={"asks_first": True})),
-    target("plain-accept", play_server, Scene(PLAIN, options={"asks_first": True})),
+    target("stored-server", play_server, STORED_SERVER, stories.STORED, share=1.5),
+    target("stored-client", play_client, STORED_CLIENT, share=1.5),
+    target("accept", play_server, Scene(options=MEETS), stories.ACCEPTED),
+    target("plain-accept", play_server, Scene(PLAIN, options=MEETS)),
 ]

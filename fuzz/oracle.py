@@ -16,6 +16,7 @@ from linkbox.core.asks_client import ClientAsks
 from linkbox.core.endpoint_core import EndpointCore, ServerCore
 from linkbox.core.link import Link, State
 from linkbox.core.linked_link import LinkedLink
+from linkbox.core.places import PING_WAIT
 from linkbox.core.plain_link import PlainLink
 from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
 from linkbox.core.session import Session
@@ -64,6 +65,7 @@ def check_tables(hub: EndpointCore, limits: Limits, now: float) -> None:
     from_one = Counter(each for each in door.pending.values() if each is not None)
     assert all(each <= limits.unwelcomed_per_ip for each in from_one.values())
     assert len(door.waiting) <= len(door.pending)
+    assert all(each.link.closed or now <= each.asked_at + PING_WAIT + MOMENT for each in door.waiting)
     assert sum(not each.link.closed for each in door.pending_accepts) <= limits.unwelcomed
 
 
@@ -145,7 +147,7 @@ def check_session(session: Session, limits: Limits) -> None:
     # A plain link that is full is not read any more; what came in one read is there.
     one_read = frames.MAX_EARLY if session.is_plain else 1
     assert receiving.waiting <= max(EARLY_UNITS, limits.mailbox_messages) + one_read
-    assert receiving.assembly is None or held(receiving.assembly) <= limits.message + frames.MAX_PIECE
+    assert held(receiving.assembly) <= limits.message
     # Answers wait for a peer that does not take them; asks for more of them need credit.
     most = max(EARLY_UNITS, limits.mailbox_messages) + limits.asks if session.context.pattern.asks else 0
     assert sending.in_memory <= limits.window_messages + most
@@ -225,7 +227,9 @@ def check_memory(hub: EndpointCore) -> None:
         # A client keeps what it has not delivered for its next life. A server does not, but the journal goes on
         # to count the session of a peer that has not come back for what it was to get.
         known = len(journal.spooling)
-        found -= Counter({"Record": known, "Session": known, "SentMessage": found["SentMessage"] if known else 0})
+        found -= Counter(
+            {"Record": known, "Session": known, "SentMessage": found["SentMessage"] if known else 0}
+        )
     left = {name: count for name, count in found.items() if name in OF_PEERS}
     assert not left, f"still in memory: {left}"
     assert nbytes <= MOST_KEPT, f"{nbytes} bytes are kept of what is over"

@@ -14,6 +14,7 @@ from typing import Any
 
 from fuzz.bench import Bench, Honest, StoredBench
 from fuzz.figures import figures
+from fuzz.stories import TURN, Story
 from fuzz.target import Choices, cuts
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.link import Link, State
@@ -89,6 +90,7 @@ class Peer:
         """Say what was gathered; what the endpoint does not read any more is lost."""
         probe = self.probe
         if probe is not None and probe.link.paused and not probe.is_closed and not probe.link.closed:
+            del self.gathered[MOST_SAID:]
             return  # it waits in the kernel
         data, self.gathered = bytes(self.gathered), bytearray()
         took = 0.0
@@ -138,10 +140,14 @@ class Peer:
         step.__name__ = action.__name__
         return step
 
-    def spell(self, *words: tuple[str | int, ...]) -> bytes:
-        """A script with these steps, each a name and the bytes that it takes; for seeds."""
+    def spell(self, story: Story, patterns: int, turns: int = 0) -> bytes:
+        """The bytes of a story; ``turns``: the byte for the turn of the first one."""
         names = [each.__name__ for each in self.steps]
-        return b"".join(bytes((names.index(str(name)), *map(int, more))) for name, *more in words)
+        script = bytearray((story.seed, story.flags(patterns), *story.more))
+        for name, *more in story.words:
+            script.append(turns + int(more.pop()) if name == TURN else names.index(str(name)))
+            script += bytes(map(int, more))
+        return bytes(script)
 
     def size(self) -> int:
         byte = self.choices.byte()

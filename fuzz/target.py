@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Run = Callable[[bytes], None]
 
@@ -23,6 +23,8 @@ class Target:
     """Of the time, beside the others: more for what is slow."""
     longest: int = 4096
     """Bytes of an input. A short one is enough where each byte is a step."""
+    stories: dict[str, bytes] = field(default_factory=dict)
+    """Seeds that reach something in particular."""
     close: Callable[[], None] | None = None
     """Ends what the target keeps from one input to the next: servers, say."""
 
