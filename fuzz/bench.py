@@ -1,4 +1,4 @@
-"""A whole endpoint on the bench: cores of `tests.core.wire` in one thread, by a clock that is turned by hand."""
+"""Whole endpoints on the bench: cores of `tests.core.wire` in one thread, and a clock that is turned by hand."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ SMALL = Limits(
     window_messages=20,
     control_frames=8,
     asks=4,
-    session=60.0,
-    stored_session=60.0,
+    session=80.0,
+    stored_session=80.0,
     sessions=2,
     connections=5,
     unwelcomed=3,
     unwelcomed_per_ip=2,
     store_bytes=3000,
 )
-LARGE = Limits(session=60.0, stored_session=60.0, control_frames=100_000)
+LARGE = Limits(session=80.0, stored_session=80.0, control_frames=100_000)
 """No script comes near these."""
-GONE = 100.0
+GONE = 120.0
 """Seconds after which nothing is kept for a peer that has gone."""
 QUIET = 50
 """Other lines for the log, in a minute: of messages that were rejected, each power of two is told."""

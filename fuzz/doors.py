@@ -25,7 +25,7 @@ from fuzz.links import (
 )
 from fuzz.scripts import STEPS, Peer, PlainPeer
 from fuzz.target import Choices
-from linkbox.core.wire.framings import FixedSize, Framing, LengthPrefixed, Linked, Lines
+from linkbox.core.wire.framings import FixedSize, Framing, LengthPrefixed, Lines, Linked
 
 CROWD = 4
 STRANGER = "10.0.0.7"

@@ -10,7 +10,7 @@ from fuzz.bench import SECRET, Bench, last_ask, newest_ask, see
 from fuzz.scripts import Peer
 from fuzz.target import Choices
 from linkbox.core.endpoint_core import EndpointCore
-from linkbox.core.link import Link
+from linkbox.core.link import Link, State
 from linkbox.core.wire import authentication as auth
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
@@ -33,7 +33,7 @@ class LinkedPeer(Peer):
             *self.common(),
             *(self.data, self.batch, self.part, self.part, self.ack, self.ack, self.ack_now, self.reject),
             *(self.dropped, self.number, self.number, self.ask, self.ask, self.answer, self.fail),
-            *(self.cancel, self.end, self.greeting, self.greeting, self.frame, self.half),
+            *(self.cancel, self.end, self.greeting, self.greeting, self.frame, self.half, self.scatter),
             self.do(self.greet),
         ]
         if not hub.context.is_client:
@@ -59,6 +59,9 @@ class LinkedPeer(Peer):
             heard = see(self.probe)
             self.heard += heard
             link = self.probe.link
+            if link.state is State.HANDSHAKE and self.hub.context.is_client:
+                early = sum(len(payload) + 4 for kind, payload in self.heard if kind >= frames.DATA)
+                assert early <= frames.MAX_EARLY, "more than a server takes before its WELCOME"
             if link.session is not None and self.session is not link.session:
                 self.session = link.session
 
@@ -220,6 +223,12 @@ class LinkedPeer(Peer):
     def dropped(self) -> None:
         first, last = self.near(), self.near()
         self.add(frames.encode_dropped(first, last))
+
+    def scatter(self) -> None:
+        """Many of them, each a range of its own."""
+        first, count = self.near(), 1 << self.choices.byte() % 12
+        for number in range(first, first + 2 * count, 2):
+            self.add(frames.encode_dropped(number, number))
 
     def number(self) -> None:
         kinds = (frames.PING, frames.PONG, frames.END_ACK, frames.GOAWAY)

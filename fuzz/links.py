@@ -1,6 +1,6 @@
 """Whole endpoints, server and client, in the hands of a peer that says anything in any order.
 
-What must hold: no error escapes, what is held stays within the limits, nobody waits for longer than the limits
+What must hold: no error escapes, what is held stays within the limits, nobody waits for longer than they
 allow, and when the peer has gone nothing is left of it (see oracle.py). Where no limit is near, it makes no
 difference how the bytes were cut. Somebody who behaves is served meanwhile, and afterwards.
 """
@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fuzz.bench import GONE, LARGE, SECRET, SMALL, Bench, Honest, StoredBench, kinds
 from fuzz import stories
+from fuzz.bench import GONE, LARGE, SECRET, SMALL, Bench, Honest, StoredBench, kinds
 from fuzz.linked import LinkedPeer
 from fuzz.scripts import Peer, PlainPeer
 from fuzz.stories import Story
 from fuzz.target import Choices, Run, Target
 from linkbox.core.mailbox import OVERFLOW_POLICIES
 from linkbox.core.patterns import AR, P2M, P2P, Pattern
-from linkbox.core.wire.framings import Delimited, FixedSize, Framing, LengthPrefixed, Linked, Lines, Raw
+from linkbox.core.wire.framings import Delimited, FixedSize, Framing, LengthPrefixed, Lines, Linked, Raw
 from tests.core.wire import NO_BACKOFF
 
 PLAIN: tuple[Framing, ...] = (
@@ -248,8 +248,8 @@ MEETS: dict[str, Any] = {"asks_first": True}
 TARGETS = [
     target("server", play_server, Scene(), stories.LINKED),
     target("server-secret", play_server, Scene(options=SECRETS), stories.LINKED),
-    target("client", play_client, Scene()),
-    target("client-secret", play_client, Scene(options=SECRETS)),
+    target("client", play_client, Scene(), stories.CLIENT),
+    target("client-secret", play_client, Scene(options=SECRETS), stories.CLIENT),
     target("plain-server", play_server, Scene(PLAIN, (P2P, P2M)), stories.PLAIN),
     target("plain-client", play_client, Scene(PLAIN, (P2P, P2M))),
     target("plain-ar-server", play_server, Scene(PLAIN, (AR,)), stories.PLAIN_ASKS),

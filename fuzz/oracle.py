@@ -27,6 +27,8 @@ from linkbox.limits import Limits
 FRAMING_SLACK = 8
 MOMENT = 1e-6
 """Seconds, for what is lost in adding them up."""
+CONFIRM = 60.0
+"""Seconds that a session is kept which has ended: only the last confirmation may be missing."""
 MOST_KEPT = 256 * 1024
 """Bytes that an endpoint may keep of what is over: tables that were large stay a little larger."""
 LINES = 10
@@ -58,8 +60,8 @@ def check_tables(hub: EndpointCore, limits: Limits, now: float) -> None:
     assert len(sessions) <= door.places.max_peers
     gone = [each for each in sessions.values() if each.link is None]
     assert len(gone) <= limits.sessions or hub.has_store
-    patience = limits.stored_session if hub.has_store else limits.session
-    assert all(now <= each.timer.due_at <= now + patience + MOMENT for each in gone)
+    for each in gone:
+        assert now <= each.timer.due_at <= now + patience(each, limits) + MOMENT
     assert len(door.pending) <= limits.unwelcomed
     assert all(each.state is State.HANDSHAKE or is_refused(each) for each in door.pending)
     from_one = Counter(each for each in door.pending.values() if each is not None)
@@ -67,6 +69,13 @@ def check_tables(hub: EndpointCore, limits: Limits, now: float) -> None:
     assert len(door.waiting) <= len(door.pending)
     assert all(each.link.closed or now <= each.asked_at + PING_WAIT + MOMENT for each in door.waiting)
     assert sum(not each.link.closed for each in door.pending_accepts) <= limits.unwelcomed
+
+
+def patience(session: Session, limits: Limits) -> float:
+    """Seconds that a session is kept for its peer to come back."""
+    if session.record is not None:
+        return limits.stored_session
+    return min(CONFIRM, limits.session) if session.receiving.end_reason is not None else limits.session
 
 
 def is_refused(link: Link) -> bool:
@@ -224,8 +233,8 @@ def check_memory(hub: EndpointCore) -> None:
     found, nbytes = reachable(hub)
     journal = hub.journal
     if journal is not None:
-        # A client keeps what it has not delivered for its next life. A server does not, but the journal goes on
-        # to count the session of a peer that has not come back for what it was to get.
+        # A client keeps what it has not delivered for its next life. A server does not; but its journal goes
+        # on to count the session of a peer that has not come back for what it was to get.
         known = len(journal.spooling)
         found -= Counter(
             {"Record": known, "Session": known, "SentMessage": found["SentMessage"] if known else 0}
@@ -247,7 +256,7 @@ _PLAIN = (list, dict, tuple, set, frozenset, bytes, bytearray, str, type(iter(""
 
 
 def reachable(hub: EndpointCore) -> tuple[Counter[str], int]:
-    """Our own objects that the endpoint leads to, by their class; and the bytes of all containers and texts."""
+    """Our own objects that the endpoint leads to, by their class; and the bytes of all it leads to."""
     found: Counter[str] = Counter()
     nbytes, seen, layer = 0, {id(hub)}, [hub]
     while layer:

@@ -12,11 +12,21 @@ from typing import Any
 
 import pytest
 
-from fuzz import bench, oracle
+from fuzz import bench
 from fuzz.targets import TARGETS
-from linkbox.core import admission, asks_server, linked_link, places, rejections, server_side
+from linkbox.core import (
+    admission,
+    asks_server,
+    frame_writer,
+    linked_link,
+    places,
+    rejections,
+    send_window,
+    server_side,
+)
 from linkbox.core.arrival import Assembler
 from linkbox.core.effects import LogLine, UnauthenticatedLog
+from linkbox.core.frame_reader import FrameReader
 from linkbox.core.paused_links import PausedLinks
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.resumption import HelloVerdict, on_hello
@@ -137,6 +147,32 @@ def a_full_mailbox_grants_credit(patch: pytest.MonkeyPatch) -> None:
 @found_by("server", "bad messages")
 def all_rejections_are_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rejections, "KEPT", ENDLESS)
+
+
+@found_by("server", "many messages are said to be lost")
+def any_number_of_ranges_is_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(send_window, "add_range", lambda ranges, first, last: ranges.append((first, last)))
+
+
+@found_by("server", "ended, and left behind")
+def an_ended_session_is_kept_for_long(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(server_side, "CONFIRM", ENDLESS)
+
+
+@found_by("client", "much to send before WELCOME")
+def a_client_says_more_than_a_server_takes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(frame_writer, "_EARLY_BODIES", ENDLESS)
+
+
+@found_by("stored-server", "it acknowledges before that is read")
+def frames_for_what_is_on_disk_are_kept_without_end(patch: pytest.MonkeyPatch) -> None:
+    def is_early(self: FrameReader, session: Session, kind: int, payload: bytes) -> bool:
+        is_loading = session.record is not None and session.record.is_loading()
+        if is_loading:
+            self._late.append((kind, payload))
+        return is_loading
+
+    patch.setattr(FrameReader, "_is_early", is_early)
 
 
 @found_by("server", "nonsense")
