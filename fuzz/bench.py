@@ -1,4 +1,4 @@
-"""Whole endpoints on the bench: cores of `tests.core.wire` in one thread, and a clock that is turned by hand."""
+"""Whole endpoints on the bench: cores of `tests.core.wire`, one thread, a clock that is turned by hand."""
 
 from __future__ import annotations
 
