@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from fuzz import oracle
+from fuzz.target import Choices
 from linkbox.core.asks_client import Ask
 from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.channel import OutgoingMessage
@@ -122,6 +123,16 @@ class Bench(Wire):
         link = hub.connected(session, hub.dialing.address, self.now)
         if link is not None:
             self.on_dial(link)
+
+    def arrange(self, choices: Choices) -> None:
+        """What the script says beforehand: whether ``accept=`` decides at once, or when a step says so."""
+        if self.asks_first:
+            choice = choices.byte() % 3
+            if choice:
+                self.on_accept = lambda: choice == 1 or next(self.numbers) % 2 == 0
+
+    def equip(self, peer: Any) -> None:
+        """Give the attacker further steps."""
 
     def probe(self, hub: EndpointCore, link: Link) -> Probe:
         """The attacker's end of that link."""

@@ -17,13 +17,13 @@ from fuzz.links import (
     TURNS,
     Outcome,
     Scene,
-    accepting,
+    attacker,
     leave_nothing,
     outcome,
     target,
     welcome_honest,
 )
-from fuzz.scripts import STEPS, Peer, PlainPeer
+from fuzz.scripts import STEPS, Peer
 from fuzz.target import Choices
 from linkbox.core.wire.framings import FixedSize, Framing, LengthPrefixed, Lines, Linked
 
@@ -35,10 +35,9 @@ STRANGER = "10.0.0.7"
 class Crowd:
     """Attackers that act in turn, as the script says."""
 
-    def __init__(self, bench: Bench, choices: Choices, seed: int, is_linked: bool) -> None:
+    def __init__(self, bench: Bench, choices: Choices, seed: int) -> None:
         self.choices = choices
-        kind = LinkedPeer if is_linked else PlainPeer
-        self.peers: list[Peer] = [kind(bench, bench.server, choices, seed) for _ in range(CROWD)]
+        self.peers = [attacker(bench, bench.server, choices, seed) for _ in range(CROWD)]
         for index, each in enumerate(self.peers):
             each.taken = self.peers[0].taken
             if isinstance(each, LinkedPeer):
@@ -81,14 +80,14 @@ def play_house(data: bytes, seed: int, scene: Scene, framing: Framing) -> Outcom
     flags, more = choices.byte(), choices.byte()
     slots = 1 + (more >> 1) % 3
     bench = replace(scene, options={**scene.options, "max_peers": slots}).make(flags, more, framing, True)
-    crowd = Crowd(bench, choices, seed, framing.linked)
+    crowd = Crowd(bench, choices, seed)
     if flags & 8:
         welcome_honest(crowd.peers[0])
     if flags & 16 and framing.linked:
         occupy(bench)
     for each in crowd.peers:
         each.honest, each.ip = crowd.peers[0].honest, STRANGER if flags & 64 else None
-    accepting(bench, choices.byte() if bench.asks_first else 0)
+    bench.arrange(choices)
     crowd.play()
     meet(crowd.peers[0])
     found = crowd.leave()
@@ -116,7 +115,7 @@ class Impostors(Crowd):
     """Attackers that know one secret, and so may be one client; another is there already."""
 
     def __init__(self, bench: Bench, choices: Choices, seed: int) -> None:
-        super().__init__(bench, choices, seed, True)
+        super().__init__(bench, choices, seed)
         honest = bench.client.conversation
         assert honest is not None
         self.honest_id = honest.peer.id

@@ -227,7 +227,7 @@ class LinkedPeer(Peer):
     def scatter(self) -> None:
         """Many of them, each a range of its own."""
         first, count = self.near(), 1 << self.choices.byte() % 12
-        for number in range(first, first + 2 * count, 2):
+        for number in range(first, min(first + 2 * count, 1 << 64), 2):
             self.add(frames.encode_dropped(number, number))
 
     def number(self) -> None:

@@ -17,6 +17,7 @@ from fuzz.linked import LinkedPeer
 from fuzz.scripts import Peer, PlainPeer
 from fuzz.stories import Story
 from fuzz.target import Choices, Run, Target
+from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.mailbox import OVERFLOW_POLICIES
 from linkbox.core.patterns import AR, P2M, P2P, Pattern
 from linkbox.core.wire.framings import Delimited, FixedSize, Framing, LengthPrefixed, Lines, Linked, Raw
@@ -48,6 +49,7 @@ class Scene:
     """More of them for the endpoints."""
     stores: frozenset[str] = frozenset()
     """The sides that have one."""
+    kind: Callable[..., Bench] = Bench
 
     def make(self, flags: int, more: int, framing: Framing, has_company: bool) -> Bench:
         """The endpoints; small limits, half the time. ``has_company``: one slot is not enough."""
@@ -56,10 +58,9 @@ class Scene:
         options: dict[str, Any] = {"overflow": overflow, **self.options}
         if has_company and pattern is P2P:
             options.setdefault("max_peers", 4)
-        kind: Callable[..., Bench] = Bench
         if self.stores:
-            kind, options["stores"] = StoredBench, set(self.stores)
-        bench = kind(
+            options["stores"] = set(self.stores)
+        bench = self.kind(
             pattern,
             SMALL if flags & 32 else LARGE,
             framing=framing,
@@ -85,10 +86,11 @@ def outcome(peer: Peer) -> Outcome:
     return kinds(bench, hub), shown, hub.context.counters.rejected, hub.context.counters.refused
 
 
-def accepting(bench: Bench, choice: int) -> None:
-    """How ``accept=`` decides: at once, or when the script says so."""
-    if bench.asks_first and choice % 3:
-        bench.on_accept = lambda: choice % 3 == 1 or next(bench.numbers) % 2 == 0
+def attacker(bench: Bench, hub: EndpointCore, choices: Choices, seed: int) -> Peer:
+    """One for this endpoint."""
+    peer = (LinkedPeer if bench.framing.linked else PlainPeer)(bench, hub, choices, seed)
+    bench.equip(peer)
+    return peer
 
 
 def play_server(data: bytes, seed: int, scene: Scene, framing: Framing) -> Outcome:
@@ -97,10 +99,10 @@ def play_server(data: bytes, seed: int, scene: Scene, framing: Framing) -> Outco
     flags, more = choices.byte(), choices.byte()
     has_company = bool(flags & 8) and not scene.stores and framing.name != "raw"
     bench = scene.make(flags, more, framing, has_company)
-    peer = (LinkedPeer if framing.linked else PlainPeer)(bench, bench.server, choices, seed)
+    peer = attacker(bench, bench.server, choices, seed)
     if has_company:
         welcome_honest(peer)
-    accepting(bench, choices.byte() if bench.asks_first else 0)
+    bench.arrange(choices)
     begin(peer, flags)
     peer.play()
     if peer.honest is not None and peer.honest.is_there:
@@ -169,8 +171,9 @@ def play_client(data: bytes, seed: int, scene: Scene, framing: Framing) -> Outco
     choices = Choices(data)
     flags = choices.byte()
     bench = scene.make(flags, choices.byte(), framing, False)
+    bench.arrange(choices)
     bench.client.dialing.reconnect = NO_BACKOFF if flags & 16 else None
-    peer = (LinkedPeer if framing.linked else PlainPeer)(bench, bench.client, choices, seed)
+    peer = attacker(bench, bench.client, choices, seed)
     bench.on_dial = peer.on_link
     session = bench.client.conversation = bench.client.begin(bench.now)
     if flags & 8:
@@ -231,8 +234,7 @@ def spell(story: Story, play: Callable[..., Outcome], scene: Scene) -> bytes:
     framing = scene.framings[story.seed % len(scene.framings)]
     bench = scene.make(0, 8, framing, False)
     hub = bench.client if play is play_client else bench.server
-    peer = (LinkedPeer if framing.linked else PlainPeer)(bench, hub, Choices(b""), 0)
-    return peer.spell(story, len(scene.patterns), TURNS)
+    return attacker(bench, hub, Choices(b""), 0).spell(story, len(scene.patterns), TURNS)
 
 
 def generic() -> tuple[bytes, ...]:
@@ -242,8 +244,8 @@ def generic() -> tuple[bytes, ...]:
 
 
 SECRETS: dict[str, Any] = {"server_secrets": known, "client_secrets": known, "identifies": True}
-STORED_SERVER = Scene(patterns=(P2P, P2M), stores=frozenset(("server",)))
-STORED_CLIENT = Scene(patterns=(P2P, P2M), stores=frozenset(("client",)))
+STORED_SERVER = Scene(patterns=(P2P, P2M), stores=frozenset(("server",)), kind=StoredBench)
+STORED_CLIENT = Scene(patterns=(P2P, P2M), stores=frozenset(("client",)), kind=StoredBench)
 MEETS: dict[str, Any] = {"asks_first": True}
 TARGETS = [
     target("server", play_server, Scene(), stories.LINKED),

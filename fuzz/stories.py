@@ -166,6 +166,23 @@ STORED: dict[str, Story] = {
         ),
     ),
 }
+TLS_13, BY_HAND = bytes((BLOCK, 0)), bytes((BLOCK, 2))
+"""How the handshake of TLS is done: at once, or step by step."""
+SHOUTS: tuple[Word, ...] = (("anything", 99, *b"x" * 99), ("repeat", 10), ("flush",))
+TLS: dict[str, Story] = {
+    "no TLS": Story(SMALL, P2P, (*WRONG, *MUCH, *MUCH), BY_HAND),
+    "no TLS, over lines": Story(SMALL, P2P, SHOUTS * 3, BY_HAND, seed=1),
+    "a record that is changed": Story(SMALL, P2P, (("flight", 40, 1), *MUCH, *MUCH), BY_HAND),
+    "a handshake by hand": Story(
+        SMALL, P2P, (("flight", 0, 0), ("flight", 0, 0), ("flight", 0, 0), GREET, MESSAGE), BY_HAND
+    ),
+    "a record that is not whole": Story(
+        SMALL, P2P, (("below",), ("anything", 5, 23, 3, 3, 64, 0), *MUCH), TLS_13
+    ),
+    "garbage behind the handshake": Story(SMALL, P2P, (GREET, MESSAGE, ("below",), ("record", 3, 9)), TLS_13),
+    "refused, and goes on": Story(SMALL, P2P, (*WRONG, *MUCH, *MUCH), TLS_13),
+    "a message": Story(SMALL | HONEST, P2M, (GREET, MESSAGE, ("take", 1), ("eof",)), TLS_13),
+}
 LENGTH_PREFIXED, LINES = 7, 0
 """Where these are among the plain framings."""
 PLAIN: dict[str, Story] = {

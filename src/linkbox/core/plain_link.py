@@ -52,6 +52,7 @@ class PlainLink(Link):
             self._held += data
             return []
         if self.state is not State.OPEN or self.session is None:
+            self.drain(data)
             return []
         if self._held:
             data, self._held = self._held + data, b""
