@@ -56,10 +56,11 @@ class Tasks(Runtime):
             while True:
                 try:
                     if isinstance(step, Wait):
-                        aio = self.aio_driver
-                        result: Any = aio is not None and await aio.wait(
-                            step.queue, step.predicate, step.deadline
-                        )
+                        result: Any
+                        if self.aio_driver is None:
+                            result = step.predicate.claim()
+                        else:
+                            result = await self.aio_driver.wait(step.queue, step.predicate, step.deadline)
                     elif isinstance(step, Call):
                         result = step.function(*step.arguments)
                         if inspect.isawaitable(result):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from linkbox.core.endpoint import Answer, Batch, IncomingAsk, Source
+from linkbox.core.endpoint import Answer, Batch, EndpointCore, IncomingAsk, Source
+from linkbox.core.wait_queue import NOTHING, Predicate
 from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError
 from linkbox.events import Message
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import HasCount, HasMessage
 from linkbox.operations.requests import Request, RequestOwner
-from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after
+from linkbox.operations.steps import Operation, Wait, deadline_after
 
 U = TypeVar("U")
 """The type of the messages of a mailbox, for overloads."""
@@ -18,15 +19,11 @@ V = TypeVar("V")
 """The type of the values, which only the front end knows."""
 
 
-class Nothing:
-    """The result if there is no message. A class of its own, because None may be a message."""
+class Taking(Predicate):
+    """Takes messages from the mailbox of an endpoint: of all peers, or of one.
 
-
-NOTHING = Nothing()
-
-
-class Taking:
-    """Takes messages from the mailbox of an endpoint: of all peers, or of one."""
+    As a predicate: is there an item, or can none arrive any more? A waiter claims the item itself.
+    """
 
     is_direct = True
     """Are the items in the mailbox the values themselves?"""
@@ -35,17 +32,18 @@ class Taking:
         self.endpoint = endpoint
         self.mailbox = endpoint.mailbox
         self.source = source
-        self._has_message = HasMessage(self.mailbox, source)
-        self._wait_for_ever = Wait(self.mailbox.changed, self._has_message, NEVER)
 
     def open(self, item: Any) -> Any:
         """Convert an item of the mailbox to its value; raise if it is a failure."""
         return item
 
-    # -- without waiting; under the lock ---------------------------------------------------------------
+    # -- the next item; under the lock -----------------------------------------------------------------
 
-    def take(self) -> Any:
-        """Take the next item, or return `NOTHING`."""
+    def holds(self) -> bool:
+        return self.mailbox.is_ready(self.source)
+
+    def claim(self) -> Any:
+        """Take the next item; `NOTHING` if there is none, and the error if none can arrive any more."""
         mailbox, source = self.mailbox, self.source
         fast_queue = mailbox.fast_queue
         if fast_queue and source is None:
@@ -57,24 +55,26 @@ class Taking:
                 if not fast_queue:
                     self.settle_fast_queue()
                 return item
+        if mailbox.fast_batch is not None:
+            mailbox.settle_fast_queue()
         if (mailbox.count if source is None else source.waiting) == 0:
+            over = mailbox.end_reason if source is None else source.end_reason or mailbox.end_reason
+            if over is not None:
+                raise over
             return NOTHING
-        if mailbox.fast_batch is not None and not mailbox.has(source):
-            return NOTHING
-        core = self.endpoint.core
-        due = NEVER if core is None else core.effects.acks_due_at
         item = mailbox.take(source)
         if source is None and self.is_direct and mailbox.count > 1:
             mailbox.open_fast_queue()
-        if core is not None and (
-            core.effects.to_write or core.effects.to_wake or core.effects.acks_due_at < due
-        ):
-            self.endpoint.runtime.update()
+        driver = self.endpoint.runtime.driver
+        if driver is not None:
+            effects = driver.effects
+            if effects.to_write or effects.to_wake or effects.acks_due_at < driver.looks_at:
+                driver.settle()
         return item
 
-    def take_value(self) -> Any:
-        """Take the next value if that is possible without waiting, else return `NOTHING`."""
-        return self.take() if self.is_direct else NOTHING
+    def deadline(self, timeout: float | None) -> float:
+        """When a wait for the next item gives up."""
+        return deadline_after(self._default_timeout() if timeout is None else timeout, self.endpoint.now())
 
     def settle_fast_queue(self) -> None:
         """Settle the mailbox's fast queue, after its last message was taken."""
@@ -113,29 +113,12 @@ class Taking:
 
     def get(self, timeout: float | None) -> Operation[V]:
         """Take the next value; wait for it if necessary."""
-        item = self.take()
+        core = self.endpoint.core
+        item = yield Wait(self.mailbox.changed, self, self.deadline(timeout))
         if item is NOTHING:
-            item = yield from self.wait_and_take(timeout)
+            raise self.nothing(timeout, core)
         value: V = item if self.is_direct else self.open(item)
         return value
-
-    def wait_and_take(self, timeout: float | None) -> Operation[Any]:
-        """Wait for the next item and take it; `take` has found none under the same lock."""
-        endpoint, step = self.endpoint, self._wait_for_ever
-        core = endpoint.core
-        if timeout is None and endpoint.callback_loop is not None:
-            timeout = self._default_timeout()
-        if timeout == 0 or core is None:
-            raise self._nothing(timeout)
-        if timeout is not None:
-            step = Wait(self.mailbox.changed, self._has_message, endpoint.now() + timeout)
-        holds = yield step
-        item = self.take()
-        if item is NOTHING:
-            if not holds:
-                self._check_life(core)
-            raise self._nothing(timeout)
-        return item
 
     def get_next(self) -> Operation[Any]:
         """Take the next value for an iteration, or return `NOTHING` at its end."""
@@ -164,13 +147,14 @@ class Taking:
             return
         if timeout is None:
             timeout = self._default_timeout()
+        core = self.endpoint.core
         if self.end_reason() is None and timeout != 0:
-            core = self.endpoint.core
             deadline = deadline_after(timeout, self.endpoint.now())
-            if not (yield Wait(self.mailbox.changed, self._has_message, deadline)):
+            has_message = HasMessage(self.mailbox, self.source)
+            if not (yield Wait(self.mailbox.changed, has_message, deadline)):
                 self._check_life(core)
         if not self.mailbox.has(self.source):
-            raise self._nothing(timeout)
+            raise self.nothing(timeout, core)
 
     def get_count(self, count: int, timeout: float | None) -> Operation[Any]:
         """Take ``count`` bytes or values."""
@@ -210,7 +194,9 @@ class Taking:
         if self.endpoint.core is not core and self.mailbox.end_reason is None:
             raise EndOfData(f"{self.endpoint} was stopped")
 
-    def _nothing(self, timeout: float | None) -> Exception:
+    def nothing(self, timeout: float | None, core: EndpointCore | None) -> Exception:
+        """Why a wait that began with this core was in vain."""
+        self._check_life(core)
         over = self.end_reason()
         if over is not None:
             return over

@@ -72,10 +72,13 @@ class Threads(Runtime):
             while True:
                 try:
                     if isinstance(step, Wait):
-                        transport = self.transport
-                        result: Any = transport is not None and transport.engine.wait(
-                            step.queue, step.predicate, step.deadline, is_service, step.may_lead
-                        )
+                        result: Any
+                        if self.transport is None:
+                            result = step.predicate.claim()
+                        else:
+                            result = self.transport.engine.wait(
+                                step.queue, step.predicate, step.deadline, is_service, step.may_lead
+                            )
                     else:
                         result = self._unlocked(step)
                 except BaseException as error:
