@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from linkbox.core.endpoint import Answer, Batch, EndpointCore, IncomingAsk, Source
+from linkbox.core.endpoint import Answer, EndpointCore, IncomingAsk, Source
 from linkbox.core.wait_queue import NOTHING, Predicate
 from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError
 from linkbox.events import Message
@@ -98,10 +98,10 @@ class Taking(Predicate):
             self._flush_acks()
         return items if self.is_direct else [self.open(item) for item in items]
 
-    def acknowledge(self, batch: Batch, number: int) -> None:
+    def acknowledge(self, source: Source, number: int) -> None:
         """Acknowledge a message that was taken with ``ack=False``. Takes the lock."""
         with self.endpoint.runtime.lock:
-            self.mailbox.unhold(batch.source, number)
+            self.mailbox.unhold(source, number)
             self._flush_acks()
 
     def _flush_acks(self) -> None:
@@ -139,7 +139,7 @@ class Taking(Predicate):
             self.open(item), batch.source.peer, batch.received_at, batch.redelivered, batch.receipt
         )
         if not ack:
-            message._ack = Acknowledge(self, batch, number)
+            message._ack = Acknowledge(self, batch.source, number)
         return message
 
     def _wait_for_message(self, timeout: float | None) -> Operation[None]:
@@ -221,13 +221,13 @@ class Taking(Predicate):
 class Acknowledge:
     """The function behind ``message.ack()``."""
 
-    def __init__(self, taking: Taking, batch: Batch, number: int) -> None:
+    def __init__(self, taking: Taking, source: Source, number: int) -> None:
         self._taking = taking
-        self._batch = batch
+        self._source = source
         self._number = number
 
     def __call__(self) -> None:
-        self._taking.acknowledge(self._batch, self._number)
+        self._taking.acknowledge(self._source, self._number)
 
 
 class TakingAnswers(Taking):
