@@ -41,14 +41,13 @@ class Receiving(MailboxCalls[T, K_co]):
         taking, driver = self._taking, self._tasks.aio_driver
         if driver is None or not taking.is_direct:
             return await self._tasks.run(taking.get(timeout))
-        # The same with fewer calls.
-        core, mailbox = taking.endpoint.core, taking.mailbox
-        is_simple = timeout is None and taking.endpoint.callback_loop is None
-        deadline = NEVER if is_simple else taking.deadline(timeout)
-        value: T = await driver.wait(mailbox.changed, taking, deadline)
-        if value is NOTHING:
-            raise taking.nothing(timeout, core)
-        return value
+        deadline = NEVER
+        if timeout is not None or taking.endpoint.callback_loop is not None:
+            deadline = taking.deadline(timeout)
+        message: T = await driver.wait(taking.mailbox.changed, taking, deadline)
+        if message is NOTHING:
+            raise taking.nothing(timeout, driver)
+        return message
 
     @overload  # T is Any: a list
     async def data_get_count(

@@ -56,11 +56,12 @@ class Tasks(Runtime):
             while True:
                 try:
                     if isinstance(step, Wait):
-                        result: Any
-                        if self.aio_driver is None:
-                            result = step.predicate.claim()
-                        else:
-                            result = await self.aio_driver.wait(step.queue, step.predicate, step.deadline)
+                        aio = self.aio_driver
+                        result: Any = (
+                            step.predicate.claim()
+                            if aio is None
+                            else await aio.wait(step.queue, step.predicate, step.deadline)
+                        )
                     elif isinstance(step, Call):
                         result = step.function(*step.arguments)
                         if inspect.isawaitable(result):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from linkbox.core.endpoint import Answer, EndpointCore, IncomingAsk, Source
+from linkbox.core.endpoint import Answer, IncomingAsk, Source
 from linkbox.core.wait_queue import NOTHING, Predicate
 from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError
 from linkbox.events import Message
+from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import HasCount, HasMessage
 from linkbox.operations.requests import Request, RequestOwner
@@ -113,10 +114,10 @@ class Taking(Predicate):
 
     def get(self, timeout: float | None) -> Operation[V]:
         """Take the next value; wait for it if necessary."""
-        core = self.endpoint.core
+        driver = self.endpoint.runtime.driver
         item = yield Wait(self.mailbox.changed, self, self.deadline(timeout))
         if item is NOTHING:
-            raise self.nothing(timeout, core)
+            raise self.nothing(timeout, driver)
         value: V = item if self.is_direct else self.open(item)
         return value
 
@@ -147,14 +148,14 @@ class Taking(Predicate):
             return
         if timeout is None:
             timeout = self._default_timeout()
-        core = self.endpoint.core
+        driver = self.endpoint.runtime.driver
         if self.end_reason() is None and timeout != 0:
             deadline = deadline_after(timeout, self.endpoint.now())
             has_message = HasMessage(self.mailbox, self.source)
             if not (yield Wait(self.mailbox.changed, has_message, deadline)):
-                self._check_life(core)
+                self._check_life(driver)
         if not self.mailbox.has(self.source):
-            raise self.nothing(timeout, core)
+            raise self.nothing(timeout, driver)
 
     def get_count(self, count: int, timeout: float | None) -> Operation[Any]:
         """Take ``count`` bytes or values."""
@@ -164,13 +165,13 @@ class Taking(Predicate):
             if timeout is None:
                 timeout = self._default_timeout()
             if self.end_reason() is None and timeout != 0:
-                core = self.endpoint.core
+                core, driver = self.endpoint.core, self.endpoint.runtime.driver
                 if core is not None:
                     core.raise_limit(count)
                     self.endpoint.runtime.update()
                 deadline = deadline_after(timeout, self.endpoint.now())
                 if not (yield Wait(mailbox.changed, HasCount(mailbox, source, count), deadline)):
-                    self._check_life(core)
+                    self._check_life(driver)
             if not mailbox.has_count(count, source):
                 raise self._too_few(count)
         taken = mailbox.take_count(count, source)
@@ -189,14 +190,14 @@ class Taking(Predicate):
         """None, or 0 inside a callback: another thread may have taken the message; callbacks never wait."""
         return 0 if self.endpoint.in_callback() else None
 
-    def _check_life(self, core: object) -> None:
+    def _check_life(self, driver: EndpointDriver | None) -> None:
         """`EndOfData` if the endpoint was stopped, and perhaps started again, during a wait."""
-        if self.endpoint.core is not core and self.mailbox.end_reason is None:
+        if self.endpoint.runtime.driver is not driver and self.mailbox.end_reason is None:
             raise EndOfData(f"{self.endpoint} was stopped")
 
-    def nothing(self, timeout: float | None, core: EndpointCore | None) -> Exception:
-        """Why a wait that began with this core was in vain."""
-        self._check_life(core)
+    def nothing(self, timeout: float | None, driver: EndpointDriver | None) -> Exception:
+        """Why a wait that began with this driver was in vain."""
+        self._check_life(driver)
         over = self.end_reason()
         if over is not None:
             return over

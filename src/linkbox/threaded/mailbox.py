@@ -55,13 +55,14 @@ class Receiving(MailboxCalls[T, K_co]):
                             taking.settle_fast_queue()
                     return value
             with threads.lock:
-                if (transport := threads.transport) is not None:  # The same as `get`, with fewer calls.
-                    core, mailbox = taking.endpoint.core, taking.mailbox
+                if (
+                    transport := threads.transport
+                ) is not None:  # The same as `Taking.get`, with fewer calls.
                     is_simple = timeout is None and taking.endpoint.callback_loop is None
-                    deadline = NEVER if is_simple else taking.deadline(timeout)
-                    value = transport.engine.wait(mailbox.changed, taking, deadline)
+                    until = NEVER if is_simple else taking.deadline(timeout)
+                    value = transport.engine.wait(taking.mailbox.changed, taking, until)
                     if value is NOTHING:
-                        raise taking.nothing(timeout, core)
+                        raise taking.nothing(timeout, transport)
                     return value
         return threads.run(taking.get(timeout))
 

@@ -72,13 +72,14 @@ class Threads(Runtime):
             while True:
                 try:
                     if isinstance(step, Wait):
-                        result: Any
-                        if self.transport is None:
-                            result = step.predicate.claim()
-                        else:
-                            result = self.transport.engine.wait(
-                                step.queue, step.predicate, step.deadline, is_service, step.may_lead
+                        transport, predicate = self.transport, step.predicate
+                        result: Any = (
+                            predicate.claim()
+                            if transport is None
+                            else transport.engine.wait(
+                                step.queue, predicate, step.deadline, is_service, step.may_lead
                             )
+                        )
                     else:
                         result = self._unlocked(step)
                 except BaseException as error:
