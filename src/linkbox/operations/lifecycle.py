@@ -115,7 +115,7 @@ class Life(EndpointOperations):
             runtime.stop_listening()
             core.shutdown(self.now())
             runtime.update()
-            is_idle: bool = yield Wait(core.changed, IsIdle(core), deadline)
+            is_idle = bool((yield Wait(core.changed, IsIdle(core), deadline)))
             self.was_clean = is_idle and not core.undelivered
         except BaseException as raised:
             error = raised

@@ -8,7 +8,7 @@ is written once, in the operation.
 
 | step | ends | result |
 |---|---|---|
-| `Wait` | when the predicate holds, the deadline has passed, or the endpoint is closed | whether it holds |
+| `Wait` | when the predicate holds, the deadline has passed, or the endpoint is closed | `Predicate.claim` |
 | `Call` | when the function has returned, and what it returned was awaited if it is awaitable | its result |
 | `NextItems` | when the iterator has given items, or has ended | a list; empty at the end |
 """
