@@ -7,7 +7,7 @@ from typing import Any, Generic, overload
 from linkbox.aio.runtime import Tasks
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
-from linkbox.native import mypyc_attr
+from linkbox.operations.arguments import seconds
 from linkbox.operations.mailbox import MailboxCalls
 from linkbox.operations.taking import NOTHING, Taking, U
 
@@ -16,7 +16,6 @@ class _Impossible:
     """A type that no mailbox contains: the first overload below matches only Any."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Receiving(MailboxCalls[T, K_co]):
     """The mailbox of an endpoint. Any number of tasks may wait at the same time.
 
@@ -36,6 +35,8 @@ class Receiving(MailboxCalls[T, K_co]):
         Raises `MailboxEmpty` at the timeout, `EndOfData` when the conversation has ended and everything has
         been taken (on a view, or a client: `PeerLost` if the peer was lost).
         """
+        if timeout is not None:
+            seconds(timeout, "timeout")
         message: T = self._taking.take_value()
         if message is not NOTHING:
             return message

@@ -166,8 +166,6 @@ class ThreadedNetwork(Network):
     ) -> None:
         super().__init__(events, now, has_manual_clock)
         self.poller = poller
-        self.writers = 0
-        """The number of threads that are writing without the lock and will take it again."""
 
     def read(self, ready: list[tuple[int, int]]) -> None:
         """Receive from the sockets that `Poller.poll` found ready. Without the lock, one thread at a time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from linkbox.core.endpoint import EndpointCore
 from linkbox.errors import EndOfData
 from linkbox.operations import process_hooks
+from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.disk_writer import DiskWriter
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import IsIdle
@@ -95,9 +96,9 @@ class Life(EndpointOperations):
 
     # -- stop ------------------------------------------------------------------------------------------
 
-    def stop(self, timeout: float) -> Operation[bool]:
+    def stop(self, timeout: Given) -> Operation[bool]:
         """Send what is queued, end gracefully, close. Returns whether everything was acknowledged."""
-        deadline = self.now() + timeout
+        deadline = self.now() + seconds(timeout, "timeout")
         core, runtime = self.core, self.runtime
         if core is None:
             return True

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 from linkbox.core.endpoint import Answer, Batch, IncomingAsk, Source
 from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError
 from linkbox.events import Message
+from linkbox.operations.arguments import Given, check_timeout, flag, whole_number
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import HasCount, HasMessage
-from linkbox.operations.requests import Request, RequestOwner
+from linkbox.operations.request_owner import RequestOwner
+from linkbox.operations.requests import Request
 from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after
 
 U = TypeVar("U")
@@ -111,7 +113,7 @@ class Taking:
 
     # -- operations ------------------------------------------------------------------------------------
 
-    def get(self, timeout: float | None) -> Operation[V]:
+    def get(self, timeout: Given) -> Operation[V]:
         """Take the next value; wait for it if necessary."""
         item = self.take()
         if item is NOTHING:
@@ -119,7 +121,7 @@ class Taking:
         value: V = item if self.is_direct else self.open(item)
         return value
 
-    def wait_and_take(self, timeout: float | None) -> Operation[Any]:
+    def wait_and_take(self, timeout: Given) -> Operation[Any]:
         """Wait for the next item and take it; `take` has found none under the same lock."""
         endpoint, step = self.endpoint, self._wait_for_ever
         core = endpoint.core
@@ -128,7 +130,7 @@ class Taking:
         if timeout == 0 or core is None:
             raise self._nothing(timeout)
         if timeout is not None:
-            step = Wait(self.mailbox.changed, self._has_message, endpoint.now() + timeout)
+            step = Wait(self.mailbox.changed, self._has_message, deadline_after(timeout, endpoint.now()))
         holds = yield step
         item = self.take()
         if item is NOTHING:
@@ -147,19 +149,21 @@ class Taking:
             raise StateError("a callback cannot iterate over its own endpoint; use data_get_all()") from None
         return value
 
-    def get_message(self, timeout: float | None, ack: bool) -> Operation[Message[V]]:
+    def get_message(self, timeout: Given, ack: Given) -> Operation[Message[V]]:
         """Take the next message with its metadata."""
+        check_timeout(timeout)
+        hold = not flag(ack, "ack")
         yield from self._wait_for_message(timeout)
-        item, batch, number = self.mailbox.take_message(self.source, hold=not ack)
+        item, batch, number = self.mailbox.take_message(self.source, hold)
         self._flush_acks()
         message = Message(
             self.open(item), batch.source.peer, batch.received_at, batch.redelivered, batch.receipt
         )
-        if not ack:
+        if hold:
             message._ack = Acknowledge(self, batch, number)
         return message
 
-    def _wait_for_message(self, timeout: float | None) -> Operation[None]:
+    def _wait_for_message(self, timeout: Given) -> Operation[None]:
         if self.mailbox.has(self.source):
             return
         if timeout is None:
@@ -172,24 +176,25 @@ class Taking:
         if not self.mailbox.has(self.source):
             raise self._nothing(timeout)
 
-    def get_count(self, count: int, timeout: float | None) -> Operation[Any]:
+    def get_count(self, count: Given, timeout: Given) -> Operation[Any]:
         """Take ``count`` bytes or values."""
-        self._check_count(count)
+        check_timeout(timeout)
+        wanted = self._checked(count)
         mailbox, source = self.mailbox, self.source
-        if not mailbox.has_count(count, source):
+        if not mailbox.has_count(wanted, source):
             if timeout is None:
                 timeout = self._default_timeout()
             if self.end_reason() is None and timeout != 0:
                 core = self.endpoint.core
                 if core is not None:
-                    core.raise_limit(count)
+                    core.raise_limit(wanted)
                     self.endpoint.runtime.update()
                 deadline = deadline_after(timeout, self.endpoint.now())
-                if not (yield Wait(mailbox.changed, HasCount(mailbox, source, count), deadline)):
+                if not (yield Wait(mailbox.changed, HasCount(mailbox, source, wanted), deadline)):
                     self._check_life(core)
-            if not mailbox.has_count(count, source):
-                raise self._too_few(count)
-        taken = mailbox.take_count(count, source)
+            if not mailbox.has_count(wanted, source):
+                raise self._too_few(wanted)
+        taken = mailbox.take_count(wanted, source)
         self._flush_acks()
         return taken if self.is_direct else [self.open(item) for item in taken]
 
@@ -210,11 +215,11 @@ class Taking:
         if self.endpoint.core is not core and self.mailbox.end_reason is None:
             raise EndOfData(f"{self.endpoint} was stopped")
 
-    def _nothing(self, timeout: float | None) -> Exception:
+    def _nothing(self, timeout: Given) -> Exception:
         over = self.end_reason()
         if over is not None:
             return over
-        return MailboxEmpty(f"no message within {timeout:g} s" if timeout else "no message is waiting")
+        return MailboxEmpty(f"no message within {float(timeout):g} s" if timeout else "no message is waiting")
 
     def _too_few(self, count: int) -> Exception:
         over, available = self.end_reason(), self.mailbox.available(self.source)
@@ -224,12 +229,11 @@ class Taking:
             return over
         return Incomplete(f"{count} were asked for, only {available} are left: {over}", available)
 
-    def _check_count(self, count: int) -> None:
-        if not isinstance(count, int) or isinstance(count, bool):
-            raise TypeError(f"data_get_count({count!r}): count must be an int")
-        limit = self.mailbox.count_limit()
-        if not 1 <= count <= limit:
-            raise ValueError(f"data_get_count({count}): count must be 1 to {limit}")
+    def _checked(self, count: Given) -> int:
+        wanted, limit = whole_number(count, "count", 1), self.mailbox.count_limit()
+        if wanted > limit:
+            raise ValueError(f"count={wanted}: at most {limit} fit in the mailbox")
+        return wanted
 
 
 class Acknowledge:
@@ -269,7 +273,7 @@ class TakingRequests(Taking):
         assert isinstance(item, IncomingAsk)
         return Request(item, self._owner)
 
-    def get(self, timeout: float | None) -> Operation[V]:
+    def get(self, timeout: Given) -> Operation[V]:
         """Take the next request; skip those whose clients no longer wait."""
         deadline = deadline_after(timeout, self.endpoint.now())
         while True:
