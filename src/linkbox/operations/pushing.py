@@ -100,9 +100,7 @@ class PushingClient(ClientOperations):
 
     # -- many messages ---------------------------------------------------------------------------------
 
-    def send_many(
-        self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: float | None
-    ) -> Operation[int]:
+    def send_many(self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: Given) -> Operation[int]:
         """Send many messages on one connection; return how many."""
         deadline = deadline_after(timeout, self.now())
         items = items_of(iterable)
