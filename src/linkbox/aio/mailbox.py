@@ -8,7 +8,7 @@ from linkbox.aio.runtime import Tasks
 from linkbox.core.wait_queue import NOTHING
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
-from linkbox.native import mypyc_attr
+from linkbox.operations.arguments import seconds
 from linkbox.operations.mailbox import MailboxCalls
 from linkbox.operations.steps import NEVER
 from linkbox.operations.taking import Taking, U
@@ -18,7 +18,6 @@ class _Impossible:
     """A type that no mailbox contains: the first overload below matches only Any."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Receiving(MailboxCalls[T, K_co]):
     """The mailbox of an endpoint. Any number of tasks may wait at the same time.
 
@@ -39,6 +38,8 @@ class Receiving(MailboxCalls[T, K_co]):
         been taken (on a view, or a client: `PeerLost` if the peer was lost).
         """
         taking, driver = self._taking, self._tasks.aio_driver
+        if timeout is not None:
+            seconds(timeout, "timeout")
         if driver is None or not taking.is_direct:
             return await self._tasks.run(taking.get(timeout))
         deadline = NEVER

@@ -148,8 +148,6 @@ class ThreadedNetwork(Network):
     ) -> None:
         super().__init__(events, now, has_manual_clock)
         self.poller = poller
-        self.writers = 0
-        """The number of threads that are writing without the lock and will take it again."""
 
     def read(self, timeout: float | None) -> None:
         """Wait until something is ready, and receive. Without the lock, one thread at a time."""

@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from linkbox.core.wait_queue import Predicate, WaitQueue
+from linkbox.operations.arguments import Given, seconds
 
 R = TypeVar("R")
 NEVER = float("inf")
@@ -83,6 +84,8 @@ def items_of(iterable: Iterable[Any] | AsyncIterable[Any]) -> Iterator[Any] | As
     return iter(iterable)
 
 
-def deadline_after(timeout: float | None, now: float) -> float:
-    """When a call with this timeout gives up."""
-    return NEVER if timeout is None else now + timeout
+def deadline_after(timeout: Given, now: float) -> float:
+    """When a call with this timeout gives up. TypeError if it is neither None nor a number."""
+    if timeout is None:
+        return NEVER
+    return now + (timeout if isinstance(timeout, float) else seconds(timeout, "timeout"))

@@ -9,9 +9,11 @@ from linkbox.core.wait_queue import NOTHING, Predicate
 from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError
 from linkbox.events import Message
 from linkbox.networks.endpoint_driver import EndpointDriver
+from linkbox.operations.arguments import Given, check_timeout, flag, whole_number
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import HasCount, HasMessage
-from linkbox.operations.requests import Request, RequestOwner
+from linkbox.operations.request_owner import RequestOwner
+from linkbox.operations.requests import Request
 from linkbox.operations.steps import Operation, Wait, deadline_after
 
 U = TypeVar("U")
@@ -73,7 +75,7 @@ class Taking(Predicate):
                 driver.settle()
         return item
 
-    def deadline(self, timeout: float | None) -> float:
+    def deadline(self, timeout: Given) -> float:
         """When a wait for the next item gives up."""
         return deadline_after(self._default_timeout() if timeout is None else timeout, self.endpoint.now())
 
@@ -112,7 +114,7 @@ class Taking(Predicate):
 
     # -- operations ------------------------------------------------------------------------------------
 
-    def get(self, timeout: float | None) -> Operation[V]:
+    def get(self, timeout: Given) -> Operation[V]:
         """Take the next value; wait for it if necessary."""
         driver = self.endpoint.runtime.driver
         item = yield Wait(self.mailbox.changed, self, self.deadline(timeout))
@@ -131,19 +133,21 @@ class Taking(Predicate):
             raise StateError("a callback cannot iterate over its own endpoint; use data_get_all()") from None
         return value
 
-    def get_message(self, timeout: float | None, ack: bool) -> Operation[Message[V]]:
+    def get_message(self, timeout: Given, ack: Given) -> Operation[Message[V]]:
         """Take the next message with its metadata."""
+        check_timeout(timeout)
+        hold = not flag(ack, "ack")
         yield from self._wait_for_message(timeout)
-        item, batch, number = self.mailbox.take_message(self.source, hold=not ack)
+        item, batch, number = self.mailbox.take_message(self.source, hold)
         self._flush_acks()
         message = Message(
             self.open(item), batch.source.peer, batch.received_at, batch.redelivered, batch.receipt
         )
-        if not ack:
+        if hold:
             message._ack = Acknowledge(self, batch.source, number)
         return message
 
-    def _wait_for_message(self, timeout: float | None) -> Operation[None]:
+    def _wait_for_message(self, timeout: Given) -> Operation[None]:
         if self.mailbox.has(self.source):
             return
         if timeout is None:
@@ -157,24 +161,25 @@ class Taking(Predicate):
         if not self.mailbox.has(self.source):
             raise self.nothing(timeout, driver)
 
-    def get_count(self, count: int, timeout: float | None) -> Operation[Any]:
+    def get_count(self, count: Given, timeout: Given) -> Operation[Any]:
         """Take ``count`` bytes or values."""
-        self._check_count(count)
+        check_timeout(timeout)
+        wanted = self._checked(count)
         mailbox, source = self.mailbox, self.source
-        if not mailbox.has_count(count, source):
+        if not mailbox.has_count(wanted, source):
             if timeout is None:
                 timeout = self._default_timeout()
             if self.end_reason() is None and timeout != 0:
                 core, driver = self.endpoint.core, self.endpoint.runtime.driver
                 if core is not None:
-                    core.raise_limit(count)
+                    core.raise_limit(wanted)
                     self.endpoint.runtime.update()
                 deadline = deadline_after(timeout, self.endpoint.now())
-                if not (yield Wait(mailbox.changed, HasCount(mailbox, source, count), deadline)):
+                if not (yield Wait(mailbox.changed, HasCount(mailbox, source, wanted), deadline)):
                     self._check_life(driver)
-            if not mailbox.has_count(count, source):
-                raise self._too_few(count)
-        taken = mailbox.take_count(count, source)
+            if not mailbox.has_count(wanted, source):
+                raise self._too_few(wanted)
+        taken = mailbox.take_count(wanted, source)
         self._flush_acks()
         return taken if self.is_direct else [self.open(item) for item in taken]
 
@@ -195,13 +200,13 @@ class Taking(Predicate):
         if self.endpoint.runtime.driver is not driver and self.mailbox.end_reason is None:
             raise EndOfData(f"{self.endpoint} was stopped")
 
-    def nothing(self, timeout: float | None, driver: EndpointDriver | None) -> Exception:
+    def nothing(self, timeout: Given, driver: EndpointDriver | None) -> Exception:
         """Why a wait that began with this driver was in vain."""
         self._check_life(driver)
         over = self.end_reason()
         if over is not None:
             return over
-        return MailboxEmpty(f"no message within {timeout:g} s" if timeout else "no message is waiting")
+        return MailboxEmpty(f"no message within {float(timeout):g} s" if timeout else "no message is waiting")
 
     def _too_few(self, count: int) -> Exception:
         over, available = self.end_reason(), self.mailbox.available(self.source)
@@ -211,12 +216,11 @@ class Taking(Predicate):
             return over
         return Incomplete(f"{count} were asked for, only {available} are left: {over}", available)
 
-    def _check_count(self, count: int) -> None:
-        if not isinstance(count, int) or isinstance(count, bool):
-            raise TypeError(f"data_get_count({count!r}): count must be an int")
-        limit = self.mailbox.count_limit()
-        if not 1 <= count <= limit:
-            raise ValueError(f"data_get_count({count}): count must be 1 to {limit}")
+    def _checked(self, count: Given) -> int:
+        wanted, limit = whole_number(count, "count", 1), self.mailbox.count_limit()
+        if wanted > limit:
+            raise ValueError(f"count={wanted}: at most {limit} fit in the mailbox")
+        return wanted
 
 
 class Acknowledge:
@@ -256,7 +260,7 @@ class TakingRequests(Taking):
         assert isinstance(item, IncomingAsk)
         return Request(item, self._owner)
 
-    def get(self, timeout: float | None) -> Operation[V]:
+    def get(self, timeout: Given) -> Operation[V]:
         """Take the next request; skip those whose clients no longer wait."""
         deadline = deadline_after(timeout, self.endpoint.now())
         while True:

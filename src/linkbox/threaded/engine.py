@@ -308,7 +308,7 @@ class Engine(Interruptible):
     # -- signals ------------------------------------------------------------------------------------
 
     def is_used_by(self, thread: int) -> bool:
-        if self._network.writers or self.lock._is_owned():  # type: ignore[attr-defined]
+        if self.lock._is_owned():  # type: ignore[attr-defined]
             return True
         return any(waiter.thread == thread for waiter in list(self._inside))
 

@@ -8,7 +8,7 @@ from typing import Any, overload
 from linkbox.core.wait_queue import NOTHING
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
-from linkbox.native import mypyc_attr
+from linkbox.operations.arguments import seconds
 from linkbox.operations.mailbox import MailboxCalls
 from linkbox.operations.steps import NEVER
 from linkbox.operations.taking import Taking, U
@@ -20,7 +20,6 @@ class _Impossible:
     """A type that no mailbox contains: the first overload below matches only Any."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Receiving(MailboxCalls[T, K_co]):
     """The mailbox of an endpoint. Every call may be made from any thread, at any time.
 
@@ -41,6 +40,8 @@ class Receiving(MailboxCalls[T, K_co]):
         """
         if interrupts.pending:
             interrupts.run_pending()
+        if timeout is not None:
+            seconds(timeout, "timeout")
         taking, threads = self._taking, self._threads
         if taking.is_direct:
             hand = taking.mailbox.fast_queue
