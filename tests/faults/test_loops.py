@@ -402,7 +402,7 @@ def services(case: Case) -> Any:
 
 def background(case: Case) -> Any:
     is_threaded = case.place.front == "threaded"
-    owner, name = (Engine, "_sleep_and_turn") if is_threaded else (EndpointDriver, "_begin_turn")
+    owner, name = (Engine, "_sleep_and_turn") if is_threaded else (EndpointDriver, "deliver")
     throwing = case.patch(owner, name, 3)
     with (
         case.place.server("P2P", max_peers=10) as server,

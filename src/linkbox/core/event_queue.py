@@ -7,8 +7,8 @@ A callback may block for as long as it likes, and peers can cause events meanwhi
 - DATA where no credit does that (plain framings, dropping policies, responses) by the messages that the
   mailbox may hold from one peer. A further message takes over the event of one that is gone already.
 - All others (CONNECTED, DISCONNECTED, END, ERROR, …) by `MOST_EVENTS`. Events beyond are dropped, and counted
-  in ``statistics().events_dropped``. A peer whose CONNECTED is in the queue gets its DISCONNECTED in any case;
-  a peer whose CONNECTED was dropped gets none (`SessionTable.announce_up`).
+  in ``statistics().events_dropped``. A peer whose CONNECTED is in the queue gets its DISCONNECTED in any
+  case; a peer whose CONNECTED was dropped gets none (`SessionTable.announce_up`).
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class Dialer:
                     self._try_all(session, found)
             except BaseException as error:
                 events.dial_failed(session, error)
-            events.turn_done(self._network.now())
+            events.turn_soon()
 
     def _try_all(self, session: Session, targets: list[Target]) -> None:
         attempt = Attempt(self, session, deque(targets))

@@ -59,6 +59,8 @@ class EndpointDriver(NetworkEvents):
         self.errors = errors
         self._decode = decode
         """None: messages are the bytes themselves."""
+        self.looks_at = NEVER
+        """When the driver will look at the timers by itself; minus infinity while it is about to."""
         self._lazy: list[Channel] = []
 
     def _use(self, network: Network) -> None:
@@ -97,6 +99,8 @@ class EndpointDriver(NetworkEvents):
             log_lines(effects)
         if effects.failures:
             self._report_failures()
+        if effects.acks_due_at < self.looks_at or effects.timers.soonest < self.looks_at:
+            self.look_earlier()
 
     def _dial(self, session: Session) -> None:
         try:
@@ -146,7 +150,8 @@ class EndpointDriver(NetworkEvents):
         """An unexpected error that belongs to no connection: take another turn, but not at full speed."""
         again = TurnAgain(self.now() + TURN_PAUSE)
         self.schedule(again, again.due)
-        self.timers_changed()
+        if again.due < self.looks_at:
+            self.look_earlier()
         self.errors.survive("turns", "unexpected error in a turn of the endpoint", error)
 
     def _report_failures(self) -> None:
@@ -159,36 +164,27 @@ class EndpointDriver(NetworkEvents):
                 name = str(what) if isinstance(what, (str, Peer)) else type(what).__name__
                 self.errors.survive("timers", f"unexpected error of {name}", error)
 
-    def update(self) -> None:
-        """Settle, and check for a new timer."""
-        self.settle()
-        self.timers_changed()
-
     def write_later(self, channel: Channel) -> None:
         """Let the next turn write what the channel has queued, many messages at once."""
         if channel not in self._lazy:
             self._lazy.append(channel)
             self.turn_soon()
 
-    def _begin_turn(self, now: float) -> None:
-        """Handle due timers, flush the channels of `write_later`, process bytes that connections hold."""
-        effects = self.hub.effects
-        if now >= effects.acks_due_at or now >= effects.timers.soonest:
-            self.hub.handle_timers(now)
-        while self._lazy:
-            self._lazy.pop().flush()
-        held, effects.to_read = effects.to_read, []
-        for link in held:
-            try:
-                self.hub.received(link, b"", now, self.arrivals)
-            except BaseException as error:
-                self.link_failed(link, error)
-
     def turn_done(self, now: float) -> None:
-        """Decode and store what has arrived, then settle."""
+        """Handle due timers, flush the channels of `write_later`, store what has arrived; then settle."""
+        hub, effects = self.hub, self.hub.effects
         try:
-            self._begin_turn(now)
-            if self.arrivals:
+            if now >= effects.acks_due_at or now >= effects.timers.soonest:
+                hub.handle_timers(now)
+            while self._lazy:
+                self._lazy.pop().flush()
+            while effects.to_read:
+                link = effects.to_read.pop()
+                try:
+                    hub.received(link, b"", now)
+                except BaseException as error:
+                    self.link_failed(link, error)
+            if hub.arrivals:
                 self.deliver(now)
             self.settle()
         except BaseException as error:
@@ -196,11 +192,11 @@ class EndpointDriver(NetworkEvents):
 
     def deliver(self, now: float) -> None:
         """Decode and store what has arrived."""
-        hub, arrivals, decode = self.hub, self.arrivals, self._decode
-        while arrivals:
-            arrival = arrivals[0]
+        hub, decode = self.hub, self._decode
+        while hub.arrivals:
+            arrival = hub.arrivals[0]
             values = arrival.payloads if decode is None else decode_all(decode, arrival, is_from_signal)
-            arrivals.popleft()
+            hub.arrivals.popleft()
             try:
                 hub.deliver(arrival, values, now)
             except BaseException as error:
@@ -213,8 +209,8 @@ class EndpointDriver(NetworkEvents):
         """
         raise NotImplementedError
 
-    def turn_soon(self) -> None:
-        """Take a turn soon, because work is left."""
+    def look_earlier(self) -> None:
+        """A timer is due before `looks_at`: look at the timers in time."""
         raise NotImplementedError
 
     def is_busy(self) -> bool:

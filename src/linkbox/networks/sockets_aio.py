@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
             now = self._network.now()
             try:
                 if self._tls is None:
-                    self._events.received(self.link, data, now)
+                    self._events.hub.received(self.link, data, now)
                 else:
                     self._tls.receive(self._events, self.link, data, now)
             except BaseException as error:
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
             now = self._network.now()
             try:
                 if self._tls is None:
-                    self._events.ended(self.link, now)
+                    self._events.hub.ended(self.link, now)
                 else:
                     self._tls.receive_eof(self._events, self.link, now)
             except BaseException as error:
@@ -85,13 +85,13 @@ class Connection(asyncio.Protocol):
         self._is_full = True
         self.link.write_stalled(self._network.now())
         self._follow_buffer()
-        self._events.timers_changed()
 
     def resume_writing(self) -> None:
         assert self._transport is not None
         self.link.write_moved()
         if self._transport.get_write_buffer_size() > LOW:
-            self._follow_buffer()  # may pause again
+            self._follow_buffer()  # may pause again, which sets a timer
+            self._events.turn_done(self._network.now())
             return
         self._is_full = False
         self._transport.set_write_buffer_limits(HIGH, LOW)
@@ -205,7 +205,7 @@ class AioSockets(AioNetwork):
             failure = error if broken else ConnectionResetError("the connection was closed")
             now = self.now()
             try:
-                self.events.lost(link, cast(OSError, failure), now)
+                self.events.hub.lost(link, cast(OSError, failure), now)
             except BaseException as raised:
                 self.events.link_failed(link, raised)
             self.events.turn_done(now)
