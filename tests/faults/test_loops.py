@@ -24,9 +24,12 @@ from linkbox.core.endpoint_core import ServerCore
 from linkbox.core.frame_reader import FrameReader
 from linkbox.core.inbox import Inbox
 from linkbox.core.linked_link import LinkedLink
+from linkbox.core.receive_window import ReceiveWindow
+from linkbox.networks import sockets_aio, sockets_threaded
 from linkbox.networks.dialer import Dialer
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.sockets_aio import AioSockets
+from linkbox.networks.sockets_threaded import ThreadedSockets
 from linkbox.operations.callbacks import CallbackLoop
 from linkbox.store.sqlite import Store
 from linkbox.threaded.engine import Engine
@@ -332,14 +335,34 @@ def writer(case: Case) -> Any:
 
 
 def storing(case: Case) -> Any:
-    with case.place.server("P2P", max_peers=10) as server:
-        with case.place.client("P2P", server.address, name="bad", reconnect=None) as client:
-            throwing = case.patch(Inbox, "deliver")
+    return _hits_storing(case, Inbox, "deliver", OfUser())
+
+
+def storing_of_our_formats(case: Case) -> Any:
+    return _hits_storing(case, Inbox, "deliver", Json())
+
+
+def storing_where_it_is_read(case: Case) -> Any:
+    return _hits_storing(case, ReceiveWindow, "store", linkbox.Bytes())
+
+
+def _hits_storing(case: Case, owner: Any, name: str, format: Any, **options: Any) -> Any:
+    """The message is lost, and its sender must get to know: the next one does not acknowledge it."""
+    hit, good = ("hit", "good") if isinstance(format, Json) else (b"hit", b"good")
+    with case.place.server("P2P", format, max_peers=10, **options) as server:
+        with case.place.client("P2P", server.address, format, name="bad", reconnect=AT_ONCE) as client:
+            throwing = case.patch(owner, name)
             with pytest.raises(LinkboxError):
-                client.send(b"hit").wait(timeout=PATIENCE)
+                client.send(hit).wait(timeout=PATIENCE)
             assert throwing.is_spent
-        case.is_good(server)
+        with case.place.client("P2P", server.address, format, name="good") as other:
+            other.send(good).wait(timeout=PATIENCE)
+            assert server.link(case.place.peer(server, "good")).data_get(PATIENCE) == good
         return _both(server, client)
+
+
+def storing_what_is_on_disk(case: Case) -> Any:
+    return _hits_storing(case, Inbox, "store", linkbox.Bytes(), store=case.folder / "server")
 
 
 def _both(*endpoints: Any) -> Any:
@@ -352,6 +375,29 @@ def listener(case: Case) -> Any:
         throwing = case.patch(ServerCore, "accept", 3)
         case.is_good(server, reconnect=AT_ONCE)
         assert throwing.is_spent
+        return server.statistics()
+
+
+def listening_socket(case: Case) -> Any:
+    module = sockets_threaded if case.place.front == "threaded" else sockets_aio
+    with case.place.server("P2P", max_peers=10) as server:
+        throwing = case.patch(module, "accept_some", 3)
+        case.is_good(server, reconnect=AT_ONCE)
+        assert throwing.is_spent
+        return server.statistics()
+
+
+def leader(case: Case) -> Any:
+    """Of threads; with asyncio the event loop is the leader, and calls what `reader` and others hit."""
+    with case.place.server("P2P", max_peers=10) as server:
+        if case.place.front == "threaded":
+            reads, reports = case.patch(ThreadedSockets, "read", 3), case.patch(ThreadedSockets, "report", 3)
+            case.is_good(server)
+            assert reads.is_spent and reports.is_spent
+        else:
+            opens = case.patch(AioSockets, "opened")
+            case.is_good(server, reconnect=AT_ONCE)
+            assert opens.is_spent
         return server.statistics()
 
 
@@ -405,8 +451,8 @@ def background(case: Case) -> Any:
     owner, name = (Engine, "_sleep_and_turn") if is_threaded else (EndpointDriver, "deliver")
     throwing = case.patch(owner, name, 3)
     with (
-        case.place.server("P2P", max_peers=10) as server,
-        case.place.client("P2P", server.address) as client,
+        case.place.server("P2P", OfUser(), max_peers=10) as server,
+        case.place.client("P2P", server.address, OfUser()) as client,
     ):
         for _ in range(3):
             client.send(b"x").wait(timeout=PATIENCE)
@@ -419,8 +465,9 @@ OF_USERS = (
     decoding_inside_our_formats,
 )  # fmt: skip
 LOOPS = (
-    disk_writer, entries_of_the_journal, reaper, turns, reader, writer, storing, listener, decisions, dialer,
-    resolver, services, background,
+    disk_writer, entries_of_the_journal, reaper, turns, reader, writer, storing, storing_of_our_formats,
+    storing_where_it_is_read, storing_what_is_on_disk, listener, listening_socket, leader, decisions,
+    dialer, resolver, services, background,
 )  # fmt: skip
 
 

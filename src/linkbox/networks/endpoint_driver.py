@@ -118,10 +118,17 @@ class EndpointDriver(NetworkEvents):
             link.handle = None  # closing it has failed, too: the network does not try again
             return
         try:
-            link.abort(PeerLost(f"{link.address}: unexpected error at this end ({type(error).__name__})"))
+            link.abort(_lost(link.address, error))
         except BaseException as failure:
             self.errors.survive("connections", f"unexpected error of closing {link.address}", failure)
         effects.to_write.append(link)
+
+    def reading_failed(self, link: Link, error: BaseException) -> None:
+        self.link_failed(link, error)
+        try:
+            self.hub.reading_failed(link, _lost(link.address, error))
+        except BaseException as failure:
+            self.errors.survive("connections", f"unexpected error of closing {link.address}", failure)
 
     def accept_failed(self, error: BaseException) -> None:
         """An unexpected error has hit a connection that is being accepted: it is closed."""
@@ -137,14 +144,13 @@ class EndpointDriver(NetworkEvents):
             self.errors.survive("connecting", f"unexpected error of connecting to {session.peer}", raised)
 
     def arrival_failed(self, arrival: Arrival, error: BaseException) -> None:
-        """An unexpected error has hit the storing of messages: close their connection."""
-        link = arrival.session.link
-        if link is not None:
-            self.link_failed(link, error)
-        else:
-            self.errors.survive(
-                "connections", f"unexpected error of storing messages of {arrival.session.peer}", error
-            )
+        """An unexpected error has hit the storing of messages: end their conversation."""
+        session = arrival.session
+        self.errors.survive("storing", f"unexpected error of storing messages of {session.peer}", error)
+        try:
+            self.hub.storing_failed(session, _lost(str(session.peer), error))
+        except BaseException as failure:
+            self.errors.survive("storing", f"unexpected error of ending {session.peer}", failure)
 
     def turn_failed(self, error: BaseException) -> None:
         """An unexpected error that belongs to no connection: take another turn, but not at full speed."""
@@ -183,7 +189,7 @@ class EndpointDriver(NetworkEvents):
                 try:
                     hub.received(link, b"", now)
                 except BaseException as error:
-                    self.link_failed(link, error)
+                    self.reading_failed(link, error)
             if hub.arrivals:
                 self.deliver(now)
             self.settle()
@@ -234,3 +240,7 @@ class EndpointDriver(NetworkEvents):
     def close_copies(self) -> None:
         """In a forked child: close the copies of the descriptors; the connections belong to the parent."""
         self._network.close_copies()
+
+
+def _lost(where: str, error: BaseException) -> PeerLost:
+    return PeerLost(f"{where}: unexpected error at this end ({type(error).__name__})")

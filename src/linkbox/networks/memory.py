@@ -136,7 +136,7 @@ class MemoryPort:
                 try:
                     self._look_at(end, end.link, now)
                 except BaseException as error:
-                    self.events.link_failed(end.link, error)
+                    self.events.reading_failed(end.link, error)
 
     def _look_at(self, end: MemoryEnd, link: Link, now: float) -> None:
         if end.unsent and not end.is_reset:

@@ -57,6 +57,10 @@ class NetworkEvents:
         """An unexpected error has hit this connection: close it. Raises ``error`` again if it must pass."""
         raise NotImplementedError
 
+    def reading_failed(self, link: Link, error: BaseException) -> None:
+        """The same, where bytes of the peer were processed: their messages may be lost."""
+        raise NotImplementedError
+
     def dial_failed(self, session: Session, error: BaseException) -> None:
         """An unexpected error has hit an attempt to connect. Raises ``error`` again if it must pass."""
         raise NotImplementedError

@@ -47,9 +47,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = found = cast(asyncio.Transport, transport)  # uvloop's class is not a subclass
-        found.set_write_buffer_limits(HIGH, LOW)
-        self._network.opened(self)
-        if self._is_waiting or self.link.paused:
+        try:
+            found.set_write_buffer_limits(HIGH, LOW)
+            self._network.opened(self)
+        except BaseException as error:
+            self._events.link_failed(self.link, error)
+        if self._is_waiting or self.link.paused or self.link.closed:
             self._writable()
 
     def data_received(self, data: bytes) -> None:
@@ -61,7 +64,7 @@ class Connection(asyncio.Protocol):
                 else:
                     self._tls.receive(self._events, self.link, data, now)
             except BaseException as error:
-                self._events.link_failed(self.link, error)
+                self._events.reading_failed(self.link, error)
             self._events.turn_done(now)
 
     def eof_received(self) -> bool:
@@ -73,7 +76,7 @@ class Connection(asyncio.Protocol):
                 else:
                     self._tls.receive_eof(self._events, self.link, now)
             except BaseException as error:
-                self._events.link_failed(self.link, error)
+                self._events.reading_failed(self.link, error)
             self._events.turn_done(now)
         return True  # Keep the other half open until everything is written.
 
@@ -87,6 +90,13 @@ class Connection(asyncio.Protocol):
         self._follow_buffer()
 
     def resume_writing(self) -> None:
+        try:
+            self._resume_writing()
+        except BaseException as error:
+            self._events.link_failed(self.link, error)
+            self._events.turn_done(self._network.now())
+
+    def _resume_writing(self) -> None:
         assert self._transport is not None
         self.link.write_moved()
         if self._transport.get_write_buffer_size() > LOW:
@@ -207,7 +217,7 @@ class AioSockets(AioNetwork):
             try:
                 self.events.hub.lost(link, cast(OSError, failure), now)
             except BaseException as raised:
-                self.events.link_failed(link, raised)
+                self.events.reading_failed(link, raised)
             self.events.turn_done(now)
 
     # -- accepting ----------------------------------------------------------------------------------------
@@ -218,7 +228,10 @@ class AioSockets(AioNetwork):
         self._loop.add_reader(listener.sock.fileno(), self._on_acceptable)
 
     def _on_acceptable(self) -> None:
-        self._accept()
+        try:
+            self._accept()
+        except BaseException as error:
+            self.events.accept_failed(error)
         self.events.turn_done(self.now())
 
     def _accept(self) -> None:

@@ -156,7 +156,7 @@ class ThreadedSockets(ThreadedNetwork):
                 else:
                     hub.ended(link, now)
             except BaseException as error:
-                events.link_failed(link, error)
+                events.reading_failed(link, error)
         self._read.clear()
         if self._others:
             others, self._others = self._others, []
