@@ -4,7 +4,8 @@ Such a loop (``accept=``, callbacks, handlers, decoding, the disk, timers, conne
 endpoint stops. It survives every exception, of user code or of linkbox itself: SystemExit, CancelledError,
 GeneratorExit, KeyboardInterrupt and unknown subclasses of BaseException included. The exception is logged
 with what it has hit, counted (``statistics().errors``), and costs only what it has hit: one callback, one
-request, one message, one connection. Then the loop goes on.
+request, one message, one connection. Then the loop goes on. Where messages had arrived and were not stored,
+their conversation ends, so that the sender has them in doubt (`Inbox.storing_failed`).
 
 Two kinds of exceptions must pass, because they are not about what the loop does:
 

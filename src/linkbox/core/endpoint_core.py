@@ -56,23 +56,6 @@ class EndpointCore(JournalOwner):
 
     # -- for networks ----------------------------------------------------------------------------------
 
-    def reading_failed(self, connection: Connection, error: Exception) -> None:
-        """An unexpected error has hit `received`, and the connection is closed."""
-        assert isinstance(connection, Link)
-        if connection.session is not None:
-            self.storing_failed(connection.session, error)
-
-    def storing_failed(self, session: Session, error: Exception) -> None:
-        """End a conversation if an unexpected error may have cost messages.
-
-        They count as arrived, so the peer would not send them again after a reconnect, and the next
-        acknowledgement would cover them. As the conversation ends, the peer has them in doubt.
-        """
-        receiving = session.receiving
-        pieces = 0 if receiving.assembly is None else receiving.assembly.pieces
-        if receiving.arrived != receiving.processed + pieces:
-            self.sessions.close_session(session, error)
-
     def received(self, connection: Connection, data: bytes, now: float) -> None:
         """Process received bytes: adds to `arrivals`."""
         self.effects.now = now

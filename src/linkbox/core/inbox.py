@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from linkbox.core.arrival import Arrival, AskState
 from linkbox.core.asks_client import Ask
 from linkbox.core.asks_server import IncomingAsk, request_failed
+from linkbox.core.connection import Connection
 from linkbox.core.context import Context
 from linkbox.core.durable.entries import Inflow
 from linkbox.core.durable.record import Record
 from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, REJECTED
-from linkbox.core.link import bytes_of
+from linkbox.core.link import Link, bytes_of
 from linkbox.core.mailbox import Source
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
@@ -124,6 +125,25 @@ class Inbox:
             session.rejections.keep((frame,))
             if session.link is not None:
                 session.link.send_control(frame)
+
+    # -- unexpected errors ------------------------------------------------------------------------------
+
+    def reading_failed(self, connection: Connection, error: Exception) -> None:
+        """An unexpected error has hit `EndpointCore.received`, and the connection is closed."""
+        assert isinstance(connection, Link)
+        if connection.session is not None:
+            self.storing_failed(connection.session, error)
+
+    def storing_failed(self, session: Session, error: Exception) -> None:
+        """End a conversation if an unexpected error may have cost messages.
+
+        They count as arrived, so the peer would not send them again after a reconnect, and the next
+        acknowledgement would cover them. As the conversation ends, the peer has them in doubt.
+        """
+        receiving = session.receiving
+        pieces = 0 if receiving.assembly is None else receiving.assembly.pieces
+        if receiving.arrived != receiving.processed + pieces:
+            self._sessions.close_session(session, error)
 
     # -- requests and responses ------------------------------------------------------------------------
 

@@ -126,7 +126,7 @@ class EndpointDriver(NetworkEvents):
     def reading_failed(self, link: Link, error: BaseException) -> None:
         self.link_failed(link, error)
         try:
-            self.hub.reading_failed(link, _lost(link.address, error))
+            self.hub.inbox.reading_failed(link, _lost(link.address, error))
         except BaseException as failure:
             self.errors.survive("connections", f"unexpected error of closing {link.address}", failure)
 
@@ -148,7 +148,7 @@ class EndpointDriver(NetworkEvents):
         session = arrival.session
         self.errors.survive("storing", f"unexpected error of storing messages of {session.peer}", error)
         try:
-            self.hub.storing_failed(session, _lost(str(session.peer), error))
+            self.hub.inbox.storing_failed(session, _lost(str(session.peer), error))
         except BaseException as failure:
             self.errors.survive("storing", f"unexpected error of ending {session.peer}", failure)
 
@@ -166,6 +166,8 @@ class EndpointDriver(NetworkEvents):
         for what, error in failures:
             if isinstance(what, Link):
                 self.link_failed(what, error)
+            elif isinstance(what, Arrival):
+                self.arrival_failed(what, error)
             else:
                 name = str(what) if isinstance(what, (str, Peer)) else type(what).__name__
                 self.errors.survive("timers", f"unexpected error of {name}", error)

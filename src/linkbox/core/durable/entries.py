@@ -13,7 +13,7 @@ from linkbox.core.session import Session
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire.rejections import is_error, reject_frame
-from linkbox.errors import PeerLost, SessionLost, StoreError, TooLarge
+from linkbox.errors import SessionLost, StoreError, TooLarge
 
 __all__ = ["Entry", "Fetch", "Inflow", "JournalOwner", "Online", "Restart", "Spool", "Unit", "in_doubt"]
 
@@ -33,10 +33,6 @@ class JournalOwner:
 
     def report_error(self, session: Session, error: Exception) -> None:
         """Emit an ERROR event for a conversation."""
-        raise NotImplementedError
-
-    def storing_failed(self, session: Session, error: Exception) -> None:
-        """`store_arrival` has failed with an unexpected error."""
         raise NotImplementedError
 
     def wake(self, queue: WaitQueue) -> None:
@@ -137,12 +133,6 @@ class Inflow(Entry):
 
     def done(self, owner: JournalOwner) -> None:
         owner.store_arrival(self.arrival, self.values, self.at)
-
-    def failed(self, owner: JournalOwner, error: BaseException) -> None:
-        session = self.arrival.session
-        owner.storing_failed(
-            session, PeerLost(f"{session.peer}: unexpected error at this end ({type(error).__name__})")
-        )
 
 
 class Online(Entry):

@@ -196,7 +196,8 @@ class Journal(JournalHooks):
             try:
                 entry.done(self._owner)
             except BaseException as failure:  # the entries of others are on disk, too
-                effects.failures.append((f"a {type(entry).__name__} entry of the store", failure))
+                name = f"a {type(entry).__name__} entry of the store"
+                effects.failures.append((entry.arrival if isinstance(entry, Inflow) else name, failure))
                 entry.failed(self._owner, failure)
         for record, _ in batch.rows:
             self.fetch_if_wanted(record)
