@@ -47,8 +47,8 @@ check: $(VENV)/.with-all ## format, lint, types, walls between the layers, docs 
 NATIVE := build/native-$(notdir $(VENV))
 $(NATIVE)/.made: $(VENV)/.made $(shell find src -name '*.py')
 	@rm -rf build/sources $(NATIVE) && mkdir -p build/sources $(NATIVE)
-	@cp -r pyproject.toml README.md LICENSE src build/sources
-	@HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(BIN) pip wheel --quiet --disable-pip-version-check --no-deps \
+	@cp -r pyproject.toml hatch_build.py README.md LICENSE src build/sources
+	@LINKBOX_PURE=0 $(BIN) pip wheel --quiet --disable-pip-version-check --no-deps \
 		--wheel-dir $(NATIVE)/wheel build/sources
 	@$(BIN) pip install --quiet --disable-pip-version-check --no-deps --target $(NATIVE)/lib $(NATIVE)/wheel/*.whl
 	@touch $@
