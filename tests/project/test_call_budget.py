@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.calls import BUDGETS, IS_COMPILED, LIMITS
+import linkbox
+from benchmarks.calls import BUDGETS, LIMITS
 
 MEASURE = """
 import sys
@@ -24,7 +25,7 @@ sys.exit(not (found.calls <= budget.calls and is_quiet))
 """
 
 
-pytestmark = pytest.mark.skipif(IS_COMPILED, reason="the calls of compiled functions cannot be counted")
+pytestmark = pytest.mark.skipif(linkbox.compiled, reason="the calls of compiled functions cannot be counted")
 
 
 @pytest.mark.parametrize("scenario", LIMITS)
