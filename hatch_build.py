@@ -1,8 +1,9 @@
 """Compiles what every message goes through, when a wheel is built and a C compiler is there.
 
-Building a wheel calls this, and so does `pip install` of a checkout or an sdist. Where nothing can be compiled,
-or where compiling fails, the wheel is pure Python: the same behaviour, slower. `LINKBOX_PURE=1` asks for pure
-Python. `LINKBOX_PURE=0` makes it an error if nothing can be compiled. Editable installs are always pure.
+Building a wheel calls this, and so does `pip install` of a checkout or an sdist. Where nothing can be
+compiled, or where compiling fails, the wheel is pure Python: the same behaviour, slower. `LINKBOX_PURE=1`
+asks for pure Python. `LINKBOX_PURE=0` makes it an error if nothing can be compiled. Editable installs are
+always pure.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def obstacle() -> str | None:
 
 
 def compiler() -> str | None:
-    """The command of the C compiler: $CC, else the one that Python was built with, else cc. Not on Windows."""
+    """The command of the C compiler, except on Windows: $CC, or the one that Python was built with, or cc."""
     candidates = (
         [os.environ["CC"]] if os.environ.get("CC") else [sysconfig.get_config_var("CC") or "cc", "cc"]
     )

@@ -160,6 +160,19 @@ def test_everything_listed_for_the_compiler_exists(hook: Any) -> None:
     assert [each for each in patterns["include"] + patterns["exclude"] if not any(ROOT.glob(each))] == []
 
 
+def test_wheels_are_built_for_every_supported_python(hook: Any) -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    prefix = "Programming Language :: Python :: 3."
+    minors = {
+        int(each.removeprefix(prefix))
+        for each in settings["project"]["classifiers"]
+        if each.startswith(prefix)
+    }
+    built = settings["tool"]["cibuildwheel"]["build"].split()
+    assert built == [f"cp3{minor}-*" for minor in sorted(minors)]
+    assert max(minors) == hook.NEWEST[1]
+
+
 def test_a_python_without_headers_cannot_compile(
     hook: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
