@@ -121,7 +121,7 @@ def run(script: str, work: Path) -> None:
         if os.environ.get("LINKBOX_PURE") == "0":
             sys.stderr.write(done.stdout + done.stderr)
         lines = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()
-        raise NotCompiled(f"compiling failed: {lines[-1]}")
+        raise NotCompiled(f"compiling failed: {lines[-1][:200]}")
 
 
 def obstacle() -> str | None:
