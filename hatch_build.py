@@ -36,7 +36,7 @@ MACHINES = {"amd64", "x86_64", "i686", "arm64", "aarch64", "armv7l"}
 """Those for which mypy is there as a wheel. Elsewhere its installation needs more compilers."""
 
 
-class CompileIfPossible(BuildHookInterface):
+class CompileIfPossible(BuildHookInterface[Any]):
     """The build hook. Its settings (`include`, `exclude`) are in pyproject.toml."""
 
     PLUGIN_NAME = "custom"
