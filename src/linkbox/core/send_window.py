@@ -430,6 +430,18 @@ class SendWindow:
                 self.messages_sent -= 1
                 self.bytes_sent -= unit.message.size()
 
+    def withdraw(self, id: int) -> int:
+        """Take what was not sent of a request off the queue; return of how many messages nothing was sent."""
+        queue, count = self.queue, 0
+        self.queue = deque()
+        for unit in queue:
+            if isinstance(unit, OutgoingMessage) and unit.header is not None and unit.header.id == id:
+                self.held_bytes -= unit.size() - unit.offset
+                count += not unit.offset
+            else:
+                self.queue.append(unit)
+        return count
+
     def abandon(self) -> tuple[list[OutgoingMessage], list[OutgoingMessage]]:
         """Remove all messages. Return those in doubt and those never sent completely, each in order."""
         unacked, queued = messages_of(self.unacked), messages_of(self.queue)

@@ -79,7 +79,9 @@ class ServerSide(Side):
         has_ended = session.receiving.end_reason is not None
         self._sessions.announce_down(session, None if has_ended and isinstance(error, PeerLost) else error)
         limits = self._context.limits
-        if self._context.is_stopping or not session.resumes or self._are_too_many(session):
+        has_room = self._sessions.server_asks.disconnected(session)
+        is_kept = has_room and session.resumes and not self._context.is_stopping
+        if not is_kept or self._are_too_many(session):
             self._sessions.close_session(session, None if is_finished(session) else error)
         elif session.record is not None:
             self.await_return(session)
@@ -111,6 +113,8 @@ class ServerSide(Side):
             self._context.knows_since = max(self._context.knows_since, self._context.effects.now)
 
     def session_acked(self, session: Session) -> None:
+        if self._context.pattern.asks:
+            self._sessions.server_asks.acked(session)
         if self._context.is_stopping and not self._context.pattern.stop_ends and session.error is None:
             self._go_away(session)
 

@@ -139,6 +139,7 @@ class SessionTable(SessionOwner):
             if not self.context.pattern.asks:
                 effects.emit(EventKind.END, session.peer)
             self.side.peer_ended(session)
+        self.server_asks.end_arrived(session)
         if not self.server_asks.has_open(session):
             session.ending.is_requested = True
         session.flush()
@@ -155,7 +156,7 @@ class SessionTable(SessionOwner):
 
     def ask_closed(self, session: Session) -> None:
         """A request is closed: the session may have waited only for that before its end."""
-        if session.ending.peer_last is not None:
+        if session.ending.peer_last is not None and session.error is None:
             self.end_arrived(session)
         self.side.ask_closed(session)
 
