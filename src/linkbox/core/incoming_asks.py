@@ -8,6 +8,7 @@ from linkbox.core.arrival import Assembler, AskState
 from linkbox.core.context import Context
 from linkbox.core.session import Session
 from linkbox.core.values import Value
+from linkbox.core.wire import frames
 
 OVERHEAD = 512
 """Bytes counted for a request, each of its messages and each response, besides the payload: empty ones use
@@ -71,7 +72,8 @@ class AskMemory:
     def __init__(self, context: Context) -> None:
         limits = context.limits
         self._context = context
-        self.limit = max(limits.mailbox_total, 2 * limits.message + 4 * OVERHEAD)
+        pieces = limits.message // frames.MAX_ASK_PIECE + 3
+        self.limit = max(limits.mailbox_total, 2 * (limits.message + pieces * OVERHEAD))
         """For each of the two, in bytes. One client alone can send a message of any size."""
         self.gathered = 0
         """The sum of `SessionAsks.held`."""

@@ -404,7 +404,9 @@ class SendWindow:
         return message
 
     def on_dropped(self, first: int, last: int) -> None:
-        """The peer dropped acknowledged messages before its application took them."""
+        """The peer dropped messages that it had received before its application took them."""
+        if last > self.sent:
+            raise ProtocolViolation(f"{self.channel.peer} dropped unit {last}; {self.sent} were sent")
         add_range(self.dropped, first, last)
 
     def rewind(self, arrived: int) -> None:
