@@ -404,7 +404,9 @@ class SendWindow:
         return message
 
     def on_dropped(self, first: int, last: int) -> None:
-        """The peer dropped acknowledged messages before its application took them."""
+        """The peer dropped messages that it had received before its application took them."""
+        if last > self.sent:
+            raise ProtocolViolation(f"{self.channel.peer} dropped unit {last}; {self.sent} were sent")
         add_range(self.dropped, first, last)
 
     def rewind(self, arrived: int) -> None:
@@ -429,6 +431,18 @@ class SendWindow:
             elif unit.is_last:
                 self.messages_sent -= 1
                 self.bytes_sent -= unit.message.size()
+
+    def withdraw(self, id: int) -> int:
+        """Take what was not sent of a request off the queue; return of how many messages nothing was sent."""
+        queue, count = self.queue, 0
+        self.queue = deque()
+        for unit in queue:
+            if isinstance(unit, OutgoingMessage) and unit.header is not None and unit.header.id == id:
+                self.held_bytes -= unit.size() - unit.offset
+                count += not unit.offset
+            else:
+                self.queue.append(unit)
+        return count
 
     def abandon(self) -> tuple[list[OutgoingMessage], list[OutgoingMessage]]:
         """Remove all messages. Return those in doubt and those never sent completely, each in order."""

@@ -35,6 +35,10 @@ class RequestOwner:
         """Send a failure."""
         raise NotImplementedError
 
+    def ignore(self, incoming: IncomingAsk) -> None:
+        """Send no response."""
+        raise NotImplementedError
+
     def forget(self, incoming: IncomingAsk) -> None:
         """The application has dropped the request without a response. From any thread, without a lock."""
         raise NotImplementedError
@@ -84,6 +88,10 @@ class Request(Generic[T]):
     def fail(self, reason: str) -> None:
         """Let the client's call raise `AnswerError` with this text."""
         self._owner.fail(self._incoming, "RequestFailed", str(reason))
+
+    def ignore(self) -> None:
+        """Send no response: the request was a command. Only over a plain framing, else `StateError`."""
+        self._owner.ignore(self._incoming)
 
     def __repr__(self) -> str:
         return f"<Request {self._incoming.id} from {self.peer}>"
