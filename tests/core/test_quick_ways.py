@@ -12,6 +12,7 @@ from linkbox.core.wire.decoder import lone
 from linkbox.core.wire.frames import ACK, ACK_NOW, DATA
 from linkbox.errors import TooLarge
 from linkbox.events import Stage
+from linkbox.limits import Limits
 
 from .wire import Probe, Wire, probe_client
 
@@ -174,3 +175,28 @@ def test_a_lone_frame() -> None:
     limit = frames.MAXIMUM[ACK]
     assert lone(frames.frame(ACK, bytes(limit))) == (ACK, bytes(limit))
     assert lone(bytes((ACK, 0, 0, limit + 1)) + bytes(limit + 1)) is None
+
+
+def test_bytes_are_stored_when_they_arrive() -> None:
+    wire = Wire(is_bytes=True)
+    probe = probe_client(wire)
+    wire.decodes = False
+    probe.say(ONE, ONE)
+    assert wire.client.mailbox.take_all() == [b"one", b"one"]
+    assert not wire.undecoded
+    wire.advance(0.1)
+    acks = [frames.decode_ack(payload)[:2] for kind, payload in probe.heard() if kind == ACK]
+    assert acks[-1] == (2, 2)
+
+
+def test_bytes_behind_a_message_that_waits_are_stored_after_it() -> None:
+    wire = Wire(is_bytes=True, limits=Limits(message=10))
+    probe = probe_client(wire)
+    wire.decodes = False
+    probe.say(frames.encode_batch([b"1", b"2"]), frames.frame(DATA, b"3"))
+    probe.say(frames.frame(DATA, b"too large for it"), frames.frame(DATA, b"5"))
+    assert wire.client.mailbox.take_all() == []
+    wire.decode_all()
+    assert wire.client.mailbox.take_all() == [b"1", b"2", b"3", b"5"]
+    probe.say(ONE)
+    assert wire.client.mailbox.take_all() == [b"one"]

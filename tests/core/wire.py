@@ -10,7 +10,6 @@ from collections import deque
 from itertools import count
 from typing import Any
 
-from linkbox.core.arrival import Arrival
 from linkbox.core.asks_client import Ask
 from linkbox.core.asks_server import IncomingAsk
 from linkbox.core.backoff import Backoff
@@ -102,8 +101,10 @@ class Wire(CoreNetwork):
         secure: bool = False,
         asks_first: bool = False,
         keep_alive: bool = True,
+        is_bytes: bool = False,
     ) -> None:
         self.keep_alive = keep_alive
+        self.is_bytes = is_bytes
         self.secure = secure
         self.asks_first = asks_first
         super().__init__(decode)
@@ -141,6 +142,7 @@ class Wire(CoreNetwork):
             secure=self.secure,
             keep_alive=self.keep_alive,
             asks_first=self.asks_first and name == "server",
+            decodes=not self.is_bytes,
         )
 
     def _register(self, hub: EndpointCore) -> None:
@@ -229,19 +231,14 @@ class Probe:
         data = b"".join(said)
         step = cut or len(data) or 1
         for start in range(0, max(len(data), 1), step):
-            arrivals: deque[Arrival] = deque()
-            self.hub.received(self.link, data[start : start + step], self.wire.now, arrivals)
-            self.wire.undecoded += [(self.hub, arrival) for arrival in arrivals]
-            if self.wire.decodes:
-                self.wire.decode_all()
+            self.hub.received(self.link, data[start : start + step], self.wire.now)
+            self.wire.take_arrivals(self.hub)
         self.wire.settle()
 
     def eof(self) -> None:
         """This side writes nothing more."""
-        arrivals: deque[Arrival] = deque()
-        self.hub.ended(self.link, self.wire.now, arrivals)
-        self.wire.undecoded += [(self.hub, arrival) for arrival in arrivals]
-        self.wire.decode_all()
+        self.hub.ended(self.link, self.wire.now)
+        self.wire.take_arrivals(self.hub)
 
     def raw(self) -> bytes:
         """All bytes written since the last look, over a plain framing."""

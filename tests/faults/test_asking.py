@@ -168,7 +168,10 @@ def test_a_command_without_an_answer(place: Place, keep_alive: bool) -> None:
         return request.data
 
     options: dict[str, Any] = {"framing": Lines(), "keep_alive": keep_alive}
-    with place.server("AR", handler=handle, **options) as server, place.transport.dial(server.address) as sock:
+    with (
+        place.server("AR", handler=handle, **options) as server,
+        place.transport.dial(server.address) as sock,
+    ):
         sock.sendall(b"command\ncommand\nquestion\n")
         if keep_alive:
             assert sock.recv(100) == b"question\n"

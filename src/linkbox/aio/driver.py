@@ -62,8 +62,6 @@ class Driver(EndpointDriver):
         self._use(self.network)
         self._waiters: set[TaskWaiter] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = NEVER
-        self._is_settling = False
 
     # -- waiting ------------------------------------------------------------------------------------
 
@@ -98,19 +96,6 @@ class Driver(EndpointDriver):
 
     # -- for the network ------------------------------------------------------------------------------
 
-    def turn_done(self, now: float) -> None:
-        """Decode and store what has arrived, then settle."""
-        hub, arrivals = self.hub, self.arrivals
-        self._begin_turn(now)
-        while arrivals:
-            each = arrivals.popleft()
-            hub.deliver(each, self._decoded(each), now)
-        self.settle()
-
-    def timers_changed(self) -> None:
-        if not self._is_settling:  # otherwise `settle` does this at its end
-            self._set_timer()
-
     def clock_moved(self) -> None:
         """A manual clock was advanced: check every deadline."""
         self._on_timer()
@@ -120,21 +105,7 @@ class Driver(EndpointDriver):
         for waiter in self._waiters:
             waiter.wake()
 
-    # -- after every call into the core -----------------------------------------------------------------
-
-    def settle(self) -> None:
-        if self._is_settling:
-            return  # The outer call handles this too.
-        self._is_settling = True
-        try:
-            super().settle()
-        finally:
-            self._is_settling = False
-        if self.effects.acks_due_at < self._timer_at or self.effects.timers.soonest < self._timer_at:
-            self._set_timer()
-
-    def update(self) -> None:
-        self.settle()
+    # -- turns and timers -------------------------------------------------------------------------------
 
     def turn_soon(self) -> None:
         self._loop.call_soon(self._turn)
@@ -142,19 +113,18 @@ class Driver(EndpointDriver):
     def _turn(self) -> None:
         self.turn_done(self.now())
 
-    def _set_timer(self) -> None:
+    def look_earlier(self) -> None:
         """Set the timer for the core. If a deadline is postponed it fires too early, which is harmless."""
         when = self.hub.next_timer()
-        if self.network.has_manual_clock and when > self.now():
+        if self.is_closed or (self.network.has_manual_clock and when > self.now()):
             return  # `clock_moved` checks again.
-        if when < self._timer_at and not self.is_closed:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = when
-            self._timer = self._loop.call_later(max(0.0, when - self.now()), self._on_timer)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.looks_at = when
+        self._timer = self._loop.call_later(max(0.0, when - self.now()), self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer, self._timer_at = None, NEVER
+        self._timer, self.looks_at = None, NEVER
         self._turn()
 
     async def close(self) -> None:

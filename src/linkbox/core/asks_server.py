@@ -252,7 +252,9 @@ class ServerAsks:
             if other.session.is_plain:
                 other.session.close(request_failed(other.session))
             else:
-                self._fail_halves(other, "limit", "the request was not completed in time; others needed its memory")
+                self._fail_halves(
+                    other, "limit", "the request was not completed in time; others needed its memory"
+                )
             if not self.memory.is_over(asks):
                 return True
         return False

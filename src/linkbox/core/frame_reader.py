@@ -22,15 +22,19 @@ _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.C
 class FrameReader:
     """Finds frames in the bytes of one open link, and processes them."""
 
-    __slots__ = ("_arrivals", "_asks", "_context", "_decoder", "_late", "_link", "_session")
+    __slots__ = ("_arrivals", "_asks", "_context", "_decoder", "_late", "_link", "_session", "_stores")
 
     def __init__(self, link: Link, session: Session, held: bytes) -> None:
         """``held``: bytes that arrived behind the handshake; the next `receive` processes them first."""
         self._link = link
         self._session = session
-        self._context = link.context
-        self._asks = link.context.pattern.asks
+        self._context = context = link.context
+        self._asks = context.pattern.asks
         """Do requests and responses arrive, and no messages?"""
+        self._stores = (
+            not context.settings.decodes and context.mailbox.overflow == "block" and session.record is None
+        )
+        """May a message go from here to the mailbox at once?"""
         self._decoder = Decoder()
         self._decoder.hold(held)
         self._arrivals: list[Arrival] = []
@@ -50,7 +54,9 @@ class FrameReader:
                 self._handle(frame[0], frame[1], now)
         except ProtocolViolation as error:
             self._link.violated(error)
-        arrivals, self._arrivals = self._arrivals, []
+        arrivals = self._arrivals
+        if arrivals:
+            self._arrivals = []
         return arrivals
 
     def _receive_any(self, data: bytes, now: float) -> None:
@@ -80,21 +86,27 @@ class FrameReader:
             self._add_messages([whole], True)
         elif size > largest:
             self._add_messages([too_large(size, largest)], True)
-        elif self._arrivals:
+        elif self._stores and receiving.processed == receiving.arrived - 1:
+            receiving.processed_bytes = receiving.arrived_bytes
+            at = self._context.effects.now + self._context.settings.wall
+            receiving.store((payload,), receiving.arrived, size, at)
+        else:  # It is decoded first, or others before it.
             self._add_messages([payload], False)
-        else:
-            self._arrivals.append(Arrival(session, [payload], receiving.arrived))
 
     def _receiving_session(self, kind: int) -> Session:
         """Return the session, if such a frame may arrive now."""
-        if self._session.ending.peer_last is not None or (kind != frames.END and self._asks != (kind in _ASK_FRAMES)):
+        if self._session.ending.peer_last is not None or (
+            kind != frames.END and self._asks != (kind in _ASK_FRAMES)
+        ):
             raise self._misplaced(kind)
         return self._session
 
     def _misplaced(self, kind: int) -> ProtocolViolation:
         if self._session.ending.peer_last is not None:
             return ProtocolViolation("messages after END")
-        return ProtocolViolation(f"a {frames.type_name(kind)} frame, although the pattern is {self._context.pattern.name}")
+        return ProtocolViolation(
+            f"a {frames.type_name(kind)} frame, although the pattern is {self._context.pattern.name}"
+        )
 
     def _add_messages(self, payloads: list[Payload], may_have_errors: bool) -> None:
         session, arrivals = self._session, self._arrivals

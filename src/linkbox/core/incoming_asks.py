@@ -125,9 +125,7 @@ class AskMemory:
         self.kept += kept - asks.kept
         asks.kept = kept
         return units > 0 and (
-            size >= limits.window_bytes
-            or units >= limits.window_messages
-            or size > self.limit - self.kept
+            size >= limits.window_bytes or units >= limits.window_messages or size > self.limit - self.kept
         )
 
     def is_kept(self, asks: SessionAsks) -> bool:

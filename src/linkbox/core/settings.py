@@ -50,6 +50,8 @@ class Settings:
     """Is TLS used? Then each link waits for `Connection.secured`."""
     keep_alive: bool = True
     """A server of requests with a plain framing: does a connection stay open after a response?"""
+    decodes: bool = True
+    """Must the driver decode messages? Else they are the bytes that arrived, and stored at once."""
     asks_first: bool = False
     """Does the application decide on each connection (``accept=``)?"""
     counters: Counters = field(default_factory=Counters)
