@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from linkbox.core.link import State
 from linkbox.core.incoming_asks import OVERHEAD
+from linkbox.core.link import State
 from linkbox.core.patterns import AR
 from linkbox.core.send_window import EARLY_BYTES
 from linkbox.core.wire import frames

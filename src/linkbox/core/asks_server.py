@@ -1,7 +1,7 @@
 """The server's side of requests: assembles them, keeps the open ones, sends responses and failures.
 
-asks_client.py explains requests. With a plain framing requests have no id: the next request of a connection is
-begun when the one before it has its response.
+asks_client.py explains requests. With a plain framing requests have no id: the next request of a connection
+is begun when the one before it has its response.
 """
 
 from __future__ import annotations
@@ -341,7 +341,7 @@ class ServerAsks:
     def go_on(self, session: Session) -> None:
         """With a plain framing: begin the next request, if none is open and the peer takes its responses.
 
-        The driver calls the link again, and so `on_plain`, because the message is decoded outside of the lock.
+        The driver calls the link again, and so `on_plain`, as the message is decoded outside the lock.
         """
         asks = self._by_session.get(session)
         link = session.link

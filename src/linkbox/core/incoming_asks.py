@@ -1,10 +1,10 @@
-"""The requests of one client, as a server keeps them, and what they use of the memory that all clients share."""
+"""The requests of one client, as a server keeps them, and what they use of the memory of all clients."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from linkbox.core.arrival import Assembler, AskState
+from linkbox.core.arrival import AskState, Assembler
 from linkbox.core.context import Context
 from linkbox.core.session import Session
 from linkbox.core.values import Value

@@ -165,8 +165,8 @@ class ReceiveWindow(Source):
     def grant_endless(self) -> None:
         """Grant unlimited credit. Acknowledge as often as if it were limited: the peer keeps what it sent."""
         self.granted_bytes = self.granted_units = ENDLESS
-        self.bytes_regained = self.arrived_bytes + self.limits.mailbox_bytes / 4
-        self.units_regained = self.arrived + self.limits.asks / 4
+        self.bytes_regained = self.arrived_bytes + self.context.limits.mailbox_bytes / 4
+        self.units_regained = self.arrived + self.context.limits.asks / 4
 
     def grant(self, waiting: int, waiting_bytes: int, window_units: int, window_bytes: int) -> None:
         """Raise the credit to one window beyond what was processed and is not waiting."""

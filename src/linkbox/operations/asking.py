@@ -116,8 +116,8 @@ class AskingClient(ClientOperations):
         if is_free:
             return
         raise DeadlineExceeded(
-            f"the request was not sent within {max(0.0, deadline - began):.3g} s: {self._most_asks} others wait "
-            f"for their responses, the limit of Limits(asks={self._most_asks})"
+            f"the request was not sent within {max(0.0, deadline - began):.3g} s: {self._most_asks} others "
+            f"wait for their responses, the limit of Limits(asks={self._most_asks})"
         )
 
     def _begin_ask(self, core: ClientCore, asks: ClientAsks, deadline: float, to_mailbox: bool) -> Ask:
