@@ -180,8 +180,8 @@ def check_asks(hub: EndpointCore, limits: Limits) -> None:
     assert {*server._by_session, *client._by_session, *client._raw} <= sessions
     open_asks = [ask for asks in server._by_session.values() for ask in asks.open.values()]
     assert server.open_count == len(open_asks)
-    assert server.gathered == sum(ask.held for ask in open_asks)
-    assert server.gathered <= max(limits.mailbox_total, 2 * limits.message)
+    assert server.memory.gathered == sum(ask.held for ask in open_asks)
+    assert server.memory.gathered <= max(limits.mailbox_total, 2 * limits.message)
     for session, asks in server._by_session.items():
         assert len(asks.open) <= limits.asks
         assert held(asks.raw._parts) <= limits.message
@@ -206,7 +206,7 @@ def check_waiting(asks: ClientAsks, limits: Limits) -> None:
 def check_no_asks(hub: EndpointCore) -> None:
     """No request of anybody is left."""
     server, client = hub.sessions.server_asks, hub.sessions.client_asks
-    assert not server.open_count and not server.gathered and not server._by_session
+    assert not server.open_count and not server.memory.gathered and not server._by_session
     assert not client.waiting and not client._by_session and not client._raw
 
 

@@ -93,7 +93,7 @@ class TlsProbe(Probe):
 
     def deliver(self) -> None:
         """What the filter has reported."""
-        arrivals = self.end.events.arrivals
+        arrivals = self.end.events.hub.arrivals
         self.wire.undecoded += [(self.hub, arrival) for arrival in arrivals]
         arrivals.clear()
         if self.wire.decodes:

@@ -64,7 +64,7 @@ class AskMemory:
     """What the requests of all clients use of two limits: one for requests, one for responses.
 
     A client may use as much as then is left for the others: alone one half of a limit, beside a client that
-    does so one quarter of it. So there is room for the requests of the next client, whoever uses the rest.
+    does so one quarter of it. So there is always room for the requests of the next client.
     """
 
     __slots__ = ("_context", "_holders", "gathered", "kept", "limit")

@@ -26,6 +26,7 @@ from linkbox.core.durable.rows import REJECTIONS, UNKNOWN, Row, Stored, units_of
 from linkbox.core.durable.spool import SpoolMarks
 from linkbox.core.durable.write_schedule import WriteSchedule
 from linkbox.core.effects import ACK_DUE_SOON
+from linkbox.core.send_window import message_of
 from linkbox.core.session import Session, SessionRecord
 from linkbox.errors import ProtocolViolation
 from linkbox.events import Peer
@@ -246,7 +247,7 @@ class Record(SessionRecord):
         session.sending.restore_bytes(spool.loaded - spool.base, total - spool.base_total)
         self.load(rows)
         while session.sending.sent < spool.resume_at:
-            session.sending.pull_one()
+            session.sending.pull_message(message_of(session.sending.queue[0]))
         if session.link is not None:
             session.link.process_late()
 
