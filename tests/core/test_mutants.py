@@ -196,7 +196,6 @@ def loses_a_message_when_a_bundle_is_parted(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def grants_no_more_when_the_mailbox_was_emptied(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ReceiveWindow, "on_taken", lambda self: None)
     patch.setattr(
         Session,
         "credit",

@@ -29,7 +29,8 @@ from linkbox.core.wire.framings import Framing, Linked
 from linkbox.errors import DecodeError
 from linkbox.events import EventKind, Peer
 from linkbox.limits import Limits
-from linkbox.operations.requests import Request, RequestOwner
+from linkbox.operations.request_owner import RequestOwner
+from linkbox.operations.requests import Request
 from linkbox.testing._cores import CoreNetwork, MemoryLink
 
 ALL_KINDS = set(EventKind)

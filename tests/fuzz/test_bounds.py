@@ -85,29 +85,21 @@ MUTANTS: dict[str, tuple[Mutant, str, str]] = {}
 
 def found_by(target: str, story: str) -> Callable[[Mutant], Mutant]:
     def keep(function: Mutant) -> Mutant:
-        MUTANTS[function.__name__] = function, target, story
+        MUTANTS[f"{function.__name__}, {target}: {story}"] = function, target, story
         return function
 
     return keep
 
 
 @found_by("accept", "far ahead of accept=")
+@found_by("full-house", "far ahead of a slot")
 def what_is_said_ahead_is_held_without_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(decoder, "MAX_EARLY", ENDLESS)
 
 
-@found_by("full-house", "far ahead of a slot")
-def what_an_applicant_says_is_held_without_end(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoder, "MAX_EARLY", ENDLESS)
-
-
 @found_by("server", "refused, and goes on")
-def a_refused_peer_is_read_without_end(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(link.Link, "drain", lambda self, data: None)
-
-
 @found_by("tls-server", "no TLS, over lines")
-def a_peer_without_tls_is_read_without_end(patch: pytest.MonkeyPatch) -> None:
+def a_refused_peer_is_read_without_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(link.Link, "drain", lambda self, data: None)
 
 
@@ -126,12 +118,8 @@ def no_credit(self: ReceiveWindow, *args: Any) -> None:
 
 
 @found_by("server", "many messages")
-def more_bytes_than_were_granted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ReceiveWindow, "_check_overdraft", no_credit)
-
-
 @found_by("server", "tiny messages")
-def more_units_than_were_granted(patch: pytest.MonkeyPatch) -> None:
+def more_than_was_granted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ReceiveWindow, "_check_overdraft", no_credit)
 
 

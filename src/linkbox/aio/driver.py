@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from linkbox.address import Address
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.timers import NEVER
-from linkbox.core.wait_queue import Predicate, Waiter, WaitQueue
+from linkbox.core.values import Value
+from linkbox.core.wait_queue import NOTHING, Predicate, Waiter, WaitQueue
 from linkbox.networks.choose import aio_network
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import AioNetwork
@@ -65,12 +66,12 @@ class Driver(EndpointDriver):
 
     # -- waiting ------------------------------------------------------------------------------------
 
-    async def wait(self, queue: WaitQueue, predicate: Predicate, deadline: float = NEVER) -> bool:
-        """Wait until the predicate holds, or the deadline (of `now`) has passed. Returns whether it holds."""
-        while not predicate.holds():
+    async def wait(self, queue: WaitQueue, predicate: Predicate, deadline: float = NEVER) -> Value:
+        """Wait until the predicate has a result, or the deadline (of `now`) has passed: then `NOTHING`."""
+        while (result := predicate.claim()) is NOTHING:
             left = deadline - self.now()
             if self.is_closed or left <= 0:
-                return False
+                break
             waiter = TaskWaiter(predicate, self._loop.create_future())
             queue.waiters[waiter] = None
             self._waiters.add(waiter)
@@ -88,7 +89,7 @@ class Driver(EndpointDriver):
                     alarm.cancel()
                 if is_cancelled and not waiter.future.cancelled():
                     self.ring(queue)  # Wake another task in its place.
-        return True
+        return result
 
     def ring(self, queue: WaitQueue) -> None:
         for waiter in queue.ready():

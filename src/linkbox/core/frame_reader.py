@@ -11,7 +11,7 @@ from linkbox.core.link import Link, State
 from linkbox.core.send_window import BATCH_BODIES
 from linkbox.core.session import Session
 from linkbox.core.wire import frames, handshake_messages
-from linkbox.core.wire.decoder import Decoder, lone, too_large
+from linkbox.core.wire.decoder import HEADER_SIZE, LIMITS, Decoder, too_large
 from linkbox.core.wire.rejections import error_of
 from linkbox.errors import ProtocolViolation
 
@@ -43,15 +43,18 @@ class FrameReader:
 
     def receive(self, data: bytes, now: float) -> list[Arrival]:
         """Process bytes from the peer; return the messages that they complete."""
-        # Fast path: most reads return exactly one complete frame.
-        frame = None if self._decoder.busy else lone(data)
+        size, kind = len(data) - HEADER_SIZE, -1
+        if size >= 0 and not self._decoder.busy:
+            word = frames.unpack_header(data)[0]
+            if word & 0xFFFFFF == size <= LIMITS[word >> 24]:
+                kind = word >> 24  # Fast path: most reads return exactly one complete frame.
         try:
-            if frame is None:
+            if kind == frames.DATA:
+                self._on_message(data[HEADER_SIZE:])
+            elif kind < 0:
                 self._receive_any(data, now)
-            elif frame[0] == frames.DATA:
-                self._on_message(frame[1])
             else:
-                self._handle(frame[0], frame[1], now)
+                self._handle(kind, data[HEADER_SIZE:], now)
         except ProtocolViolation as error:
             self._link.violated(error)
         arrivals = self._arrivals

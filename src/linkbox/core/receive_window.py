@@ -180,12 +180,6 @@ class ReceiveWindow(Source):
 
     # -- acknowledging ---------------------------------------------------------------------------------
 
-    def on_taken(self) -> None:
-        if self.inbox is None:
-            self.request_ack(ACK_DUE_SOON)
-        else:
-            self.inbox.on_taken(self.given + self.base, self.cut)  # Acknowledged once it is on disk.
-
     def request_ack(self, urgency: int) -> None:
         """Request an acknowledgement. It is sent at once if it grants a large part of the window.
 

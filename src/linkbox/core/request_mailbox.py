@@ -69,15 +69,21 @@ class RequestMailbox(Mailbox):
         if source is None:
             source = next(iter(self.turns))
             self.turns.move_to_end(source)
-        return self._pop(source.batches[0])
+        batch = source.batches[0]
+        item = batch.items.popleft()
+        self.count -= 1
+        source.waiting -= 1
+        if not batch.items or source.ack_each:
+            self._settle(batch)
+        return item
+
+    def take_count(self, count: int, source: Source | None = None) -> Value:
+        return [self.take(source) for _ in range(count)]
 
     def _head(self, source: Source | None) -> Batch | None:
         if source is None:
-            if not self.turns:
-                return None
-            source = next(iter(self.turns))
-            self.turns.move_to_end(source)
-        return source.batches[0] if source.batches else None
+            source = next(iter(self.turns), None)
+        return source.batches[0] if source is not None and source.batches else None
 
     def _settle(self, batch: Batch) -> None:
         source = batch.source

@@ -102,10 +102,6 @@ class EndpointDriver(NetworkEvents):
         """A timer is due before `looks_at`: look at the timers in time."""
         raise NotImplementedError
 
-    def turn_soon(self) -> None:
-        """Take a turn soon, because work is left."""
-        raise NotImplementedError
-
     def is_busy(self) -> bool:
         return super().is_busy() or bool(self._lazy)
 

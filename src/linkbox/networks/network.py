@@ -23,7 +23,7 @@ from linkbox.networks.poller import Poller
 
 
 class NetworkEvents:
-    """The reports of a network: all its calls into the core. `EndpointDriver` is the subclass.
+    """The reports of a network; bytes, FIN and loss go to ``hub`` itself. `EndpointDriver` is a subclass.
 
     ``hub`` is the core of the endpoint. The ``hub`` of a `MemoryPort` is something else: a `MemoryHub`, the
     network in memory that many endpoints share.
@@ -38,7 +38,15 @@ class NetworkEvents:
     # Implemented by drivers, called by networks.
 
     def turn_done(self, now: float) -> None:
-        """The network has reported everything: do what follows from it."""
+        """The network has reported everything: do what follows from it.
+
+        With threads, only the leader calls this: two threads that decode at once could store messages in the
+        wrong order. Other threads call `turn_soon`.
+        """
+        raise NotImplementedError
+
+    def turn_soon(self) -> None:
+        """Take a turn soon, because work is left."""
         raise NotImplementedError
 
     def clock_moved(self) -> None:
@@ -140,8 +148,6 @@ class ThreadedNetwork(Network):
     ) -> None:
         super().__init__(events, now, has_manual_clock)
         self.poller = poller
-        self.writers = 0
-        """The number of threads that are writing without the lock and will take it again."""
 
     def read(self, timeout: float | None) -> None:
         """Wait until something is ready, and receive. Without the lock, one thread at a time."""

@@ -209,7 +209,6 @@ class ThreadedSockets(ThreadedNetwork):
         is_large = sum(map(len, buffers)) > SMALL_WRITE
         if is_large:
             connection.is_writing = True
-            self.writers += 1
             self._lock.release()
         try:
             rest = write_buffers(connection.sock, buffers)
@@ -220,7 +219,6 @@ class ThreadedSockets(ThreadedNetwork):
         finally:
             if is_large:
                 self._lock.acquire()
-                self.writers -= 1
                 connection.is_writing = False
         if failure is not None:
             self._write_failed(connection.link, failure)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from linkbox.core.arrival import Arrival
+from linkbox.core.connection import Buffer
 from linkbox.core.decoding import decode_all
 from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.link import Link
@@ -44,17 +45,25 @@ class MemoryLink:
         """Write all there is; then what ``half_close`` and ``closed`` say."""
         link = self.link
         while not self.shakes and not self.unsent and not link.closed and not link.shut:
-            buffers = link.data_to_send(now)
+            buffers = self.data_to_send(now)
             if not buffers:
                 break
             self.write([bytes(buffer) for buffer in buffers], now)
         if link.closed:
             self.close()
         elif link.half_close and not link.shut and not self.unsent:
-            self.other.fin = True
+            self.half_close(now)
             link.finish_writing()
             if link.closed:
                 self.close()
+
+    def data_to_send(self, now: float) -> list[Buffer]:
+        """What the link has to write."""
+        return self.link.data_to_send(now)
+
+    def half_close(self, now: float) -> None:
+        """Let the other end see that nothing more is written."""
+        self.other.fin = True
 
     def write(self, buffers: list[bytes], now: float) -> None:
         if self.is_full:

@@ -30,7 +30,8 @@ from time import monotonic
 
 from linkbox.core.effects import Effects
 from linkbox.core.timers import NEVER
-from linkbox.core.wait_queue import Predicate, Waiter, WaitQueue
+from linkbox.core.values import Value
+from linkbox.core.wait_queue import NOTHING, Predicate, Waiter, WaitQueue
 from linkbox.errors import StateError
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import ThreadedNetwork
@@ -144,13 +145,13 @@ class Engine(Interruptible):
         deadline: float = NEVER,
         is_service: bool = False,
         may_lead: bool = True,
-    ) -> bool:
-        """Do I/O until the predicate holds or the deadline (of the endpoint's clock) has passed.
+    ) -> Value:
+        """Do I/O until the predicate has a result; `NOTHING` at the deadline (of the endpoint's clock).
 
-        Call it with the lock held once; it is released while waiting. Returns whether the predicate holds.
+        Call it with the lock held once; it is released while waiting.
         """
-        if predicate.holds():
-            return True
+        if (result := predicate.claim()) is not NOTHING:
+            return result
         thread = get_ident()
         outer = self._step_aside() if self._leader_thread == thread else None
         waiter = self._spare
@@ -177,10 +178,10 @@ class Engine(Interruptible):
                     self._follow(waiter, until - now)
                 if waiter.is_interrupted:
                     self._run_interrupts(waiter, queue)
-                if predicate.holds():
-                    return True
+                if (result := predicate.claim()) is not NOTHING:
+                    return result
                 now = self._now()
-            return False
+            return NOTHING
         finally:
             self._leave_queue(waiter, queue)
             if outer is not None:
@@ -207,7 +208,12 @@ class Engine(Interruptible):
         if self._followers:
             self._followers.pop(waiter, None)
         if self._leader is waiter:
-            self._leave()
+            self._leader, self._leader_thread = None, 0
+            self._driver.looks_at = SOON
+            if self._is_hot and not self._followers:
+                self._left = monotonic()  # The background thread takes turns at intervals, for timers too.
+            else:
+                self._pass_lead()
         elif waiter.is_rung:
             self.ring(queue)  # There may be work for another waiter.
         self._inside.discard(waiter)
@@ -270,11 +276,8 @@ class Engine(Interruptible):
                 if not is_woken:  # Woken between the timeout and now.
                     sleep_lock.acquire(blocking=False)
 
-    def _leave(self) -> None:
-        """Give up the lead: to a waiting thread, else to the background thread after ``GRACE``."""
-        self._leader = None
-        self._leader_thread = 0
-        self._driver.looks_at = SOON
+    def _pass_lead(self) -> None:
+        """Give the lead to a waiting thread, else to the background thread after ``GRACE``."""
         for waiter in self._followers:
             if not waiter.is_service:
                 self._promote(waiter)
@@ -285,7 +288,7 @@ class Engine(Interruptible):
         is_sparse = now - self._left >= GRACE
         self._left = now
         if self._is_hot:
-            return  # The background thread takes turns at intervals, for timers too.
+            return
         if is_sparse or self._network.has_manual_clock:
             self.poller.arm()
             self._driver.looks_at = self._wake_at
@@ -305,7 +308,7 @@ class Engine(Interruptible):
     # -- signals ------------------------------------------------------------------------------------
 
     def is_used_by(self, thread: int) -> bool:
-        if self._network.writers or self.lock._is_owned():  # type: ignore[attr-defined]
+        if self.lock._is_owned():  # type: ignore[attr-defined]
             return True
         return any(waiter.thread == thread for waiter in list(self._inside))
 
