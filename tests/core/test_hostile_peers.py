@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from linkbox.core.link import State
 from linkbox.core.incoming_asks import OVERHEAD
+from linkbox.core.link import State
 from linkbox.core.patterns import AR
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
@@ -221,7 +221,9 @@ def test_who_does_not_take_answers_asks_no_more() -> None:
     assert session.receiving.granted_units > granted
 
 
-@pytest.mark.parametrize("limits", [Limits(asks=3), Limits(mailbox_bytes=3 * OVERHEAD)], ids=["asks", "bytes"])
+@pytest.mark.parametrize(
+    "limits", [Limits(asks=3), Limits(mailbox_bytes=3 * OVERHEAD)], ids=["asks", "bytes"]
+)
 def test_asks_that_wait_for_their_turn_over_a_plain_framing_are_bounded(limits: Limits) -> None:
     """The server reads no further; it reads again when half of them have their answers."""
     wire = Wire(AR, framing=LengthPrefixed(1), limits=limits)

@@ -67,7 +67,7 @@ def honest(place: Place, server: Any, times: int = 50, **options: Any) -> None:
 
 
 def test_answers_that_nobody_takes(place: Place) -> None:
-    """A few bytes ask for 1,000 MiB: nothing is begun for a peer whose window is full, until it takes some."""
+    """A few bytes ask for 1,000 MiB: nothing is begun for a peer whose window is full."""
     handler, limits = Handler(), Limits(window_bytes=4 * MIB)
     with (
         place.serving("AR", handler=handler, limits=limits) as server,
@@ -138,7 +138,7 @@ def resumed(place: Place, server: Any, count: int) -> int:
 
 
 def test_empty_requests_of_peers_that_are_gone(place: Place) -> None:
-    """A thousand requests without a byte, and the answers to them, cost half a megabyte, and so they count."""
+    """A thousand requests without a byte, and their answers, cost half a megabyte: so they count."""
     with place.serving("AR", limits=Limits(mailbox_total=MIB, message=1000)) as server:
         lost = place.ear(server, EventKind.DISCONNECTED)
         for number in range(20):
@@ -183,7 +183,9 @@ SMALL = Limits(mailbox_total=4 * MIB, message=MIB)
 def say_halves(bare: Bare, count: int) -> None:
     """So many requests of half a mebibyte, none of them complete."""
     for id in range(1, count + 1):
-        bare.say(ask(id, bytes(MIB // 4), frames.MORE_OF_MESSAGE), ask(id, bytes(MIB // 4), frames.MORE_OF_ASK))
+        bare.say(
+            ask(id, bytes(MIB // 4), frames.MORE_OF_MESSAGE), ask(id, bytes(MIB // 4), frames.MORE_OF_ASK)
+        )
     ping(bare)
 
 
@@ -230,8 +232,11 @@ def test_a_half_request_waits_for_its_peer(place: Place) -> None:
 
 
 def test_half_requests_end_with_their_client(place: Place) -> None:
-    """END says that nothing more comes: a request that is not complete fails, and the conversation is over."""
-    with place.server("AR", handler=lambda request: request.data) as server, Bare(place, server.address) as bare:
+    """END says that nothing more comes: a request that is not complete fails, and all is over."""
+    with (
+        place.server("AR", handler=lambda request: request.data) as server,
+        Bare(place, server.address) as bare,
+    ):
         bare.meet(pattern="ar")
         bare.say(ask(1, b"half", frames.MORE_OF_ASK), frames.encode_number(frames.END, 1))
         assert frames.decode_fail(bare.until(frames.FAIL))[:2] == (1, "RequestFailed")
@@ -245,9 +250,11 @@ def test_half_requests_end_with_their_client(place: Place) -> None:
 def test_half_requests_over_raw_leave_room_for_others(place: Place) -> None:
     """Over Raw each connection is one request: the one that was silent for longest makes room."""
     limits = Limits(mailbox_total=4 * MIB, message=MIB, progress=0.2)
-    with place.serving(), place.server(
-        "AR", framing=Raw(), limits=limits, handler=lambda request: request.data
-    ) as server, ExitStack() as stack:
+    with (
+        place.serving(),
+        place.server("AR", framing=Raw(), limits=limits, handler=lambda request: request.data) as server,
+        ExitStack() as stack,
+    ):
         bares = [stack.enter_context(Bare(place, server.address)) for _ in range(6)]
         for bare in bares:
             bare.say(bytes(MIB - 1))
@@ -334,7 +341,9 @@ def test_requests_where_there_are_none(place: Place, pattern: str, frame: bytes)
         bare.meet(pattern=pattern.lower())
         bare.say(frame)
         error = ear.wait().error
-        assert isinstance(error, ProtocolViolation) and f"although the pattern is {pattern.lower()}" in str(error)
+        assert isinstance(error, ProtocolViolation) and f"although the pattern is {pattern.lower()}" in str(
+            error
+        )
         bare.ended()
         assert server.data_empty() and not server.peers()
 

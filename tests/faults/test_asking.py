@@ -19,7 +19,7 @@ from linkbox import (
     StateError,
 )
 from tests.faults.place import AT_ONCE, PATIENCE, Place
-from tests.threaded.helpers import Threads, dial, read_all, wait_until
+from tests.threaded.helpers import Threads, read_all, wait_until
 
 pytestmark = pytest.mark.timeout(50)
 
@@ -29,37 +29,41 @@ pytestmark = pytest.mark.timeout(50)
 
 def test_more_requests_than_may_wait_wait_for_their_slot(place: Place) -> None:
     """The limit asks of a client: 200 calls at once share 10 slots, and each gets its own answer."""
-    with place.server("AR", Json, handler=lambda request: request.data) as server:
-        with place.client("AR", server.address, Json, keep_alive=True, limits=Limits(asks=10)) as client:
-            answers = Counter[int]()
+    with (
+        place.server("AR", Json, handler=lambda request: request.data) as server,
+        place.client("AR", server.address, Json, keep_alive=True, limits=Limits(asks=10)) as client,
+    ):
+        answers = Counter[int]()
 
-            def ask(number: int) -> None:
-                answers[client.ask(number, timeout=PATIENCE)] += 1
+        def ask(number: int) -> None:
+            answers[client.ask(number, timeout=PATIENCE)] += 1
 
-            with Threads() as threads:
-                for number in range(200):
-                    threads.start(ask, number)
-            assert answers == Counter(range(200))
+        with Threads() as threads:
+            for number in range(200):
+                threads.start(ask, number)
+        assert answers == Counter(range(200))
 
 
 def test_gather_of_thousands(place: Place) -> None:
     """3,000 calls from one event loop, or three threads of 1,000: nobody hears of a limit."""
-    with place.server("AR", Json, handler=lambda request: request.data) as server:
-        with place.client("AR", server.address, Json, keep_alive=True) as client:
-            if place.front == "aio":
-                calls = [client.later("ask", number) for number in range(3000)]
-                assert [call.result(PATIENCE) for call in calls] == list(range(3000))
-                return
-            found = Counter[int]()
+    with (
+        place.server("AR", Json, handler=lambda request: request.data) as server,
+        place.client("AR", server.address, Json, keep_alive=True) as client,
+    ):
+        if place.front == "aio":
+            calls = [client.later("ask", number) for number in range(3000)]
+            assert [call.result(PATIENCE) for call in calls] == list(range(3000))
+            return
+        found = Counter[int]()
 
-            def ask(thread: int) -> None:
-                for number in range(thread * 1000, thread * 1000 + 1000):
-                    found[client.ask(number)] += 1
+        def ask(thread: int) -> None:
+            for number in range(thread * 1000, thread * 1000 + 1000):
+                found[client.ask(number)] += 1
 
-            with Threads() as threads:
-                for thread in range(3):
-                    threads.start(ask, thread)
-            assert found == Counter(range(3000))
+        with Threads() as threads:
+            for thread in range(3):
+                threads.start(ask, thread)
+        assert found == Counter(range(3000))
 
 
 @pytest.mark.parametrize("method", ["ask", "ask_many"])
@@ -67,18 +71,21 @@ def test_no_slot_within_the_deadline(place: Place, method: str) -> None:
     """The call names the limit; nothing was sent; the slot is free again later."""
     released = threading.Event()
     handler = place.waiting_for(released, b"late")
-    with place.server("AR", handler=handler) as server, Threads() as threads:
-        with place.client("AR", server.address, keep_alive=True, limits=Limits(asks=1)) as client:
-            threads.start(client.ask, b"first", PATIENCE)
-            wait_until(lambda: server.statistics().messages_received == 1)
-            value = b"second" if method == "ask" else [b"second"]
-            with pytest.raises(DeadlineExceeded, match=r"Limits\(asks=1\)"):
-                getattr(client, method)(value, timeout=0.05)
-            with pytest.raises(MailboxFull, match=r"Limits\(asks=1\)"):
-                client.send(b"third")
-            released.set()
-            assert getattr(client, method)(value, timeout=PATIENCE) == b"late"
-            assert server.statistics().messages_received == 2
+    with (
+        place.server("AR", handler=handler) as server,
+        place.client("AR", server.address, keep_alive=True, limits=Limits(asks=1)) as client,
+        Threads() as threads,
+    ):
+        threads.start(client.ask, b"first", PATIENCE)
+        wait_until(lambda: server.statistics().messages_received == 1)
+        value = b"second" if method == "ask" else [b"second"]
+        with pytest.raises(DeadlineExceeded, match=r"Limits\(asks=1\)"):
+            getattr(client, method)(value, timeout=0.05)
+        with pytest.raises(MailboxFull, match=r"Limits\(asks=1\)"):
+            client.send(b"third")
+        released.set()
+        assert getattr(client, method)(value, timeout=PATIENCE) == b"late"
+        assert server.statistics().messages_received == 2
 
 
 def test_stop_ends_the_wait_for_a_slot(place: Place) -> None:
@@ -132,7 +139,7 @@ def test_what_was_never_sent_is_never_cancelled(place: Place) -> None:
 # --- Over a plain framing -----------------------------------------------------------------------------
 
 
-def _exchange(server: Any, place: Place, said: bytes, is_over: bool = True) -> bytes:
+def _exchange(server: Any, place: Place, said: bytes) -> bytes:
     """What a bare socket gets for that, up to the end of the connection."""
     with place.transport.dial(server.address) as sock:
         sock.sendall(said)
@@ -168,7 +175,10 @@ def test_a_command_without_an_answer(place: Place, keep_alive: bool) -> None:
         return request.data
 
     options: dict[str, Any] = {"framing": Lines(), "keep_alive": keep_alive}
-    with place.server("AR", handler=handle, **options) as server, place.transport.dial(server.address) as sock:
+    with (
+        place.server("AR", handler=handle, **options) as server,
+        place.transport.dial(server.address) as sock,
+    ):
         sock.sendall(b"command\ncommand\nquestion\n")
         if keep_alive:
             assert sock.recv(100) == b"question\n"
@@ -180,9 +190,12 @@ def test_over_linked_each_request_has_an_answer(place: Place, may_log_errors: No
     def handle(request: Any) -> Any:
         request.ignore()
 
-    with place.server("AR", handler=handle) as server, place.client("AR", server.address) as client:
-        with pytest.raises(AnswerError, match=r"StateError.*each request has a response"):
-            client.ask(b"x", timeout=PATIENCE)
+    with (
+        place.server("AR", handler=handle) as server,
+        place.client("AR", server.address) as client,
+        pytest.raises(AnswerError, match=r"StateError.*each request has a response"),
+    ):
+        client.ask(b"x", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("is_plain", [False, True], ids=["linked", "lines"])
@@ -201,13 +214,17 @@ def test_a_handler_that_returns_nothing(
             assert _exchange(server, place, b"big\nbad\nbig\n") == big + b"\n"
             wait_until(lambda: "call request.ignore()" in caplog.text, "it is logged")
         else:
-            with place.client("AR", server.address) as client:
-                with pytest.raises(AnswerError, match="FormatError.*the handler returned None"):
-                    client.ask(b"bad", timeout=PATIENCE)
+            with (
+                place.client("AR", server.address) as client,
+                pytest.raises(AnswerError, match=r"FormatError.*the handler returned None"),
+            ):
+                client.ask(b"bad", timeout=PATIENCE)
         assert "the handler returned None" in caplog.text
 
 
 def test_nothing_is_a_value_of_some_formats(place: Place) -> None:
-    with place.server("AR", Json, framing=Lines(), handler=lambda request: None) as server:
-        with place.client("AR", server.address, Json, framing=Lines()) as client:
-            assert client.ask(1, timeout=PATIENCE) is None
+    with (
+        place.server("AR", Json, framing=Lines(), handler=lambda request: None) as server,
+        place.client("AR", server.address, Json, framing=Lines()) as client,
+    ):
+        assert client.ask(1, timeout=PATIENCE) is None

@@ -87,14 +87,18 @@ class FrameReader:
 
     def _receiving_session(self, kind: int) -> Session:
         """Return the session, if such a frame may arrive now."""
-        if self._session.ending.peer_last is not None or (kind != frames.END and self._asks != (kind in _ASK_FRAMES)):
+        if self._session.ending.peer_last is not None or (
+            kind != frames.END and self._asks != (kind in _ASK_FRAMES)
+        ):
             raise self._misplaced(kind)
         return self._session
 
     def _misplaced(self, kind: int) -> ProtocolViolation:
         if self._session.ending.peer_last is not None:
             return ProtocolViolation("messages after END")
-        return ProtocolViolation(f"a {frames.type_name(kind)} frame, although the pattern is {self._context.pattern.name}")
+        return ProtocolViolation(
+            f"a {frames.type_name(kind)} frame, although the pattern is {self._context.pattern.name}"
+        )
 
     def _add_messages(self, payloads: list[Payload], may_have_errors: bool) -> None:
         session, arrivals = self._session, self._arrivals

@@ -1,10 +1,10 @@
-"""The requests of one client, as a server keeps them, and what they use of the memory that all clients share."""
+"""The requests of one client, as a server keeps them, and the memory that the clients share for them."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from linkbox.core.arrival import Assembler, AskState
+from linkbox.core.arrival import AskState, Assembler
 from linkbox.core.context import Context
 from linkbox.core.session import Session
 from linkbox.core.values import Value
@@ -57,14 +57,14 @@ class SessionAsks:
         self.kept = 0
         """Bytes of responses that the peer has not acknowledged, and of requests that wait until it has."""
         self.is_full = False
-        """Are there so many of these responses that no further request is started?"""
+        """Must the peer take some of these responses before a further request is started?"""
 
 
 class AskMemory:
     """What the requests of all clients use of two limits: one for requests, one for responses.
 
     A client may use as much as then is left for the others: alone one half of a limit, beside a client that
-    does so one quarter of it. So there is room for the requests of the next client, whoever uses the rest.
+    does so one quarter of it. So there is always room for the requests of the next client.
     """
 
     __slots__ = ("_context", "_holders", "gathered", "kept", "limit")
@@ -125,9 +125,7 @@ class AskMemory:
         self.kept += kept - asks.kept
         asks.kept = kept
         return units > 0 and (
-            size >= limits.window_bytes
-            or units >= limits.window_messages
-            or size > self.limit - self.kept
+            size >= limits.window_bytes or units >= limits.window_messages or size > self.limit - self.kept
         )
 
     def is_kept(self, asks: SessionAsks) -> bool:

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from linkbox.core.durable.journal import Journal
-from linkbox.core.endpoint import BytesMailbox, Channel, EndpointCore, Mailbox, OutgoingMessage, RequestMailbox
+from linkbox.core.endpoint import (
+    BytesMailbox,
+    Channel,
+    EndpointCore,
+    Mailbox,
+    OutgoingMessage,
+    RequestMailbox,
+)
 from linkbox.core.settings import Counters, Settings
 from linkbox.core.statistics import statistics
 from linkbox.core.wait_queue import Predicate
