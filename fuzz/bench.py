@@ -11,6 +11,7 @@ from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.context import Settings
 from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
+from linkbox.core.incoming_asks import OVERHEAD, SessionAsks
 from linkbox.core.link import Link
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.mailbox import Mailbox
@@ -193,7 +194,8 @@ def check_session(session: Session, hub: EndpointCore) -> None:
     assert sending.taken <= sending.acked <= sending.sent
     assert receiving.taken <= receiving.processed <= receiving.arrived
     window = max(limits.mailbox_bytes, EARLY_BYTES)
-    assert receiving.waiting_bytes <= window + max(limits.message, frames.MAX_PIECE)
+    overhead = 2 * OVERHEAD * limits.asks if session.context.pattern.asks else 0
+    assert receiving.waiting_bytes <= window + max(limits.message, frames.MAX_PIECE) + overhead
     # A plain link that is full is not read any more; what came in one read is there.
     one_read = frames.MAX_EARLY if session.is_plain else 1
     assert receiving.waiting <= max(EARLY_UNITS, limits.mailbox_messages) + one_read
@@ -217,17 +219,32 @@ def check_asks(hub: EndpointCore) -> None:
     assert {*server._by_session, *client._by_session, *client._raw} <= sessions
     open_asks = [ask for asks in server._by_session.values() for ask in asks.open.values()]
     assert server.open_count == len(open_asks)
-    assert server.gathered == sum(ask.held for ask in open_asks)
-    assert server.gathered <= max(limits.mailbox_total, 2 * limits.message)
     for session, asks in server._by_session.items():
-        assert len(asks.open) <= limits.asks
+        assert asks.session is session and len(asks.open) <= limits.asks
+        check_memory(asks, hub.context.is_plain)
         assert held(asks.raw._parts) <= limits.message
         assert all(ask.session is session and ask.id == id for id, ask in asks.open.items())
+    memory = server.memory
+    assert memory.gathered == sum(asks.held for asks in server._by_session.values())
+    assert memory.kept == sum(asks.kept for asks in server._by_session.values())
+    assert set(memory._holders) <= {asks for asks in server._by_session.values() if asks.held}
+    one_read = frames.MAX_EARLY * (1 + OVERHEAD) if hub.context.is_plain else 0
+    assert memory.gathered <= memory.limit + one_read * max(1, len(sessions))
     for ask in open_asks:
         kept = sum(len(each) + 100 for each in ask.messages if isinstance(each, bytes))
         assert kept + held(ask.assembler._parts) <= limits.mailbox_total + limits.message + 200
     assert all(held(each._parts) <= limits.message for each in client._raw.values())
     check_waiting(client, limits)
+
+
+def check_memory(asks: SessionAsks, is_plain: bool) -> None:
+    """What is counted of one client's requests is what is kept of them."""
+    halves = {id: ask for id, ask in asks.open.items() if ask.held}
+    assert asks.halves == halves and not any(ask.is_whole for ask in halves.values())
+    unread = sum(len(each) + OVERHEAD for each in asks.unread)
+    assert asks.held == unread + asks.raw.held + sum(ask.held for ask in halves.values())
+    assert is_plain or not (asks.unread or asks.raw.held)
+    assert asks.session.receiving.is_suspended == (asks.is_full and not is_plain)
 
 
 def check_waiting(asks: ClientAsks, limits: Limits) -> None:
@@ -240,7 +257,9 @@ def check_waiting(asks: ClientAsks, limits: Limits) -> None:
 def check_no_asks(hub: EndpointCore) -> None:
     """No request of anybody is left."""
     server, client = hub.sessions.server_asks, hub.sessions.client_asks
-    assert not server.open_count and not server.gathered and not server._by_session
+    memory = server.memory
+    assert not server.open_count and not server._by_session
+    assert not memory.gathered and not memory.kept and not memory._holders
     assert not client.waiting and not client._by_session and not client._raw
 
 

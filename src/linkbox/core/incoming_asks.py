@@ -88,6 +88,8 @@ class AskMemory:
         Incomplete requests of clients that are disconnected, or have been silent for long, fail first.
         """
         self.count(asks, size)
+        if not asks.held:
+            return True
         asks.held_at = now
         self._holders[asks] = None
         self._holders.move_to_end(asks)
@@ -97,7 +99,7 @@ class AskMemory:
         """Count bytes that are kept of a client's requests; negative: that are not kept any more."""
         asks.held += size
         self.gathered += size
-        if size < 0 and not asks.held:
+        if not asks.held:
             self._holders.pop(asks, None)
 
     def disconnected(self, asks: SessionAsks) -> None:
