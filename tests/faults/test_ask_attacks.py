@@ -138,7 +138,7 @@ def resumed(place: Place, server: Any, count: int) -> int:
 
 
 def test_empty_requests_of_peers_that_are_gone(place: Place) -> None:
-    """A thousand requests without a byte cost half a megabyte with their answers, so they count."""
+    """A thousand requests without a byte, and their answers, cost half a megabyte: so they count."""
     with place.serving("AR", limits=Limits(mailbox_total=MIB, message=1000)) as server:
         lost = place.ear(server, EventKind.DISCONNECTED)
         for number in range(20):
@@ -232,7 +232,7 @@ def test_a_half_request_waits_for_its_peer(place: Place) -> None:
 
 
 def test_half_requests_end_with_their_client(place: Place) -> None:
-    """After END nothing comes: a request that is not complete fails, and the conversation is over."""
+    """END says that nothing more comes: a request that is not complete fails, and all is over."""
     with (
         place.server("AR", handler=lambda request: request.data) as server,
         Bare(place, server.address) as bare,

@@ -73,8 +73,8 @@ def test_no_slot_within_the_deadline(place: Place, method: str) -> None:
     handler = place.waiting_for(released, b"late")
     with (
         place.server("AR", handler=handler) as server,
-        Threads() as threads,
         place.client("AR", server.address, keep_alive=True, limits=Limits(asks=1)) as client,
+        Threads() as threads,
     ):
         threads.start(client.ask, b"first", PATIENCE)
         wait_until(lambda: server.statistics().messages_received == 1)
@@ -139,7 +139,7 @@ def test_what_was_never_sent_is_never_cancelled(place: Place) -> None:
 # --- Over a plain framing -----------------------------------------------------------------------------
 
 
-def _exchange(server: Any, place: Place, said: bytes, is_over: bool = True) -> bytes:
+def _exchange(server: Any, place: Place, said: bytes) -> bytes:
     """What a bare socket gets for that, up to the end of the connection."""
     with place.transport.dial(server.address) as sock:
         sock.sendall(said)

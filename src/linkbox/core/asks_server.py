@@ -1,7 +1,7 @@
 """The server's side of requests: assembles them, keeps the open ones, sends responses and failures.
 
 asks_client.py explains requests. With a plain framing requests have no id: the next request of a connection
-is begun when the one before it has its response.
+begins when the one before it has its response. incoming_asks.py has the limits on memory.
 """
 
 from __future__ import annotations
@@ -310,8 +310,7 @@ class ServerAsks:
     def _pause(self, asks: SessionAsks) -> None:
         """Read from the connection only while not too many requests wait for their turn."""
         link, limits = asks.session.link, self._context.limits
-        if link is None:
-            return
+        assert link is not None
         count, held = len(asks.unread), asks.held
         if link.paused:  # Read again when half of them are gone.
             count, held = 2 * count, 2 * held
@@ -341,11 +340,12 @@ class ServerAsks:
     def go_on(self, session: Session) -> None:
         """With a plain framing: begin the next request, if none is open and the peer takes its responses.
 
-        The driver calls the link again, and so `on_plain`, as the message is decoded outside the lock.
+        The driver calls the link again, and so `on_plain`: the message is decoded outside of the lock.
         """
         asks = self._by_session.get(session)
-        link = session.link
-        if asks is not None and link is not None and asks.unread and not asks.open and not asks.is_full:
+        if asks is not None and asks.unread and not asks.open and not asks.is_full:
+            link = session.link
+            assert link is not None
             self._context.effects.to_read.append(link)
 
     def end_plain(self, session: Session) -> None:

@@ -187,8 +187,8 @@ class Inbox:
     def _fail(self, ask: IncomingAsk, type: str, text: str) -> None:
         session = ask.session
         if self._sessions.server_asks.fail(ask, type, text):
-            if isinstance(session.link, Link):
-                session.link.error = request_failed(session)
+            assert isinstance(session.link, Link)  # Without its connection, a plain session is closed.
+            session.link.error = request_failed(session)
             self._sessions.server_asks.end_plain(session)
 
     def ask_closed(self, session: Session) -> None:

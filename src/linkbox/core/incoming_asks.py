@@ -1,4 +1,4 @@
-"""The requests of one client, as a server keeps them, and what they use of the memory of all clients."""
+"""The requests of one client, as a server keeps them, and the memory that the clients share for them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SessionAsks:
         self.kept = 0
         """Bytes of responses that the peer has not acknowledged, and of requests that wait until it has."""
         self.is_full = False
-        """Are there so many of these responses that no further request is started?"""
+        """Must the peer take some of these responses before a further request is started?"""
 
 
 class AskMemory:
@@ -88,6 +88,8 @@ class AskMemory:
         Incomplete requests of clients that are disconnected, or have been silent for long, fail first.
         """
         self.count(asks, size)
+        if not asks.held:
+            return True
         asks.held_at = now
         self._holders[asks] = None
         self._holders.move_to_end(asks)
@@ -97,7 +99,7 @@ class AskMemory:
         """Count bytes that are kept of a client's requests; negative: that are not kept any more."""
         asks.held += size
         self.gathered += size
-        if size < 0 and not asks.held:
+        if not asks.held:
             self._holders.pop(asks, None)
 
     def disconnected(self, asks: SessionAsks) -> None:

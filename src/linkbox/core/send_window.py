@@ -452,12 +452,8 @@ class SendWindow:
         self.held_bytes = self.bundled = 0
         return list(doubt.values()), list(unsent.values())
 
-    def restore(self, acked: int) -> None:
-        """Continue after a restart: ``acked`` units were sent and acknowledged before it."""
-        self.sent = self.acked = acked
-
-    def restore_bytes(self, acked: int, nbytes: int) -> None:
-        """The same, with the number of bytes in these units."""
+    def restore(self, acked: int, nbytes: int = 0) -> None:
+        """Continue after a restart: ``acked`` units, of ``nbytes``, were acknowledged before it."""
         self.sent = self.acked = acked
         self.sent_bytes = self.acked_bytes = nbytes
 

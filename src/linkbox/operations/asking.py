@@ -63,8 +63,8 @@ class AskingClient(ClientOperations):
         limit = self._most_asks
         if self._keep_alive and len(core.asks.waiting) + self.mailbox.count >= limit:
             raise MailboxFull(
-                f"{limit} requests wait for their responses, or the responses wait to be taken: "
-                f"that is the limit of Limits(asks={limit})"
+                f"as many requests wait for their responses, or the responses wait to be taken, as "
+                f"Limits(asks={limit}) allows"
             )
         ask = self._begin_ask(core, core.asks, NEVER, to_mailbox=True)
         core.asks.add(ask, payload, False, None)
@@ -117,8 +117,8 @@ class AskingClient(ClientOperations):
         if is_free:
             return
         raise DeadlineExceeded(
-            f"the request was not sent within {max(0.0, deadline - began):.3g} s: {self._most_asks} others "
-            f"wait for their responses, the limit of Limits(asks={self._most_asks})"
+            f"the request was not sent within {max(0.0, deadline - began):.3g} s: as many others wait for "
+            f"their responses as Limits(asks={self._most_asks}) allows"
         )
 
     def _begin_ask(self, core: ClientCore, asks: ClientAsks, deadline: float, to_mailbox: bool) -> Ask:

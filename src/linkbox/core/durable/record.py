@@ -244,7 +244,7 @@ class Record(SessionRecord):
         # The peer may have acknowledged some units of the first message: skip these.
         spool.loaded = _before(rows[0]) if rows else spool.acked
         total = rows[0][1] - len(rows[0][2]) if rows else spool.written_total
-        session.sending.restore_bytes(spool.loaded - spool.base, total - spool.base_total)
+        session.sending.restore(spool.loaded - spool.base, total - spool.base_total)
         self.load(rows)
         while session.sending.sent < spool.resume_at:
             session.sending.pull_message(message_of(session.sending.queue[0]))
