@@ -257,6 +257,11 @@ class Mailbox:
         full = max(self.limits.mailbox_total, self.requested)
         return self.overflow == "block" and self.nbytes >= full
 
+    def closed(self, source: Source) -> None:
+        """No message of this source will come any more: let nothing refer to it."""
+        if self._spare is not None and self._spare.source is source:
+            self._spare = None
+
     def clear(self) -> None:
         """Remove everything: a store has it."""
         self.settle_fast_queue()
@@ -344,7 +349,8 @@ class Mailbox:
             source.batches.popleft()
             if self.order[0] is batch:
                 self.order.popleft()
-                self._spare = batch
+                if source.end_reason is None:
+                    self._spare = batch
             else:
                 self._sweep()
             if not source.batches:

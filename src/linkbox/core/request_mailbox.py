@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
+from linkbox.core.effects import ACK_DUE_SOON
 from linkbox.core.mailbox import Batch, Mailbox, Source
 from linkbox.core.values import Value
 from linkbox.limits import Limits
@@ -93,4 +94,7 @@ class RequestMailbox(Mailbox):
             source.batches.popleft()
             if not source.batches:
                 del self.turns[source]
-        source.on_taken()
+        if source.inbox is None:
+            source.request_ack(ACK_DUE_SOON)
+        else:
+            source.on_taken()
