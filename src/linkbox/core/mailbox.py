@@ -179,8 +179,6 @@ class Mailbox:
         self.fast_batch: Batch | None = None
         """The batch that these messages belong to; None while there is no fast queue."""
         self._fast_size = 0
-        self._spare: Batch | None = None
-        """An empty batch, used again: most messages come alone and are taken at once."""
         self.changed: WaitQueue = MailboxQueue(self)
         self.end_changed = WaitQueue()
         """Woken when a conversation ends: then every waiting call can return."""
@@ -205,14 +203,7 @@ class Mailbox:
         else:
             if batch is None:
                 self.sources[source] = None
-            batch = self._spare
-            if batch is None:
-                batch = Batch(source, deque(items), last, nbytes, at)
-            else:
-                self._spare = None
-                batch.source, batch.last, batch.nbytes, batch.received_at = source, last, nbytes, at
-                batch.receipt, batch.redelivered = None, False
-                batch.items.extend(items)
+            batch = Batch(source, deque(items), last, nbytes, at)
             self.order.append(batch)
             source.batches.append(batch)
         source.processed = last
@@ -256,11 +247,6 @@ class Mailbox:
         """Have all sources together reached the limit, so that no new client should be admitted?"""
         full = max(self.limits.mailbox_total, self.requested)
         return self.overflow == "block" and self.nbytes >= full
-
-    def closed(self, source: Source) -> None:
-        """No message of this source will come any more: let nothing refer to it."""
-        if self._spare is not None and self._spare.source is source:
-            self._spare = None
 
     def clear(self) -> None:
         """Remove everything: a store has it."""
@@ -349,8 +335,6 @@ class Mailbox:
             source.batches.popleft()
             if self.order[0] is batch:
                 self.order.popleft()
-                if source.end_reason is None:
-                    self._spare = batch
             else:
                 self._sweep()
             if not source.batches:

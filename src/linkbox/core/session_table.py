@@ -195,7 +195,6 @@ class SessionTable(SessionOwner):
         session.error = error or EndOfData(f"the conversation with {session.peer} is over")
         if session.receiving.end_reason is None:
             session.receiving.end_reason = session.error
-        self.context.mailbox.closed(session.receiving)
         session.receiving.assembly = None  # A timer or a record may keep this session in memory for long.
         self._add_counts(session)
         self.server_asks.drop_session(session)
