@@ -9,15 +9,18 @@ from __future__ import annotations
 import gc
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import ServerAsks
+from linkbox.core.channel import OutgoingMessage
 from linkbox.core.endpoint_core import EndpointCore, ServerCore
 from linkbox.core.incoming_asks import SessionAsks
 from linkbox.core.link import Link, State
 from linkbox.core.linked_link import LinkedLink
+from linkbox.core.outgoing import Piece, Unit
 from linkbox.core.places import PING_WAIT
 from linkbox.core.plain_link import PlainLink
 from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
@@ -167,9 +170,21 @@ def check_session(session: Session, limits: Limits) -> None:
     # Answers wait for a peer that does not take them; asks for more of them need credit.
     most = max(EARLY_UNITS, limits.mailbox_messages) + limits.asks if session.context.pattern.asks else 0
     assert sending.in_memory <= limits.window_messages + most
+    # Requests that the application had when the window became full may still get their responses.
+    kinds = [each.header.kind for each in unique(sending.queue, sending.unacked) if each.header is not None]
+    assert kinds.count(frames.ANSWER) <= limits.window_messages + limits.asks
     assert sending.held_bytes <= limits.window_bytes + limits.message * (1 + most)
     assert len(sending.dropped) <= 1000 and len(session.rejections.frames) <= 1000
     assert len(session.rejections.dropped) <= 1000
+
+
+def unique(*queues: Iterable[Unit]) -> set[OutgoingMessage]:
+    """The messages of which something waits, or is not acknowledged."""
+    return {
+        each.message if isinstance(each, Piece) else each
+        for each in chain(*queues)
+        if isinstance(each, (Piece, OutgoingMessage))
+    }
 
 
 def held(pile: Pile | None) -> int:

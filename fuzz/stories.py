@@ -86,6 +86,7 @@ LINKED: dict[str, Story] = {
     "bad messages": Story(0, P2P, (GREET, *(("data", 0, 0), ("repeat", 10), ("flush",)) * 2)),
     "many asks": Story(SMALL, AR, (GREET, *ASKS)),
     "half asks": Story(SMALL, AR, (GREET, ("ask", 1, 9, 1, 229), ("repeat", 11), ("flush",))),
+    "it takes no responses": Story(SMALL, AR, (GREET, *(("ask", 0, 9, 1, 5), ("application", 3, 0, 7)) * 30)),
     "it acknowledges nothing": Story(SMALL, P2P, (GREET, *(("application", 0, 10),) * 22)),
     "it acknowledges no bytes": Story(SMALL, P2P, (GREET, *(("application", 0, 229),) * 5)),
     "a session is left behind": Story(SMALL, P2P, (GREET, MESSAGE, ("cut",), wait(19), wait(2))),

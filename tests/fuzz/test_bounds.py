@@ -187,6 +187,17 @@ def half_asks_are_held_without_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AskMemory, "hold", hold_all)
 
 
+@found_by("server", "it takes no responses")
+def any_number_of_responses_waits(patch: pytest.MonkeyPatch) -> None:
+    keep = AskMemory.keep
+
+    def keep_all(self: AskMemory, asks: SessionAsks) -> bool:
+        keep(self, asks)
+        return False
+
+    patch.setattr(AskMemory, "keep", keep_all)
+
+
 @found_by("full-house", "a crowd")
 def there_is_always_a_slot(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(places.Places, "make_room", lambda self: True)
