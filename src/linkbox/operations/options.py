@@ -143,7 +143,7 @@ class ServerOptions(Options):
         """Responds to requests; None: requests go to the mailbox."""
         self.workers = workers
         """How many requests are handled at a time."""
-        self.keep_alive = keep_alive
+        self.keep_alive = arguments.flag(keep_alive, "keep_alive")
         """With a plain framing: does a connection stay open after a response?"""
         if not keep_alive and self.plain is None:
             raise ValueError(
