@@ -28,6 +28,9 @@ class Side(LinkOwner):
     def peer_ended(self, session: Session) -> None:
         """The peer has ended, and everything that it sent is in the mailbox."""
 
+    def session_up(self, session: Session) -> None:
+        """A session has a connection."""
+
     def ask_closed(self, session: Session) -> None:
         """A request of this session has a response, has failed or was cancelled."""
 
@@ -94,6 +97,7 @@ class SessionTable(SessionOwner):
         session.generation.established = session.is_up = True
         self.context.effects.to_wake += (self.changed, session.changed)
         self.context.effects.emit(kind, session.peer)
+        self.side.session_up(session)
 
     def announce_down(self, session: Session, error: Exception | None) -> None:
         """Emit DISCONNECTED, once for each connection."""
@@ -139,6 +143,7 @@ class SessionTable(SessionOwner):
             if not self.context.pattern.asks:
                 effects.emit(EventKind.END, session.peer)
             self.side.peer_ended(session)
+        self.server_asks.end_arrived(session)
         if not self.server_asks.has_open(session):
             session.ending.is_requested = True
         session.flush()
@@ -155,7 +160,7 @@ class SessionTable(SessionOwner):
 
     def ask_closed(self, session: Session) -> None:
         """A request is closed: the session may have waited only for that before its end."""
-        if session.ending.peer_last is not None:
+        if session.ending.peer_last is not None and session.error is None:
             self.end_arrived(session)
         self.side.ask_closed(session)
 
