@@ -23,7 +23,8 @@ import msgspec
 from linkbox.core.durable.rows import Row, units_of
 from linkbox.errors import StoreError
 from linkbox.store.checks import checksum
-from linkbox.store.sqlite import APPLICATION, MASK, NUMBERS, VERSION, decode_row, translate_errors
+from linkbox.store.sqlite import APPLICATION, VERSION, translate_errors
+from linkbox.store.tables import MASK, NUMBERS, decode_row
 
 PARTS = {"spool": "in the spool", "inbox": "in the inbox", "doubt": "in doubt"}
 """The tables with messages, and how messages to the user refer to them."""

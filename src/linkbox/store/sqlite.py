@@ -27,32 +27,13 @@ from linkbox.core.durable.rows import Row, Stored, units_of
 from linkbox.errors import StoreError
 from linkbox.store.checks import checksum, log_damage, wal_of
 from linkbox.store.files import RESERVE, Lock, Reserve, check_access, create
+from linkbox.store.tables import MASK, NUMBERS, decode_row, first_of, save, schema, statements, transaction
 
 VERSION = 1
 """The version of the tables. A store with another version is not opened."""
 APPLICATION = 0x6C6B6278  # "lkbx"
 _OVERHEAD = 100
 """Bytes that a message occupies on disk besides its payload, roughly."""
-NUMBERS = 40
-"""The low bits of a row id are the number of the message, the others the key of its session."""
-MASK = (1 << NUMBERS) - 1
-
-_TABLES = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE session (key INTEGER PRIMARY KEY, row TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE spool (
-    id INTEGER PRIMARY KEY, total INTEGER NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL);
-CREATE TABLE inbox (
-    id INTEGER PRIMARY KEY, turn INTEGER NOT NULL, at REAL NOT NULL, crc INTEGER NOT NULL,
-    payload BLOB NOT NULL);
-CREATE TABLE doubt (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL);
-"""
-
-_encode_row = msgspec.json.Encoder().encode
-decode_row = msgspec.json.Decoder(Row).decode
-
-
 @contextmanager
 def translate_errors(path: Path, what: str) -> Iterator[None]:
     """Turn errors of SQLite into a `StoreError`: which store, what failed, what to do."""
@@ -78,26 +59,6 @@ def _export(path: Path) -> str:
 
 def _damaged(path: Path, why: str) -> StoreError:
     return StoreError(f"the store {path} is damaged: {why}; {_export(path)}")
-
-
-def _first(key: int) -> int:
-    return key << NUMBERS
-
-
-def _text_of(row: Row) -> str:
-    """Encode a row. Its ``kept`` and ``freed`` numbers follow from the inbox, and may be many."""
-    return _encode_row(msgspec.structs.replace(row, kept=(), freed=())).decode()
-
-
-def _statements() -> list[str]:
-    """The SQL statements that create the tables."""
-    return [each.strip() for each in _TABLES.split(";") if each.strip()]
-
-
-def _schema(connection: sqlite3.Connection) -> list[str]:
-    """The SQL statements that created the tables of a database."""
-    select = "SELECT sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*' ORDER BY rowid"
-    return [row[0] for row in connection.execute(select).fetchall()]
 
 
 class Store:
@@ -171,7 +132,7 @@ class Store:
         verdict = execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise _damaged(self.path, verdict)
-        if _schema(self._connection) != _statements():
+        if schema(self._connection) != statements():
             raise _damaged(self.path, "its tables are not those of a store")
         there = self._read_about()
         for name, value in label.items():
@@ -190,7 +151,7 @@ class Store:
         }
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
-        for statement in _statements():
+        for statement in statements():
             execute(statement)
         self._about(**about)
         execute(f"PRAGMA application_id={APPLICATION}")
@@ -204,7 +165,7 @@ class Store:
 
         ``incarnation`` is the name of the first life, if this is the first.
         """
-        with translate_errors(self.path, "read"), self._transaction():
+        with translate_errors(self.path, "read"), transaction(self._connection):
             execute = self._connection.execute
             about = self._read_about()
             life = int(about["life"]) + 1
@@ -218,7 +179,7 @@ class Store:
 
     def note(self, notes: dict[str, str]) -> None:
         """Write more fields beside the label, for readers of the store, such as the address of the server."""
-        with translate_errors(self.path, "written"), self._transaction():
+        with translate_errors(self.path, "written"), transaction(self._connection):
             self._about(**notes)
 
     def _about(self, **values: str) -> None:
@@ -239,7 +200,7 @@ class Store:
         self._verify(text.encode(), crc, f"session {key}", key)
         row = decode_row(text)
         count, nbytes, last = 0, 0, None
-        first = _first(key)
+        first = first_of(key)
         for number, _, payload in self._spooled(first, first + MASK):
             if last is None and number - units_of(len(payload)) > row.acked:
                 break  # earlier messages are missing
@@ -249,7 +210,7 @@ class Store:
         return row, count, nbytes
 
     def _unread(self, rows: list[Row]) -> Iterator[Unread]:
-        begun = {_first(row.key) + row.given + 1: row.start for row in rows if row.start}
+        begun = {first_of(row.key) + row.given + 1: row.start for row in rows if row.start}
         found = self._connection.execute("SELECT id, turn, at, crc, payload FROM inbox ORDER BY turn, id")
         with closing(found):  # an open cursor keeps the file open
             for id, turn, at, crc, payload in found:
@@ -263,27 +224,15 @@ class Store:
 
     # -- writing --------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
-
     def apply(self, batch: Batch) -> None:
         """Write a batch. On return it is on disk. On `StoreError` nothing of it was written."""
         self._turn += 1
         with translate_errors(self.path, "written"):
             self._reserve_for(batch)
-            with self._transaction():
+            with transaction(self._connection):
                 for entry in batch.entries:
                     self._WRITERS.get(type(entry), _nothing)(self, entry)
-                self._save([row for _, row in batch.rows])
+                save(self._connection, [row for _, row in batch.rows])
                 for entry in batch.entries:
                     self._READERS.get(type(entry), _nothing)(self, entry)
                 if batch.knows_since != self._knows_since:
@@ -304,7 +253,7 @@ class Store:
             self._reserve.keep(RESERVE + more + (log.stat().st_size if log.exists() else 0))
 
     def _spool(self, entry: Spool) -> None:
-        first = _first(entry.record.key)
+        first = first_of(entry.record.key)
         self._connection.executemany(
             "INSERT OR REPLACE INTO spool VALUES (?, ?, ?, ?)",
             [
@@ -314,7 +263,7 @@ class Store:
         )
 
     def _inflow(self, entry: Inflow) -> None:
-        first, turn, at = _first(entry.record.key), self._turn, entry.at
+        first, turn, at = first_of(entry.record.key), self._turn, entry.at
         self._connection.executemany(
             "INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)",
             [
@@ -323,45 +272,9 @@ class Store:
             ],
         )
 
-    def _save(self, rows: list[Row]) -> None:
-        texts = [(row.key, _text_of(row)) for row in rows]
-        execute, executemany = self._connection.execute, self._connection.executemany
-        executemany(
-            "INSERT OR REPLACE INTO session VALUES (?, ?, ?)",
-            [(key, text, checksum(text.encode(), key)) for key, text in texts],
-        )
-        for row in rows:
-            first = _first(row.key)
-            execute(
-                "DELETE FROM spool WHERE id BETWEEN ? AND ?",
-                (first, first + (MASK if row.over else row.acked)),
-            )
-            # A commit that was reported as failed may be on disk nevertheless: its messages were not
-            # accepted.
-            execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (first + row.next + 1, first + MASK))
-            self._delete_taken(row)
-            if row.over:
-                execute(
-                    "DELETE FROM session WHERE key=? AND NOT EXISTS "
-                    "(SELECT 1 FROM inbox WHERE id BETWEEN ? AND ?)",
-                    (row.key, first, first + MASK),
-                )
-
-    def _delete_taken(self, row: Row) -> None:
-        first = _first(row.key)
-        kept = sorted(number for number in row.kept if number <= row.given)
-        starts, ends = (0, *(number + 1 for number in kept)), (*(number - 1 for number in kept), row.given)
-        self._connection.executemany(
-            "DELETE FROM inbox WHERE id BETWEEN ? AND ?",
-            [(first + start, first + end) for start, end in zip(starts, ends, strict=True) if start <= end],
-        )
-        self._connection.executemany(
-            "DELETE FROM inbox WHERE id=?", [(first + number,) for number in row.freed]
-        )
-
     def _restart(self, entry: Restart) -> None:
         key = entry.record.key
-        first, last = _first(key), _first(key) + MASK
+        first, last = first_of(key), first_of(key) + MASK
         doubtful = (first, first + entry.until)
         execute, at = self._connection.execute, time.time()
         entry.doubtful = list(self._spooled(*doubtful))
@@ -381,7 +294,7 @@ class Store:
             entry.base, entry.base_total = rest[0] - first - units_of(rest[2]), rest[1] - rest[2]
         row.base, row.base_total = entry.base, entry.base_total
         row.acked = row.sent_most = entry.base
-        self._save([row])
+        save(self._connection, [row])
 
     def _fetch(self, entry: Fetch) -> None:
         entry.rows = self._some_of(entry, entry.after, 0)
@@ -393,7 +306,7 @@ class Store:
     def _some_of(self, entry: Entry, after: int, until: int) -> list[Stored]:
         """Spooled messages after that number: all up to ``until``, and otherwise about `FETCH_BYTES`."""
         rows: list[Stored] = []
-        first, nbytes = _first(entry.record.key), 0
+        first, nbytes = first_of(entry.record.key), 0
         with closing(self._spooled(first + after + 1, first + MASK)) as found:
             for row in found:
                 if not rows and row[0] - units_of(len(row[2])) > after:
