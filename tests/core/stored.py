@@ -10,6 +10,7 @@ from linkbox.core.durable.journal import Batch
 from linkbox.core.durable.recovery import restore
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.errors import StoreError
+from linkbox.store.slices import Slices
 from linkbox.store.sqlite import Store
 from tests.core.wire import Wire, decode
 
@@ -20,6 +21,7 @@ class MemoryStore(Store):
     def __init__(self, **label: str) -> None:
         self.path = Path("memory")
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        self._slices = Slices()
         self._make(label)
         self._about(knows_since="0.0")  # the clock of the wire begins later
 

@@ -29,6 +29,7 @@ FRAME = 24 + 4096
 def no_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no part in this, and writing it for each copy takes its time."""
     monkeypatch.setattr(Reserve, "keep", lambda self, size=0: None)
+    monkeypatch.setattr(Reserve, "keep_log", lambda self: None)
 
 
 class Camera:

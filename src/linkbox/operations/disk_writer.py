@@ -89,7 +89,8 @@ class DiskWriter(Predicate):
             return not (self._is_closing and journal.due > self._now())
         journal.committed(batch, self._now())
         self._runtime.update()
-        return True
+        # Received messages that find no room are not acknowledged: their sender keeps them.
+        return not (self._is_closing and journal.error is not None and journal.due > self._now())
 
     def close(self, timeout: float) -> Operation[None]:
         """Write what is left, then close the store."""

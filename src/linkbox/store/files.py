@@ -15,6 +15,10 @@ RESERVE = 1024 * 1024
 
 STEP = RESERVE // 4
 """The reserve grows in steps of this size."""
+LOG = RESERVE // 2
+"""Bytes of disk space for SQLite's log, from the beginning."""
+LEAST = RESERVE // 4
+"""The part of the reserve that received messages and messages to send leave alone: enough to delete some."""
 
 
 def create(path: Path) -> None:
@@ -81,16 +85,19 @@ class Lock:
 
 
 class Reserve:
-    """A file that is deleted to free disk space when the disk is full.
+    """Disk space that is kept for a full disk: a file that is deleted then, and space for SQLite's log.
 
     A commit is in SQLite's log first, and later needs the same space again in the database file. The
     reserve must therefore be as large as the log; otherwise a store on a full disk could not even be
-    emptied.
+    emptied. The space of the log is not given up: nobody else can take it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._log = path.with_name(path.name.removesuffix("-reserve") + "-wal")
         self._size = 0
+        self.has_log = False
+        """Is the space of the log reserved? Set this to False whenever SQLite opens a new log."""
 
     def keep(self, size: int = RESERVE) -> None:
         """Reserve at least ``size`` bytes. OSError if the disk has no space for them."""
@@ -106,13 +113,24 @@ class Reserve:
                 raise
         self._size = size
 
+    def keep_log(self) -> None:
+        """Reserve space for the log. OSError if the disk has none."""
+        if hasattr(os, "posix_fallocate"):  # Elsewhere the log grows as it is written.
+            with open(os.open(self._log, os.O_RDWR), "r+b", buffering=0) as file:
+                there = file.seek(0, os.SEEK_END)
+                if there < LOG:
+                    os.posix_fallocate(file.fileno(), there, LOG - there)
+        self.has_log = True
+
     def try_to_keep(self) -> None:
         """Reserve the minimum if the disk has space for it."""
-        if not self._size:
-            try:
+        try:
+            if not self.has_log:
+                self.keep_log()
+            if not self._size:
                 self.keep()
-            except OSError:
-                self.give_up()
+        except OSError:
+            self.give_up()
 
     def was_kept(self) -> bool:
         """Did a store exist at this path before?"""

@@ -15,7 +15,9 @@ import struct
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any, ClassVar
 
 import msgspec
@@ -25,15 +27,31 @@ from linkbox.core.durable.journal import FETCH_BYTES, FETCH_COUNT, Batch
 from linkbox.core.durable.recovery import Left, Unread
 from linkbox.core.durable.rows import Row, Stored, units_of
 from linkbox.errors import StoreError
-from linkbox.store.checks import checksum, log_damage, wal_of
-from linkbox.store.files import RESERVE, Lock, Reserve, check_access, create
-from linkbox.store.tables import MASK, NUMBERS, decode_row, first_of, save, schema, statements, transaction
+from linkbox.store.checks import FRAME, PAGE, checksum, log_damage, wal_of
+from linkbox.store.files import LEAST, RESERVE, Lock, Reserve, check_access, create
+from linkbox.store.slices import Slices
+from linkbox.store.tables import (
+    MASK,
+    NUMBERS,
+    decode_row,
+    first_of,
+    read_row,
+    save,
+    schema,
+    statements,
+    transaction,
+    write_rows,
+)
 
 VERSION = 1
 """The version of the tables. A store with another version is not opened."""
 APPLICATION = 0x6C6B6278  # "lkbx"
 _OVERHEAD = 100
 """Bytes that a message occupies on disk besides its payload, roughly."""
+PLENTY = 16 * RESERVE
+"""Free bytes of a disk that is not full any more."""
+
+
 @contextmanager
 def translate_errors(path: Path, what: str) -> Iterator[None]:
     """Turn errors of SQLite into a `StoreError`: which store, what failed, what to do."""
@@ -79,6 +97,8 @@ class Store:
             self._lock.release()
             raise
         self._reserve.try_to_keep()
+        self._slices = Slices()
+        self._is_full = False
         self._turn = 0
         self._knows_since = 0.0
 
@@ -100,8 +120,11 @@ class Store:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA cell_size_check=ON")
+            # Deleted pages are not overwritten: some builds do that, and need as much log for it.
+            connection.execute("PRAGMA secure_delete=OFF")
             connection.execute("PRAGMA wal_autocheckpoint=256")
             connection.execute(f"PRAGMA journal_size_limit={RESERVE}")
+            self._reserve.has_log = False
         except BaseException:
             connection.close()
             raise
@@ -227,21 +250,39 @@ class Store:
     def apply(self, batch: Batch) -> None:
         """Write a batch. On return it is on disk. On `StoreError` nothing of it was written."""
         self._turn += 1
+        self._is_full = False
         with translate_errors(self.path, "written"):
-            self._reserve_for(batch)
-            with transaction(self._connection):
-                for entry in batch.entries:
-                    self._WRITERS.get(type(entry), _nothing)(self, entry)
-                save(self._connection, [row for _, row in batch.rows])
-                for entry in batch.entries:
-                    self._READERS.get(type(entry), _nothing)(self, entry)
-                if batch.knows_since != self._knows_since:
-                    self._about(knows_since=repr(batch.knows_since))
+            try:
+                self._make_room(batch)
+                with transaction(self._connection):
+                    self._write(batch)
+            except (sqlite3.Error, OSError) as error:
+                self._is_full = isinstance(error, OSError) or error.sqlite_errorcode == sqlite3.SQLITE_FULL
+                raise
         self._knows_since = batch.knows_since
         self._reserve.try_to_keep()
+        if self._slices.most and disk_usage(self.path.parent).free >= PLENTY:
+            self._slices.most = 0
 
-    def _reserve_for(self, batch: Batch) -> None:
-        """Reserve space for the messages of a batch, so that the log can be written back later."""
+    def _write(self, batch: Batch) -> None:
+        for entry in batch.entries:
+            self._WRITERS.get(type(entry), _nothing)(self, entry)
+        save(self._connection, [row for _, row in batch.rows])
+        for entry in batch.entries:
+            self._READERS.get(type(entry), _nothing)(self, entry)
+        if batch.knows_since != self._knows_since:
+            self._about(knows_since=repr(batch.knows_since))
+
+    def _make_room(self, batch: Batch) -> None:
+        """Reserve space for the messages of a batch, so that the log can be written back later.
+
+        If the disk was full, first delete in slices what the batch frees.
+        """
+        if self._slices.most:
+            self._slices.delete(self._connection, [row for _, row in batch.rows])
+            for entry in batch.entries:
+                if isinstance(entry, Restart):
+                    self._set_aside_in_slices(entry)
         more = 0
         for entry in batch.entries:
             if isinstance(entry, Spool):
@@ -250,7 +291,13 @@ class Store:
                 more += entry.nbytes + len(entry.arrival.payloads) * _OVERHEAD
         if more:
             log = wal_of(self.path)
-            self._reserve.keep(RESERVE + more + (log.stat().st_size if log.exists() else 0))
+            try:
+                self._reserve.keep(LEAST + more + (log.stat().st_size if log.exists() else 0))
+            except OSError:  # Perhaps the log is written back, and the file has free pages.
+                execute = self._connection.execute
+                _, frames, written_back = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                free = execute("PRAGMA freelist_count").fetchone()[0] * PAGE
+                self._reserve.keep(LEAST + max(0, more - free) + (frames - written_back) * FRAME)
 
     def _spool(self, entry: Spool) -> None:
         first = first_of(entry.record.key)
@@ -275,17 +322,10 @@ class Store:
     def _restart(self, entry: Restart) -> None:
         key = entry.record.key
         first, last = first_of(key), first_of(key) + MASK
-        doubtful = (first, first + entry.until)
-        execute, at = self._connection.execute, time.time()
-        entry.doubtful = list(self._spooled(*doubtful))
-        self._connection.executemany(
-            "INSERT INTO doubt (at, crc, payload) VALUES (?, ?, ?)",
-            [(at, checksum(payload, 0, 0, at), payload) for _, _, payload in entry.doubtful],
-        )
-        execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", doubtful)
-        text = execute("SELECT row FROM session WHERE key=?", (key,)).fetchone()[0]
-        row = decode_row(text)
-        rest = execute(
+        self._set_aside(entry, None)
+        row = read_row(self._connection, key)
+        assert row is not None
+        rest = self._connection.execute(
             "SELECT id, total, length(payload) FROM spool WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1",
             (first, last),
         ).fetchone()
@@ -295,6 +335,33 @@ class Store:
         row.base, row.base_total = entry.base, entry.base_total
         row.acked = row.sent_most = entry.base
         save(self._connection, [row])
+
+    def _set_aside(self, entry: Restart, most: int | None) -> int | None:
+        """Move messages in doubt out of the spool, all or ``most``. Return the number of the last one."""
+        first, at = first_of(entry.record.key), time.time()
+        with closing(self._spooled(first, first + entry.until)) as found:
+            moved = list(islice(found, most))
+        if not moved:
+            return None
+        self._connection.executemany(
+            "INSERT INTO doubt (at, crc, payload) VALUES (?, ?, ?)",
+            [(at, checksum(payload, 0, 0, at), payload) for _, _, payload in moved],
+        )
+        last = moved[-1][0]
+        self._connection.execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (first, first + last))
+        # Those of an earlier attempt are moved already, if they are not here again.
+        entry.doubtful = [each for each in entry.doubtful if each[0] < moved[0][0]] + moved
+        return last
+
+    def _set_aside_in_slices(self, entry: Restart) -> None:
+        row = read_row(self._connection, entry.record.key)
+        last: int | None = 0
+        while row is not None and last is not None:
+            with transaction(self._connection):
+                last = self._set_aside(entry, self._slices.most)
+                if last is not None:
+                    row.acked = last
+                    write_rows(self._connection, [row])
 
     def _fetch(self, entry: Fetch) -> None:
         entry.rows = self._some_of(entry, entry.after, 0)
@@ -343,11 +410,18 @@ class Store:
     # -- recovery and closing ---------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """After `apply` has failed: delete the reserve, and reopen the store as it is on disk."""
+        """After `apply` has failed: delete the reserve, and use the store as it is on disk.
+
+        If the disk is full, keep the files open: their space would go to whoever writes next.
+        """
         self._reserve.give_up()
+        self._slices.shrink()
         try:
-            self._connection.close()
-            self._connection = self._connect()
+            if self._is_full:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            else:
+                self._connection.close()
+                self._connection = self._connect()
         except (sqlite3.Error, StoreError):
             pass  # The next `apply` reports the reason.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -60,15 +60,25 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def save(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Write the rows of sessions, and delete the messages that they do not need any more."""
-    rows = list(rows)
+def read_row(connection: sqlite3.Connection, key: int) -> Row | None:
+    """The row of a session as it is on disk."""
+    found = connection.execute("SELECT row FROM session WHERE key=?", (key,)).fetchone()
+    return None if found is None else decode_row(found[0])
+
+
+def write_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Write the rows of sessions."""
     texts = [(row.key, _text_of(row)) for row in rows]
-    execute = connection.execute
     connection.executemany(
         "INSERT OR REPLACE INTO session VALUES (?, ?, ?)",
         [(key, text, checksum(text.encode(), key)) for key, text in texts],
     )
+
+
+def save(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Write the rows of sessions, and delete the messages that they do not need any more."""
+    write_rows(connection, rows)
+    execute = connection.execute
     for row in rows:
         first = first_of(row.key)
         execute(
@@ -78,7 +88,7 @@ def save(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         # A commit that was reported as failed may be on disk nevertheless: its messages were not
         # accepted.
         execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (first + row.next + 1, first + MASK))
-        _delete_taken(connection, row)
+        delete_taken(connection, row)
         if row.over:
             execute(
                 "DELETE FROM session WHERE key=? AND NOT EXISTS "
@@ -92,7 +102,8 @@ def _text_of(row: Row) -> str:
     return _encode_row(msgspec.structs.replace(row, kept=(), freed=())).decode()
 
 
-def _delete_taken(connection: sqlite3.Connection, row: Row) -> None:
+def delete_taken(connection: sqlite3.Connection, row: Row) -> None:
+    """Delete the messages that the application has taken, except those that it has not acknowledged."""
     first = first_of(row.key)
     kept = sorted(number for number in row.kept if number <= row.given)
     starts, ends = (0, *(number + 1 for number in kept)), (*(number - 1 for number in kept), row.given)
