@@ -32,8 +32,15 @@ def test_calls_per_message(scenario: str, root: Path, environment: dict[str, str
     measure("LIMITS", scenario, root, environment)
 
 
-@pytest.mark.xfail(strict=False, reason="the goals are not reached yet; what must hold is in LIMITS")
-@pytest.mark.parametrize("scenario", BUDGETS)
+NOT_REACHED = pytest.mark.xfail(
+    strict=True, reason="the goal is not reached yet; what must hold is in LIMITS"
+)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    ["p2p_data_get", *(pytest.param(name, marks=NOT_REACHED) for name in BUDGETS if name != "p2p_data_get")],
+)
 def test_the_goals(scenario: str, root: Path, environment: dict[str, str]) -> None:
     measure("BUDGETS", scenario, root, environment)
 
