@@ -70,7 +70,7 @@ class StoredWire(Wire):
         """What a front end does when it starts with a store."""
         hub = self.hub(side)
         if side in self.stores:
-            left = self.stores[side].load(hub.context.incarnation)
+            left = self.stores[side].load(hub.context.incarnation, hub.context.settings.wall)
             restore(hub, left, decode, lambda: None, self.now)  # type: ignore[arg-type]
 
     def settle(self) -> None:

@@ -83,7 +83,7 @@ def spooled(path: Path, side: str = "client", pattern: str = "p2m") -> tuple[lis
     """What is to be sent, and what is unread."""
     store = Store(path, {"side": side, "pattern": pattern, "format": "json"})
     try:
-        left = store.load("")
+        left = store.load("", 0.0)
         rows = [
             each for row, _, _ in left.rows for each in store._spooled(row.key << 40, (row.key + 1) << 40)
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from io import FileIO
 from pathlib import Path
 
@@ -19,6 +20,32 @@ LOG = RESERVE // 2
 """Bytes of disk space for SQLite's log, from the beginning."""
 LEAST = RESERVE // 4
 """The part of the reserve that received messages and messages to send leave alone: enough to delete some."""
+
+SUFFIXES = ("-lock", "-reserve", "-wal", "-shm")
+"""Of the names of the files beside a store."""
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+def guard(store: Path) -> None:
+    """Raise if a file beside the store is a symbolic link, or no file; make those that exist private.
+
+    In a folder where others may write, a link could make this process truncate a file of its user. The files
+    are not opened: see `create`.
+    """
+    for suffix in SUFFIXES:
+        path = store.with_name(store.name + suffix)
+        try:
+            mode = os.lstat(path).st_mode
+            if not stat.S_ISREG(mode):
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+                raise StoreError(f"the store {store} cannot be opened: {path} is {kind}; remove it")
+            if os.name == "posix" and mode & 0o077:
+                with contextlib.suppress(PermissionError):  # It belongs to another user.
+                    os.chmod(path, stat.S_IMODE(mode) & 0o700)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise not_opened(store, error) from error
 
 
 def create(path: Path) -> None:
@@ -42,11 +69,13 @@ def create(path: Path) -> None:
 
 
 def check_access(path: Path) -> None:
-    """Raise unless the file can be read and written. The caller must hold the lock."""
+    """Raise unless the file can be read and written; make it private. The caller must hold the lock."""
     try:
-        with open(path, "r+b") as file:
-            if os.name == "posix" and not file.seek(0, os.SEEK_END):
-                os.fchmod(file.fileno(), 0o600)  # another program created it
+        with open(os.open(path, os.O_RDWR | _NO_FOLLOW), "r+b") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if os.name == "posix" and mode & 0o077:
+                with contextlib.suppress(PermissionError):  # It belongs to another user.
+                    os.fchmod(file.fileno(), mode & 0o700)
     except OSError as error:
         raise not_opened(path, error) from error
 
@@ -104,7 +133,8 @@ class Reserve:
         if size <= self._size:
             return
         size = -(-size // STEP) * STEP
-        with open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
+        flags = os.O_RDWR | os.O_CREAT | _NO_FOLLOW
+        with open(os.open(self._path, flags, 0o600), "r+b", buffering=0) as file:
             there = file.seek(0, os.SEEK_END)
             try:
                 _allocate(file, there, size)
@@ -116,7 +146,7 @@ class Reserve:
     def keep_log(self) -> None:
         """Reserve space for the log. OSError if the disk has none."""
         if hasattr(os, "posix_fallocate"):  # Elsewhere the log grows as it is written.
-            with open(os.open(self._log, os.O_RDWR), "r+b", buffering=0) as file:
+            with open(os.open(self._log, os.O_RDWR | _NO_FOLLOW), "r+b", buffering=0) as file:
                 there = file.seek(0, os.SEEK_END)
                 if there < LOG:
                     os.posix_fallocate(file.fileno(), there, LOG - there)

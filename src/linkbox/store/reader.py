@@ -178,7 +178,8 @@ class Reader:
     def _began(self, row: Row) -> float:
         """The start of a session. A server cannot spool anything before its peer has connected."""
         is_client = self.about.get("side") == "client"
-        return min(row.began or row.connected_at, row.connected_at) if is_client else row.connected_at
+        began = row.began if row.began > 0 else row.connected_at
+        return min(began, row.connected_at) if is_client else row.connected_at
 
     # -- the messages -----------------------------------------------------------------------------------
 

@@ -22,13 +22,14 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from linkbox.core.durable.entries import Entry, Fetch, Inflow, Online, Restart, Spool
+from linkbox.core.durable.entries import Entry, Fetch, GiveUp, Inflow, Online, Restart, Spool
 from linkbox.core.durable.journal import FETCH_BYTES, FETCH_COUNT, Batch
 from linkbox.core.durable.recovery import Left, Unread
-from linkbox.core.durable.rows import Row, Stored, units_of
+from linkbox.core.durable.rows import LONG_AGO, Row, Stored, units_of
 from linkbox.errors import StoreError
+from linkbox.store import clock
 from linkbox.store.checks import FRAME, PAGE, checksum, log_damage, wal_of
-from linkbox.store.files import LEAST, RESERVE, Lock, Reserve, check_access, create
+from linkbox.store.files import LEAST, RESERVE, Lock, Reserve, check_access, create, guard
 from linkbox.store.slices import Slices
 from linkbox.store.tables import (
     MASK,
@@ -83,9 +84,12 @@ class Store:
     """An open store. ``label`` describes its endpoint: a store of another endpoint is not opened."""
 
     def __init__(self, path: Path, label: dict[str, str]) -> None:
+        if path.is_symlink() and not path.exists():
+            raise StoreError(f"the store {path} cannot be opened: it is a link to a file that does not exist")
         self.path = path = Path(os.path.realpath(path))  # symbolic links share the lock
         if path.is_dir():
             raise StoreError(f"the store {path} cannot be opened: it is a folder; give the path of a file")
+        guard(path)
         self._lock = Lock(path.with_name(path.name + "-lock"))
         self._reserve = Reserve(path.with_name(path.name + "-reserve"))
         try:
@@ -100,7 +104,6 @@ class Store:
         self._slices = Slices()
         self._is_full = False
         self._turn = 0
-        self._knows_since = 0.0
 
     def _open(self, label: dict[str, str]) -> None:
         verdict = log_damage(self.path)
@@ -158,6 +161,7 @@ class Store:
         if schema(self._connection) != statements():
             raise _damaged(self.path, "its tables are not those of a store")
         there = self._read_about()
+        self._knows_since = float(there["knows_since"])
         for name, value in label.items():
             if there.get(name) != value:
                 raise StoreError(
@@ -166,11 +170,13 @@ class Store:
                 )
 
     def _make(self, label: dict[str, str]) -> None:
+        self._knows_since = time.time()
         about = {
             **label,
             "life": "0",
             "incarnation": "",
-            "knows_since": repr(time.time()),
+            "knows_since": repr(self._knows_since),
+            "has_forgotten": "",
         }
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
@@ -183,22 +189,41 @@ class Store:
 
     # -- opening --------------------------------------------------------------------------------------
 
-    def load(self, incarnation: str) -> Left:
+    def load(self, incarnation: str, wall: float) -> Left:
         """Read what the earlier lives of the endpoint left, and begin a new life.
 
-        ``incarnation`` is the name of the first life, if this is the first.
+        ``incarnation`` is the name of the first life, if this is the first. ``wall`` is the wall clock less
+        the monotonic clock, in this life.
         """
         with translate_errors(self.path, "read"), transaction(self._connection):
             execute = self._connection.execute
             about = self._read_about()
-            life = int(about["life"]) + 1
-            self._about(life=str(life), incarnation=about["incarnation"] or incarnation)
+            life, incarnation = int(about["life"]) + 1, about["incarnation"] or incarnation
             self._turn = execute("SELECT coalesce(max(turn), 0) FROM inbox").fetchone()[0]
-            self._knows_since = float(about["knows_since"])
             found = execute("SELECT key, row, crc FROM session ORDER BY key").fetchall()
             rows = [self._row(*each) for each in found]
+            self._move_times(about, [row for row, _, _ in rows], wall)
+            self._about(life=str(life), incarnation=incarnation)
             unread = list(self._unread([row for row, _, _ in rows]))
-            return Left(life, about["incarnation"] or incarnation, self._knows_since, rows, unread)
+            return Left(life, incarnation, self._knows_since, rows, unread)
+
+    def _move_times(self, about: dict[str, str], rows: list[Row], wall: float) -> None:
+        """Move the times of earlier lives to the clock of this one.
+
+        If it is unknown how long ago they were: all sessions began too long ago, and the last one was
+        forgotten just now. Then messages may be in doubt, but none is sent again that has arrived.
+        """
+        shift, knows_since = clock.moved(about.get("clock", ""), wall), float(about["knows_since"])
+        if shift is not None:
+            knows_since += shift
+        elif about.get("has_forgotten", "yes"):
+            knows_since = time.time()
+        begun = [row for row in rows if row.began > 0]
+        for row in begun:
+            row.began = LONG_AGO if shift is None else row.began + shift
+        write_rows(self._connection, begun if shift != 0 else [])
+        self._knows_since = knows_since
+        self._about(knows_since=repr(knows_since), clock=clock.describe(wall))
 
     def note(self, notes: dict[str, str]) -> None:
         """Write more fields beside the label, for readers of the store, such as the address of the server."""
@@ -257,9 +282,12 @@ class Store:
                 with transaction(self._connection):
                     self._write(batch)
             except (sqlite3.Error, OSError) as error:
-                self._is_full = isinstance(error, OSError) or error.sqlite_errorcode == sqlite3.SQLITE_FULL
+                # Errors of the module sqlite3 itself have no code.
+                code = getattr(error, "sqlite_errorcode", None)
+                self._is_full = isinstance(error, OSError) or code == sqlite3.SQLITE_FULL
                 raise
-        self._knows_since = batch.knows_since
+        if self._has_forgotten(batch):
+            self._knows_since = batch.knows_since
         self._reserve.try_to_keep()
         if self._slices.most and disk_usage(self.path.parent).free >= PLENTY:
             self._slices.most = 0
@@ -270,8 +298,12 @@ class Store:
         save(self._connection, [row for _, row in batch.rows])
         for entry in batch.entries:
             self._READERS.get(type(entry), _nothing)(self, entry)
-        if batch.knows_since != self._knows_since:
-            self._about(knows_since=repr(batch.knows_since))
+        if self._has_forgotten(batch):
+            self._about(knows_since=repr(batch.knows_since), has_forgotten="yes")
+
+    def _has_forgotten(self, batch: Batch) -> bool:
+        """Was a session forgotten since the last batch? (The times are rounded.)"""
+        return abs(batch.knows_since - self._knows_since) > 1e-3
 
     def _make_room(self, batch: Batch) -> None:
         """Reserve space for the messages of a batch, so that the log can be written back later.
@@ -279,10 +311,10 @@ class Store:
         If the disk was full, first delete in slices what the batch frees.
         """
         if self._slices.most:
-            self._slices.delete(self._connection, [row for _, row in batch.rows])
             for entry in batch.entries:
-                if isinstance(entry, Restart):
+                if isinstance(entry, Restart | GiveUp):
                     self._set_aside_in_slices(entry)
+            self._slices.delete(self._connection, [row for _, row in batch.rows])
         more = 0
         for entry in batch.entries:
             if isinstance(entry, Spool):
@@ -336,10 +368,17 @@ class Store:
         row.acked = row.sent_most = entry.base
         save(self._connection, [row])
 
-    def _set_aside(self, entry: Restart, most: int | None) -> int | None:
+    def _give_up(self, entry: GiveUp) -> None:
+        self._set_aside(entry, None)
+
+    def _set_aside(self, entry: Restart | GiveUp, most: int | None) -> int | None:
         """Move messages in doubt out of the spool, all or ``most``. Return the number of the last one."""
         first, at = first_of(entry.record.key), time.time()
-        with closing(self._spooled(first, first + entry.until)) as found:
+        after = 0
+        if isinstance(entry, GiveUp):  # Acknowledged ones are deleted only after this.
+            after = entry.record.spool.acked
+        until = entry.until if isinstance(entry, Restart) else MASK
+        with closing(self._spooled(first + after + 1, first + until)) as found:
             moved = list(islice(found, most))
         if not moved:
             return None
@@ -353,7 +392,7 @@ class Store:
         entry.doubtful = [each for each in entry.doubtful if each[0] < moved[0][0]] + moved
         return last
 
-    def _set_aside_in_slices(self, entry: Restart) -> None:
+    def _set_aside_in_slices(self, entry: Restart | GiveUp) -> None:
         row = read_row(self._connection, entry.record.key)
         last: int | None = 0
         while row is not None and last is not None:
@@ -400,7 +439,11 @@ class Store:
                 before = number
                 yield number, total, payload
 
-    _WRITERS: ClassVar[dict[type[Entry], Callable[[Store, Any], None]]] = {Spool: _spool, Inflow: _inflow}
+    _WRITERS: ClassVar[dict[type[Entry], Callable[[Store, Any], None]]] = {
+        Spool: _spool,
+        Inflow: _inflow,
+        GiveUp: _give_up,
+    }
     _READERS: ClassVar[dict[type[Entry], Callable[[Store, Any], None]]] = {
         Restart: _restart,
         Fetch: _fetch,
