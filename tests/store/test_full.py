@@ -121,6 +121,23 @@ def test_what_has_arrived_on_a_full_disk_can_be_taken_and_makes_room(small_disk:
         assert server.data_empty(), "taken, and there again"
 
 
+@pytest.mark.parametrize("size", [100, 20 * KIB])
+def test_much_that_is_taken_at_once_on_a_full_disk_makes_room(small_disk: Path, size: int) -> None:
+    """One transaction that deletes all of it would need more log than there is room."""
+    store = small_disk / "store"
+    count = 7_000_000 // (size + 40)
+    sent = [b"%d:" % number + bytes(size) for number in range(count)]
+    with ServerP2M("tcp://127.0.0.1:0", store=store) as server:
+        with ClientP2M(server.address, blocking=False, linger=60, reconnect=NOW) as client:
+            client.send_many(sent)
+            client.flush(30)
+            fill_up(small_disk)
+            assert [server.data_get(20) for _ in sent] == sent
+            assert server.stop(20) is not None
+    with ServerP2M("tcp://127.0.0.1:0", store=store) as server:
+        assert server.data_empty(), "taken, and there again"
+
+
 def test_taking_and_acknowledging_go_on_while_nothing_can_be_sent(small_disk: Path) -> None:
     """Both ways, both stores on the disk that is full."""
     with (

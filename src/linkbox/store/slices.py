@@ -25,9 +25,10 @@ class Slices:
         self.most = 0
         """0: the disk has room, and there is no limit."""
 
-    def shrink(self) -> None:
-        """A write has failed: delete in slices, in smaller ones each time."""
-        self.most = max(1, self.most // 2) if self.most else MOST
+    def shrink(self) -> bool:
+        """A write has failed: delete in slices, in smaller ones each time. False if they were minimal."""
+        before, self.most = self.most, max(1, self.most // 2) if self.most else MOST
+        return before != 1
 
     def delete(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         """Delete what is not needed once ``rows`` are written, except for the last slice of each."""

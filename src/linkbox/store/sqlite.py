@@ -452,13 +452,14 @@ class Store:
 
     # -- recovery and closing ---------------------------------------------------------------------------
 
-    def recover(self) -> None:
+    def recover(self) -> bool:
         """After `apply` has failed: delete the reserve, and use the store as it is on disk.
 
-        If the disk is full, keep the files open: their space would go to whoever writes next.
+        If the disk is full, keep the files open: their space would go to whoever writes next. Returns whether
+        another attempt may succeed although nothing else has changed.
         """
         self._reserve.give_up()
-        self._slices.shrink()
+        may_help = self._slices.shrink() and self._is_full
         try:
             if self._is_full:
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -467,6 +468,7 @@ class Store:
                 self._connection = self._connect()
         except (sqlite3.Error, StoreError):
             pass  # The next `apply` reports the reason.
+        return may_help
 
     def close(self) -> None:
         """Close the store. Everything that was applied is on disk."""
