@@ -50,7 +50,7 @@ def _doubt(path: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("is_restarted", [False, True], ids=["", "restarted"])
-def test_a_stranger_deletes_nothing_in_a_store(place: Place, is_restarted: bool, tmp_path: Path) -> None:
+def test_a_newcomer_deletes_nothing_in_a_store(place: Place, is_restarted: bool, tmp_path: Path) -> None:
     """The only slot belongs to an absent client with messages in the store: a stranger is refused."""
     with place.serving(), place.server("P2P", store=tmp_path / "store") as server:
         _left(place, server)

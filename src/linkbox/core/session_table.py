@@ -223,6 +223,7 @@ class SessionTable(SessionOwner):
             self.context.effects.log(
                 "warning", f"{count} messages to {session.peer} are in doubt, and kept aside: {error}"
             )
+            messages = [each for each in messages if each.stored_number]  # The store reports the others.
             self.journal.give_up(record, error, messages)
         elif record is not None:
             record.finish()

@@ -455,7 +455,7 @@ class Store:
     def recover(self) -> bool:
         """After `apply` has failed: delete the reserve, and use the store as it is on disk.
 
-        If the disk is full, keep the files open: their space would go to whoever writes next. Returns whether
+        If the disk is full, keep the files open: their space would go to the next writer. Returns whether
         another attempt may succeed although nothing else has changed.
         """
         self._reserve.give_up()

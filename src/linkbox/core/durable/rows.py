@@ -53,7 +53,8 @@ class Row(msgspec.Struct):
     """Bytes taken of the message after ``given``."""
     kept: tuple[int, ...] = ()
     began: float = 0.0
-    """Client: when the first unit may have been written, in seconds since the epoch, or `LONG_AGO`; 0: never."""
+    """Client: when the first unit may have been written, in seconds since the epoch; 0: never; or `LONG_AGO`.
+    """
     refusals: tuple[bytes, ...] = ()
     """REJECT frames that the peer may not have seen."""
     freed: tuple[int, ...] = ()
