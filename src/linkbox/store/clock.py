@@ -3,8 +3,8 @@
 A store keeps times as seconds since the epoch. A wall clock may be set in the meantime, by days and also
 backwards, and some machines begin with a wrong one. So each life writes down its clock: the difference
 between the wall clock and the monotonic one, and during which run of the system that was. In the same run,
-the monotonic clock has gone on, and measures how long ago something was. After a restart of the system that is
-unknown.
+the monotonic clock has gone on, and measures how long ago something was. After a restart of the system that
+is unknown.
 """
 
 from __future__ import annotations
