@@ -9,7 +9,7 @@ from linkbox.core.ending import is_finished
 from linkbox.core.inbox import Inbox
 from linkbox.core.link import Link
 from linkbox.core.link_table import LinkTable
-from linkbox.core.places import Places
+from linkbox.core.places import Places, has_spool
 from linkbox.core.rejections import RANGE_COST
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable, Side
@@ -85,7 +85,7 @@ class ServerSide(Side):
         limits = self._context.limits
         has_room = self._sessions.server_asks.disconnected(session)
         is_kept = has_room and session.resumes and not self._context.is_stopping
-        if not is_kept or self._are_too_many(session):
+        if not is_kept or (not has_spool(session) and self._are_too_many(session)):
             self._sessions.close_session(session, None if is_finished(session) else error)
         elif session.record is not None:
             self.await_return(session)
@@ -117,7 +117,10 @@ class ServerSide(Side):
 
     def session_due(self, session: Session, now: float) -> None:
         """The peer of a session did not reconnect in time."""
-        lost = PeerLost(f"{session.peer} did not come back in {self._context.limits.session:g} s")
+        limits, is_stored = self._context.limits, session.record is not None
+        seconds = limits.stored_session if is_stored else limits.session
+        rule = f"Limits({'stored_session' if is_stored else 'session'}=...)"
+        lost = PeerLost(f"{session.peer} did not come back in {seconds:g} s ({rule})")
         self._sessions.close_session(session, None if is_finished(session) else lost)
 
     def session_closing(self, session: Session, is_known: bool) -> None:
