@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from linkbox.address import Address
+from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import Predicate, Waiter, WaitQueue
@@ -51,11 +52,11 @@ class Driver(EndpointDriver):
     def __init__(
         self,
         hub: EndpointCore,
-        decode: Callable[[bytes], Any] | None,
+        decoding: Decoding | None,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
     ) -> None:
-        super().__init__(hub, decode)
+        super().__init__(hub, decoding)
         self.is_closed = False
         self._loop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls)
@@ -64,6 +65,7 @@ class Driver(EndpointDriver):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
         self._is_settling = False
+        self._is_turn_due = False
 
     # -- waiting ------------------------------------------------------------------------------------
 
@@ -99,12 +101,18 @@ class Driver(EndpointDriver):
     # -- for the network ------------------------------------------------------------------------------
 
     def turn_done(self, now: float) -> None:
-        """Decode and store what has arrived, then settle."""
+        """Decode and store what has arrived, or a part of it, then settle."""
         hub, arrivals = self.hub, self.arrivals
         self._begin_turn(now)
-        while arrivals:
-            each = arrivals.popleft()
-            hub.deliver(each, self._decoded(each), now)
+        if self._decoding is None:
+            while arrivals:
+                each = arrivals.popleft()
+                hub.deliver(each, each.payloads, now)
+        elif self._is_turn_due:  # Something is left from before: its turn comes first.
+            self.backlog.add(arrivals)
+        else:
+            for each in self.backlog.next(arrivals):
+                hub.deliver(each, self._decoded(each), now)
         self.settle()
 
     def timers_changed(self) -> None:
@@ -137,9 +145,12 @@ class Driver(EndpointDriver):
         self.settle()
 
     def turn_soon(self) -> None:
-        self._loop.call_soon(self._turn)
+        if not self._is_turn_due:
+            self._is_turn_due = True
+            self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
+        self._is_turn_due = False
         self.turn_done(self.now())
 
     def _set_timer(self) -> None:
@@ -155,7 +166,7 @@ class Driver(EndpointDriver):
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, NEVER
-        self._turn()
+        self.turn_done(self.now())
 
     async def close(self) -> None:
         """Close every connection, and wake every waiting task."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from linkbox.core.mailbox import Batch, Mailbox, Source
+from linkbox.core.mailbox import MESSAGE_COST, Batch, Mailbox, Source
 from linkbox.core.values import Value
 
 
@@ -42,6 +42,10 @@ class BytesMailbox(Mailbox):
         gone = batch.nbytes - self._bytes_of(batch)
         batch.nbytes -= gone
         self._release(batch.source, gone)
+
+    def most_bytes(self, source: Source) -> int:
+        limits = self.limits
+        return max(limits.mailbox_bytes, min(self.requested * (1 + MESSAGE_COST), limits.mailbox_total))
 
     def size(self, source: Source | None = None) -> int:
         self.settle_fast_queue()

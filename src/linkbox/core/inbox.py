@@ -55,12 +55,17 @@ class Inbox:
         else:
             journal, record = self._sessions.journal, session.record
             assert journal is not None and isinstance(record, Record)
+            receiving.storing += max(arrival.memory, 0)
             journal.add(Inflow(record, arrival, values, context.wall_time(now)))
 
     def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         """Put messages into the mailbox; with a store, call this once they are on disk."""
         session, payloads = arrival.session, arrival.payloads
         receiving, mailbox = session.receiving, self._context.mailbox
+        if session.record is not None:
+            receiving.storing -= max(arrival.memory, 0)
+            if self._context.effects.is_blocked:
+                self._context.effects.room_again()
         if arrival.mark > receiving.processed_bytes:
             receiving.processed_bytes = arrival.mark
         if not payloads:
@@ -68,33 +73,41 @@ class Inbox:
         elif mailbox.overflow == "block" and not arrival.has_errors:
             first = payloads[0]
             nbytes = len(first) if len(payloads) == 1 and isinstance(first, bytes) else bytes_of(payloads)
-            self._put(session, values, arrival.last, nbytes, at)
+            memory = nbytes if arrival.memory < 0 else arrival.memory
+            self._put(session, values, arrival.last, nbytes, memory, at)
         else:
             number = arrival.last - len(values)
+            share = arrival.memory // len(values)
             for payload, value in zip(payloads, values, strict=True):
                 number += 1
                 nbytes = len(payload) if isinstance(payload, bytes) else 0
-                self._store_one(session, value, number, nbytes, at)
+                self._store_one(session, value, number, nbytes, nbytes if share < 0 else share, at)
         if self._context.paused_links is not None:
             if mailbox.is_full(receiving):
                 self._context.paused_links.pause(receiving, session.route)
+            elif self._context.paused_links.paused:
+                self._context.paused_links.read_again()
         elif not session.route.ack_due or receiving.ack_each:
             receiving.request_ack(ACK_DUE_SOON)
         if session.ending.peer_last is not None:
             self._sessions.end_arrived(session)
 
-    def _put(self, session: Session, values: Sequence[Value], last: int, nbytes: int, at: float) -> None:
+    def _put(
+        self, session: Session, values: Sequence[Value], last: int, nbytes: int, memory: int, at: float
+    ) -> None:
         count = len(values)
         effects, mailbox, receiving = self._context.effects, self._context.mailbox, session.receiving
         receiving.messages_received += count
         receiving.bytes_received += nbytes
-        mailbox.put(receiving, values, last, nbytes, at)
+        mailbox.put(receiving, values, last, memory, at)
         if mailbox.changed.waiters:
             effects.to_wake.append(mailbox.changed)
         if DATA in effects.events.listening:
             effects.emit(DATA, session.peer, count=count)
 
-    def _store_one(self, session: Session, value: Value, number: int, nbytes: int, at: float) -> None:
+    def _store_one(
+        self, session: Session, value: Value, number: int, nbytes: int, memory: int, at: float
+    ) -> None:
         """Store one message, or reject it if it is invalid or the mailbox is full."""
         receiving, mailbox = session.receiving, self._context.mailbox
         if is_error(value):
@@ -102,10 +115,10 @@ class Inbox:
             self._reject(session, number, value)
             return
         if mailbox.overflow == "block":
-            self._put(session, (value,), number, nbytes, at)
+            self._put(session, (value,), number, nbytes, memory, at)
             return
         effects = self._context.effects
-        stored, dropped = mailbox.put_bounded(receiving, value, number, nbytes, at)
+        stored, dropped = mailbox.put_bounded(receiving, value, number, memory, at)
         for victim, victim_number in dropped:
             self._report_dropped(victim, victim_number)
             effects.emit(EventKind.OVERFLOW, victim.peer)
@@ -171,6 +184,7 @@ class Inbox:
                 self._fail(ask, kind, str(error))
         elif not ask.is_finished:
             ask.messages += values
+            ask.memory += max(arrival.memory, 0)
             if not arrival.is_final:
                 self._context.effects.emit(EventKind.PART, session.peer)
             elif self._sessions.server_asks.may_start(ask):
@@ -180,7 +194,7 @@ class Inbox:
         """Put a complete request into the mailbox."""
         effects, mailbox = self._context.effects, self._context.mailbox
         self._reaper.start(now, self._context)
-        mailbox.put(session.receiving, (ask,), last, ask.weight(), self._context.wall_time(now))
+        mailbox.put(session.receiving, (ask,), last, max(ask.weight(), ask.memory), self._context.wall_time(now))
         effects.to_wake.append(mailbox.changed)
         effects.emit(DATA, session.peer)
 
@@ -230,6 +244,7 @@ class Inbox:
         mailbox = self._context.mailbox
         if count > mailbox.requested:
             mailbox.requested = count
+            self._context.effects.room_again()
             self._grant_all()
 
     def _grant_all(self) -> None:

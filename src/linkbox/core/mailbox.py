@@ -6,7 +6,11 @@ taken once, whichever queue it was found in. An empty batch is removed from a qu
 
 Taking a message costs only a ``popleft``, because no counter is updated for it: the number of messages taken
 follows from what is left (`Source.taken`), and credit from what is waiting. Byte counts are exact for Bytes.
-For other formats the bytes of a batch are released when the batch is empty, at most 256 KiB late.
+For other formats they are what the values take in memory (an estimate, see format_costs.py), and the bytes of
+a batch are released when the batch is empty, at most 256 KiB late.
+
+**Limits count what messages cost.** A message of one byte takes more than a byte: `Source.cost` adds what the
+messages and batches themselves take.
 
 **The fast queue.** Taking the front end's lock costs more than the ``popleft``. So up to `FAST_COUNT`
 messages at the front are put in ``fast_queue``, from which any thread may take without the lock: a deque
@@ -32,6 +36,15 @@ from linkbox.limits import Limits
 
 _BATCH_BYTES: Final = 256 * 1024
 _BATCH_SECONDS: Final = 0.01
+MESSAGE_COST: Final = 56
+"""Bytes of memory that a message takes besides its payload: the header of its object, and its place in a
+batch. Values that are not bytes have it too, at most."""
+BATCH_COST: Final = 880
+"""Bytes of memory that a batch takes besides its messages. One that arrives alone is a batch by itself."""
+FREE_COST: Final = 64 * 1024
+"""Bytes of these two costs that limits do not count: small limits are for payloads."""
+FEW: Final = 64
+"""Messages that a peer may send in any case."""
 FAST_COUNT: Final = 64
 """Most messages in the fast queue: settling it moves up to this many."""
 _NOTHING: deque[Value] = deque()
@@ -61,7 +74,8 @@ class Batch:
             self.last == number
             and self.nbytes < _BATCH_BYTES
             and not self.redelivered
-            and at - self.received_at < _BATCH_SECONDS
+            # Old messages that wait need not be exact to 10 ms: single ones would take much memory.
+            and at - self.received_at < _BATCH_SECONDS * len(self.source.batches)
             and self.receipt is None
         )
 
@@ -105,6 +119,15 @@ class Source:
         """The application has taken something."""
         if self.inbox is not None:
             self.inbox.on_taken(self.given + self.base, self.cut)
+
+    def undecoded(self) -> int:
+        """With a plain framing: bytes of this source that have arrived and are not processed."""
+        return 0
+
+    def cost(self) -> int:
+        """The bytes that limits count for the messages of this source."""
+        extra = MESSAGE_COST * self.waiting + BATCH_COST * len(self.batches) - FREE_COST
+        return self.waiting_bytes + (extra if extra > 0 else 0)
 
     @property
     def given(self) -> int:
@@ -156,6 +179,10 @@ class Mailbox:
         self.count = 0
         self.nbytes = 0
         self.dropped = 0
+        self.undecoded = 0
+        """Bytes of messages that are not decoded yet (see backlog.py)."""
+        self.peers = 0
+        """The number of connections, which share ``mailbox_total``."""
         self.requested = 0
         """The largest count that a caller is waiting for: the mailbox may hold that much."""
         self.end_reason: Exception | None = None
@@ -180,7 +207,6 @@ class Mailbox:
         batch = source.batches[-1] if source.batches else None
         if (
             batch is not None
-            and self.overflow == "block"  # with a dropping policy, messages are stored one by one
             and batch is self.order[-1]
             and batch is not self.fast_batch
             and batch.joins(last - count, at)
@@ -224,17 +250,40 @@ class Mailbox:
 
     def is_full(self, source: Source) -> bool:
         """Has this source, or have all sources together, reached a limit?"""
-        limits = self.limits
         return (
-            source.waiting >= max(limits.mailbox_messages, self.requested)
-            or source.waiting_bytes >= max(limits.mailbox_bytes, self.requested)
-            or self.nbytes >= max(limits.mailbox_total, self.requested)
+            source.waiting >= max(self.limits.mailbox_messages, self.requested)
+            or source.cost() >= self.most_bytes(source)
+            or self.is_full_together()
         )
 
+    def is_full_together(self) -> bool:
+        """Have all sources together reached the limit?"""
+        extra = MESSAGE_COST * self.count + BATCH_COST * len(self.order) - FREE_COST
+        cost = self.nbytes + self.undecoded + (extra if extra > 0 else 0)
+        return cost >= max(self.limits.mailbox_total, self.requested)
+
     def is_crowded(self) -> bool:
-        """Have all sources together reached the limit, so that no new client should be admitted?"""
-        full = max(self.limits.mailbox_total, self.requested)
-        return self.overflow == "block" and self.nbytes >= full
+        """Should no new client be admitted, because the mailbox is full?"""
+        return self.overflow == "block" and self.is_full_together()
+
+    def most_bytes(self, source: Source) -> int:
+        """The limit for the messages of one source: more while a caller waits for many of them."""
+        limits = self.limits
+        return limits.mailbox_total if source.waiting < self.requested else limits.mailbox_bytes
+
+    def window(self, source: Source) -> tuple[int, int]:
+        """How many bytes and messages this source may have in the mailbox, with what is on its way.
+
+        The connections share ``mailbox_total``. Of messages, no more than there is room for if each is a
+        batch by itself; but always some.
+        """
+        limits, requested = self.limits, self.requested
+        most = self.most_bytes(source) if requested else limits.mailbox_bytes
+        share = limits.mailbox_total // self.peers if self.peers else most
+        nbytes = min(most, max(share, FREE_COST, requested))
+        room = nbytes - source.waiting_bytes - MESSAGE_COST * source.waiting
+        count = source.waiting + max(room // BATCH_COST, FEW)
+        return nbytes, max(min(limits.mailbox_messages, count), min(requested, nbytes))
 
     def clear(self) -> None:
         """Remove everything: a store has it."""
@@ -320,6 +369,10 @@ class Mailbox:
         item = batch.items.popleft()
         self.count -= 1
         batch.source.waiting -= 1
+        if self.overflow != "block":  # Release its bytes now: what is dropped must make room.
+            nbytes = batch.nbytes // (len(batch.items) + 1)
+            batch.nbytes -= nbytes
+            self._release(batch.source, nbytes)
         if not batch.items or batch.source.ack_each:
             self._settle(batch)
         return item

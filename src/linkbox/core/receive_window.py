@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Final
 
 from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, Route
-from linkbox.core.mailbox import Source
+from linkbox.core.mailbox import MESSAGE_COST, Source
 from linkbox.core.paused_links import PausedLinks
 from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
 from linkbox.core.wait_queue import ENDLESS
@@ -56,6 +56,7 @@ class ReceiveWindow(Source):
         "processed_bytes",
         "reported_taken",
         "route",
+        "storing",
         "units_regained",
     )
 
@@ -78,6 +79,8 @@ class ReceiveWindow(Source):
         """Credit that this endpoint may have granted before a restart without having stored it."""
         self.assembly: Assembly | None = None
         """The message that is arriving in pieces, if any."""
+        self.storing = 0
+        """Bytes of values that are being written to the store, and are not in the mailbox yet."""
         self.messages_received = 0
         self.bytes_received = 0
         self.ack_each_until = 0
@@ -135,30 +138,37 @@ class ReceiveWindow(Source):
         assert self.inbox is not None
         self.inbox.known_taken = taken
 
+    def undecoded(self) -> int:
+        return self.arrived_bytes - self.processed_bytes
+
     # -- granting --------------------------------------------------------------------------------------
 
     def grant_endless(self) -> None:
         """Grant unlimited credit."""
-        self._grant(ENDLESS, ENDLESS)
+        self._grant(ENDLESS, ENDLESS, 0, 0)
 
-    def grant(self, waiting: int, waiting_bytes: int, window_units: int, window_bytes: int) -> None:
-        """Raise the credit to one window beyond what was processed and is not waiting."""
+    def grant(self, waiting: int, cost: int, window_units: int, window_bytes: int) -> None:
+        """Raise the credit to one window beyond what was processed and is not waiting (``cost`` in bytes)."""
         assembly = self.assembly
         pieces, nbytes = (0, 0) if assembly is None else (assembly.pieces, assembly.arrived)
         units, size = self.processed + pieces, self.processed_bytes + nbytes
         self._grant(
-            max(self.granted_bytes, size - waiting_bytes + window_bytes),
+            max(self.granted_bytes, size - cost + window_bytes),
             max(self.granted_units, units - waiting + window_units),
+            window_bytes,
+            window_units,
         )
 
-    def _grant(self, nbytes: int, units: int) -> None:
+    def _grant(self, nbytes: int, units: int, window_bytes: int, window_units: int) -> None:
         self.granted_bytes, self.granted_units = nbytes, units
-        self.bytes_regained = nbytes - 0.75 * self.limits.mailbox_bytes
-        self.units_regained = units - 0.75 * self.limits.mailbox_messages
+        self.bytes_regained = nbytes - 0.75 * window_bytes
+        self.units_regained = units - 0.75 * window_units
 
     # -- acknowledging ---------------------------------------------------------------------------------
 
     def on_taken(self) -> None:
+        if self.route.effects.is_blocked:
+            self.route.effects.room_again()
         if self.inbox is None:
             self.request_ack(ACK_DUE_SOON)
         else:
@@ -178,7 +188,7 @@ class ReceiveWindow(Source):
             return
         if (
             self.arrived - self.waiting >= self.units_regained
-            or self.arrived_bytes - self.waiting_bytes >= self.bytes_regained
+            or self.arrived_bytes - self.waiting_bytes - MESSAGE_COST * self.waiting >= self.bytes_regained
             or (self.ack_each and (self.inbox is None or self.ack_each_until > self.reported_taken))
         ):
             urgency = ACK_DUE_NOW

@@ -380,10 +380,9 @@ class Session(Channel):
             window = max(limits.mailbox_bytes, EARLY_BYTES)
             units = max(limits.mailbox_messages, min(mailbox.requested, window))
             receiving.grant(0, 0, units, window)
-        elif mailbox.nbytes < max(limits.mailbox_total, mailbox.requested) or not receiving.waiting:
-            window = max(limits.mailbox_bytes, mailbox.requested)
-            units = max(limits.mailbox_messages, min(mailbox.requested, window))
-            receiving.grant(receiving.waiting, receiving.waiting_bytes, units, window)
+        elif not receiving.waiting or not mailbox.is_full_together():
+            window, units = mailbox.window(receiving)
+            receiving.grant(receiving.waiting, receiving.cost(), units, window)
         return receiving.granted_bytes, receiving.granted_units
 
     def ack_frame(self) -> bytes:

@@ -6,10 +6,12 @@ threads or tasks are woken, and how the next timer is set.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import gc
+from typing import Any, Final, TypeAlias
 
 from linkbox.core.arrival import Arrival
-from linkbox.core.decoding import Decode, decode_all
+from linkbox.core.backlog import Backlog
+from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.driver_log import log_lines
@@ -18,16 +20,20 @@ from linkbox.networks.network import Listener, Network, NetworkEvents
 Awaited: TypeAlias = Any
 """With threads the result itself, with asyncio an awaitable for it."""
 
+LARGE: Final = 1024 * 1024
+"""Bytes of memory of values from which on decoding them pauses the garbage collector."""
+
 
 class EndpointDriver(NetworkEvents):
     """The driver of an endpoint from ``start()`` to ``stop()``. Used under the lock, or on the event loop."""
 
     _network: Network
 
-    def __init__(self, hub: EndpointCore, decode: Decode | None) -> None:
+    def __init__(self, hub: EndpointCore, decoding: Decoding | None) -> None:
         super().__init__(hub)
-        self._decode = decode
+        self._decoding = decoding
         """None: messages are the bytes themselves."""
+        self.backlog = Backlog(hub.context)
         self._lazy: list[Channel] = []
 
     def _use(self, network: Network) -> None:
@@ -56,7 +62,7 @@ class EndpointDriver(NetworkEvents):
                         self.ring(queue)
             elif not effects.to_write:
                 break
-        if effects.to_read:
+        if effects.to_read or self.must_decode():
             self.turn_soon()
         if effects.log_lines:
             log_lines(effects)
@@ -82,9 +88,19 @@ class EndpointDriver(NetworkEvents):
         while effects.to_read:
             self.hub.received(effects.to_read.pop(), b"", now, self.arrivals)
 
-    def _decoded(self, arrival: Arrival) -> Any:
+    def _decoded(self, arrival: Arrival) -> list[Any]:
         """The values of an arrival, with an exception for each message that could not be decoded."""
-        return arrival.payloads if self._decode is None else decode_all(self._decode, arrival)
+        decoding = self._decoding
+        assert decoding is not None
+        decoding.check(arrival)
+        if arrival.memory < LARGE or not gc.isenabled():
+            return decoding.values(arrival)
+        # It would visit a million new objects many times, and find nothing: that takes longer than decoding.
+        gc.disable()
+        try:
+            return decoding.values(arrival)
+        finally:
+            gc.enable()
 
     def ring(self, queue: WaitQueue) -> None:
         """Wake waiters of a changed queue whose predicate holds.
@@ -97,8 +113,12 @@ class EndpointDriver(NetworkEvents):
         """Take a turn soon, because work is left."""
         raise NotImplementedError
 
+    def must_decode(self) -> bool:
+        """Must a turn be taken to decode what is left?"""
+        return self.backlog.is_ready()
+
     def is_busy(self) -> bool:
-        return super().is_busy() or bool(self._lazy)
+        return super().is_busy() or bool(self._lazy) or self.backlog.is_ready()
 
     # -- connections -----------------------------------------------------------------------------------
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from linkbox.address import Address
 from linkbox.core.arrival import Arrival
-from linkbox.core.decoding import decode_all
+from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.choose import threaded_network
@@ -33,20 +33,18 @@ class Transport(EndpointDriver):
         self,
         hub: EndpointCore,
         lock: threading.RLock,
-        decode: Callable[[bytes], Any] | None,
+        decoding: Decoding | None,
         name: str,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
     ) -> None:
-        super().__init__(hub, decode)
+        super().__init__(hub, decoding)
         self.lock = lock
         self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls)
         self._use(self.network)
         self.engine = Engine(lock, self, hub.effects, self.network, name)
         self.decode_later = False
-        """Is the format user code? Then a thread of its own decodes (see `undecoded`)."""
-        self.undecoded: deque[Arrival] = deque()
-        self.undecoded_box = WaitQueue()
+        """Is the format user code? Then a thread of its own decodes."""
 
     # -- the leader's turn ----------------------------------------------------------------------------
 
@@ -58,40 +56,42 @@ class Transport(EndpointDriver):
             now = self.now()
             network.report(now)
             self._begin_turn(now)
-            if self._decode is None:
+            group: list[Arrival] = []
+            if self._decoding is None:
                 while arrivals:
                     arrival = arrivals.popleft()
                     hub.deliver(arrival, arrival.payloads, now)
-            elif self.decode_later and arrivals:
-                self.undecoded += arrivals
-                arrivals.clear()
-                self.engine.ring(self.undecoded_box)
+            elif self.decode_later:
+                if arrivals:
+                    self.backlog.add(arrivals)
+                    self.engine.ring(hub.effects.room)
+            else:
+                group = self.backlog.next(arrivals)
             self.settle()
-        if arrivals:
-            self._decode_and_deliver()
+        if group:
+            self._decode_and_deliver(group)
 
-    def _decode_and_deliver(self) -> None:
-        """Decode with one of our own formats. Without the lock, because it may take long."""
-        decode = self._decode
-        assert decode is not None
-        arrivals = list(self.arrivals)
-        self.arrivals.clear()
-        decoded = [decode_all(decode, arrival) for arrival in arrivals]
+    def _decode_and_deliver(self, group: list[Arrival]) -> None:
+        """Decode without the lock, because it may take long."""
+        decoded = [self._decoded(arrival) for arrival in group]
         with self.lock:
             now = self.now()
-            for arrival, values in zip(arrivals, decoded, strict=True):
+            for arrival, values in zip(group, decoded, strict=True):
                 self.hub.deliver(arrival, values, now)
             self.settle()
 
-    def decode(self, arrivals: list[Arrival]) -> None:
+    def decode(self) -> None:
         """Decode with a format that is user code, and deliver. Only the decoding thread calls this."""
-        decode = self._decode
-        assert decode is not None
-        for arrival in arrivals:
-            values = decode_all(decode, arrival)
+        while True:
             with self.lock:
-                self.hub.deliver(arrival, values, self.now())
-                self.settle()
+                group = self.backlog.next(deque())
+            if not group:
+                return
+            for arrival in group:
+                self._decode_and_deliver([arrival])
+
+    def must_decode(self) -> bool:
+        return not self.decode_later and super().must_decode()
 
     # -- waking ----------------------------------------------------------------------------------------
 
