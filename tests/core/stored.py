@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from linkbox.core.decoding import Decoding
 from linkbox.core.durable.journal import Batch
 from linkbox.core.durable.recovery import restore
 from linkbox.core.endpoint_core import EndpointCore
@@ -69,7 +70,7 @@ class StoredWire(Wire):
         hub = self.hub(side)
         if side in self.stores:
             left = self.stores[side].load(hub.context.incarnation)
-            restore(hub, left, decode, lambda: None, self.now)  # type: ignore[arg-type]
+            restore(hub, left, Decoding(decode, None, 1 << 40), lambda: None, self.now)  # type: ignore[arg-type]
 
     def settle(self) -> None:
         super().settle()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 
-from linkbox.core.mailbox import MESSAGE_COST, Batch, Mailbox, Source
+from linkbox.core.mailbox import FREE_COST, MESSAGE_COST, Batch, Mailbox, Source
 from linkbox.core.values import Value
+from linkbox.limits import Limits
 
 
 class BytesMailbox(Mailbox):
     """A mailbox of bytes: a count is in bytes and may split a message."""
+
+    def __init__(self, limits: Limits, overflow: str = "block") -> None:
+        super().__init__(limits, overflow)
+        self.may_join = True  # Byte counts are exact.
 
     def _pop(self, batch: Batch) -> Value:
         items = batch.items
@@ -44,8 +49,8 @@ class BytesMailbox(Mailbox):
         self._release(batch.source, gone)
 
     def most_bytes(self, source: Source) -> int:
-        limits = self.limits
-        return max(limits.mailbox_bytes, min(self.requested * (1 + MESSAGE_COST), limits.mailbox_total))
+        requested = self.requested
+        return max(self.limits.mailbox_bytes, requested, requested * (1 + MESSAGE_COST) - FREE_COST)
 
     def size(self, source: Source | None = None) -> int:
         self.settle_fast_queue()

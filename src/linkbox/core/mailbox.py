@@ -176,6 +176,8 @@ class Mailbox:
         self.order: deque[Batch] = deque()
         self.sources: dict[Source, None] = {}
         """The sources with messages in the mailbox, in the order in which they got their first."""
+        self.may_join = overflow == "block"
+        """May messages share a batch? Not with a dropping policy: each must release its own bytes."""
         self.count = 0
         self.nbytes = 0
         self.dropped = 0
@@ -207,6 +209,7 @@ class Mailbox:
         batch = source.batches[-1] if source.batches else None
         if (
             batch is not None
+            and self.may_join
             and batch is self.order[-1]
             and batch is not self.fast_batch
             and batch.joins(last - count, at)
@@ -268,8 +271,8 @@ class Mailbox:
 
     def most_bytes(self, source: Source) -> int:
         """The limit for the messages of one source: more while a caller waits for many of them."""
-        limits = self.limits
-        return limits.mailbox_total if source.waiting < self.requested else limits.mailbox_bytes
+        limits, requested = self.limits, self.requested
+        return max(limits.mailbox_total, requested) if source.waiting < requested else limits.mailbox_bytes
 
     def window(self, source: Source) -> tuple[int, int]:
         """How many bytes and messages this source may have in the mailbox, with what is on its way.
@@ -280,8 +283,8 @@ class Mailbox:
         limits, requested = self.limits, self.requested
         most = self.most_bytes(source) if requested else limits.mailbox_bytes
         share = limits.mailbox_total // self.peers if self.peers else most
-        nbytes = min(most, max(share, FREE_COST, requested))
-        room = nbytes - source.waiting_bytes - MESSAGE_COST * source.waiting
+        nbytes = most if requested else min(most, max(share, FREE_COST))
+        room = nbytes + FREE_COST - source.waiting_bytes - MESSAGE_COST * source.waiting
         count = source.waiting + max(room // BATCH_COST, FEW)
         return nbytes, max(min(limits.mailbox_messages, count), min(requested, nbytes))
 
@@ -369,10 +372,6 @@ class Mailbox:
         item = batch.items.popleft()
         self.count -= 1
         batch.source.waiting -= 1
-        if self.overflow != "block":  # Release its bytes now: what is dropped must make room.
-            nbytes = batch.nbytes // (len(batch.items) + 1)
-            batch.nbytes -= nbytes
-            self._release(batch.source, nbytes)
         if not batch.items or batch.source.ack_each:
             self._settle(batch)
         return item

@@ -116,7 +116,7 @@ def _restore_mailbox(
         source: Source = session.receiving if is_current and session is not None else earlier
         record.inbox.given = min(record.inbox.given, messages[0].number - 1)
         values = [_value(each, decoding, mailbox) for each in messages]
-        if decoding is None:
+        if decoding is None or isinstance(mailbox, BytesMailbox):
             nbytes = sum(len(each.payload) - each.start for each in messages)
         else:
             nbytes = decoding.memory_of([each.payload for each in messages])
