@@ -18,7 +18,6 @@ also a limit on time, with two exceptions.
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
@@ -114,7 +113,7 @@ class Weights:
         size = 120 if isinstance(info, msgspec.inspect.StructType) else 400
         for field in fields:
             factory = field.default_factory
-            size += 16 + (_FACTORIES.get(factory, 400) if factory is not msgspec.inspect.NODEFAULT else 0)
+            size += 16 + (_FACTORIES.get(factory, 400) if factory is not msgspec.NODEFAULT else 0)
         self.array, self.map = max(self.array, size), max(self.map, size)
         # msgspec compares the name of a member with those of the fields, one after the other.
         self.member = max(self.member, 42 + len(fields))
@@ -249,7 +248,7 @@ def _without_strings(text: bytes) -> bytes:
     return b" ".join(text.split(b'"')[::2])
 
 
-# ---- MessagePack --------------------------------------------------------------------------------------------
+# ---- MessagePack ------------------------------------------------------------------------------------------
 
 
 class MsgPackCost:

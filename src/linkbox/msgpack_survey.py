@@ -14,11 +14,12 @@ _NUMBER, _TEXT, _BYTES, _EXTENSION, _ARRAY, _MAP = range(6)
 _RUN: Final = 32
 _RUN_STEPS: Final = 4
 """A run takes as long as this many steps."""
-# The first two alternatives are only faster: small numbers, and floats, as arrays of numbers usually have them.
+# The first two alternatives are only faster: small numbers, and floats.
 _numbers: Final = re.compile(
     rb"[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]{32}|"
     + rb"\xcb........" * _RUN
-    + rb"|(?:[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]|[\xcc\xd0].|[\xcd\xd1]..|[\xca\xce\xd2].{4}|[\xcb\xcf\xd3].{8}){32}",
+    + rb"|(?:[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]|[\xcc\xd0].|[\xcd\xd1]..|[\xca\xce\xd2].{4}|[\xcb\xcf\xd3].{8})"
+    + rb"{32}",
     re.DOTALL,
 ).match
 
@@ -53,7 +54,19 @@ _TABLE: Final = tuple(_head(byte) for byte in range(256))
 class Survey:
     """What was found in the first part of a MessagePack text, up to ``at``."""
 
-    __slots__ = ("_is_map", "_keys", "_left", "_stack", "arrays", "at", "letters", "maps", "pairs", "texts", "values")
+    __slots__ = (
+        "_is_map",
+        "_keys",
+        "_left",
+        "_stack",
+        "arrays",
+        "at",
+        "letters",
+        "maps",
+        "pairs",
+        "texts",
+        "values",
+    )
 
     def __init__(self) -> None:
         self.at = 0

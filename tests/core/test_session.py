@@ -374,7 +374,7 @@ def test_credit_is_the_window_beyond_what_was_taken() -> None:
 
 
 def test_one_peer_may_not_fill_what_is_for_all() -> None:
-    session = make(Limits(mailbox_total=10))
+    session = make(Limits(mailbox_total=10, mailbox_messages=1000))
     session.credit()
     other = make().receiving
     mailbox(session).put(other, (bytes(10),), 1, 10, 0.0)

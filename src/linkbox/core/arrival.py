@@ -71,8 +71,8 @@ class Arrival:
 
     ``ask`` is the request or response that the only message belongs to, or None; ``is_final`` is true if this
     message completes it. ``mark`` is the number of bytes received up to and including these messages. If
-    ``has_errors`` is true, a payload may be a `TooLarge`: that message must be rejected. ``memory`` is what the
-    decoded values take; -1 if that is the size of the payloads.
+    ``has_errors`` is true, a payload may be a `TooLarge`: that message must be rejected. ``memory`` is what
+    the decoded values take; -1 if that is the size of the payloads.
     """
 
     __slots__ = ("ask", "has_errors", "is_final", "last", "mark", "memory", "payloads", "session", "size")

@@ -12,6 +12,7 @@ A peer chooses how long its messages take to decode, and how much memory they ta
 from __future__ import annotations
 
 from collections import deque
+
 from linkbox.core.arrival import SLICE_BYTES, SLICE_MESSAGES, Arrival
 from linkbox.core.context import Context
 from linkbox.core.paused_links import PLAIN_BYTES

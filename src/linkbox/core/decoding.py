@@ -59,8 +59,8 @@ def _too_costly(size: int, memory: int, work: int, limit: int) -> TooLarge:
     if work > limit:
         why = "it has too many numbers that are slow to read, or keys that are not text"
     return TooLarge(
-        f"a message of {size} bytes would take too much to decode: {why}. Send it in several messages, or raise "
-        f"Limits(decoded=...) at the receiver, now {limit}"
+        f"a message of {size} bytes would cost too much to decode: {why}. Send it in several messages, "
+        f"or raise Limits(decoded=...) at the receiver, now {limit}"
     )
 
 

@@ -194,7 +194,8 @@ class Inbox:
         """Put a complete request into the mailbox."""
         effects, mailbox = self._context.effects, self._context.mailbox
         self._reaper.start(now, self._context)
-        mailbox.put(session.receiving, (ask,), last, max(ask.weight(), ask.memory), self._context.wall_time(now))
+        nbytes = max(ask.weight(), ask.memory)
+        mailbox.put(session.receiving, (ask,), last, nbytes, self._context.wall_time(now))
         effects.to_wake.append(mailbox.changed)
         effects.emit(DATA, session.peer)
 

@@ -39,7 +39,7 @@ _BATCH_SECONDS: Final = 0.01
 MESSAGE_COST: Final = 56
 """Bytes of memory that a message takes besides its payload: the header of its object, and its place in a
 batch. Values that are not bytes have it too, at most."""
-BATCH_COST: Final = 880
+BATCH_COST: Final = 1000
 """Bytes of memory that a batch takes besides its messages. One that arrives alone is a batch by itself."""
 FREE_COST: Final = 64 * 1024
 """Bytes of these two costs that limits do not count: small limits are for payloads."""

@@ -16,7 +16,7 @@ from linkbox.core.effects import ACK_NOT_DUE, Route
 from linkbox.core.generation import Generation
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.rejections import Rejections
-from linkbox.core.send_window import EARLY_BYTES, SendWindow
+from linkbox.core.send_window import EARLY_BYTES, FREE_COST, UNIT_COST, SendWindow
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames
 from linkbox.errors import StateError, TooLarge
@@ -297,6 +297,7 @@ class Session(Channel):
             or len(payload) > sending.peer_message
             or sending.held_bytes >= limits.window_bytes
             or len(sending.unacked) >= limits.window_messages
+            or sending.held_bytes + UNIT_COST * len(sending.unacked) >= limits.window_bytes + FREE_COST
         ):
             return None
         effects, message = self.route.effects, sending.message_type(self, payload)

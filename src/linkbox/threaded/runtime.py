@@ -100,7 +100,9 @@ class Threads(Runtime):
 
     def open(self, core: EndpointCore) -> None:
         options = self._options
-        transport = Transport(core, self.lock, options.decoding, options.name, options.address, self._make_tls)
+        transport = Transport(
+            core, self.lock, options.decoding, options.name, options.address, self._make_tls
+        )
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
         self.closed.clear()
