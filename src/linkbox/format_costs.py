@@ -44,7 +44,7 @@ OTHER_KEY: Final = 4
 NUMBER_KEY: Final = 3
 ENOUGH: Final = 32 * 1024 * 1024
 """An estimate of less memory need not be more exact."""
-STEPS: Final = 250_000
+STEPS: Final = 600_000
 """Most steps of a survey: it takes less than 0.1 s."""
 
 
@@ -193,28 +193,37 @@ _ALIKE: Final = bytes.maketrans(b"E123456789", b"e000000000")
 class JsonCost:
     """The cost of JSON. What is inside strings is counted, too: that can only raise the estimate."""
 
-    __slots__ = ("_structure", "_weights")
+    __slots__ = ("_largest", "_weights")
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
-        self._structure = weights.largest()
+        self._largest = weights.largest()
 
     def of(self, payloads: Sequence[bytes]) -> tuple[int, int]:
         data, weights = payloads[0] if len(payloads) == 1 else b"".join(payloads), self._weights
         size, count = len(data), len(payloads)
         if size <= SMALL:
-            return 4 * size + self._structure * (len(data.translate(None, _NOT_STRUCTURE)) + count), 0
+            return 4 * size + self._largest * (len(data.translate(None, _NOT_STRUCTURE)) + count), 0
         # A character beyond U+FFFF, also as an escape, makes each character of its text take four bytes.
         is_wide = not data.isascii() or data.find(b"\\u") >= 0
-        memory = (
-            (4 * size if is_wide else size)
-            + weights.value * (data.count(b",") + count)
-            + weights.member * data.count(b":")
-            + weights.text // 2 * data.count(b'"')
-            + weights.array * data.count(b"[")
-            + weights.map * data.count(b"{")
+        memory = (4 * size if is_wide else size) + weights.text * (data.count(b'"') // 2)
+        structure = self._structure(data)
+        if memory + structure > ENOUGH:
+            structure = self._structure(_without_strings(data))
+        return (
+            memory + weights.value * count + structure,
+            self._work(data) if count == 1 and size > QUICK else 0,
         )
-        return memory, self._work(data) if count == 1 and size > QUICK else 0
+
+    def _structure(self, text: bytes) -> int:
+        """The memory of the values of a JSON text, without the characters of strings."""
+        weights = self._weights
+        return (
+            weights.value * text.count(b",")
+            + weights.member * text.count(b":")
+            + weights.array * text.count(b"[")
+            + weights.map * text.count(b"{")
+        )
 
     def _work(self, data: bytes) -> int:
         work = _slow_numbers(data)
@@ -254,11 +263,11 @@ def _without_strings(text: bytes) -> bytes:
 class MsgPackCost:
     """The cost of MessagePack: from a survey, or an upper bound where that would take too long."""
 
-    __slots__ = ("_head", "_weights")
+    __slots__ = ("_largest", "_weights")
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
-        self._head = weights.largest()
+        self._largest = weights.largest()
 
     def of(self, payloads: Sequence[bytes]) -> tuple[int, int]:
         data = payloads[0] if len(payloads) == 1 else b"".join(payloads)
@@ -267,7 +276,7 @@ class MsgPackCost:
         if size <= SMALL:
             return bound, 0
         survey = Survey()
-        is_whole = survey.go(data, min(size // 64, 256))
+        is_whole = survey.go(data, min(size // 64, 1024))
         memory = min(bound, self._memory(survey, data))
         is_large = len(payloads) == 1 and size > QUICK
         has_keys = is_large and self._may_have_keys(data)
@@ -293,7 +302,7 @@ class MsgPackCost:
         weights, size = self._weights, len(data)
         memory = (4 + weights.small) * size
         if size <= SMALL:
-            return memory + self._head * len(data.translate(None, _NO_HEADS))
+            return memory + self._largest * len(data.translate(None, _NO_HEADS))
         return (
             memory
             + (weights.value + weights.text) * len(data.translate(None, _NO_VALUES))

@@ -89,45 +89,50 @@ class Survey:
 
     def go(self, data: bytes, steps: int) -> bool:
         """Continue, for at most so many steps. Returns whether all of ``data`` has been surveyed."""
-        size, at, left = len(data), self.at, self._left
+        size, at, left, is_map = len(data), self.at, self._left, self._is_map
+        values, texts, letters, runs = self.values, self.texts, self.letters, 0
         while at < size and steps > 0:
-            steps -= 1
             while left == 0:
-                left, self._is_map, self._keys = self._stack.pop()
-            is_key = self._is_map and not left & 1
-            kind, count, width = _TABLE[data[at]]
-            at += 1
-            if width:
-                count += int.from_bytes(data[at : at + width], "big")
-                at += width
+                left, is_map, self._keys = self._stack.pop()
+            steps -= 1
+            values += 1
             left -= 1
-            self.values += 1
-            if kind == _NUMBER:
+            kind, count, width = _TABLE[data[at]]
+            at += 1 + width
+            if kind == _TEXT or kind == _BYTES:
+                if width:
+                    count = int.from_bytes(data[at - width : at], "big")
+                if kind == _TEXT:
+                    letters += count
+                texts += 1
                 at += count
-                if is_key:
-                    self._add_key(1)
-                while left >= _RUN and not self._is_map and (run := _numbers(data, at)):
+            elif kind == _NUMBER:
+                at += count
+                if is_map:
+                    if left & 1:  # What is left after a key is odd.
+                        self._add_key(1)
+                    continue
+                while left >= _RUN and (run := _numbers(data, at)):
                     at = run.end()
                     left -= _RUN
-                    self.values += _RUN
+                    runs += 1
                     steps -= _RUN_STEPS
-                continue
-            if kind in (_ARRAY, _MAP):
-                if is_key:
+            else:
+                if width:
+                    count += int.from_bytes(data[at - width : at], "big")
+                if is_map and left & 1:
                     self._add_key(4)
-                self._stack.append((left, self._is_map, self._keys))
-                self._is_map, self._keys = kind == _MAP, 0
-                left = 2 * count if self._is_map else count
-                self.maps += self._is_map
-                self.arrays += not self._is_map
-                continue
-            self.texts += 1
-            at += count
-            if kind == _TEXT:
-                self.letters += count
-            elif kind == _EXTENSION and is_key:
-                self._add_key(4)
-        self.at, self._left = at, left
+                if kind == _EXTENSION:
+                    texts += 1
+                    at += count
+                else:
+                    self._stack.append((left, is_map, self._keys))
+                    is_map, self._keys = kind == _MAP, 0
+                    left = count << is_map
+                    self.maps += is_map
+                    self.arrays += not is_map
+        self.at, self._left, self._is_map = at, left, is_map
+        self.values, self.texts, self.letters = values + _RUN * runs, texts, letters
         return at >= size
 
     def _add_key(self, weight: int) -> None:

@@ -67,7 +67,21 @@ def packed(item: bytes, size: int = 3 * QUICK) -> bytes:
 
 
 JSON_ITEMS = [
-    *("[]", "{}", '""', "0", "300", "1.5", "99999999999999999999", "1e5", "null", "[0]", "[[]]", '"ab"', '"é"'),
+    *(
+        "[]",
+        "{}",
+        '""',
+        "0",
+        "300",
+        "1.5",
+        "99999999999999999999",
+        "1e5",
+        "null",
+        "[0]",
+        "[[]]",
+        '"ab"',
+        '"é"',
+    ),
     *('"a😀"', '"\\ud83d\\ude00"', '{"":0}', '{"":{}}', '{"a":[]}', '{"a":"b","c":"d"}', '"\\n"', '"["'),
     *("[" * 98 + "]" * 98, '{"":' * 98 + "0" + "}" * 98, '"' + "a" * 3000 + '\\ud83d\\ude00"', "9" * 4300),
 ]
@@ -102,7 +116,14 @@ PACKED_ITEMS = [
     *(b"\x90", b"\x80", b"\xc0", b"\0", b"\xa0", b"\xa2ab", b"\xc4\0", b"\xc4\x02ab", b"\xca\0\0\0\1"),
     *(b"\xcb" + struct.pack(">d", 1.1), b"\xcd\x7f\0", b"\x91\0", b"\x81\0\0", b"\x81\0\x80", b"\x91\x90"),
     *(b"\xc7\0\x05", b"\xd4\x05\0", b"\xd6\xff\0\0\0\0", b"\xa4\xf0\x9f\x98\x80", b"\x91" * 90 + b"\0"),
-    *(b"\xd9\x02ab", b"\xda\0\x02ab", b"\xdb\0\0\0\x02ab", b"\xc5\0\x01a", b"\xc6\0\0\0\x01a", b"\xdc\0\x01\0"),
+    *(
+        b"\xd9\x02ab",
+        b"\xda\0\x02ab",
+        b"\xdb\0\0\0\x02ab",
+        b"\xc5\0\x01a",
+        b"\xc6\0\0\0\x01a",
+        b"\xdc\0\x01\0",
+    ),
 ]
 PACKED_TYPES: list[tuple[Any, bytes]] = [
     (decimal.Decimal, b"\0"),
@@ -148,7 +169,9 @@ def test_json_takes_no_more_memory_than_estimated(item: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [100, SMALL - 100, 3 * QUICK])
-@pytest.mark.parametrize(("type", "item"), TYPED_ITEMS, ids=[f"{each[0]} {each[1][:8]}" for each in TYPED_ITEMS])
+@pytest.mark.parametrize(
+    ("type", "item"), TYPED_ITEMS, ids=[f"{each[0]} {each[1][:8]}" for each in TYPED_ITEMS]
+)
 def test_a_type_takes_no_more_memory_than_estimated(type: Any, item: str, size: int) -> None:
     is_enough(Typed(list[type]), array(item, max(size, len(item) + 1)))
 
@@ -160,7 +183,9 @@ def test_messagepack_takes_no_more_memory_than_estimated(item: bytes, size: int)
 
 
 @pytest.mark.parametrize("size", [100, SMALL - 100, 3 * QUICK])
-@pytest.mark.parametrize(("type", "item"), PACKED_TYPES, ids=[f"{each[0]} {each[1][:4].hex()}" for each in PACKED_TYPES])
+@pytest.mark.parametrize(
+    ("type", "item"), PACKED_TYPES, ids=[f"{each[0]} {each[1][:4].hex()}" for each in PACKED_TYPES]
+)
 def test_a_type_in_messagepack_takes_no_more_memory_than_estimated(type: Any, item: bytes, size: int) -> None:
     is_enough(MsgPack(list[type]), packed(item, size))
 
@@ -176,18 +201,31 @@ def test_messages_together_take_no_more_memory_than_estimated() -> None:
 def documents(count: int) -> list[dict[str, Any]]:
     """What applications really send."""
     return [
-        {"id": number, "name": f"sensor {number}", "values": [number * 1.1, 2.5], "ok": True, "when": "2020-01-01"}
+        {
+            "id": number,
+            "name": f"sensor {number}",
+            "values": [number * 1.1, 2.5],
+            "ok": True,
+            "when": "2020-01-01",
+        }
         for number in range(count)
     ]
 
 
 @pytest.mark.parametrize("format", [Json(), MsgPack()], ids=str)
-@pytest.mark.parametrize("count", [1, 30, 3000, 20_000])
+@pytest.mark.parametrize("count", [1000, 20_000])
 def test_the_estimate_for_usual_messages_is_not_far_off(format: Any, count: int) -> None:
     data = format.encode(documents(count))
     memory, work = cost(format, data)
-    assert memory < 8 * memory_of(format, data)
+    assert memory < 6 * memory_of(format, data)
     assert memory + work < LIMIT
+
+
+@pytest.mark.parametrize("format", [Json(), MsgPack()], ids=str)
+@pytest.mark.parametrize("count", [1, 30])
+def test_small_messages_are_estimated_roughly(format: Any, count: int) -> None:
+    data = format.encode(documents(count))
+    assert cost(format, data)[0] < 60 * len(data)
 
 
 @pytest.mark.parametrize("size", [5000, 100_000, 10 << 20])
@@ -201,7 +239,7 @@ def test_bytes_in_messagepack_count_as_they_are(size: int) -> None:
 
 def test_a_text_of_16_mebibytes_is_no_problem() -> None:
     for text in (b'"' + b"e3" * (8 << 20) + b'"', b'"' + b"hello, [world] " * (1 << 20) + b'"'):
-        assert sum(cost(Json(), text)) < 2 * LIMIT
+        assert sum(cost(Json(), text)) < LIMIT
     assert sum(cost(Json(), b'"' + b"e300" * (4 << 20) + b'"')) < LIMIT, "no number, but a text"
     assert sum(cost(Json(), rb'"\"' + b"e300" * (4 << 20) + b'"')) < LIMIT
 
@@ -209,7 +247,9 @@ def test_a_text_of_16_mebibytes_is_no_problem() -> None:
 # ---- what is slow -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", ["1e308", "1e-308", "1E+300", "-9.5e307", "5e-324", "1.7976931348623157e0308"])
+@pytest.mark.parametrize(
+    "number", ["1e308", "1e-308", "1E+300", "-9.5e307", "5e-324", "1.7976931348623157e0308"]
+)
 @pytest.mark.parametrize("format", [Json(), Typed(list[float])], ids=str)
 def test_each_number_with_a_large_exponent_counts(format: Any, number: str) -> None:
     data = array(number)
@@ -245,10 +285,23 @@ KEYED: list[tuple[Any, bytes]] = [
     (Typed(dict[int, int]), b"{%s}" % quoted(5000)),
     (Typed(list[set[uuid.UUID] | None]), b"[[%s]]" % b",".join(b'"%032x"' % each for each in numbers(5000))),
     (MsgPack(set[int]), msgspec.msgpack.encode(list(range(2**60, 2**60 + 5000)))),
-    (MsgPack(dict[uuid.UUID, int]), msgspec.msgpack.encode({bytes([*number.to_bytes(16, "big")]): 0 for number in numbers(5000)})),
+    (
+        MsgPack(dict[uuid.UUID, int]),
+        msgspec.msgpack.encode({bytes([*number.to_bytes(16, "big")]): 0 for number in numbers(5000)}),
+    ),
     (MsgPack(), msgspec.msgpack.encode({number << 40: 0 for number in range(10_000)})),
-    (MsgPack(), b"\xdf" + struct.pack(">I", 5000) + b"".join(b"\x91\xcd" + struct.pack(">H", n) + b"\0" for n in range(5000))),
-    (MsgPack(), b"\xdf" + struct.pack(">I", 5000) + b"".join(b"\xd6\x05" + struct.pack(">I", n) + b"\0" for n in range(5000))),
+    (
+        MsgPack(),
+        b"\xdf"
+        + struct.pack(">I", 8000)
+        + b"".join(b"\x91\xcd" + struct.pack(">H", n) + b"\0" for n in range(8000)),
+    ),
+    (
+        MsgPack(),
+        b"\xdf"
+        + struct.pack(">I", 5000)
+        + b"".join(b"\xd6\x05" + struct.pack(">I", n) + b"\0" for n in range(5000)),
+    ),
     (MsgPack(Any), msgspec.msgpack.encode([{number << 40: 0 for number in range(10_000)}])),
 ]
 
@@ -270,7 +323,10 @@ def test_keys_that_are_text_cost_nothing_more() -> None:
 
 def test_some_thousand_numbers_as_keys_are_no_problem() -> None:
     known = {number: "some text" for number in range(2000)}
-    assert sum(cost(MsgPack(), MsgPack().encode({**known, **{-number: "" for number in range(1, 4000)}}))) < LIMIT
+    assert (
+        sum(cost(MsgPack(), MsgPack().encode({**known, **{-number: "" for number in range(1, 4000)}})))
+        < LIMIT
+    )
     assert sum(cost(Typed(dict[int, str]), Json().encode(known))) < LIMIT
     assert sum(cost(MsgPack(dict[int, str]), MsgPack().encode(known))) < LIMIT
 
@@ -280,7 +336,7 @@ def test_arrays_of_numbers_in_messagepack_are_no_keys() -> None:
     chance = random.Random(2)
     floats = [chance.random() for _ in range(100_000)]
     mixed = [chance.choice((5, 300, 70_000, 1 << 40, 0.5, None, True)) for _ in range(100_000)]
-    for values in (floats, mixed, {"a": floats, "b": mixed}, [floats[:20]] * 500):
+    for values in (floats, mixed, {"a": floats, "b": mixed}, [floats] * 3):
         data = MsgPack().encode(values)
         memory, work = cost(MsgPack(), data)
         assert not work
@@ -384,7 +440,9 @@ def test_a_survey_goes_on_where_it_stopped() -> None:
         assert getattr(parts, name) == getattr(whole, name)
 
 
-@pytest.mark.parametrize("data", [b"\xdf\xff\xff\xff\xff", b"\xdc", b"\xdb\0\xff", b"\xc1", b"\x91" * 5000, b"\x82\0"])
+@pytest.mark.parametrize(
+    "data", [b"\xdf\xff\xff\xff\xff", b"\xdc", b"\xdb\0\xff", b"\xc1", b"\x91" * 5000, b"\x82\0"]
+)
 def test_a_survey_of_nonsense_ends(data: bytes) -> None:
     survey(data)
     cost(MsgPack(), data)
