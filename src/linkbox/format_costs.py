@@ -44,8 +44,10 @@ OTHER_KEY: Final = 4
 NUMBER_KEY: Final = 3
 ENOUGH: Final = 32 * 1024 * 1024
 """An estimate of less memory need not be more exact."""
-STEPS: Final = 600_000
-"""Most steps of a survey: it takes less than 0.1 s."""
+_STRETCH: Final = 50_000
+"""Steps of a survey before it is checked whether it shows enough."""
+STEP: Final = 128
+"""A survey has a step for so many bytes of the limit. With the default, it takes 0.15 s at most."""
 
 
 class Weights:
@@ -172,14 +174,17 @@ class Cost(Protocol):
         ...
 
 
-def cost_of(format: Format[Any, Any]) -> Cost | None:
-    """What the messages of a format cost; None if they are bytes, or if the format is not one of ours."""
+def cost_of(format: Format[Any, Any], limit: int) -> Cost | None:
+    """What the messages of a format cost; None if they are bytes, or if the format is not one of ours.
+
+    ``limit``: what costs more need not be known exactly.
+    """
     if isinstance(format, Json):
         return JsonCost(Weights())
     if isinstance(format, Typed):
         return JsonCost(weights_of(format.type))
     if isinstance(format, MsgPack):
-        return MsgPackCost(weights_of(format.type))
+        return MsgPackCost(weights_of(format.type), limit)
     return None
 
 
@@ -263,10 +268,11 @@ def _without_strings(text: bytes) -> bytes:
 class MsgPackCost:
     """The cost of MessagePack: from a survey, or an upper bound where that would take too long."""
 
-    __slots__ = ("_largest", "_weights")
+    __slots__ = ("_largest", "_limit", "_weights")
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, limit: int) -> None:
         self._weights = weights
+        self._limit = limit
         self._largest = weights.largest()
 
     def of(self, payloads: Sequence[bytes]) -> tuple[int, int]:
@@ -281,7 +287,10 @@ class MsgPackCost:
         is_large = len(payloads) == 1 and size > QUICK
         has_keys = is_large and self._may_have_keys(data)
         if not is_whole and (memory > ENOUGH or has_keys):
-            is_whole = survey.go(data, STEPS)
+            steps = self._limit // STEP
+            while not is_whole and steps > 0 and self._seen(survey, survey.at) <= self._limit:
+                is_whole = survey.go(data, _STRETCH)
+                steps -= _STRETCH
             memory = min(bound, self._memory(survey, data))
         if not has_keys:
             return memory, 0
@@ -312,16 +321,19 @@ class MsgPackCost:
 
     def _memory(self, survey: Survey, data: bytes) -> int:
         """The memory of what was surveyed, and the bound of the rest."""
-        weights = self._weights
         at = min(survey.at, len(data))
+        return self._seen(survey, at) + (self._bound(data[at:]) if at < len(data) else 0)
+
+    def _seen(self, survey: Survey, size: int) -> int:
+        """The memory of what was surveyed: ``size`` bytes."""
+        weights = self._weights
         return (
-            at
+            size
             + 3 * survey.letters
             + weights.value * survey.values
             + weights.text * survey.texts
             + weights.array * survey.arrays
             + (weights.map + weights.member) * survey.maps
-            + (self._bound(data[at:]) if at < len(data) else 0)
         )
 
 

@@ -99,7 +99,7 @@ class Survey:
             left -= 1
             kind, count, width = _TABLE[data[at]]
             at += 1 + width
-            if kind == _TEXT or kind == _BYTES:
+            if _TEXT <= kind <= _BYTES:
                 if width:
                     count = int.from_bytes(data[at - width : at], "big")
                 if kind == _TEXT:

@@ -11,8 +11,8 @@ from linkbox.errors import TooLarge
 
 Payload = bytes | TooLarge
 """A message as it arrived, or the reason to reject it."""
-SLICE_BYTES: Final = 64 * 1024
-SLICE_MESSAGES: Final = 4096
+SLICE_BYTES: Final = 32 * 1024
+SLICE_MESSAGES: Final = 2048
 """Most bytes (unless it is one message) and most messages that are decoded at a time."""
 
 

@@ -3,7 +3,8 @@
 A peer chooses how long its messages take to decode, and how much memory they take then. Therefore:
 
 - **In turns.** Peers take turns with one *slice* each (`Arrival.slices`), so none waits for all messages of
-  another one. Drivers decode one group at a time, read in between, and decode without the lock.
+  another one; those that had nothing here come first. Drivers decode one group at a time, without the lock,
+  and read in between.
 - **Not before there is room.** While the mailbox has no room for a peer, its messages stay here, as the bytes
   that arrived, of which credit limits the number. They are not acknowledged either. The peers of plain
   framings have no credit: their connections are not read while they have much here.
@@ -22,12 +23,14 @@ from linkbox.core.session import Session
 class Backlog:
     """The messages of all sessions that are not decoded, in order for each session."""
 
-    __slots__ = ("_blocked", "_context", "_never_waits", "_queues", "_ready")
+    __slots__ = ("_blocked", "_context", "_never_waits", "_new", "_old", "_queues")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._queues: dict[Session, deque[Arrival]] = {}
-        self._ready: deque[Session] = deque()
+        self._new: deque[Session] = deque()
+        """The sessions that had nothing here before."""
+        self._old: deque[Session] = deque()
         """The sessions that take turns."""
         self._blocked: list[Session] = []
         """The sessions for which the mailbox had no room."""
@@ -37,7 +40,8 @@ class Backlog:
 
     def is_ready(self) -> bool:
         """Is there something to decode now?"""
-        return bool(self._ready) or (bool(self._blocked) and not self._context.effects.is_blocked)
+        is_free = bool(self._blocked) and not self._context.effects.is_blocked
+        return is_free or bool(self._old) or bool(self._new)
 
     def next(self, new: deque[Arrival]) -> list[Arrival]:
         """Add what has arrived. Return what to decode now, and to deliver in this order."""
@@ -58,7 +62,7 @@ class Backlog:
             queue = queues.get(session)
             if queue is None:
                 queue = queues[session] = deque()
-                self._ready.append(session)
+                self._new.append(session)
             slices = arrival.slices()
             queue.extend(slices)
             context.mailbox.undecoded += sum(each.size for each in slices)
@@ -66,33 +70,42 @@ class Backlog:
                 context.paused_links.pause(session.receiving, session.route)
 
     def _take(self) -> list[Arrival]:
-        effects, mailbox = self._context.effects, self._context.mailbox
-        if self._blocked and not effects.is_blocked:
-            self._ready += self._blocked
+        """The next group: about one slice of new sessions, and one of old ones."""
+        if self._blocked and not self._context.effects.is_blocked:
+            self._old += self._blocked
             self._blocked.clear()
         group: list[Arrival] = []
+        old = len(self._old)
+        self._take_from(self._new, group)
+        self._take_from(self._old, group, old)
+        return group
+
+    def _take_from(self, sessions: deque[Session], group: list[Arrival], most: int = 1 << 30) -> None:
         size = count = 0
-        while self._ready and size < SLICE_BYTES and count < SLICE_MESSAGES:
-            session = self._ready.popleft()
+        while sessions and most and size < SLICE_BYTES and count < SLICE_MESSAGES:
+            most -= 1
+            session = sessions.popleft()
             queue = self._queues[session]
             if session.error is not None and not session.is_plain:
-                mailbox.undecoded -= sum(each.size for each in queue)
-                del self._queues[session]  # The sender knows that they were not acknowledged.
+                self._forget(session)
                 continue
             if queue[0].payloads and self._must_wait(session):
                 self._blocked.append(session)
-                effects.is_blocked = True
+                self._context.effects.is_blocked = True
                 continue
             arrival = queue.popleft()
             group.append(arrival)
             size += arrival.size
             count += len(arrival.payloads)
-            mailbox.undecoded -= arrival.size
+            self._context.mailbox.undecoded -= arrival.size
             if queue:
-                self._ready.append(session)
+                self._old.append(session)
             else:
                 del self._queues[session]
-        return group
+
+    def _forget(self, session: Session) -> None:
+        """The session is closed. Its peer knows that these messages were not acknowledged."""
+        self._context.mailbox.undecoded -= sum(each.size for each in self._queues.pop(session))
 
     def _must_wait(self, session: Session) -> bool:
         """Is there no room for messages of this session? There always is for one."""

@@ -95,7 +95,7 @@ class Options:
         """Decodes messages; None if messages are the bytes themselves."""
         if self.is_bytes:
             return None
-        cost = cost_of(self.format)
+        cost = cost_of(self.format, self.limits.decoded)
         return Decoding(self.format.decode, None if cost is None else cost.of, self.limits.decoded)
 
 
