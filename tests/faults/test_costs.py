@@ -106,14 +106,16 @@ def test_messagepack_that_takes_seconds(place: Place) -> None:
 def test_requests_that_take_seconds(place: Place) -> None:
     """The client of such a request is told, and so is one whose response is such a message."""
     expensive = msgspec.json.decode(array(b"1e308", MIB))
-    with place.serving(
-        "AR", Json, handler=lambda request: expensive if request.data == "1" else request.data
-    ) as server:
-        with place.client("AR", server.address, Json()) as client:
-            for request in (expensive, "1"):
-                with pytest.raises(TooLarge, match="slow to read"):
-                    client.ask(request, timeout=PATIENCE)
-            assert client.ask("2", timeout=PATIENCE) == "2"
+    with (
+        place.serving(
+            "AR", Json, handler=lambda request: expensive if request.data == "1" else request.data
+        ) as server,
+        place.client("AR", server.address, Json()) as client,
+    ):
+        for request in (expensive, "1"):
+            with pytest.raises(TooLarge, match="slow to read"):
+                client.ask(request, timeout=PATIENCE)
+        assert client.ask("2", timeout=PATIENCE) == "2"
 
 
 def test_the_limit_decoded_can_be_raised(place: Place) -> None:

@@ -23,11 +23,12 @@ from linkbox.core.session import Session
 class Backlog:
     """The messages of all sessions that are not decoded, in order for each session."""
 
-    __slots__ = ("_blocked", "_context", "_never_waits", "_new", "_old", "_queues")
+    __slots__ = ("_blocked", "_context", "_never_waits", "_new", "_old", "queues")
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._queues: dict[Session, deque[Arrival]] = {}
+        self.queues: dict[Session, deque[Arrival]] = {}
+        """What is here, for each session that has something here."""
         self._new: deque[Session] = deque()
         """The sessions that had nothing here before."""
         self._old: deque[Session] = deque()
@@ -45,7 +46,7 @@ class Backlog:
 
     def next(self, new: deque[Arrival]) -> list[Arrival]:
         """Add what has arrived. Return what to decode now, and to deliver in this order."""
-        if not self._queues and len(new) == 1:  # Usually so, and then it costs little.
+        if not self.queues and len(new) == 1:  # Usually so, and then it costs little.
             arrival = new[0]
             if len(arrival.payloads) < 2 and not arrival.session.receiving.waiting:
                 new.clear()
@@ -55,7 +56,7 @@ class Backlog:
 
     def add(self, new: deque[Arrival]) -> None:
         """Add what has arrived; ``new`` is empty afterwards."""
-        queues, context = self._queues, self._context
+        queues, context = self.queues, self._context
         while new:
             arrival = new.popleft()
             session = arrival.session
@@ -85,7 +86,7 @@ class Backlog:
         while sessions and most and size < SLICE_BYTES and count < SLICE_MESSAGES:
             most -= 1
             session = sessions.popleft()
-            queue = self._queues[session]
+            queue = self.queues[session]
             if session.error is not None and not session.is_plain:
                 self._forget(session)
                 continue
@@ -101,11 +102,11 @@ class Backlog:
             if queue:
                 self._old.append(session)
             else:
-                del self._queues[session]
+                del self.queues[session]
 
     def _forget(self, session: Session) -> None:
         """The session is closed. Its peer knows that these messages were not acknowledged."""
-        self._context.mailbox.undecoded -= sum(each.size for each in self._queues.pop(session))
+        self._context.mailbox.undecoded -= sum(each.size for each in self.queues.pop(session))
 
     def _must_wait(self, session: Session) -> bool:
         """Is there no room for messages of this session? There always is for one."""

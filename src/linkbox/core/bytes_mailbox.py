@@ -12,25 +12,11 @@ from linkbox.limits import Limits
 class BytesMailbox(Mailbox):
     """A mailbox of bytes: a count is in bytes and may split a message."""
 
+    counts_bytes = True
+
     def __init__(self, limits: Limits, overflow: str = "block") -> None:
         super().__init__(limits, overflow)
         self.may_join = True  # Byte counts are exact.
-
-    def _pop(self, batch: Batch) -> Value:
-        items = batch.items
-        item = items.popleft()
-        if item.__class__ is memoryview:  # what `_cut` left
-            item = bytes(item)
-        nbytes = len(item)
-        source = batch.source
-        self.count -= 1
-        self.nbytes -= nbytes
-        batch.nbytes -= nbytes
-        source.waiting -= 1
-        source.waiting_bytes -= nbytes
-        if not items or source.ack_each:
-            self._settle(batch)
-        return item
 
     def _make_whole(self, batch: Batch) -> None:
         if batch.items[0].__class__ is memoryview:  # what `_cut` left

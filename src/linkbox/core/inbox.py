@@ -61,49 +61,25 @@ class Inbox:
     def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         """Put messages into the mailbox; with a store, call this once they are on disk."""
         session, payloads = arrival.session, arrival.payloads
-        receiving, mailbox = session.receiving, self._context.mailbox
+        context, receiving = self._context, session.receiving
         if session.record is not None:
             receiving.storing -= max(arrival.memory, 0)
-            if self._context.effects.is_blocked:
-                self._context.effects.room_again()
+            if context.effects.is_blocked:
+                context.effects.room_again()
         if arrival.mark > receiving.processed_bytes:
             receiving.processed_bytes = arrival.mark
-        if not payloads:
-            receiving.processed = arrival.last
-        elif mailbox.overflow == "block" and not arrival.has_errors:
-            first = payloads[0]
-            nbytes = len(first) if len(payloads) == 1 and isinstance(first, bytes) else bytes_of(payloads)
-            memory = nbytes if arrival.memory < 0 else arrival.memory
-            self._put(session, values, arrival.last, nbytes, memory, at)
+        if context.mailbox.overflow == "block" and not arrival.has_errors:
+            receiving.store(values, arrival.last, bytes_of(payloads), at, arrival.memory)
         else:
             number = arrival.last - len(values)
-            share = arrival.memory // len(values)
+            share = arrival.memory // max(len(values), 1)
             for payload, value in zip(payloads, values, strict=True):
                 number += 1
                 nbytes = len(payload) if isinstance(payload, bytes) else 0
                 self._store_one(session, value, number, nbytes, nbytes if share < 0 else share, at)
-        if self._context.paused_links is not None:
-            if mailbox.is_full(receiving):
-                self._context.paused_links.pause(receiving, session.route)
-            elif self._context.paused_links.paused:
-                self._context.paused_links.read_again()
-        elif not session.route.ack_due or receiving.ack_each:
-            receiving.request_ack(ACK_DUE_SOON)
+            receiving.store((), arrival.last, 0, at)
         if session.ending.peer_last is not None:
             self._sessions.end_arrived(session)
-
-    def _put(
-        self, session: Session, values: Sequence[Value], last: int, nbytes: int, memory: int, at: float
-    ) -> None:
-        count = len(values)
-        effects, mailbox, receiving = self._context.effects, self._context.mailbox, session.receiving
-        receiving.messages_received += count
-        receiving.bytes_received += nbytes
-        mailbox.put(receiving, values, last, memory, at)
-        if mailbox.changed.waiters:
-            effects.to_wake.append(mailbox.changed)
-        if DATA in effects.events.listening:
-            effects.emit(DATA, session.peer, count=count)
 
     def _store_one(
         self, session: Session, value: Value, number: int, nbytes: int, memory: int, at: float
@@ -115,7 +91,7 @@ class Inbox:
             self._reject(session, number, value)
             return
         if mailbox.overflow == "block":
-            self._put(session, (value,), number, nbytes, memory, at)
+            receiving.store((value,), number, nbytes, at, memory)
             return
         effects = self._context.effects
         stored, dropped = mailbox.put_bounded(receiving, value, number, memory, at)

@@ -29,6 +29,7 @@ from typing import Final
 
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.durable.inbox import InboxMarks
+from linkbox.core.effects import ACK_DUE_SOON
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.events import Peer
@@ -116,9 +117,14 @@ class Source:
         messages keep their numbers when the peer has forgotten the session."""
 
     def on_taken(self) -> None:
-        """The application has taken something."""
-        if self.inbox is not None:
+        """The application has taken something: with a store, acknowledged once that is on disk."""
+        if self.inbox is None:
+            self.request_ack(ACK_DUE_SOON)
+        else:
             self.inbox.on_taken(self.given + self.base, self.cut)
+
+    def request_ack(self, urgency: int) -> None:
+        """Request an acknowledgement, if the source has a peer that waits for one."""
 
     def undecoded(self) -> int:
         """With a plain framing: bytes of this source that have arrived and are not processed."""
@@ -168,6 +174,9 @@ class MailboxQueue(WaitQueue):
 class Mailbox:
     """Messages of all sources. Not thread-safe: the front end holds its lock around each call."""
 
+    counts_bytes = False
+    """Are the items bytes, so that the bytes of each are released when it is taken?"""
+
     def __init__(self, limits: Limits, overflow: str = "block") -> None:
         if overflow not in OVERFLOW_POLICIES:
             raise ValueError(f"overflow={overflow!r}: one of {', '.join(OVERFLOW_POLICIES)} is needed")
@@ -196,6 +205,8 @@ class Mailbox:
         self.fast_batch: Batch | None = None
         """The batch that these messages belong to; None while there is no fast queue."""
         self._fast_size = 0
+        self._spare: Batch | None = None
+        """An empty batch, used again: most messages come alone and are taken at once."""
         self.changed: WaitQueue = MailboxQueue(self)
         self.end_changed = WaitQueue()
         """Woken when a conversation ends: then every waiting call can return."""
@@ -220,7 +231,14 @@ class Mailbox:
         else:
             if batch is None:
                 self.sources[source] = None
-            batch = Batch(source, deque(items), last, nbytes, at)
+            batch = self._spare
+            if batch is None:
+                batch = Batch(source, deque(items), last, nbytes, at)
+            else:
+                self._spare = None
+                batch.source, batch.last, batch.nbytes, batch.received_at = source, last, nbytes, at
+                batch.receipt, batch.redelivered = None, False
+                batch.items.extend(items)
             self.order.append(batch)
             source.batches.append(batch)
         source.processed = last
@@ -246,15 +264,23 @@ class Mailbox:
                 source.processed = number
                 return False, gone
             gone.append((victim.source, victim.last - len(victim.items) + 1))
-            self._pop(victim)
+            self.take(victim.source)
             self.dropped += 1
         self.put(source, (item,), number, nbytes, at)
         return True, gone
 
     def is_full(self, source: Source) -> bool:
         """Has this source, or have all sources together, reached a limit?"""
+        limits = self.limits
+        if not self.requested:  # Usually so. With a plain framing this is asked for each message: no calls.
+            extra = MESSAGE_COST * self.count + BATCH_COST * len(self.order) - FREE_COST
+            if self.nbytes + self.undecoded + (extra if extra > 0 else 0) >= limits.mailbox_total:
+                return True
+            extra = MESSAGE_COST * source.waiting + BATCH_COST * len(source.batches) - FREE_COST
+            cost = source.waiting_bytes + (extra if extra > 0 else 0)
+            return source.waiting >= limits.mailbox_messages or cost >= limits.mailbox_bytes
         return (
-            source.waiting >= max(self.limits.mailbox_messages, self.requested)
+            source.waiting >= max(limits.mailbox_messages, self.requested)
             or source.cost() >= self.most_bytes(source)
             or self.is_full_together()
         )
@@ -367,15 +393,6 @@ class Mailbox:
             queue.popleft()
         return None
 
-    def _pop(self, batch: Batch) -> Value:
-        """Take the first message out of a batch, which must not be empty."""
-        item = batch.items.popleft()
-        self.count -= 1
-        batch.source.waiting -= 1
-        if not batch.items or batch.source.ack_each:
-            self._settle(batch)
-        return item
-
     def _settle(self, batch: Batch) -> None:
         source = batch.source
         if not batch.items:
@@ -384,11 +401,15 @@ class Mailbox:
             source.batches.popleft()
             if self.order[0] is batch:
                 self.order.popleft()
+                self._spare = batch
             else:
                 self._sweep()
             if not source.batches:
                 del self.sources[source]
-        source.on_taken()
+        if source.inbox is None:
+            source.request_ack(ACK_DUE_SOON)
+        else:
+            source.on_taken()
 
     def _sweep(self) -> None:
         """Remove empty batches from time to time: behind messages that are never taken they would pile up."""
@@ -408,7 +429,20 @@ class Mailbox:
         queue = self.order if source is None else source.batches
         batch = queue[0] if queue and queue[0].items else self._head(source)
         assert batch is not None
-        return self._pop(batch)
+        items, source = batch.items, batch.source
+        item = items.popleft()
+        self.count -= 1
+        source.waiting -= 1
+        if self.counts_bytes:
+            if item.__class__ is memoryview:  # what `BytesMailbox._cut` left
+                item = bytes(item)
+            nbytes = len(item)
+            self.nbytes -= nbytes
+            batch.nbytes -= nbytes
+            source.waiting_bytes -= nbytes
+        if not items or source.ack_each:
+            self._settle(batch)
+        return item
 
     def take_message(self, source: Source | None = None, hold: bool = False) -> tuple[Value, Batch, int]:
         """Take the next message, with batch and number; with ``hold`` it counts as taken after `unhold`."""
@@ -420,7 +454,7 @@ class Mailbox:
             batch.source.held.add(number)
             if batch.source.inbox is not None:
                 batch.source.inbox.on_held(number + batch.source.base)
-        return self._pop(batch), batch, number
+        return self.take(source), batch, number
 
     def unhold(self, source: Source, number: int) -> None:
         """Count a message that was taken with ``hold`` as taken."""

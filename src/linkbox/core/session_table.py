@@ -190,6 +190,7 @@ class SessionTable(SessionOwner):
         session.error = error or EndOfData(f"the conversation with {session.peer} is over")
         if session.receiving.end_reason is None:
             session.receiving.end_reason = session.error
+        session.receiving.assembly = None  # A timer or a record may keep this session in memory for long.
         self._add_counts(session)
         self.server_asks.drop_session(session)
         if is_kept and session.record is not None:
@@ -213,7 +214,6 @@ class SessionTable(SessionOwner):
     def _fail_all(self, session: Session, error: Exception) -> None:
         """Fail all messages that are not acknowledged."""
         doubt, unsent = session.sending.abandon()
-        session.receiving.assembly = None  # A timer may keep this session in memory for a long time.
         messages = doubt + unsent
         if session.record is not None:
             messages += session.record.absent()

@@ -13,6 +13,7 @@ from linkbox.core.arrival import Arrival
 from linkbox.core.backlog import Backlog
 from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.driver_log import log_lines
 from linkbox.networks.network import Listener, Network, NetworkEvents
@@ -34,6 +35,8 @@ class EndpointDriver(NetworkEvents):
         self._decoding = decoding
         """None: messages are the bytes themselves."""
         self.backlog = Backlog(hub.context)
+        self.looks_at = NEVER
+        """When the driver will look at the timers by itself; minus infinity while it is about to."""
         self._lazy: list[Channel] = []
 
     def _use(self, network: Network) -> None:
@@ -62,15 +65,12 @@ class EndpointDriver(NetworkEvents):
                         self.ring(queue)
             elif not effects.to_write:
                 break
-        if effects.to_read or self.must_decode():
+        if effects.to_read or (self.backlog.queues and self.must_decode()):
             self.turn_soon()
         if effects.log_lines:
             log_lines(effects)
-
-    def update(self) -> None:
-        """Settle, and check for a new timer."""
-        self.settle()
-        self.timers_changed()
+        if effects.acks_due_at < self.looks_at or effects.timers.soonest < self.looks_at:
+            self.look_earlier()
 
     def write_later(self, channel: Channel) -> None:
         """Let the next turn write what the channel has queued, many messages at once."""
@@ -78,15 +78,29 @@ class EndpointDriver(NetworkEvents):
             self._lazy.append(channel)
             self.turn_soon()
 
-    def _begin_turn(self, now: float) -> None:
-        """Handle due timers, flush the channels of `write_later`, process bytes that connections hold."""
-        effects = self.hub.effects
+    def turn_done(self, now: float) -> None:
+        """Handle due timers, flush the channels of `write_later`, store what has arrived; then settle."""
+        hub, effects = self.hub, self.hub.effects
         if now >= effects.acks_due_at or now >= effects.timers.soonest:
-            self.hub.handle_timers(now)
+            hub.handle_timers(now)
         while self._lazy:
             self._lazy.pop().flush()
         while effects.to_read:
-            self.hub.received(effects.to_read.pop(), b"", now, self.arrivals)
+            hub.received(effects.to_read.pop(), b"", now)
+        if hub.arrivals or self.backlog.queues:
+            self.deliver(now)
+        self.settle()
+
+    def deliver(self, now: float) -> None:
+        """Decode and store what has arrived, or a part of it."""
+        hub = self.hub
+        if self._decoding is None:
+            while hub.arrivals:
+                arrival = hub.arrivals.popleft()
+                hub.deliver(arrival, arrival.payloads, now)
+        else:
+            for arrival in self.backlog.next(hub.arrivals):
+                hub.deliver(arrival, self._decoded(arrival), now)
 
     def _decoded(self, arrival: Arrival) -> list[Any]:
         """The values of an arrival, with an exception for each message that could not be decoded."""
@@ -109,8 +123,8 @@ class EndpointDriver(NetworkEvents):
         """
         raise NotImplementedError
 
-    def turn_soon(self) -> None:
-        """Take a turn soon, because work is left."""
+    def look_earlier(self) -> None:
+        """A timer is due before `looks_at`: look at the timers in time."""
         raise NotImplementedError
 
     def must_decode(self) -> bool:

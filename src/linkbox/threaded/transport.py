@@ -1,7 +1,7 @@
 """The driver of a threaded endpoint: does the work that calls into the core leave.
 
-A `Transport` exists from ``start()`` to ``stop()``. The engine calls `work` on the leading thread. A thread
-that has called the core itself calls `settle` or `update` afterwards, under the lock. A network
+A `Transport` exists from ``start()`` to ``stop()``. The engine calls `turn_done` on the leading thread. A
+thread that has called the core itself calls `settle` afterwards, under the lock. A network
 (`linkbox.networks`) carries the bytes.
 """
 
@@ -46,49 +46,37 @@ class Transport(EndpointDriver):
         self.decode_later = False
         """Is the format user code? Then a thread of its own decodes."""
 
-    # -- the leader's turn ----------------------------------------------------------------------------
+    # -- what has arrived ------------------------------------------------------------------------------
 
-    def work(self, ready: list[tuple[int, int]]) -> None:
-        """Handle the result of a poll. Called without the lock, by one thread at a time."""
-        network, hub, arrivals = self.network, self.hub, self.arrivals
-        network.read(ready)
-        with self.lock:
-            now = self.now()
-            network.report(now)
-            self._begin_turn(now)
-            group: list[Arrival] = []
-            if self._decoding is None:
-                while arrivals:
-                    arrival = arrivals.popleft()
-                    hub.deliver(arrival, arrival.payloads, now)
-            elif self.decode_later:
-                if arrivals:
-                    self.backlog.add(arrivals)
-                    self.engine.ring(hub.effects.room)
-            else:
-                group = self.backlog.next(arrivals)
-            self.settle()
-        if group:
+    def deliver(self, now: float) -> None:
+        if self._decoding is None:
+            super().deliver(now)
+        elif self.decode_later:
+            if self.hub.arrivals:
+                self.backlog.add(self.hub.arrivals)
+                self.engine.ring(self.effects.room)
+        elif group := self.backlog.next(self.hub.arrivals):
+            self.settle()  # nothing else has to wait for the decoder
             self._decode_and_deliver(group)
 
     def _decode_and_deliver(self, group: list[Arrival]) -> None:
         """Decode without the lock, because it may take long."""
-        decoded = [self._decoded(arrival) for arrival in group]
-        with self.lock:
-            now = self.now()
-            for arrival, values in zip(group, decoded, strict=True):
-                self.hub.deliver(arrival, values, now)
-            self.settle()
+        self.lock.release()
+        try:
+            decoded = [self._decoded(arrival) for arrival in group]
+        finally:
+            self.lock.acquire()
+        now = self.now()
+        for arrival, values in zip(group, decoded, strict=True):
+            self.hub.deliver(arrival, values, now)
 
     def decode(self) -> None:
         """Decode with a format that is user code, and deliver. Only the decoding thread calls this."""
-        while True:
-            with self.lock:
-                group = self.backlog.next(deque())
-            if not group:
-                return
-            for arrival in group:
-                self._decode_and_deliver([arrival])
+        with self.lock:
+            while group := self.backlog.next(deque()):
+                for arrival in group:
+                    self._decode_and_deliver([arrival])
+                    self.settle()
 
     def must_decode(self) -> bool:
         return not self.decode_later and super().must_decode()
@@ -98,17 +86,11 @@ class Transport(EndpointDriver):
     def ring(self, queue: WaitQueue) -> None:
         self.engine.ring(queue)
 
+    def look_earlier(self) -> None:
+        self.engine.look_earlier()
+
     def turn_soon(self) -> None:
         self.engine.kick()
-
-    # -- for the network ----------------------------------------------------------------------------------
-
-    def turn_done(self, now: float) -> None:
-        self.update()
-        self.engine.kick()
-
-    def timers_changed(self) -> None:
-        self.engine.timers_changed()
 
     def clock_moved(self) -> None:
         self.engine.clock_moved()
