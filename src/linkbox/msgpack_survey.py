@@ -88,7 +88,7 @@ class Survey:
         self._stack: list[tuple[int, bool, int]] = []
 
     def go(self, data: bytes, steps: int) -> bool:
-        """Continue, for at most so many steps. Returns whether all of ``data`` has been surveyed."""
+        """Continue, for at most ``steps`` steps. Returns whether all of ``data`` has been surveyed."""
         size, at, left, is_map = len(data), self.at, self._left, self._is_map
         values, texts, letters, runs = self.values, self.texts, self.letters, 0
         while at < size and steps > 0:

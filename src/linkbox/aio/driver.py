@@ -64,7 +64,6 @@ class Driver(EndpointDriver):
         self._use(self.network)
         self._waiters: set[TaskWaiter] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._is_turn_due = False
 
     # -- waiting ------------------------------------------------------------------------------------
 
@@ -99,12 +98,6 @@ class Driver(EndpointDriver):
 
     # -- for the network ------------------------------------------------------------------------------
 
-    def deliver(self, now: float) -> None:
-        if self._is_turn_due and self._decoding is not None:
-            self.backlog.add(self.hub.arrivals)  # Something is left from before: its turn comes first.
-        else:
-            super().deliver(now)
-
     def clock_moved(self) -> None:
         """A manual clock was advanced: check every deadline."""
         self._on_timer()
@@ -117,12 +110,12 @@ class Driver(EndpointDriver):
     # -- turns and timers -------------------------------------------------------------------------------
 
     def turn_soon(self) -> None:
-        if not self._is_turn_due:
-            self._is_turn_due = True
+        if not self.is_turn_due:
+            self.is_turn_due = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        self._is_turn_due = False
+        self.is_turn_due = False
         self.turn_done(self.now())
 
     def look_earlier(self) -> None:

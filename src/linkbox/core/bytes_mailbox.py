@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from linkbox.core.mailbox import FREE_COST, MESSAGE_COST, Batch, Mailbox, Source
+from linkbox.core.mailbox import Mailbox
+from linkbox.core.source import Batch, Source
 from linkbox.core.values import Value
 from linkbox.limits import Limits
 
@@ -33,10 +34,6 @@ class BytesMailbox(Mailbox):
         gone = batch.nbytes - self._bytes_of(batch)
         batch.nbytes -= gone
         self._release(batch.source, gone)
-
-    def most_bytes(self, source: Source) -> int:
-        requested = self.requested
-        return max(self.limits.mailbox_bytes, requested, requested * (1 + MESSAGE_COST) - FREE_COST)
 
     def size(self, source: Source | None = None) -> int:
         self.settle_fast_queue()

@@ -12,9 +12,9 @@ from linkbox.core.durable.entries import Inflow
 from linkbox.core.durable.record import Record
 from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON
 from linkbox.core.link import bytes_of
-from linkbox.core.mailbox import Source
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
+from linkbox.core.source import Source
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wire import frames

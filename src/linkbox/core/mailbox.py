@@ -27,135 +27,17 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
-from linkbox.core.channel import OutgoingMessage
-from linkbox.core.durable.inbox import InboxMarks
 from linkbox.core.effects import ACK_DUE_SOON
+from linkbox.core.room import Room
+from linkbox.core.source import Batch, Source
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
-from linkbox.events import Peer
 from linkbox.limits import Limits
 
-_BATCH_BYTES: Final = 256 * 1024
-_BATCH_SECONDS: Final = 0.01
-MESSAGE_COST: Final = 56
-"""Bytes of memory that a message takes besides its payload: the header of its object, and its place in a
-batch. Values that are not bytes have it too, at most."""
-BATCH_COST: Final = 1000
-"""Bytes of memory that a batch takes besides its messages. One that arrives alone is a batch by itself."""
-FREE_COST: Final = 64 * 1024
-"""Bytes of these two costs that limits do not count: small limits are for payloads."""
-FEW: Final = 64
-"""Messages that a peer may send in any case."""
 FAST_COUNT: Final = 64
 """Most messages in the fast queue: settling it moves up to this many."""
 _NOTHING: deque[Value] = deque()
 OVERFLOW_POLICIES: Final = ("block", "drop_oldest", "drop_newest", "error")
-
-
-class Batch:
-    """Messages of one source that arrived together. ``last`` is the number of the last one."""
-
-    __slots__ = ("items", "last", "nbytes", "receipt", "received_at", "redelivered", "source")
-
-    def __init__(
-        self, source: Source, items: deque[Value], last: int, nbytes: int, received_at: float
-    ) -> None:
-        self.source = source
-        self.items = items
-        self.last = last
-        self.nbytes = nbytes
-        self.received_at = received_at
-        """Seconds since the epoch."""
-        self.receipt: OutgoingMessage | None = None
-        self.redelivered = False
-
-    def joins(self, number: int, at: float) -> bool:
-        """May the message after ``number`` be added to this batch? Saves memory for single messages."""
-        return (
-            self.last == number
-            and self.nbytes < _BATCH_BYTES
-            and not self.redelivered
-            # Old messages that wait need not be exact to 10 ms: single ones would take much memory.
-            and at - self.received_at < _BATCH_SECONDS * len(self.source.batches)
-            and self.receipt is None
-        )
-
-
-class Source:
-    """One peer's part of the mailbox. The subclass for a session is `ReceiveWindow`."""
-
-    __slots__ = (
-        "ack_each",
-        "base",
-        "batches",
-        "end_reason",
-        "held",
-        "inbox",
-        "peer",
-        "processed",
-        "waiting",
-        "waiting_bytes",
-    )
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.batches: deque[Batch] = deque()
-        self.waiting = 0
-        self.waiting_bytes = 0
-        self.processed = 0
-        """Number of the newest message that was stored or rejected."""
-        self.held: set[int] = set()
-        """Numbers of messages taken with ``ack=False`` that the application has not acknowledged yet."""
-        self.end_reason: Exception | None = None
-        """Why nothing more will arrive; None while something may."""
-        self.ack_each = False
-        """Report each message when it is taken, instead of each batch when it is empty."""
-        self.inbox: InboxMarks | None = None
-        """With a store: its record of these messages."""
-        self.base = 0
-        """With a store: add this to a message's number to get its number on disk. It never changes: unread
-        messages keep their numbers when the peer has forgotten the session."""
-
-    def on_taken(self) -> None:
-        """The application has taken something: with a store, acknowledged once that is on disk."""
-        if self.inbox is None:
-            self.request_ack(ACK_DUE_SOON)
-        else:
-            self.inbox.on_taken(self.given + self.base, self.cut)
-
-    def request_ack(self, urgency: int) -> None:
-        """Request an acknowledgement, if the source has a peer that waits for one."""
-
-    def undecoded(self) -> int:
-        """With a plain framing: bytes of this source that have arrived and are not processed."""
-        return 0
-
-    def cost(self) -> int:
-        """The bytes that limits count for the messages of this source."""
-        extra = MESSAGE_COST * self.waiting + BATCH_COST * len(self.batches) - FREE_COST
-        return self.waiting_bytes + (extra if extra > 0 else 0)
-
-    @property
-    def given(self) -> int:
-        """All messages up to this number have been given to the application."""
-        if self.batches:
-            batch = self.batches[0]
-            return batch.last - len(batch.items)
-        return self.processed
-
-    @property
-    def taken(self) -> int:
-        """All messages up to this number have been taken."""
-        return min(self.given, min(self.held) - 1) if self.held else self.given
-
-    @property
-    def cut(self) -> int:
-        """Bytes taken of the message after `given`."""
-        first: Value = self.batches[0].items[0] if self.batches and self.batches[0].items else b""
-        if not isinstance(first, memoryview):
-            return 0
-        whole: Value = first.obj
-        return len(whole) - len(first)
 
 
 class MailboxQueue(WaitQueue):
@@ -171,31 +53,18 @@ class MailboxQueue(WaitQueue):
         return self._mailbox.count
 
 
-class Mailbox:
+class Mailbox(Room):
     """Messages of all sources. Not thread-safe: the front end holds its lock around each call."""
-
-    counts_bytes = False
-    """Are the items bytes, so that the bytes of each are released when it is taken?"""
 
     def __init__(self, limits: Limits, overflow: str = "block") -> None:
         if overflow not in OVERFLOW_POLICIES:
             raise ValueError(f"overflow={overflow!r}: one of {', '.join(OVERFLOW_POLICIES)} is needed")
-        self.limits = limits
-        self.overflow: str = overflow
-        self.order: deque[Batch] = deque()
+        super().__init__(limits, overflow)
         self.sources: dict[Source, None] = {}
         """The sources with messages in the mailbox, in the order in which they got their first."""
         self.may_join = overflow == "block"
         """May messages share a batch? Not with a dropping policy: each must release its own bytes."""
-        self.count = 0
-        self.nbytes = 0
         self.dropped = 0
-        self.undecoded = 0
-        """Bytes of messages that are not decoded yet (see backlog.py)."""
-        self.peers = 0
-        """The number of connections, which share ``mailbox_total``."""
-        self.requested = 0
-        """The largest count that a caller is waiting for: the mailbox may hold that much."""
         self.end_reason: Exception | None = None
         """Why nothing more will arrive from any peer; None while something may."""
         self.emptied = 0
@@ -268,51 +137,6 @@ class Mailbox:
             self.dropped += 1
         self.put(source, (item,), number, nbytes, at)
         return True, gone
-
-    def is_full(self, source: Source) -> bool:
-        """Has this source, or have all sources together, reached a limit?"""
-        limits = self.limits
-        if not self.requested:  # Usually so. With a plain framing this is asked for each message: no calls.
-            extra = MESSAGE_COST * self.count + BATCH_COST * len(self.order) - FREE_COST
-            if self.nbytes + self.undecoded + (extra if extra > 0 else 0) >= limits.mailbox_total:
-                return True
-            extra = MESSAGE_COST * source.waiting + BATCH_COST * len(source.batches) - FREE_COST
-            cost = source.waiting_bytes + (extra if extra > 0 else 0)
-            return source.waiting >= limits.mailbox_messages or cost >= limits.mailbox_bytes
-        return (
-            source.waiting >= max(limits.mailbox_messages, self.requested)
-            or source.cost() >= self.most_bytes(source)
-            or self.is_full_together()
-        )
-
-    def is_full_together(self) -> bool:
-        """Have all sources together reached the limit?"""
-        extra = MESSAGE_COST * self.count + BATCH_COST * len(self.order) - FREE_COST
-        cost = self.nbytes + self.undecoded + (extra if extra > 0 else 0)
-        return cost >= max(self.limits.mailbox_total, self.requested)
-
-    def is_crowded(self) -> bool:
-        """Should no new client be admitted, because the mailbox is full?"""
-        return self.overflow == "block" and self.is_full_together()
-
-    def most_bytes(self, source: Source) -> int:
-        """The limit for the messages of one source: more while a caller waits for many of them."""
-        limits, requested = self.limits, self.requested
-        return max(limits.mailbox_total, requested) if source.waiting < requested else limits.mailbox_bytes
-
-    def window(self, source: Source) -> tuple[int, int]:
-        """How many bytes and messages this source may have in the mailbox, with what is on its way.
-
-        The connections share ``mailbox_total``. Of messages, no more than there is room for if each is a
-        batch by itself; but always some.
-        """
-        limits, requested = self.limits, self.requested
-        most = self.most_bytes(source) if requested else limits.mailbox_bytes
-        share = limits.mailbox_total // self.peers if self.peers else most
-        nbytes = most if requested else min(most, max(share, FREE_COST))
-        room = nbytes + FREE_COST - source.waiting_bytes - MESSAGE_COST * source.waiting
-        count = source.waiting + max(room // BATCH_COST, FEW)
-        return nbytes, max(min(limits.mailbox_messages, count), min(requested, nbytes))
 
     def clear(self) -> None:
         """Remove everything: a store has it."""

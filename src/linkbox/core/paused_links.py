@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from linkbox.core.effects import Effects, Route
-from linkbox.core.mailbox import Mailbox, Source
+from linkbox.core.mailbox import Mailbox
+from linkbox.core.source import Source
 
 PLAIN_BYTES: Final = 256 * 1024
 """Bytes of one peer that are not decoded from which on its connection is not read."""

@@ -21,8 +21,8 @@ from typing import Final
 
 from linkbox.core.context import Context
 from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, Route
-from linkbox.core.mailbox import MESSAGE_COST, Source
 from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
+from linkbox.core.source import MESSAGE_COST, Source
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire.decoder import Assembly
@@ -57,7 +57,6 @@ class ReceiveWindow(Source):
         "processed_bytes",
         "reported_taken",
         "route",
-        "storing",
         "units_regained",
     )
 
@@ -78,8 +77,6 @@ class ReceiveWindow(Source):
         """Credit that this endpoint may have granted before a restart without having stored it."""
         self.assembly: Assembly | None = None
         """The message that is arriving in pieces, if any."""
-        self.storing = 0
-        """Bytes of values that are being written to the store, and are not in the mailbox yet."""
         self.messages_received = 0
         self.bytes_received = 0
         self.ack_each_until = 0

@@ -35,6 +35,8 @@ class EndpointDriver(NetworkEvents):
         self._decoding = decoding
         """None: messages are the bytes themselves."""
         self.backlog = Backlog(hub.context)
+        self.is_turn_due = False
+        """With asyncio: will a turn come soon, which decodes first what was left?"""
         self.looks_at = NEVER
         """When the driver will look at the timers by itself; minus infinity while it is about to."""
         self._lazy: list[Channel] = []
@@ -98,6 +100,8 @@ class EndpointDriver(NetworkEvents):
             while hub.arrivals:
                 arrival = hub.arrivals.popleft()
                 hub.deliver(arrival, arrival.payloads, now)
+        elif self.is_turn_due:
+            self.backlog.add(hub.arrivals)
         else:
             for arrival in self.backlog.next(hub.arrivals):
                 hub.deliver(arrival, self._decoded(arrival), now)

@@ -12,8 +12,9 @@ from linkbox.core.durable.journal import Journal
 from linkbox.core.durable.record import Record
 from linkbox.core.durable.rows import Row
 from linkbox.core.endpoint_core import ClientCore, ServerCore
-from linkbox.core.mailbox import Mailbox, Source
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.session import Session
+from linkbox.core.source import Source
 from linkbox.core.values import Value
 from linkbox.errors import StoreError
 from linkbox.events import Peer
