@@ -273,9 +273,7 @@ def _outside_of_strings(text: bytes) -> Iterator[tuple[bytes, int]]:
             piece = text[at : at + _PIECE + 1]
         at += len(piece)
         if piece.find(b"\\") >= 0:
-            piece = piece.replace(b"\\\\", b"").replace(
-                b'\\"', b""
-            )  # no quote is escaped now
+            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")  # no quote is escaped now
         parts = piece.split(b'"')
         yield b" ".join(parts[is_inside::2]), (len(parts) - is_inside) // 2
         is_inside ^= ~len(parts) & 1

@@ -17,7 +17,17 @@ from typing import Any, Literal, NamedTuple, TypedDict
 import msgspec
 import pytest
 
-from linkbox.format_costs import LONG_NUMBER, QUICK, SLOW_NUMBER, SMALL, STEP, Weights, cost_of, weights_of
+from linkbox.format_costs import (
+    LONG_NUMBER,
+    QUICK,
+    SLOW_NUMBER,
+    SMALL,
+    STEP,
+    Weights,
+    _outside_of_strings,
+    cost_of,
+    weights_of,
+)
 from linkbox.formats import Bytes, Json, MsgPack, Typed
 from linkbox.limits import Limits
 from linkbox.msgpack_survey import Survey
@@ -241,6 +251,30 @@ def test_a_text_of_16_mebibytes_is_no_problem() -> None:
         assert sum(cost(Json(), text)) < LIMIT
     assert sum(cost(Json(), b'"' + b"e300" * (4 << 20) + b'"')) < LIMIT, "no number, but a text"
     assert sum(cost(Json(), rb'"\"' + b"e300" * (4 << 20) + b'"')) < LIMIT
+
+
+@pytest.mark.parametrize("size", [1, 7, 64 * 1024])
+def test_what_is_outside_of_strings_does_not_depend_on_the_pieces(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linkbox.format_costs._PIECE", size)
+    chance = random.Random(3)
+    texts = ["".join(chance.choices('ab"\\\\,:[{ ', k=chance.randrange(20))) for _ in range(200)]
+    found = list(_outside_of_strings(Json().encode([texts, {"a": texts}])))
+    outside = b"".join(each for each, _ in found).replace(b" ", b"")
+    assert outside == b"[[%s],{:[%s]}]" % (b"," * 199, b"," * 199)
+    assert sum(count for _, count in found) == 401
+
+
+def test_an_estimate_takes_little_memory_itself() -> None:
+    """Millions of strings: they must not become millions of objects to count them."""
+    data = array('"ab"', 8 << 20)
+    tracemalloc.start()
+    try:
+        assert sum(cost(Json(), data)) > LIMIT
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 # ---- what is slow -----------------------------------------------------------------------------------------
