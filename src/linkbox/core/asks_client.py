@@ -11,8 +11,8 @@ from __future__ import annotations
 from linkbox.core.arrival import Arrival, AskState, Assembler
 from linkbox.core.channel import AskHeader, OutgoingMessage
 from linkbox.core.context import Context
-from linkbox.core.mailbox import Source
 from linkbox.core.session import Session
+from linkbox.core.source import Source
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames

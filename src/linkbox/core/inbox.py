@@ -13,9 +13,9 @@ from linkbox.core.durable.record import Record
 from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON
 from linkbox.core.incoming_asks import OVERHEAD
 from linkbox.core.link import Link, bytes_of
-from linkbox.core.mailbox import Source
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
+from linkbox.core.source import Source
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wire import frames
@@ -56,27 +56,35 @@ class Inbox:
         else:
             journal, record = self._sessions.journal, session.record
             assert journal is not None and isinstance(record, Record)
+            receiving.storing += max(arrival.memory, 0)
             journal.add(Inflow(record, arrival, values, context.wall_time(now)))
 
     def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         """Put messages into the mailbox; with a store, call this once they are on disk."""
         session, payloads = arrival.session, arrival.payloads
-        receiving = session.receiving
+        context, receiving = self._context, session.receiving
+        if session.record is not None:
+            receiving.storing -= max(arrival.memory, 0)
+            if context.effects.is_blocked:
+                context.effects.room_again()
         if arrival.mark > receiving.processed_bytes:
             receiving.processed_bytes = arrival.mark
-        if self._context.mailbox.overflow == "block" and not arrival.has_errors:
-            receiving.store(values, arrival.last, bytes_of(payloads), at)
+        if context.mailbox.overflow == "block" and not arrival.has_errors:
+            receiving.store(values, arrival.last, bytes_of(payloads), at, arrival.memory)
         else:
             number = arrival.last - len(values)
+            share = arrival.memory // max(len(values), 1)
             for payload, value in zip(payloads, values, strict=True):
                 number += 1
                 nbytes = len(payload) if isinstance(payload, bytes) else 0
-                self._store_one(session, value, number, nbytes, at)
+                self._store_one(session, value, number, nbytes, nbytes if share < 0 else share, at)
             receiving.store((), arrival.last, 0, at)
         if session.ending.peer_last is not None:
             self._sessions.end_arrived(session)
 
-    def _store_one(self, session: Session, value: Value, number: int, nbytes: int, at: float) -> None:
+    def _store_one(
+        self, session: Session, value: Value, number: int, nbytes: int, memory: int, at: float
+    ) -> None:
         """Store one message, or reject it if it is invalid or the mailbox is full."""
         receiving, mailbox = session.receiving, self._context.mailbox
         if is_error(value):
@@ -84,10 +92,10 @@ class Inbox:
             self._reject(session, number, value)
             return
         if mailbox.overflow == "block":
-            receiving.store((value,), number, nbytes, at)
+            receiving.store((value,), number, nbytes, at, memory)
             return
         effects = self._context.effects
-        stored, dropped = mailbox.put_bounded(receiving, value, number, nbytes, at)
+        stored, dropped = mailbox.put_bounded(receiving, value, number, memory, at)
         for victim, victim_number in dropped:
             self._report_dropped(victim, victim_number)
             effects.emit(EventKind.OVERFLOW, victim.peer)
@@ -153,6 +161,7 @@ class Inbox:
                 self._fail(ask, kind, str(error))
         elif not ask.is_finished:
             ask.messages += values
+            ask.memory += max(arrival.memory, 0)
             if not arrival.is_final:
                 self._context.effects.emit(EventKind.PART, session.peer)
             else:
@@ -165,6 +174,7 @@ class Inbox:
         nbytes = OVERHEAD
         for each in ask.messages:
             nbytes += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
+        nbytes = max(nbytes, ask.memory)
         mailbox.put(session.receiving, (ask,), last, nbytes, self._context.wall_time(now))
         effects.to_wake.append(mailbox.changed)
         effects.emit(DATA, session.peer)
@@ -224,6 +234,7 @@ class Inbox:
         mailbox = self._context.mailbox
         if count > mailbox.requested:
             mailbox.requested = count
+            self._context.effects.room_again()
             self._grant_all()
 
     def _grant_all(self) -> None:

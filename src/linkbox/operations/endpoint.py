@@ -91,7 +91,7 @@ class EndpointOperations(Started):
             secrets=options.secrets,
             identifies=options.identifies,
             secure=options.is_secure,
-            decodes=options.decode is not None,
+            decodes=not options.is_bytes,
         )
 
     # -- is it running? --------------------------------------------------------------------------------

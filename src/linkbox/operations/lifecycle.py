@@ -69,7 +69,7 @@ class Life(EndpointOperations):
         try:
             left = yield Call(self.runtime.blocking, opening.run)
             writer = DiskWriter(core, self.runtime)
-            self.journal = writer.take_up(opening, left, self.options.decode)
+            self.journal = writer.take_up(opening, left, self.options.decoding)
             self._go(core)
         except BaseException:
             opening.close()
