@@ -6,11 +6,13 @@ threads or tasks are woken, and how the next timer is set.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import gc
+from typing import Any, Final, TypeAlias
 
 from linkbox.core.arrival import Arrival
+from linkbox.core.backlog import Backlog
 from linkbox.core.connection import Connection as Link
-from linkbox.core.decoding import Decode, decode_all
+from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
@@ -25,6 +27,9 @@ from linkbox.text import text_of
 
 Awaited: TypeAlias = Any
 """With threads the result itself, with asyncio an awaitable for it."""
+
+LARGE: Final = 1024 * 1024
+"""Bytes of memory of values from which on decoding them pauses the garbage collector."""
 
 
 TURN_PAUSE = 0.01
@@ -54,11 +59,14 @@ class EndpointDriver(NetworkEvents):
 
     _network: Network
 
-    def __init__(self, hub: EndpointCore, decode: Decode | None, errors: LoopErrors) -> None:
+    def __init__(self, hub: EndpointCore, decoding: Decoding | None, errors: LoopErrors) -> None:
         super().__init__(hub)
         self.errors = errors
-        self._decode = decode
+        self._decoding = decoding
         """None: messages are the bytes themselves."""
+        self.backlog = Backlog(hub.context)
+        self.is_turn_due = False
+        """With asyncio: will a turn come soon, which decodes first what was left?"""
         self.looks_at = NEVER
         """When the driver will look at the timers by itself; minus infinity while it is about to."""
         self._lazy: list[Channel] = []
@@ -93,7 +101,7 @@ class EndpointDriver(NetworkEvents):
                         self.ring(queue)
             elif not effects.to_write:
                 break
-        if effects.to_read:
+        if effects.to_read or (self.backlog.queues and self.must_decode()):
             self.turn_soon()
         if effects.log_lines:
             log_lines(effects)
@@ -192,23 +200,60 @@ class EndpointDriver(NetworkEvents):
                     hub.received(link, b"", now)
                 except BaseException as error:
                     self.reading_failed(link, error)
-            if hub.arrivals:
+            if hub.arrivals or self.backlog.queues:
                 self.deliver(now)
             self.settle()
         except BaseException as error:
             self.turn_failed(error)
 
     def deliver(self, now: float) -> None:
-        """Decode and store what has arrived."""
-        hub, decode = self.hub, self._decode
-        while hub.arrivals:
-            arrival = hub.arrivals[0]
-            values = arrival.payloads if decode is None else decode_all(decode, arrival, is_from_signal)
-            hub.arrivals.popleft()
+        """Decode and store what has arrived, or a part of it."""
+        hub = self.hub
+        if self._decoding is None:
+            while hub.arrivals:
+                arrival = hub.arrivals.popleft()
+                try:
+                    hub.deliver(arrival, arrival.payloads, now)
+                except BaseException as error:
+                    self.arrival_failed(arrival, error)
+        elif self.is_turn_due:
+            self.backlog.add(hub.arrivals)
+        elif group := self.backlog.next(hub.arrivals):
+            self._store(group, [self._decoded(arrival) for arrival in group], now)
+
+    def _store(self, group: list[Arrival], decoded: list[Any], now: float) -> None:
+        """Store what `_decoded` has returned. What a signal handler has interrupted is decoded again."""
+        for at, (arrival, values) in enumerate(zip(group, decoded, strict=True)):
             try:
-                hub.deliver(arrival, values, now)
+                if isinstance(values, BaseException):
+                    raise values
+                self.hub.deliver(arrival, values, now)
             except BaseException as error:
+                if is_from_signal(error):
+                    self.backlog.put_back(group[at:] if error is values else group[at + 1 :])
+                    raise
                 self.arrival_failed(arrival, error)
+
+    def _decoded(self, arrival: Arrival) -> list[Any] | BaseException:
+        """The values of an arrival, with an exception for each message that could not be decoded.
+
+        Returns an exception that is not about one message: of a signal handler, or of our own code.
+        """
+        decoding = self._decoding
+        assert decoding is not None
+        try:
+            decoding.check(arrival)
+            if arrival.memory < LARGE or not gc.isenabled():
+                return decoding.values(arrival, is_from_signal)
+            # It would visit a million new objects many times, and find nothing: that takes longer than
+            # decoding.
+            gc.disable()
+            try:
+                return decoding.values(arrival, is_from_signal)
+            finally:
+                gc.enable()
+        except BaseException as error:
+            return error
 
     def ring(self, queue: WaitQueue) -> None:
         """Wake waiters of a changed queue whose predicate holds.
@@ -221,8 +266,12 @@ class EndpointDriver(NetworkEvents):
         """A timer is due before `looks_at`: look at the timers in time."""
         raise NotImplementedError
 
+    def must_decode(self) -> bool:
+        """Must a turn be taken to decode what is left?"""
+        return self.backlog.is_ready()
+
     def is_busy(self) -> bool:
-        return super().is_busy() or bool(self._lazy)
+        return super().is_busy() or bool(self._lazy) or self.backlog.is_ready()
 
     # -- connections -----------------------------------------------------------------------------------
 

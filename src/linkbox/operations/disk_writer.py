@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from linkbox import logs
+from linkbox.core.decoding import Decoding
 from linkbox.core.durable.journal import Journal
 from linkbox.core.durable.recovery import Left, restore
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
@@ -38,13 +39,13 @@ class DiskWriter(Predicate):
         """Wake the writer: a batch is due earlier than before."""
         self._core.effects.to_wake.append(self._queue)
 
-    def take_up(self, opening: Opening, left: Left, decode: Callable[[bytes], Any] | None) -> Journal:
+    def take_up(self, opening: Opening, left: Left, decoding: Decoding | None) -> Journal:
         """Start with the content of the opened store."""
         core = self._core
         assert isinstance(core, ClientCore | ServerCore)
         core.mailbox.clear()
         self._store = opening.store
-        self._journal = restore(core, left, decode, self.wake, self._now())
+        self._journal = restore(core, left, decoding, self.wake, self._now())
         return self._journal
 
     def start(self) -> None:
@@ -77,18 +78,19 @@ class DiskWriter(Predicate):
         if self._is_closing and journal.is_idle():
             return False
         batch = journal.take()
-        raised: BaseException | None = yield Call(self._runtime.blocking, _error_of, store.apply, batch)
+        _, raised = yield Call(self._runtime.blocking, _tried, store.apply, batch)
         if raised is not None:
             error = self._as_store_error(raised, "write to the store")
-            raised = yield Call(self._runtime.blocking, _error_of, store.recover)
+            may_help, raised = yield Call(self._runtime.blocking, _tried, store.recover)
             if raised is not None:
                 self._as_store_error(raised, "recover the store")
             journal.failed(batch, error, self._now())
             self._runtime.update()
-            return not (self._is_closing and journal.due > self._now())
+            return may_help or not (self._is_closing and journal.due > self._now())
         journal.committed(batch, self._now())
         self._runtime.update()
-        return True
+        # Received messages that find no room are not acknowledged: their sender keeps them.
+        return not (self._is_closing and journal.error is not None and journal.due > self._now())
 
     def _as_store_error(self, error: BaseException, what: str) -> StoreError:
         """The error for those who wait for the disk. One that the store does not expect is survived."""
@@ -106,10 +108,9 @@ class DiskWriter(Predicate):
             logs.write(logs.WARNING, "the disk does not respond; the store will be closed when it does")
 
 
-def _error_of(function: Callable[..., Any], *arguments: Any) -> BaseException | None:
-    """Call the function; return what it raised. Raised in the operation, it could look like its end."""
+def _tried(function: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
+    """Call it; return its result, and what it raised. Raised in the operation, it could look like its end."""
     try:
-        function(*arguments)
+        return function(*arguments), None
     except BaseException as error:
-        return error
-    return None
+        return None, error
