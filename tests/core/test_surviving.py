@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
+from linkbox.core.arrival import Arrival
+from linkbox.core.backlog import Backlog
+from linkbox.core.session import Session
 from linkbox.core.timers import NEVER, RETRY, Timers
 from linkbox.core.wire import frames
 from linkbox.errors import PeerLost
@@ -83,3 +88,26 @@ def test_reading_fails_during_the_handshake() -> None:
     assert link is not None
     wire.server.inbox.reading_failed(link, PeerLost("unexpected"))
     assert link.session is None
+
+
+def test_what_a_signal_has_interrupted_is_decoded_again() -> None:
+    """It goes back into the backlog, in its place: before what has arrived since."""
+    wire = Wire(max_peers=3)
+    for number in range(2):
+        probe_server(wire, session=f"{number:032x}")
+    first, second = wire.server.sessions.by_id.values()
+    assert isinstance(first, Session) and isinstance(second, Session)
+    backlog = Backlog(wire.server.context)
+    group = backlog.next(deque([_arrival(first, 1), _arrival(second, 1), _arrival(first, 2)]))
+    backlog.put_back(group)
+    backlog.add(deque([_arrival(first, 3), _arrival(second, 2)]))
+    found: list[tuple[Session, int]] = []
+    while again := backlog.next(deque()):
+        found += [(each.session, each.last) for each in again]
+    assert [last for session, last in found if session is first] == [1, 2, 3]
+    assert [last for session, last in found if session is second] == [1, 2]
+    assert wire.server.context.mailbox.undecoded == 0
+
+
+def _arrival(session: Session, last: int) -> Arrival:
+    return Arrival(session, [b"x"], last)
