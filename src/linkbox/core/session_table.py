@@ -7,6 +7,7 @@ from linkbox.core.asks_server import ServerAsks
 from linkbox.core.channel import OutgoingMessage, Unit
 from linkbox.core.context import Context
 from linkbox.core.durable.journal import Journal
+from linkbox.core.durable.record import Record
 from linkbox.core.ending import end_has_arrived, is_finished
 from linkbox.core.link import Link, LinkOwner
 from linkbox.core.outgoing import messages_of
@@ -27,6 +28,9 @@ class Side(LinkOwner):
 
     def peer_ended(self, session: Session) -> None:
         """The peer has ended, and everything that it sent is in the mailbox."""
+
+    def session_up(self, session: Session) -> None:
+        """A session has a connection."""
 
     def ask_closed(self, session: Session) -> None:
         """A request of this session has a response, has failed or was cancelled."""
@@ -89,11 +93,21 @@ class SessionTable(SessionOwner):
         self.by_id[peer.id] = session
         return session
 
+    def relocate(self, session: Session, name: str, address: str) -> None:
+        """A peer has come back with this name, from this address. Its `Peer` stays the same object."""
+        peer = session.peer
+        if (peer.name, peer.address) != (name, address):
+            object.__setattr__(peer, "name", name)  # It is frozen for applications.
+            object.__setattr__(peer, "address", address)
+            if session.record is not None:
+                session.record.touch()
+
     def announce_up(self, session: Session, kind: EventKind) -> None:
         """Emit CONNECTED or RESUMED for a session."""
         session.generation.established = session.is_up = True
         self.context.effects.to_wake += (self.changed, session.changed)
         self.context.effects.emit(kind, session.peer)
+        self.side.session_up(session)
 
     def announce_down(self, session: Session, error: Exception | None) -> None:
         """Emit DISCONNECTED, once for each connection."""
@@ -166,7 +180,9 @@ class SessionTable(SessionOwner):
         session.detach()
         if session.record is not None:
             session.record.offline()
-        if is_finished(session) and link.eof and not session.is_plain:
+        # Without a reconnect, the peer's FIN adds nothing to its confirmation.
+        is_known = link.eof or (session.ending.is_acked and not session.resumes)
+        if is_finished(session) and is_known and not session.is_plain:
             self.acked(session, session.sending.forget(session.sending.sent))
             self.close_session(session, None, is_known=True)
         elif session.is_plain:
@@ -212,12 +228,19 @@ class SessionTable(SessionOwner):
 
     def _fail_all(self, session: Session, error: Exception) -> None:
         """Fail all messages that are not acknowledged."""
+        count, record = session.in_flight(), session.record
         doubt, unsent = session.sending.abandon()
         session.receiving.assembly = None  # A timer may keep this session in memory for a long time.
         messages = doubt + unsent
-        if session.record is not None:
-            messages += session.record.absent()
-            session.record.finish()
+        if record is not None:
+            messages += record.absent()
+        if count and isinstance(record, Record) and self.journal is not None:
+            self.context.effects.log(
+                "warning", f"{count} messages to {session.peer} are in doubt, and kept aside: {error}"
+            )
+            self.journal.give_up(record, error, messages)
+        elif record is not None:
+            record.finish()
         for message in messages:
             self.fail_message(session, message, error)
 

@@ -167,8 +167,8 @@ def accept_some(
                 return accepted, ACCEPT_PAUSE
             continue  # This connection was closed before it was accepted.
         prepare(sock, events.limits)
-        url, ip = describe(sock.family, address, is_secure)
-        link = events.accept(url, ip, now)
+        url, origin = describe(sock.family, address, is_secure)
+        link = events.accept(url, origin, now)
         if link is None:
             sock.close()
         else:

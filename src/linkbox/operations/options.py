@@ -14,7 +14,7 @@ from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.events import PeerInfo
 from linkbox.formats import Bytes, as_format
-from linkbox.limits import Limits
+from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
 from linkbox.operations.secrets import Secret, lookup_of
 from linkbox.operations.storing import check_reconnect, store_path
@@ -63,7 +63,7 @@ class Options:
         """All limits on memory and time."""
         self.overflow = overflow
         """What a full mailbox does."""
-        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self.name = _checked_name(name) if name else f"{socket.gethostname()}:{os.getpid()}"
         """The name that the peer gets as `Peer.name`."""
         self.plain = self.framing if isinstance(self.framing, PlainFraming) else None
         if self.plain is not None:
@@ -92,6 +92,17 @@ class Options:
     def decode(self) -> Callable[[bytes], Any] | None:
         """The decoding function; None if messages are the bytes themselves."""
         return None if self.is_bytes else self.format.decode
+
+
+def _checked_name(name: str) -> str:
+    """The same name; the peer would refuse every connection with one that it cannot read."""
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r}: a text is needed, not {type(name).__name__}")
+    if len(name) > NAME_CHARACTERS:
+        raise ValueError(f"name={name!r:.40}…: {len(name)} characters, and at most {NAME_CHARACTERS} are sent")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError(f"name={name!r}: not valid Unicode, it has half of a surrogate pair")
+    return name
 
 
 class ServerOptions(Options):

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from linkbox.core.durable.entries import Entry, Fetch, Inflow, Online, Restart, Spool
+from linkbox.core.durable.entries import Entry, Fetch, GiveUp, Inflow, Online, Restart, Spool
 from linkbox.core.durable.journal import FETCH_BYTES, FETCH_COUNT, Batch
 from linkbox.core.durable.recovery import Left, Unread
 from linkbox.core.durable.rows import Row, Stored, units_of
@@ -359,17 +359,25 @@ class Store:
             "DELETE FROM inbox WHERE id=?", [(first + number,) for number in row.freed]
         )
 
+    def _to_doubt(self, first: int, last: int) -> list[Stored]:
+        """Move messages from the spool to those in doubt, and return them."""
+        doubtful, at = list(self._spooled(first, last)), time.time()
+        self._connection.executemany(
+            "INSERT INTO doubt (at, crc, payload) VALUES (?, ?, ?)",
+            [(at, checksum(payload, 0, 0, at), payload) for _, _, payload in doubtful],
+        )
+        self._connection.execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (first, last))
+        return doubtful
+
+    def _give_up(self, entry: GiveUp) -> None:
+        first = _first(entry.record.key)
+        entry.doubtful = self._to_doubt(first, first + MASK)
+
     def _restart(self, entry: Restart) -> None:
         key = entry.record.key
         first, last = _first(key), _first(key) + MASK
-        doubtful = (first, first + entry.until)
-        execute, at = self._connection.execute, time.time()
-        entry.doubtful = list(self._spooled(*doubtful))
-        self._connection.executemany(
-            "INSERT INTO doubt (at, crc, payload) VALUES (?, ?, ?)",
-            [(at, checksum(payload, 0, 0, at), payload) for _, _, payload in entry.doubtful],
-        )
-        execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", doubtful)
+        entry.doubtful = self._to_doubt(first, first + entry.until)
+        execute = self._connection.execute
         text = execute("SELECT row FROM session WHERE key=?", (key,)).fetchone()[0]
         row = decode_row(text)
         rest = execute(
@@ -420,7 +428,11 @@ class Store:
                 before = number
                 yield number, total, payload
 
-    _WRITERS: ClassVar[dict[type[Entry], Callable[[Store, Any], None]]] = {Spool: _spool, Inflow: _inflow}
+    _WRITERS: ClassVar[dict[type[Entry], Callable[[Store, Any], None]]] = {
+        Spool: _spool,
+        Inflow: _inflow,
+        GiveUp: _give_up,
+    }
     _READERS: ClassVar[dict[type[Entry], Callable[[Store, Any], None]]] = {
         Restart: _restart,
         Fetch: _fetch,

@@ -15,7 +15,7 @@ from itertools import accumulate
 
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.context import Context
-from linkbox.core.durable.entries import Entry, Fetch, Inflow, JournalOwner, Online, Restart, Spool
+from linkbox.core.durable.entries import Entry, Fetch, GiveUp, Inflow, JournalOwner, Online, Restart, Spool
 from linkbox.core.durable.record import JournalHooks, Record
 from linkbox.core.durable.rows import Row
 from linkbox.core.durable.write_schedule import MARKS_WAIT, WriteSchedule
@@ -145,6 +145,14 @@ class Journal(JournalHooks):
         self.add(Restart(record, old, until, known))
         record.attach(new)
 
+    def give_up(self, record: Record, error: Exception, known: list[OutgoingMessage]) -> None:
+        """A session of a server is closed with messages in its spool: they are in doubt.
+
+        ``known`` contains their receipts, as far as the application still has them.
+        """
+        record.finish()
+        self.add(GiveUp(record, error, {each.stored_number: each for each in known}))
+
     # -- for the writer --------------------------------------------------------------------------------
 
     def take(self) -> Batch:
@@ -190,7 +198,7 @@ class Journal(JournalHooks):
             effects.log("info", "the store works again")
         for record, row in batch.rows:
             record.on_written(row)
-            if row.over and record.spool.acked >= record.spool.next:
+            if row.over:
                 self.spooling.discard(record)
         for entry in batch.entries:
             entry.done(self._owner)
