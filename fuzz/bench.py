@@ -1,29 +1,31 @@
-"""A whole endpoint on the bench: one hub of `tests.core.wire`, and what must hold whatever its peer says."""
+"""Whole endpoints on the bench: cores of `tests.core.wire`, one thread, a clock that is turned by hand."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from linkbox.core.asks_client import Ask, ClientAsks
+from fuzz import oracle
+from fuzz.target import Choices
+from linkbox.core.asks_client import Ask
 from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.context import Settings
 from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.link import Link
-from linkbox.core.linked_link import LinkedLink
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.patterns import Pattern
-from linkbox.core.plain_link import PlainLink
-from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
+from linkbox.core.send_window import EARLY_BYTES
 from linkbox.core.session import Session
 from linkbox.core.wire import frames
-from linkbox.core.wire.decoder import Pile
-from linkbox.core.wire.framings import Framing, Linked, PlainFraming
+from linkbox.core.wire.framings import PlainFraming
 from linkbox.errors import FormatError, LinkboxError
+from linkbox.events import EventKind
 from linkbox.limits import Limits
 from linkbox.operations.requests import Request
+from tests.core.stored import StoredWire
 from tests.core.wire import ALL_KINDS, Owner, Probe, Wire
 
 SECRET = b"a secret"
@@ -36,12 +38,25 @@ SMALL = Limits(
     window_messages=20,
     control_frames=8,
     asks=4,
-    session=60.0,
-    sessions=3,
+    session=80.0,
+    stored_session=80.0,
+    sessions=2,
+    connections=5,
+    unwelcomed=3,
+    unwelcomed_per_ip=2,
+    store_bytes=3000,
 )
-LARGE = Limits(session=60.0, control_frames=100_000)
+LARGE = Limits(session=80.0, stored_session=80.0, control_frames=100_000)
 """No script comes near these."""
-FRAMING_SLACK = 8
+GONE = 120.0
+"""Seconds after which nothing is kept for a peer that has gone."""
+QUIET = 50
+"""Other lines for the log, in a minute: of messages that were rejected, each power of two is told."""
+
+
+def given(limits: Limits) -> Limits:
+    """What the endpoints get. `tests/fuzz/test_bounds.py` lifts one of them, and the oracle must see it."""
+    return limits
 
 
 class Bench(Wire):
@@ -52,29 +67,29 @@ class Bench(Wire):
         pattern: Pattern,
         limits: Limits,
         *,
-        secret: bool = False,
-        framing: Framing | None = None,
-        overflow: str = "block",
         is_bytes: bool = False,
-        listening: bool = True,
+        is_listening: bool = True,
+        **options: Any,
     ) -> None:
         self.numbers = count(1)
-        known = (lambda name: [SECRET]) if secret else None
-        super().__init__(
-            pattern,
-            limits=limits,
-            framing=framing or Linked(),
-            overflow=overflow,
-            mailbox=BytesMailbox if is_bytes else Mailbox,
-            listening=ALL_KINDS if listening else set(),
-            server_secrets=known,
-            client_secrets=known,
-            identifies=secret,
-        )
         self.on_dial: Callable[[Link], None] | None = None
         """Who answers when the client calls; None: the server, if it `is_reachable`."""
+        self.on_accept: Callable[[], bool] | None = None
+        """What ``accept=`` says at once; None: it takes its time (see `decide`)."""
         self.receipts: list[OutgoingMessage] = []
         self.asked: list[Ask] = []
+        self.lines: Counter[int] = Counter()
+        """About connections that were not admitted, by minute."""
+        self.bounds = limits
+        self.full: dict[EndpointCore, oracle.Full | None] = {}
+        """The mailboxes that were full at the last look."""
+        super().__init__(
+            pattern,
+            limits=given(limits),
+            mailbox=BytesMailbox if is_bytes else Mailbox,
+            listening=ALL_KINDS if is_listening else set(),
+            **options,
+        )
 
     def settings(self, name: str, limits: Any) -> Settings:
         made = super().settings(name, limits)
@@ -84,8 +99,22 @@ class Bench(Wire):
     def settle(self) -> None:
         """As always; but a link with ten thousand things to say is named once, or it looks like unrest."""
         for hub in self.hubs:
-            hub.effects.to_write[:] = dict.fromkeys(hub.effects.to_write)
+            effects = hub.effects
+            if len(effects.to_write) > 1:
+                effects.to_write[:] = dict.fromkeys(effects.to_write)
+            if effects.log_lines:
+                lines = [each.text for each in effects.log_lines if "a message from" not in each.text]
+                self.lines[int(self.now // 60)] += len(lines)
         super().settle()
+        while self.on_accept is not None and self.server.pending_accepts:
+            self.server.decide(self.server.pending_accepts.popleft(), self.on_accept(), self.now)
+            super().settle()
+
+    def decide_next(self, is_welcome: bool) -> None:
+        """``accept=`` has returned for the connection that has waited longest."""
+        if self.server.pending_accepts:
+            self.server.decide(self.server.pending_accepts.popleft(), is_welcome, self.now)
+            self.settle()
 
     def _dial(self, hub: ClientCore, session: Session) -> None:
         if self.on_dial is None:
@@ -95,12 +124,29 @@ class Bench(Wire):
         if link is not None:
             self.on_dial(link)
 
+    def arrange(self, choices: Choices) -> None:
+        """What the script says beforehand: whether ``accept=`` decides at once, or when a step says so."""
+        if self.asks_first:
+            choice = choices.byte() % 3
+            if choice:
+                self.on_accept = lambda: choice == 1 or next(self.numbers) % 2 == 0
+
+    def equip(self, peer: Any) -> None:
+        """Give the attacker further steps."""
+
+    def probe(self, hub: EndpointCore, link: Link) -> Probe:
+        """The attacker's end of that link."""
+        return Probe(self, hub, link)
+
     def take(self, hub: EndpointCore) -> list[Any]:
         """All messages of its mailbox, as the application gets them."""
         taken = hub.mailbox.take_all()
         if isinstance(hub, ServerCore) and hub.context.pattern.asks:
             owner = Owner(self, hub)
             taken = [Request(each, owner) for each in taken]
+        else:
+            most = self.bounds.message
+            assert all(len(each) <= most for each in taken if isinstance(each, bytes))
         self.settle()
         return taken
 
@@ -109,7 +155,10 @@ class Bench(Wire):
         payload = self.fitting(b"m" * size)
         if payload is not None and session.error is None and not session.is_ending and session.has_room():
             try:
-                self.receipts.append(session.send(payload))
+                if hub.has_store:
+                    hub.spool(session, [payload], True)
+                else:
+                    self.receipts.append(session.send(payload))
             except LinkboxError:
                 return
             self.settle()
@@ -145,103 +194,38 @@ class Bench(Wire):
     # -- what must hold ------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """After each step: what is held for peers is within the limits, and the marks are in order."""
+        """After each step: see `oracle.check`."""
         for hub in self.hubs:
-            assert len(hub.links.links) <= hub.context.limits.connections
-            for link in hub.links.links:
-                check_link(link)
-            for session in hub.sessions.by_id.values():
-                check_session(session, hub)
-            check_asks(hub)
-        payloads = (each for _, arrival in self.undecoded for each in arrival.payloads)
-        backlog = sum(len(each) for each in payloads if isinstance(each, bytes))
-        assert backlog <= (max(self.limits.mailbox_bytes, EARLY_BYTES) + frames.MAX_PIECE) * 2
+            oracle.check(hub, self.bounds, self.now)
+            self.full[hub] = oracle.check_full(hub, self.bounds, self.full.get(hub))
+        if self.undecoded:
+            payloads = (each for _, arrival in self.undecoded for each in arrival.payloads)
+            backlog = sum(len(each) for each in payloads if isinstance(each, bytes))
+            assert backlog <= (max(self.bounds.mailbox_bytes, EARLY_BYTES) + frames.MAX_PIECE) * 2
+        most = (oracle.LINES + 1) * len(self.hubs) + (QUIET if isinstance(self, StoredBench) else 0)
+        assert all(each <= most for each in self.lines.values()), "the log is flooded"
 
     def check_over(self) -> None:
         """After everybody has gone and enough time has passed: nothing is left of them."""
+        for notices in self.notices.values():
+            notices.clear()
         for hub in self.hubs:
-            assert not hub.links.links and not hub.sessions.by_id
-            check_no_asks(hub)
-            assert not hub.mailbox.take_all() or hub.context.pattern.asks
-            assert hub.mailbox.count == hub.mailbox.nbytes == 0
-            assert hub.context.paused_links is None or not hub.context.paused_links._paused
-            assert not hub.effects.acks_due
+            if isinstance(hub, ServerCore) and hub.context.pattern.asks:
+                hub.mailbox.take_all()  # asks of peers that have gone: nobody answers them
+            oracle.check_over(hub)
         assert all(each.is_done for each in self.asked)
         assert all(each.error is not None or each.number for each in self.receipts)
 
 
-def check_link(link: Link) -> None:
-    """What one connection holds."""
-    limits = link.context.limits
-    if isinstance(link, PlainLink):
-        assert link._decoder.pending <= limits.message + FRAMING_SLACK
-        return
-    assert isinstance(link, LinkedLink)
-    if link._reader is not None:
-        assert link._reader._decoder.buffered <= frames.MAX_PIECE + 12
-    if link.handshake is not None:
-        assert len(link.handshake._preface) < 8
-        assert link.handshake._decoder.buffered <= frames.MAX_EARLY + frames.MAX_SMALL
-        assert link.handshake.buffered() <= frames.MAX_EARLY + frames.MAX_SMALL
-    # Each rejected unit costs a frame, and each unit costs credit.
-    assert len(link._control) <= limits.control_frames + max(EARLY_UNITS, limits.mailbox_messages) + 2
+class StoredBench(Bench, StoredWire):
+    """The same with a store at one side or at both."""
 
-
-def check_session(session: Session, hub: EndpointCore) -> None:
-    """What one conversation holds."""
-    limits, sending, receiving = hub.context.limits, session.sending, session.receiving
-    assert sending.taken <= sending.acked <= sending.sent
-    assert receiving.taken <= receiving.processed <= receiving.arrived
-    window = max(limits.mailbox_bytes, EARLY_BYTES)
-    assert receiving.waiting_bytes <= window + max(limits.message, frames.MAX_PIECE)
-    # A plain link that is full is not read any more; what came in one read is there.
-    one_read = frames.MAX_EARLY if session.is_plain else 1
-    assert receiving.waiting <= max(EARLY_UNITS, limits.mailbox_messages) + one_read
-    assert receiving.assembly is None or held(receiving.assembly) <= limits.message + frames.MAX_PIECE
-    # Answers wait for a peer that does not take them; asks for more of them need credit.
-    most = limits.window_messages + max(EARLY_UNITS, limits.mailbox_messages) + limits.asks
-    assert session.in_flight() <= most
-    assert len(sending.dropped) <= 1000 and len(session.rejections.frames) <= 1000
-    assert len(session.rejections.dropped) <= 1000
-
-
-def held(pile: Pile | None) -> int:
-    """Bytes, about, that what waits for the rest takes in memory."""
-    return 0 if pile is None else pile.size + 50 * (len(pile._pieces) - 1 - pile.size // 4096)
-
-
-def check_asks(hub: EndpointCore) -> None:
-    """Open asks belong to somebody, and are within bounds."""
-    server, client, limits = hub.sessions.server_asks, hub.sessions.client_asks, hub.context.limits
-    sessions = set(hub.sessions.by_id.values())
-    assert {*server._by_session, *client._by_session, *client._raw} <= sessions
-    open_asks = [ask for asks in server._by_session.values() for ask in asks.open.values()]
-    assert server.open_count == len(open_asks)
-    assert server.gathered == sum(ask.held for ask in open_asks)
-    assert server.gathered <= max(limits.mailbox_total, 2 * limits.message)
-    for session, asks in server._by_session.items():
-        assert len(asks.open) <= limits.asks
-        assert held(asks.raw._parts) <= limits.message
-        assert all(ask.session is session and ask.id == id for id, ask in asks.open.items())
-    for ask in open_asks:
-        kept = sum(len(each) + 100 for each in ask.messages if isinstance(each, bytes))
-        assert kept + held(ask.assembler._parts) <= limits.mailbox_total + limits.message + 200
-    assert all(held(each._parts) <= limits.message for each in client._raw.values())
-    check_waiting(client, limits)
-
-
-def check_waiting(asks: ClientAsks, limits: Limits) -> None:
-    """What a client's requests hold, and their books by session."""
-    waiting = {id: ask for of in asks._by_session.values() for id, ask in of.items()}
-    assert waiting == asks.waiting
-    assert all(held(ask.assembler._parts) <= limits.message + 200 for ask in waiting.values())
-
-
-def check_no_asks(hub: EndpointCore) -> None:
-    """No request of anybody is left."""
-    server, client = hub.sessions.server_asks, hub.sessions.client_asks
-    assert not server.open_count and not server.gathered and not server._by_session
-    assert not client.waiting and not client._by_session and not client._raw
+    def check_over(self) -> None:
+        """And nothing is left on the disk but what is in doubt, which the user may look at."""
+        super().check_over()
+        if "server" in self.stores:
+            counts = self.stores["server"].counts()
+            assert not any(counts[each] for each in ("session", "spool", "inbox")), counts
 
 
 def newest_ask(hub: EndpointCore, session: Session | None) -> int:
@@ -260,3 +244,77 @@ def see(probe: Probe) -> list[tuple[int, bytes]]:
     heard = probe.heard()
     assert probe.decoder.error is None, probe.decoder.error
     return heard
+
+
+class Honest:
+    """A client that behaves, on the same server: it is served at once, whatever others do."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.client = bench.client
+        self.session: Session | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Is it connected, and its server not stopping?"""
+        return self.session is not None and not self.bench.server.is_stopping
+
+    def connect(self) -> None:
+        """Come, and be welcomed at once."""
+        self.session = self.bench.connect()
+        self.bench.shake()
+        assert self.session.is_up, "a well-behaved client is not admitted"
+
+    def exchange(self) -> list[Any]:
+        """Be served while the clock stands still. Returns what the server had from others."""
+        bench, session, before = self.bench, self.session, self.bench.now
+        assert session is not None
+        decodes, bench.decodes = bench.decodes, True
+        bench.decode_all()
+        others = bench.take(bench.server)
+        if bench.pattern.asks:
+            others += self._ask(session)
+        else:
+            bench.try_send(self.client, session, 7)
+            bench.run()
+            others += bench.take(bench.server)
+            assert b"m" * 7 in others, "a well-behaved client is not heard"
+            others.remove(b"m" * 7)
+        is_over = session.error is not None and bench.framing.name != "raw"
+        assert bench.now == before and not is_over and not self.client.context.counters.reconnects
+        bench.decodes = decodes
+        return others
+
+    def _ask(self, session: Session) -> list[Any]:
+        bench = self.bench
+        bench.try_ask(session, 7)
+        if bench.framing.name == "raw":
+            session.end()  # there, an ask is whole when its stream ends
+        bench.run()
+        requests = bench.take(bench.server)
+        mine = [each for each in requests if each.peer.id == self._name(session)]
+        assert mine, "a well-behaved client is not heard"
+        mine[-1].answer(b"fine!!!")
+        bench.run()
+        assert bench.asked[-1].value == b"fine!!!", "a well-behaved client is not answered"
+        return [each for each in requests if each not in mine]
+
+    def _name(self, session: Session) -> str:
+        """The id of its session at the server."""
+        if not session.is_plain:
+            return session.peer.id
+        newest = list(self.bench.server.sessions.by_id.values())
+        return next(each.peer.id for each in reversed(newest) if each.peer.address == "tcp://client")
+
+    def leave(self) -> None:
+        """Go, in order."""
+        self.client.dialing.reconnect = None
+        self.client.shutdown(self.bench.now)
+        self.bench.advance(1)
+        self.client.abort()
+        self.bench.run()
+
+
+def kinds(bench: Bench, hub: EndpointCore) -> list[str]:
+    """The events of a hub that do not depend on when something was heard."""
+    return sorted(kind.name for kind in bench.kinds(hub) if kind is not EventKind.DELIVERED)

@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from time import process_time
 from typing import Any
 
-import msgspec
-
-from fuzz.bench import SECRET, Bench, last_ask, newest_ask, see
+from fuzz.bench import Bench, Honest, StoredBench
+from fuzz.figures import figures
+from fuzz.stories import TURN, Story
 from fuzz.target import Choices, cuts
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.link import Link, State
+from linkbox.core.send_window import EARLY_BYTES
 from linkbox.core.session import Session
-from linkbox.core.wire import authentication as auth
 from linkbox.core.wire import frames
-from linkbox.core.wire import handshake_messages as handshake
-from tests.core.wire import Probe, encode_message, hello
+from tests.core.wire import Probe
 
 STEPS = 150
 MOST_SAID = frames.MAX_EARLY - 10_000
 """Bytes in one go: what is repeated ends there. Behind a HELLO no more may come in one go anyway."""
-_json = msgspec.json
+TOO_LONG = 1.0
+"""Seconds of the processor for what was said in one go: so long all others would wait."""
+LOOKS = 8
+"""After each of so many pieces of what is said the oracle looks; then after every so many."""
 
 
 class Peer:
@@ -37,7 +40,13 @@ class Peer:
         self.hub = hub
         self.choices = choices
         self.seed = seed
+        self.honest: Honest | None = None
+        """Somebody who behaves, meanwhile."""
         self.probe: Probe | None = None
+        self.drained = 0
+        """Bytes said after a refusal."""
+        self.ip: str | None = None
+        """Where it comes from; None: from this machine."""
         self.session: Session | None = None
         self.gathered = bytearray()
         self.last = b""
@@ -48,6 +57,18 @@ class Peer:
         self.faults: list[str] = []
         """Why links were given up."""
         self.steps: list[Callable[[], None]] = []
+
+    def on_link(self, link: Link) -> None:
+        """A new connection."""
+        self.probe = self.bench.probe(self.hub, link)
+        self.drained = 0
+
+    def connect(self) -> None:
+        """A new connection; the old one is gone."""
+        self.cut()
+        link = self.bench.server.accept("tcp://probe", self.ip, self.bench.now)
+        if link is not None:
+            self.on_link(link)
 
     # -- playing -------------------------------------------------------------------------------------
 
@@ -67,17 +88,38 @@ class Peer:
 
     def flush(self) -> None:
         """Say what was gathered; what the endpoint does not read any more is lost."""
-        data, self.gathered = bytes(self.gathered), bytearray()
         probe = self.probe
-        for chunk in cuts(data, self.seed):
+        if probe is not None and probe.link.paused and not probe.is_closed and not probe.link.closed:
+            del self.gathered[MOST_SAID:]
+            return  # it waits in the kernel
+        data, self.gathered = bytes(self.gathered), bytearray()
+        took = 0.0
+        for index, chunk in enumerate(cuts(data, self.seed)):
             if probe is None or probe is not self.probe or not self.is_heard():
                 break  # a client that has called again hears nothing of this
-            probe.say(chunk)
-            self.bench.check()
-        if data and probe is not None and probe.link.state in (State.CLOSING, State.CLOSED):
+            took += self.say(probe, chunk)
+            if index < LOOKS or not index % LOOKS:
+                self.bench.check()
+        if not data or probe is None:
+            return
+        self.bench.check()
+        figures.note("turn", took)
+        assert took < TOO_LONG or not figures.is_campaign, f"{took:.1f} s for {len(data)} bytes"
+        if probe.link.state in (State.CLOSING, State.CLOSED):
             # A stranger is described by as much as there is of it; counts depend on what was said meanwhile.
             text = str(probe.link.error).partition("does not speak")[0]
             self.faults.append(re.sub(r"\d+", "#", text))
+
+    def say(self, probe: Probe, chunk: bytes) -> float:
+        """Some bytes. Returns the seconds of the processor that they have cost."""
+        is_refused = probe.link.state is State.CLOSING and probe.link.session is None
+        began = process_time()
+        probe.say(chunk)
+        took = process_time() - began
+        if is_refused:
+            self.drained += len(chunk)
+            assert probe.link.closed or self.drained <= EARLY_BYTES, "it is refused, and read for ever"
+        return took
 
     def is_heard(self) -> bool:
         """Does the endpoint read what this side says?"""
@@ -95,7 +137,17 @@ class Peer:
             self.bench.settle()
             self.bench.check()
 
+        step.__name__ = action.__name__
         return step
+
+    def spell(self, story: Story, patterns: int, turns: int = 0) -> bytes:
+        """The bytes of a story; ``turns``: the byte for the turn of the first one."""
+        names = [each.__name__ for each in self.steps]
+        script = bytearray((story.seed, story.flags(patterns), *story.more))
+        for name, *more in story.words:
+            script.append(turns + int(more.pop()) if name == TURN else names.index(str(name)))
+            script += bytes(map(int, more))
+        return bytes(script)
 
     def size(self) -> int:
         byte = self.choices.byte()
@@ -106,6 +158,12 @@ class Peer:
     def common(self) -> list[Callable[[], None]]:
         """Steps that need no protocol."""
         happens = [self.eof, self.cut, self.take, self.application, self.clock, self.stall, self.finish]
+        if not self.hub.context.is_client:
+            happens.append(self.others)
+        if self.bench.asks_first:
+            happens.append(self.decide)
+        if isinstance(self.bench, StoredBench):
+            happens += [self.disk, self.disk, self.crash]
         return [self.anything, self.repeat, self.flush, *map(self.do, happens)]
 
     def anything(self) -> None:
@@ -173,9 +231,47 @@ class Peer:
         elif session is not None:
             session.request_ack()
 
+    def others(self) -> None:
+        """Somebody who behaves speaks."""
+        if self.honest is not None and self.honest.is_there:
+            self.taken += self.honest.exchange()
+
+    def decide(self) -> None:
+        """``accept=`` returns, at last."""
+        self.bench.decide_next(bool(self.choices.byte() & 3))
+
+    def disk(self) -> None:
+        """The disk of this end is slow, or is not any more, or is full for once."""
+        bench, choice = self.bench, self.choices.byte() % 4
+        assert isinstance(bench, StoredBench)
+        bench.writes = choice == 0
+        if choice == 1:
+            bench.write(self.side, is_full=True)
+        elif choice > 1:
+            bench.write(self.side)
+
+    def crash(self) -> None:
+        """The process of this end is killed, and another one started with the same store."""
+        bench = self.bench
+        assert isinstance(bench, StoredBench)
+        self.cut()
+        self.taken.clear()
+        bench.crash(self.side, bool(self.choices.byte() & 1))
+        self.hub, self.probe, self.session = bench.hub(self.side), None, None
+        self.begin_again()
+
+    @property
+    def side(self) -> str:
+        return "client" if self.hub.context.is_client else "server"
+
+    def begin_again(self) -> None:
+        """After a crash."""
+
     def leave(self) -> None:
         """The attacker goes away for good."""
         self.flush()
+        if isinstance(self.bench, StoredBench):
+            self.bench.writes = True
         self.bench.decodes = True
         self.bench.decode_all()
         probe = self.probe
@@ -184,6 +280,8 @@ class Peer:
                 probe.end.unblock(self.bench.now)
             self.eof()
             self.cut()
+        while self.bench.server.pending_accepts:
+            self.decide()
         self.bench.settle()
         self.taken += self.bench.take(self.hub)
 
@@ -197,15 +295,8 @@ class PlainPeer(Peer):
         if not hub.context.is_client:
             self.steps.append(self.do(self.connect))
 
-    def connect(self) -> None:
-        """A new connection; the old one is gone."""
-        self.cut()
-        link = self.bench.server.accept("tcp://probe", None, self.bench.now)
-        if link is not None:
-            self.on_link(link)
-
     def on_link(self, link: Link) -> None:
-        self.probe = Probe(self.bench, self.hub, link)
+        super().on_link(link)
         self.session = link.session
 
     def message(self) -> None:
@@ -216,245 +307,3 @@ class PlainPeer(Peer):
             self.add(framing.encode(body))
         except ValueError:
             self.add(body)
-
-
-class LinkedPeer(Peer):
-    """One that knows the Linked wire, and abuses it."""
-
-    def __init__(self, bench: Bench, hub: EndpointCore, choices: Choices, seed: int) -> None:
-        super().__init__(bench, hub, choices, seed)
-        self.heard: list[tuple[int, bytes]] = []
-        self.steps = [
-            *self.common(),
-            *(self.data, self.batch, self.part, self.part, self.ack, self.ack, self.ack_now, self.reject),
-            *(
-                self.dropped,
-                self.number,
-                self.number,
-                self.ask,
-                self.ask,
-                self.answer,
-                self.fail,
-                self.cancel,
-            ),
-            *(self.end, self.greeting, self.greeting, self.frame),
-            self.do(self.greet),
-        ]
-
-    def on_link(self, link: Link) -> None:
-        self.probe = Probe(self.bench, self.hub, link)
-        self.heard = []
-        if link.session is not None:
-            self.session = link.session
-
-    def flush(self) -> None:
-        super().flush()
-        self.listen()
-
-    def listen(self) -> None:
-        """What the endpoint has said."""
-        if self.probe is not None:
-            heard = see(self.probe)
-            self.heard += heard
-            link = self.probe.link
-            if link.session is not None and self.session is not link.session:
-                self.session = link.session
-
-    def payload(self, kind: int) -> bytes:
-        """The newest frame of that kind that was heard."""
-        return next((payload for each, payload in reversed(self.heard) if each == kind), b"")
-
-    # -- the handshake, done right ------------------------------------------------------------------------
-
-    def greet(self) -> None:
-        """Introduce this side as a well-behaved peer would, on a new connection where it is the client."""
-        if self.hub.context.is_client:
-            self.welcome()
-        else:
-            self.cut()
-            link = self.bench.server.accept("tcp://probe", None, self.bench.now)
-            if link is not None:
-                self.on_link(link)
-                self.introduce()
-        self.listen()
-
-    def introduce(self) -> None:
-        probe, choice = self.probe, self.choices.byte()
-        assert probe is not None
-        received = 0 if self.session is None else self.session.sending.acked + choice % 4
-        self.epoch += 1
-        credit = (0, 0) if choice & 16 else (1 << 62, 1 << 62)
-        message = hello(
-            self.bench, epoch=self.epoch, received=received, resumes=not choice & 32, credit=credit,
-            name="probe", session=("ab" if choice < 128 else "cd") * 16,
-        )  # fmt: skip
-        said = encode_message(message)
-        probe.say(frames.preface() + said)
-        self.listen()
-        if self.bench.server_secrets is not None and not choice & 64:
-            client = auth.ClientSide(lambda name: [SECRET], said[4:])
-            challenge = self.payload(frames.CHALLENGE)
-            proof = client.prove(challenge, bytes(auth.NONCE)) if challenge else None
-            if proof is not None and self.is_heard():
-                probe.say(proof)
-
-    def welcome(self) -> None:
-        probe, choice = self.probe, self.choices.byte()
-        if probe is None or not self.is_heard() or self.payload(frames.WELCOME):
-            return
-        probe.say(frames.preface())
-        self.listen()
-        said = self.payload(frames.HELLO)
-        if self.bench.client_secrets is not None and said and self.is_heard():
-            server = auth.ServerSide(lambda name: [SECRET], said, bytes(auth.NONCE), "server")
-            probe.say(server.challenge())
-            self.listen()
-            proof = self.payload(frames.PROOF)
-            if proof and self.is_heard():
-                probe.say(server.check(proof, "me") or b"")
-        session = self.session
-        received = 0 if session is None else session.sending.acked + choice % 4
-        credit = (0, 0) if choice & 16 else (1 << 62, 1 << 62)
-        message = handshake.Welcome(
-            "probe", "77", credit, 1 << 24, received, bool(choice & 32), is_new=bool(choice & 64)
-        )
-        if self.is_heard():
-            probe.say(encode_message(message))
-
-    # -- the handshake, done wrong --------------------------------------------------------------------------
-
-    def greeting(self) -> None:
-        """A frame of the handshake, with some of its fields changed."""
-        kind = frames.HELLO + self.choices.byte() % 5
-        fields: dict[str, Any] = {
-            frames.HELLO: lambda: msgspec.to_builtins(hello(self.bench)),
-            frames.WELCOME: lambda: {"name": "p", "incarnation": "7", "credit": [99, 99], "message": 99},
-            frames.REFUSE: lambda: {"code": "busy", "reason": "no"},
-            frames.CHALLENGE: lambda: {"nonce": "ab" * 32, "name": "server"},
-            frames.PROOF: lambda: {"mac": "ab" * 32, "nonce": "cd" * 32},
-        }[kind]()
-        for _ in range(self.choices.byte() % 4):
-            name = (*fields, "received", "resumed", "born", "age", "is_new")[
-                self.choices.byte() % (len(fields) + 5)
-            ]
-            fields[name] = self.value()
-        try:
-            self.add(frames.frame(kind, _json.encode(fields)))
-        except ValueError:
-            self.add(frames.frame(kind))
-        if self.choices.byte() & 1:
-            self.gathered = bytearray(frames.preface()) + self.gathered
-
-    def value(self) -> Any:
-        """For any field."""
-        choice, length = divmod(self.choices.byte(), 8)
-        text = ("x", "\1", "ab", "\u20ac", "\U0001f600", "0")[self.choices.byte() % 6]
-        return (
-            10 ** (length * 125),
-            text * (length * 120),
-            [self.choices.number(), self.choices.number()],
-            -1,
-            True,
-            self.choices.number(),
-            ("busy", "limit", "authentication", "disconnected")[length % 4],
-            1.5,
-        )[choice % 8]
-
-    # -- frames ----------------------------------------------------------------------------------------
-
-    def near(self) -> int:
-        """A number close to one that means something."""
-        session = self.session
-        if session is None:
-            return self.choices.number(self.units)
-        return self.choices.number(
-            session.sending.acked, session.sending.sent, session.sending.taken, self.units
-        )
-
-    def body(self) -> bytes:
-        return (b"bad", b"x", b"")[self.choices.byte() % 3].ljust(self.size(), b"y")
-
-    def data(self) -> None:
-        self.units += 1
-        self.add(frames.frame(frames.DATA, self.body()))
-
-    def batch(self) -> None:
-        bodies = [self.body()] * (1 << self.choices.byte() % 7)
-        self.units += len(bodies)
-        self.add(frames.encode_batch(bodies))
-
-    def part(self) -> None:
-        self.units += 1
-        body = self.body()
-        choice = self.choices.byte()
-        if choice % 3 == 0:
-            self.add(frames.frame(frames.PART, body))
-        else:
-            total = self.choices.number(len(body), 2000)
-            self.add(frames.frame(frames.PART, total.to_bytes(8) + body))
-
-    def ack(self) -> None:
-        session = self.session
-        if session is None or self.choices.byte() & 1:
-            self.add(
-                frames.encode_ack(self.near(), self.near(), self.choices.number(), self.choices.number())
-            )
-        else:
-            more = self.choices.byte() * 20
-            self.add(
-                frames.encode_ack(
-                    session.sending.sent,
-                    session.sending.taken,
-                    session.sending.sent_bytes + more,
-                    session.sending.sent + more,
-                )
-            )
-
-    def ack_now(self) -> None:
-        self.add(frames.frame(frames.ACK_NOW))
-
-    def reject(self) -> None:
-        code = ("decode", "too large", "full", "", "?")[self.choices.byte() % 5]
-        self.add(frames.encode_reject(self.near(), code, "because"))
-
-    def dropped(self) -> None:
-        first, last = self.near(), self.near()
-        self.add(frames.encode_dropped(first, last))
-
-    def number(self) -> None:
-        kinds = (frames.PING, frames.PONG, frames.END_ACK, frames.GOAWAY)
-        self.add(frames.encode_number(kinds[self.choices.byte() % 4], self.near()))
-
-    def end(self) -> None:
-        number = (
-            self.near() if self.choices.byte() & 1 or self.session is None else self.session.receiving.arrived
-        )
-        self.add(frames.encode_number(frames.END, number))
-
-    def id(self) -> int:
-        newest, last = newest_ask(self.hub, self.session), last_ask(self.hub)
-        return self.choices.number(newest, newest + 7, last, last + 7)
-
-    def ask(self) -> None:
-        self.units += 1
-        flags = self.choices.byte()
-        left = self.choices.number() if flags & 128 else None
-        self.add(frames.encode_ask(self.id(), flags & 15 & ~frames.HAS_DEADLINE, left, self.body()))
-
-    def answer(self) -> None:
-        self.units += 1
-        self.add(frames.encode_answer(self.id(), self.choices.byte() % 4, self.body()))
-
-    def fail(self) -> None:
-        self.units += 1
-        name = ("E", "linkbox.TooLarge", "linkbox.DecodeError", "")[self.choices.byte() % 4]
-        self.add(frames.encode_fail(self.id(), name, "because"))
-
-    def cancel(self) -> None:
-        self.units += 1
-        self.add(frames.encode_cancel(self.id(), "enough"))
-
-    def frame(self) -> None:
-        """A header that is right, mostly, before any bytes."""
-        kind, body = self.choices.byte(), self.choices.bytes(self.choices.byte())
-        self.add((kind << 24 | len(body)).to_bytes(4) + body)

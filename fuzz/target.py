@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Run = Callable[[bytes], None]
 
 
 @dataclass(frozen=True)
 class Target:
-    """One decoder under attack. ``run`` returns if all is well with an input, and raises if not."""
+    """Code under attack. ``run`` returns if all is well with an input, and raises if not."""
 
     name: str
     run: Run
     seeds: tuple[bytes, ...] = (b"",)
     """Where to begin, besides what lies in the corpus."""
+    is_endpoint: bool = False
+    """Is it a whole endpoint, and not only a decoder? Then it gets most of the time."""
+    share: float = 1.0
+    """Of the time, beside the others: more for what is slow."""
+    longest: int = 4096
+    """Bytes of an input. A short one is enough where each byte is a step."""
+    stories: dict[str, bytes] = field(default_factory=dict)
+    """Seeds that reach something in particular."""
+    close: Callable[[], None] | None = None
+    """Ends what the target keeps from one input to the next: servers, say."""
 
 
 class Choices:
@@ -57,6 +67,10 @@ class Choices:
         return min((1 << 64) - 1, max(0, (1 << 4 * self.byte() % 65) + offset - 8))
 
 
+EQUAL = 12
+"""Pieces of one size, before they become twice as large: small ones are for the beginning."""
+
+
 def cuts(data: bytes, seed: int) -> Iterator[bytes]:
     """The data as TCP may cut it; 0: whole."""
     if not seed:
@@ -64,9 +78,12 @@ def cuts(data: bytes, seed: int) -> Iterator[bytes]:
             yield data
         return
     chance = random.Random(seed)
-    most = max(chance.choice((1, 2, 5, 20, 300, 5000)), len(data) // 200)
-    start = 0
+    most = chance.choice((1, 2, 5, 20, 300, 5000))
+    start = count = 0
     while start < len(data):
-        stop = start + chance.randint(1, most)
+        stop = start + (chance.randint(1, most) if most > 1 else 1)
         yield data[start:stop]
         start = stop
+        count += 1
+        if not count % EQUAL:
+            most *= 2

@@ -1,10 +1,13 @@
 """All targets, by name."""
 
-from fuzz import formats, frames, framings, handshake, links
+import importlib.util
+
+from fuzz import doors, formats, frames, framings, handshake, links
 from fuzz.target import Target
 
-TARGETS: dict[str, Target] = {
-    target.name: target
-    for module in (frames, handshake, framings, formats, links)
-    for target in module.TARGETS
-}
+MODULES = [frames, handshake, framings, formats, links, doors]
+if importlib.util.find_spec("cryptography"):  # it makes the certificates
+    from fuzz import secured
+
+    MODULES.append(secured)
+TARGETS: dict[str, Target] = {target.name: target for module in MODULES for target in module.TARGETS}

@@ -9,11 +9,13 @@ import pytest
 
 from linkbox.core.link import State
 from linkbox.core.patterns import AR
+from linkbox.core.send_window import EARLY_BYTES
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
-from linkbox.core.wire.framings import LengthPrefixed, Raw
+from linkbox.core.wire.framings import LengthPrefixed, Lines, Raw
 from linkbox.errors import ProtocolViolation, TooLarge
 from linkbox.limits import Limits
+from tests.core.stored import StoredWire
 from tests.core.wire import Probe, Wire, decode_message, greeting, probe_client, probe_server
 
 
@@ -252,3 +254,44 @@ def test_over_raw_an_ask_that_dribbles_costs_no_more_than_its_bytes(size: int) -
     arrivals: Any = probe.link.receive_eof(wire.now)
     whole = arrivals[0].payloads[0]
     assert whole == b"x" * 90 if size == 90 else isinstance(whole, TooLarge)
+
+
+# --- connections that close ---------------------------------------------------------------------------
+
+
+def test_a_plain_connection_that_is_refused_is_read_to_a_limit() -> None:
+    wire = Wire(framing=Lines(), secure=True)
+    probe = probe_server(wire, greets=False)
+    probe.link.insecure(ProtocolViolation("no TLS"), wire.now)
+    wire.settle()
+    probe.say(bytes(EARLY_BYTES))
+    assert probe.link.state is State.CLOSING
+    probe.say(b"x")
+    assert probe.is_closed
+
+
+def test_the_last_read_of_a_slow_peer_begins_when_everything_is_written() -> None:
+    wire = Wire(framing=Lines())
+    wire.connect()
+    end = wire.end_of(wire.server)
+    [session] = wire.server.sessions.by_id.values()
+    end.is_full = True
+    wire.send(wire.server, session, b"last")
+    wire.server.shutdown(wire.now)
+    wire.settle()
+    wire.now += 10  # nothing happens until the kernel takes bytes again
+    end.unblock(wire.now)
+    wire.settle()
+    assert end.link.state is State.CLOSING
+    assert end.link.next_timer() == wire.now + 1
+
+
+def test_of_a_session_that_a_store_keeps_no_half_of_a_message_stays_in_memory() -> None:
+    wire = StoredWire(stores={"client"})
+    session = wire.client.conversation = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    probe.say(frames.encode_first_part(100_000, bytes(50_000)))
+    assert session.receiving.assembly is not None
+    wire.client.abort()
+    assert session.receiving.assembly is None
+    wire.close()

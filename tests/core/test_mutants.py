@@ -21,7 +21,6 @@ from linkbox.core.durable.record import Record
 from linkbox.core.durable.rows import Row
 from linkbox.core.endpoint_core import ServerCore
 from linkbox.core.frame_reader import FrameReader
-from linkbox.core.inbox import Inbox
 from linkbox.core.mailbox import Mailbox, Source
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.send_window import SendWindow
@@ -71,20 +70,20 @@ def acknowledges_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def rings_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
-    add, put = FrameReader._add_messages, Inbox._put
+    add, put = FrameReader._add_messages, ReceiveWindow.store
 
     def early(self: FrameReader, payloads: list[Any], may_have_errors: bool) -> None:
         add(self, payloads, may_have_errors)
         self._context.effects.emit(EventKind.DATA, self._session.peer, count=len(payloads))
 
-    def silent(self: Inbox, *args: Any) -> None:
-        events = self._context.effects.events
+    def silent(self: ReceiveWindow, *args: Any) -> None:
+        events = self.context.effects.events
         listening, events.listening = events.listening, set()
         put(self, *args)
         events.listening = listening
 
     patch.setattr(FrameReader, "_add_messages", early)
-    patch.setattr(Inbox, "_put", silent)
+    patch.setattr(ReceiveWindow, "store", silent)
 
 
 @mutant
@@ -197,7 +196,6 @@ def loses_a_message_when_a_bundle_is_parted(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def grants_no_more_when_the_mailbox_was_emptied(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ReceiveWindow, "on_taken", lambda self: None)
     patch.setattr(
         Session,
         "credit",

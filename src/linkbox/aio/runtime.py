@@ -57,8 +57,10 @@ class Tasks(Runtime):
                 try:
                     if isinstance(step, Wait):
                         aio = self.aio_driver
-                        result: Any = aio is not None and await aio.wait(
-                            step.queue, step.predicate, step.deadline
+                        result: Any = (
+                            step.predicate.claim()
+                            if aio is None
+                            else await aio.wait(step.queue, step.predicate, step.deadline)
                         )
                     elif isinstance(step, Call):
                         result = step.function(*step.arguments)

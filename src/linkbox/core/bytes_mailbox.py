@@ -11,21 +11,7 @@ from linkbox.core.values import Value
 class BytesMailbox(Mailbox):
     """A mailbox of bytes: a count is in bytes and may split a message."""
 
-    def _pop(self, batch: Batch) -> Value:
-        items = batch.items
-        item = items.popleft()
-        if item.__class__ is memoryview:  # what `_cut` left
-            item = bytes(item)
-        nbytes = len(item)
-        source = batch.source
-        self.count -= 1
-        self.nbytes -= nbytes
-        batch.nbytes -= nbytes
-        source.waiting -= 1
-        source.waiting_bytes -= nbytes
-        if not items or source.ack_each:
-            self._settle(batch)
-        return item
+    counts_bytes = True
 
     def _make_whole(self, batch: Batch) -> None:
         if batch.items[0].__class__ is memoryview:  # what `_cut` left

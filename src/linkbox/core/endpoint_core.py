@@ -42,7 +42,7 @@ from linkbox.events import EventKind, Peer, Statistics
 class EndpointCore(JournalOwner):
     """The base class of the cores of servers and clients."""
 
-    __slots__ = ("context", "effects", "inbox", "links", "mailbox", "sessions")
+    __slots__ = ("arrivals", "context", "effects", "inbox", "links", "mailbox", "sessions")
 
     def __init__(self, settings: Settings, mailbox: Mailbox, is_client: bool) -> None:
         self.context = Context(settings, mailbox, is_client)
@@ -51,11 +51,13 @@ class EndpointCore(JournalOwner):
         self.sessions = SessionTable(self.context, ClientAsks(self.context), ServerAsks(self.context))
         self.links = LinkTable(self.context, self.sessions)
         self.inbox = Inbox(self.context, self.sessions)
+        self.arrivals: deque[Arrival] = deque()
+        """What has arrived and is not decoded: the driver decodes each, in order, and calls `deliver`."""
 
     # -- for networks ----------------------------------------------------------------------------------
 
-    def received(self, connection: Connection, data: bytes, now: float, into: deque[Arrival]) -> None:
-        """Process received bytes. Decode what is added to ``into``, then `deliver` each, in order."""
+    def received(self, connection: Connection, data: bytes, now: float) -> None:
+        """Process received bytes: adds to `arrivals`."""
         self.effects.now = now
         assert isinstance(connection, Link)
         if isinstance(connection, LinkedLink) and connection.handshake is not None:
@@ -63,7 +65,7 @@ class EndpointCore(JournalOwner):
             if rest is None:
                 return
             data = rest
-        into.extend(connection.receive(data, now))
+        self.arrivals += connection.receive(data, now)
 
     def _shake_hands(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         """Let the handshake process the bytes; return the bytes behind it once the link is open."""
@@ -76,12 +78,12 @@ class EndpointCore(JournalOwner):
     def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         raise NotImplementedError
 
-    def ended(self, connection: Connection, now: float, into: deque[Arrival]) -> None:
-        """Process the peer's FIN. Deliver what is added to ``into``."""
+    def ended(self, connection: Connection, now: float) -> None:
+        """Process the peer's FIN: adds to `arrivals`."""
         assert isinstance(connection, Link)
         self.effects.now = now
         self.effects.to_write.append(connection)
-        into.extend(connection.receive_eof(now))
+        self.arrivals += connection.receive_eof(now)
 
     def lost(self, connection: Connection, error: OSError, now: float) -> None:
         """The connection failed with ``error``."""

@@ -11,7 +11,7 @@ from linkbox.core.link import Link, State
 from linkbox.core.send_window import BATCH_BODIES
 from linkbox.core.session import Session
 from linkbox.core.wire import frames, handshake_messages
-from linkbox.core.wire.decoder import Decoder, lone, too_large
+from linkbox.core.wire.decoder import HEADER_SIZE, LIMITS, Decoder, too_large
 from linkbox.core.wire.rejections import error_of
 from linkbox.errors import ProtocolViolation
 
@@ -22,13 +22,17 @@ _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.C
 class FrameReader:
     """Finds frames in the bytes of one open link, and processes them."""
 
-    __slots__ = ("_arrivals", "_context", "_decoder", "_late", "_link", "_session")
+    __slots__ = ("_arrivals", "_context", "_decoder", "_late", "_link", "_session", "_stores")
 
     def __init__(self, link: Link, session: Session, held: bytes) -> None:
         """``held``: bytes that arrived behind the handshake; the next `receive` processes them first."""
         self._link = link
         self._session = session
-        self._context = link.context
+        self._context = context = link.context
+        self._stores = (
+            not context.settings.decodes and context.mailbox.overflow == "block" and session.record is None
+        )
+        """May a message go from here to the mailbox at once?"""
         self._decoder = Decoder()
         self._decoder.hold(held)
         self._arrivals: list[Arrival] = []
@@ -37,18 +41,23 @@ class FrameReader:
 
     def receive(self, data: bytes, now: float) -> list[Arrival]:
         """Process bytes from the peer; return the messages that they complete."""
-        # Fast path: most reads return exactly one complete frame.
-        frame = None if self._decoder.busy else lone(data)
+        size, kind = len(data) - HEADER_SIZE, -1
+        if size >= 0 and not self._decoder.busy:
+            word = frames.unpack_header(data)[0]
+            if word & 0xFFFFFF == size <= LIMITS[word >> 24]:
+                kind = word >> 24  # Fast path: most reads return exactly one complete frame.
         try:
-            if frame is None:
+            if kind == frames.DATA:
+                self._on_message(data[HEADER_SIZE:])
+            elif kind < 0:
                 self._receive_any(data, now)
-            elif frame[0] == frames.DATA:
-                self._on_message(frame[1])
             else:
-                self._handle(frame[0], frame[1], now)
+                self._handle(kind, data[HEADER_SIZE:], now)
         except ProtocolViolation as error:
             self._link.violated(error)
-        arrivals, self._arrivals = self._arrivals, []
+        arrivals = self._arrivals
+        if arrivals:
+            self._arrivals = []
         return arrivals
 
     def _receive_any(self, data: bytes, now: float) -> None:
@@ -78,10 +87,12 @@ class FrameReader:
             self._add_messages([whole], True)
         elif size > largest:
             self._add_messages([too_large(size, largest)], True)
-        elif self._arrivals:
+        elif self._stores and receiving.processed == receiving.arrived - 1:
+            receiving.processed_bytes = receiving.arrived_bytes
+            at = self._context.effects.now + self._context.settings.wall
+            receiving.store((payload,), receiving.arrived, size, at)
+        else:  # It is decoded first, or others before it.
             self._add_messages([payload], False)
-        else:
-            self._arrivals.append(Arrival(session, [payload], receiving.arrived))
 
     def _receiving_session(self) -> Session:
         """Return the session, if messages may arrive now."""

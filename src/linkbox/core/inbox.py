@@ -60,39 +60,20 @@ class Inbox:
     def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         """Put messages into the mailbox; with a store, call this once they are on disk."""
         session, payloads = arrival.session, arrival.payloads
-        receiving, mailbox = session.receiving, self._context.mailbox
+        receiving = session.receiving
         if arrival.mark > receiving.processed_bytes:
             receiving.processed_bytes = arrival.mark
-        if not payloads:
-            receiving.processed = arrival.last
-        elif mailbox.overflow == "block" and not arrival.has_errors:
-            first = payloads[0]
-            nbytes = len(first) if len(payloads) == 1 and isinstance(first, bytes) else bytes_of(payloads)
-            self._put(session, values, arrival.last, nbytes, at)
+        if self._context.mailbox.overflow == "block" and not arrival.has_errors:
+            receiving.store(values, arrival.last, bytes_of(payloads), at)
         else:
             number = arrival.last - len(values)
             for payload, value in zip(payloads, values, strict=True):
                 number += 1
                 nbytes = len(payload) if isinstance(payload, bytes) else 0
                 self._store_one(session, value, number, nbytes, at)
-        if self._context.paused_links is not None:
-            if mailbox.is_full(receiving):
-                self._context.paused_links.pause(receiving, session.route)
-        elif not session.route.ack_due or receiving.ack_each:
-            receiving.request_ack(ACK_DUE_SOON)
+            receiving.store((), arrival.last, 0, at)
         if session.ending.peer_last is not None:
             self._sessions.end_arrived(session)
-
-    def _put(self, session: Session, values: Sequence[Value], last: int, nbytes: int, at: float) -> None:
-        count = len(values)
-        effects, mailbox, receiving = self._context.effects, self._context.mailbox, session.receiving
-        receiving.messages_received += count
-        receiving.bytes_received += nbytes
-        mailbox.put(receiving, values, last, nbytes, at)
-        if mailbox.changed.waiters:
-            effects.to_wake.append(mailbox.changed)
-        if DATA in effects.events.listening:
-            effects.emit(DATA, session.peer, count=count)
 
     def _store_one(self, session: Session, value: Value, number: int, nbytes: int, at: float) -> None:
         """Store one message, or reject it if it is invalid or the mailbox is full."""
@@ -102,7 +83,7 @@ class Inbox:
             self._reject(session, number, value)
             return
         if mailbox.overflow == "block":
-            self._put(session, (value,), number, nbytes, at)
+            receiving.store((value,), number, nbytes, at)
             return
         effects = self._context.effects
         stored, dropped = mailbox.put_bounded(receiving, value, number, nbytes, at)

@@ -17,6 +17,7 @@ import enum
 from linkbox.core.arrival import Arrival, Payload
 from linkbox.core.connection import Connection
 from linkbox.core.context import Context
+from linkbox.core.send_window import EARLY_BYTES
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation
@@ -81,6 +82,7 @@ class Link(Connection):
 
     __slots__ = (
         "_closing_at",
+        "_drained",
         "_partial_at",
         "_pinged_at",
         "_stalled_at",
@@ -114,6 +116,7 @@ class Link(Connection):
         self._partial_at: float | None = None
         self._pinged_at: float | None = None
         self._closing_at = NEVER
+        self._drained = 0
         self.round_trip: float | None = None
         self.timer_at = NEVER
         """When `handle_timer` will be called (kept by `Timers`)."""
@@ -237,6 +240,12 @@ class Link(Connection):
         """Close at this time even if the peer has not closed."""
         self._closing_at = when
         self.schedule(when)
+
+    def drain(self, data: bytes) -> None:
+        """After a refusal, read and discard a limited amount of input, so that the refusal arrives."""
+        self._drained += len(data)
+        if self.session is None and self._drained > EARLY_BYTES:
+            self.abort(None)
 
     def finish_writing(self) -> None:
         self.shut = True

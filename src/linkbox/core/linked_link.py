@@ -14,7 +14,6 @@ from linkbox.core.frame_reader import FrameReader
 from linkbox.core.frame_writer import JOINED, ask_frame, write_early, write_units
 from linkbox.core.handshake import Handshake
 from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
-from linkbox.core.send_window import EARLY_BYTES
 from linkbox.core.session import ACK_NOW_FRAME, Session
 from linkbox.core.wire import frames, handshake_messages
 from linkbox.errors import PeerLost, ProtocolViolation
@@ -27,7 +26,6 @@ class LinkedLink(Link):
 
     __slots__ = (
         "_control",
-        "_drained",
         "_end_ack_sent",
         "_reader",
         "handshake",
@@ -43,7 +41,6 @@ class LinkedLink(Link):
         """Consumes the bytes once the link is open."""
         self._control: list[Buffer] = handshake.output
         self._end_ack_sent = False
-        self._drained = 0
 
     # -- opening ---------------------------------------------------------------------------------------
 
@@ -93,12 +90,6 @@ class LinkedLink(Link):
         if self.state is State.CLOSING:
             self.drain(data)
         return []
-
-    def drain(self, data: bytes) -> None:
-        """After a refusal, read and discard a limited amount of input, so that the refusal arrives."""
-        self._drained += len(data)
-        if self.session is None and self._drained > EARLY_BYTES:
-            self.abort(None)
 
     def forget_input(self) -> None:
         self._reader = self.handshake = None
@@ -150,6 +141,7 @@ class LinkedLink(Link):
         return True
 
     def data_to_send(self, now: float) -> list[Buffer]:
+        self.context.effects.now = now
         self.has_more = False
         if self.shut:
             return []

@@ -25,6 +25,7 @@ from typing import Final
 
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.durable.inbox import InboxMarks
+from linkbox.core.effects import ACK_DUE_SOON
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.events import Peer
@@ -102,9 +103,14 @@ class Source:
         messages keep their numbers when the peer has forgotten the session."""
 
     def on_taken(self) -> None:
-        """The application has taken something."""
-        if self.inbox is not None:
+        """The application has taken something: with a store, acknowledged once that is on disk."""
+        if self.inbox is None:
+            self.request_ack(ACK_DUE_SOON)
+        else:
             self.inbox.on_taken(self.given + self.base, self.cut)
+
+    def request_ack(self, urgency: int) -> None:
+        """Request an acknowledgement, if the source has a peer that waits for one."""
 
     @property
     def given(self) -> int:
@@ -145,6 +151,9 @@ class MailboxQueue(WaitQueue):
 class Mailbox:
     """Messages of all sources. Not thread-safe: the front end holds its lock around each call."""
 
+    counts_bytes = False
+    """Are the items bytes, so that the bytes of each are released when it is taken?"""
+
     def __init__(self, limits: Limits, overflow: str = "block") -> None:
         if overflow not in OVERFLOW_POLICIES:
             raise ValueError(f"overflow={overflow!r}: one of {', '.join(OVERFLOW_POLICIES)} is needed")
@@ -167,6 +176,8 @@ class Mailbox:
         self.fast_batch: Batch | None = None
         """The batch that these messages belong to; None while there is no fast queue."""
         self._fast_size = 0
+        self._spare: Batch | None = None
+        """An empty batch, used again: most messages come alone and are taken at once."""
         self.changed: WaitQueue = MailboxQueue(self)
         self.end_changed = WaitQueue()
         """Woken when a conversation ends: then every waiting call can return."""
@@ -191,7 +202,14 @@ class Mailbox:
         else:
             if batch is None:
                 self.sources[source] = None
-            batch = Batch(source, deque(items), last, nbytes, at)
+            batch = self._spare
+            if batch is None:
+                batch = Batch(source, deque(items), last, nbytes, at)
+            else:
+                self._spare = None
+                batch.source, batch.last, batch.nbytes, batch.received_at = source, last, nbytes, at
+                batch.receipt, batch.redelivered = None, False
+                batch.items.extend(items)
             self.order.append(batch)
             source.batches.append(batch)
         source.processed = last
@@ -217,7 +235,7 @@ class Mailbox:
                 source.processed = number
                 return False, gone
             gone.append((victim.source, victim.last - len(victim.items) + 1))
-            self._pop(victim)
+            self.take(victim.source)
             self.dropped += 1
         self.put(source, (item,), number, nbytes, at)
         return True, gone
@@ -315,15 +333,6 @@ class Mailbox:
             queue.popleft()
         return None
 
-    def _pop(self, batch: Batch) -> Value:
-        """Take the first message out of a batch, which must not be empty."""
-        item = batch.items.popleft()
-        self.count -= 1
-        batch.source.waiting -= 1
-        if not batch.items or batch.source.ack_each:
-            self._settle(batch)
-        return item
-
     def _settle(self, batch: Batch) -> None:
         source = batch.source
         if not batch.items:
@@ -332,11 +341,15 @@ class Mailbox:
             source.batches.popleft()
             if self.order[0] is batch:
                 self.order.popleft()
+                self._spare = batch
             else:
                 self._sweep()
             if not source.batches:
                 del self.sources[source]
-        source.on_taken()
+        if source.inbox is None:
+            source.request_ack(ACK_DUE_SOON)
+        else:
+            source.on_taken()
 
     def _sweep(self) -> None:
         """Remove empty batches from time to time: behind messages that are never taken they would pile up."""
@@ -356,7 +369,20 @@ class Mailbox:
         queue = self.order if source is None else source.batches
         batch = queue[0] if queue and queue[0].items else self._head(source)
         assert batch is not None
-        return self._pop(batch)
+        items, source = batch.items, batch.source
+        item = items.popleft()
+        self.count -= 1
+        source.waiting -= 1
+        if self.counts_bytes:
+            if item.__class__ is memoryview:  # what `BytesMailbox._cut` left
+                item = bytes(item)
+            nbytes = len(item)
+            self.nbytes -= nbytes
+            batch.nbytes -= nbytes
+            source.waiting_bytes -= nbytes
+        if not items or source.ack_each:
+            self._settle(batch)
+        return item
 
     def take_message(self, source: Source | None = None, hold: bool = False) -> tuple[Value, Batch, int]:
         """Take the next message, with batch and number; with ``hold`` it counts as taken after `unhold`."""
@@ -368,7 +394,7 @@ class Mailbox:
             batch.source.held.add(number)
             if batch.source.inbox is not None:
                 batch.source.inbox.on_held(number + batch.source.base)
-        return self._pop(batch), batch, number
+        return self.take(source), batch, number
 
     def unhold(self, source: Source, number: int) -> None:
         """Count a message that was taken with ``hold`` as taken."""

@@ -53,6 +53,7 @@ class PlainLink(Link):
             self._held += data
             return []
         if self.state is not State.OPEN or self.session is None:
+            self.drain(data)
             return []
         if self._held:
             data, self._held = self._held + data, b""
@@ -100,6 +101,7 @@ class PlainLink(Link):
         return arrivals
 
     def data_to_send(self, now: float) -> list[Buffer]:
+        self.context.effects.now = now
         session = self.session
         self.has_more = True
         if session is None or session.route.link is not self:

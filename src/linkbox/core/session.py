@@ -204,7 +204,7 @@ class Session(Channel):
         self.generation = Generation()
         self.attempts = Attempts()
         self.sending = SendWindow(self, context.limits, context.settings.receipts)
-        self.receiving = ReceiveWindow(peer, self.route, context.limits, context.paused_links)
+        self.receiving = ReceiveWindow(peer, self.route, context)
         self.rejections = Rejections()
         self.ending = Ending()
         self.resumes = True

@@ -206,6 +206,7 @@ class SessionTable(SessionOwner):
         session.error = error or EndOfData(f"the conversation with {session.peer} is over")
         if session.receiving.end_reason is None:
             session.receiving.end_reason = session.error
+        session.receiving.assembly = None  # A timer or a record may keep this session in memory for long.
         self._add_counts(session)
         self.server_asks.drop_session(session)
         if is_kept and session.record is not None:
@@ -230,7 +231,6 @@ class SessionTable(SessionOwner):
         """Fail all messages that are not acknowledged."""
         count, record = session.in_flight(), session.record
         doubt, unsent = session.sending.abandon()
-        session.receiving.assembly = None  # A timer may keep this session in memory for a long time.
         messages = doubt + unsent
         if record is not None:
             messages += record.absent()

@@ -102,7 +102,7 @@ class Dialer:
                 self._fail(session, found)
             else:
                 self._try_all(session, found)
-            self._network.events.turn_done(self._network.now())
+            self._network.events.turn_soon()
 
     def _try_all(self, session: Session, targets: list[Target]) -> None:
         self.try_next(Attempt(self, session, deque(targets)), OSError("no address"))

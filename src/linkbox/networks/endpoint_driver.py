@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from linkbox.core.arrival import Arrival
 from linkbox.core.decoding import Decode, decode_all
 from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.driver_log import log_lines
 from linkbox.networks.network import Listener, Network, NetworkEvents
@@ -28,6 +28,8 @@ class EndpointDriver(NetworkEvents):
         super().__init__(hub)
         self._decode = decode
         """None: messages are the bytes themselves."""
+        self.looks_at = NEVER
+        """When the driver will look at the timers by itself; minus infinity while it is about to."""
         self._lazy: list[Channel] = []
 
     def _use(self, network: Network) -> None:
@@ -60,11 +62,8 @@ class EndpointDriver(NetworkEvents):
             self.turn_soon()
         if effects.log_lines:
             log_lines(effects)
-
-    def update(self) -> None:
-        """Settle, and check for a new timer."""
-        self.settle()
-        self.timers_changed()
+        if effects.acks_due_at < self.looks_at or effects.timers.soonest < self.looks_at:
+            self.look_earlier()
 
     def write_later(self, channel: Channel) -> None:
         """Let the next turn write what the channel has queued, many messages at once."""
@@ -72,19 +71,25 @@ class EndpointDriver(NetworkEvents):
             self._lazy.append(channel)
             self.turn_soon()
 
-    def _begin_turn(self, now: float) -> None:
-        """Handle due timers, flush the channels of `write_later`, process bytes that connections hold."""
-        effects = self.hub.effects
+    def turn_done(self, now: float) -> None:
+        """Handle due timers, flush the channels of `write_later`, store what has arrived; then settle."""
+        hub, effects = self.hub, self.hub.effects
         if now >= effects.acks_due_at or now >= effects.timers.soonest:
-            self.hub.handle_timers(now)
+            hub.handle_timers(now)
         while self._lazy:
             self._lazy.pop().flush()
         while effects.to_read:
-            self.hub.received(effects.to_read.pop(), b"", now, self.arrivals)
+            hub.received(effects.to_read.pop(), b"", now)
+        if hub.arrivals:
+            self.deliver(now)
+        self.settle()
 
-    def _decoded(self, arrival: Arrival) -> Any:
-        """The values of an arrival, with an exception for each message that could not be decoded."""
-        return arrival.payloads if self._decode is None else decode_all(self._decode, arrival)
+    def deliver(self, now: float) -> None:
+        """Decode and store what has arrived."""
+        hub, decode = self.hub, self._decode
+        while hub.arrivals:
+            arrival = hub.arrivals.popleft()
+            hub.deliver(arrival, arrival.payloads if decode is None else decode_all(decode, arrival), now)
 
     def ring(self, queue: WaitQueue) -> None:
         """Wake waiters of a changed queue whose predicate holds.
@@ -93,8 +98,8 @@ class EndpointDriver(NetworkEvents):
         """
         raise NotImplementedError
 
-    def turn_soon(self) -> None:
-        """Take a turn soon, because work is left."""
+    def look_earlier(self) -> None:
+        """A timer is due before `looks_at`: look at the timers in time."""
         raise NotImplementedError
 
     def is_busy(self) -> bool:

@@ -146,12 +146,12 @@ class MemoryPort:
         try:
             data = end.read()
         except OSError as error:
-            self.events.lost(link, error, now)
+            self.events.hub.lost(link, error, now)
             return
         if data:
-            self.events.received(link, data, now)
+            self.events.hub.received(link, data, now)
         elif data is not None:
-            self.events.ended(link, now)
+            self.events.hub.ended(link, now)
 
     # -- writing ----------------------------------------------------------------------------------------
 
@@ -180,12 +180,11 @@ class MemoryPort:
             end.unsent = end.write(buffers)
         except OSError as error:
             if link.eof or link.paused:
-                self.events.lost(link, error, self.hub.now())
+                self.events.hub.lost(link, error, self.hub.now())
             # Bytes that the peer sent before the connection broke must still be read; then reading fails too.
             link.shut = True
         if end.unsent:
             link.write_stalled(self.hub.now())
-            self.events.timers_changed()
 
     def _close(self, end: MemoryEnd, link: Link) -> None:
         link.handle = None
@@ -277,8 +276,8 @@ class ThreadedMemory(ThreadedNetwork):
         super().__init__(events, poller, port.hub.now, port.hub.has_manual_clock)
         self._port = port
 
-    def read(self, ready: list[tuple[int, int]]) -> None:
-        pass  # No system call has to be made without the lock.
+    def read(self, timeout: float | None) -> None:
+        self.poller.poll(timeout)  # Reading itself needs no system call.
 
     def report(self, now: float) -> None:
         self._port.report(now)

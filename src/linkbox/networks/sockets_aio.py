@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         if not self.link.closed:
             now = self._network.now()
             if self._tls is None:
-                self._events.received(self.link, data, now)
+                self._events.hub.received(self.link, data, now)
             else:
                 self._tls.receive(self._events, self.link, data, now)
             self._events.turn_done(now)
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
         if not self.link.closed:
             now = self._network.now()
             if self._tls is None:
-                self._events.ended(self.link, now)
+                self._events.hub.ended(self.link, now)
             else:
                 self._tls.receive_eof(self._events, self.link, now)
             self._events.turn_done(now)
@@ -79,13 +79,13 @@ class Connection(asyncio.Protocol):
         self._is_full = True
         self.link.write_stalled(self._network.now())
         self._follow_buffer()
-        self._events.timers_changed()
 
     def resume_writing(self) -> None:
         assert self._transport is not None
         self.link.write_moved()
         if self._transport.get_write_buffer_size() > LOW:
-            self._follow_buffer()  # may pause again
+            self._follow_buffer()  # may pause again, which sets a timer
+            self._events.turn_done(self._network.now())
             return
         self._is_full = False
         self._transport.set_write_buffer_limits(HIGH, LOW)
@@ -198,7 +198,7 @@ class AioSockets(AioNetwork):
             broken = isinstance(error, OSError)
             failure = error if broken else ConnectionResetError("the connection was closed")
             now = self.now()
-            self.events.lost(link, cast(OSError, failure), now)
+            self.events.hub.lost(link, cast(OSError, failure), now)
             self.events.turn_done(now)
 
     # -- accepting ----------------------------------------------------------------------------------------

@@ -106,8 +106,8 @@ class ThreadedSockets(ThreadedNetwork):
 
     # -- the leader's turn ------------------------------------------------------------------------------
 
-    def read(self, ready: list[tuple[int, int]]) -> None:
-        for fd, mask in ready:
+    def read(self, timeout: float | None) -> None:
+        for fd, mask in self.poller.poll(timeout):
             connection = self._connections.get(fd)
             if connection is None or not mask & (READ | BROKEN):
                 self._others.append((fd, mask))
@@ -130,7 +130,7 @@ class ThreadedSockets(ThreadedNetwork):
                 self._others.append((fd, mask))
 
     def report(self, now: float) -> None:
-        events = self.events
+        events, hub = self.events, self.events.hub
         for connection in self._read:
             received = connection.received
             if received is None:
@@ -140,16 +140,16 @@ class ThreadedSockets(ThreadedNetwork):
             if link.closed:
                 continue
             if isinstance(received, OSError):
-                events.lost(link, received, now)
+                hub.lost(link, received, now)
             elif connection.tls is not None:
                 if received:
                     connection.tls.receive(events, link, received, now)
                 else:
                     connection.tls.receive_eof(events, link, now)
             elif received:
-                events.received(link, received, now)
+                hub.received(link, received, now)
             else:
-                events.ended(link, now)
+                hub.ended(link, now)
         self._read.clear()
         if self._others:
             others, self._others = self._others, []
@@ -162,7 +162,7 @@ class ThreadedSockets(ThreadedNetwork):
             self._resume_writing(connection)
         elif self._listener is not None and fd == self._listener.sock.fileno():
             self._accept(now)
-        else:
+        elif not self.poller.drain(fd):
             self._dialer.finish(fd, now)
 
     # -- writing ----------------------------------------------------------------------------------------
@@ -209,7 +209,6 @@ class ThreadedSockets(ThreadedNetwork):
         is_large = sum(map(len, buffers)) > SMALL_WRITE
         if is_large:
             connection.is_writing = True
-            self.writers += 1
             self._lock.release()
         try:
             rest = write_buffers(connection.sock, buffers)
@@ -220,7 +219,6 @@ class ThreadedSockets(ThreadedNetwork):
         finally:
             if is_large:
                 self._lock.acquire()
-                self.writers -= 1
                 connection.is_writing = False
         if failure is not None:
             self._write_failed(connection.link, failure)
@@ -231,14 +229,13 @@ class ThreadedSockets(ThreadedNetwork):
 
     def _write_failed(self, link: Link, error: OSError) -> None:
         if link.eof or link.paused:
-            self.events.lost(link, error, self.now())
+            self.events.hub.lost(link, error, self.now())
         # Bytes that the peer sent before the connection broke must still be read; then reading fails too.
         link.shut = True
 
     def _stall(self, connection: Connection, rest: list[Buffer]) -> None:
         connection.unsent = rest
         connection.link.write_stalled(self.now())
-        self.events.timers_changed()
 
     def _resume_writing(self, connection: Connection) -> None:
         """The kernel accepts bytes again."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from linkbox.core.endpoint import IncomingAsk, OutgoingMessage, ServerCore
 from linkbox.errors import StateError
-from linkbox.operations.options import Handler, ServerOptions
+from linkbox.operations.options import Handler, ServerOptions, check_handler
 from linkbox.operations.predicates import HasRequest
-from linkbox.operations.requests import Request, RequestOwner
+from linkbox.operations.request_owner import RequestOwner
+from linkbox.operations.requests import Request
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.serving import ServerOperations
 from linkbox.operations.steps import Call, Operation, Wait
@@ -29,6 +30,7 @@ class AnsweringServer(ServerOperations):
 
     def set_handler(self, handler: Handler) -> None:
         """Set the function that responds to requests. Takes the lock."""
+        check_handler(handler)
         with self.runtime.lock:
             if self.core is not None:
                 raise StateError(f"{self} is started already: set the handler before start()")

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from linkbox.core.endpoint import Ask, ClientCore, OutgoingMessage
 from linkbox.errors import DeadlineExceeded, MailboxFull, StateError
+from linkbox.operations.arguments import Given
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.options import ClientOptions
 from linkbox.operations.predicates import IsAnswered
@@ -34,7 +35,7 @@ class AskingClient(ClientOperations):
 
     # -- one request -----------------------------------------------------------------------------------
 
-    def ask(self, payload: bytes, timeout: float | None) -> Operation[V]:
+    def ask(self, payload: bytes, timeout: Given) -> Operation[V]:
         """Send a request of one message, and wait for the response."""
         deadline = deadline_after(timeout, self.now())
         core = self.core
@@ -61,7 +62,7 @@ class AskingClient(ClientOperations):
         self._launch(core, ask)
         return receipt
 
-    def ask_many(self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: float | None) -> Operation[V]:
+    def ask_many(self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: Given) -> Operation[V]:
         """Send a request of several messages, as the iterable yields them, and wait for the response."""
         if self.options.plain is not None:
             raise StateError("with a plain framing a request is one message: use ask()")
@@ -91,7 +92,7 @@ class AskingClient(ClientOperations):
 
     # -- what both are made of -------------------------------------------------------------------------
 
-    def _check_timeout(self, timeout: float | None) -> None:
+    def _check_timeout(self, timeout: Given) -> None:
         if timeout is None and self.in_callback():
             raise StateError("inside a callback a request needs a timeout")
 
@@ -126,7 +127,7 @@ class AskingClient(ClientOperations):
             ask.session.close(None)
         self.runtime.update()
 
-    def _outcome(self, ask: Ask, timeout: float | None) -> Any:
+    def _outcome(self, ask: Ask, timeout: Given) -> Any:
         """Return the response, or raise the error of the request."""
         if ask.error is not None:
             raise ask.error
@@ -134,4 +135,4 @@ class AskingClient(ClientOperations):
             return ask.value
         if self.is_stopping or timeout is None:
             raise self.not_running()
-        raise DeadlineExceeded(f"no response from {self.address} within {timeout:g} s")
+        raise DeadlineExceeded(f"no response from {self.address} within {float(timeout):g} s")

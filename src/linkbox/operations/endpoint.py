@@ -14,6 +14,7 @@ from linkbox.core.statistics import statistics
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import DeadlineExceeded, FormatError, StateError, TooLarge
 from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
+from linkbox.operations.arguments import Given, whole_number
 from linkbox.operations.callbacks import CallbackLoop, Callbacks
 from linkbox.operations.options import Options
 from linkbox.operations.predicates import ReceiptSettled
@@ -81,6 +82,7 @@ class EndpointOperations(Started):
             secrets=options.secrets,
             identifies=options.identifies,
             secure=options.is_secure,
+            decodes=options.decode is not None,
         )
 
     # -- is it running? --------------------------------------------------------------------------------
@@ -191,18 +193,21 @@ class EndpointOperations(Started):
         with self.runtime.lock:
             return self.core.statistics() if self.core else statistics([], self.counters, self.mailbox)
 
-    def wait_connected(self, count: int, timeout: float | None) -> Operation[None]:
+    def wait_connected(self, count: Given, timeout: Given) -> Operation[None]:
         """Wait until that many peers are connected."""
+        wanted = whole_number(count, "count", 0)
         deadline = deadline_after(timeout, self.now())
         core = self.running()
-        if (yield Wait(core.changed, HasPeers(self, core, count), deadline)):
-            if len(core.peers()) < count:
+        if (yield Wait(core.changed, HasPeers(self, core, wanted), deadline)):
+            if len(core.peers()) < wanted:
                 raise self.why_unconnected(core)
             return
         if self.is_stopping or self.core is not core:
             raise self.not_running()
         there = len(core.peers())
-        raise DeadlineExceeded(f"{there} of {count} peers are connected to {self} after {timeout:g} s")
+        raise DeadlineExceeded(
+            f"{there} of {wanted} peers are connected to {self} after {float(timeout):g} s"
+        )
 
     def waits_in_vain(self, core: EndpointCore) -> bool:
         """Can no peer connect any more?"""
@@ -214,9 +219,7 @@ class EndpointOperations(Started):
 
     # -- receipts --------------------------------------------------------------------------------------
 
-    def wait_for(
-        self, receipt: OutgoingMessage, stage: Stage | None, timeout: float | None
-    ) -> Operation[Stage]:
+    def wait_for(self, receipt: OutgoingMessage, stage: Given, timeout: Given) -> Operation[Stage]:
         """Wait until a message has reached ``stage``; return its stage then."""
         wanted = stage_wanted(receipt, stage)
         deadline = deadline_after(timeout, self.now())

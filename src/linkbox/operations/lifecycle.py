@@ -5,6 +5,7 @@ from __future__ import annotations
 from linkbox.core.endpoint import EndpointCore
 from linkbox.errors import EndOfData
 from linkbox.operations import process_hooks
+from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.disk_writer import DiskWriter
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import IsIdle
@@ -95,16 +96,17 @@ class Life(EndpointOperations):
 
     # -- stop ------------------------------------------------------------------------------------------
 
-    def stop(self, timeout: float) -> Operation[bool]:
+    def stop(self, timeout: Given) -> Operation[bool]:
         """Send what is queued, end gracefully, close. Returns whether everything was acknowledged."""
-        deadline = self.now() + timeout
+        patience = seconds(timeout, "timeout")
+        deadline = self.now() + patience
         core, runtime = self.core, self.runtime
         if core is None:
             return True
         if self.is_stopping:
             # The first stop waits for our own threads or tasks, so a callback must not wait for the stop.
             over = runtime.closed if runtime.is_ours() else runtime.stopped
-            is_over: bool = yield Call(runtime.wait_until_set, over, timeout)
+            is_over: bool = yield Call(runtime.wait_until_set, over, patience)
             return is_over and self.was_clean
         self.is_stopping = True
         self.was_clean = False
@@ -115,7 +117,7 @@ class Life(EndpointOperations):
             runtime.stop_listening()
             core.shutdown(self.now())
             runtime.update()
-            is_idle: bool = yield Wait(core.changed, IsIdle(core), deadline)
+            is_idle = bool((yield Wait(core.changed, IsIdle(core), deadline)))
             self.was_clean = is_idle and not core.undelivered
         except BaseException as raised:
             error = raised

@@ -107,9 +107,9 @@ class Runtime:
         self.driver.settle()
 
     def update(self) -> None:
-        """The same; also check the timers, one of which may be due earlier now."""
+        """The same, and nothing once the endpoint is closed."""
         if self.driver is not None:
-            self.driver.update()
+            self.driver.settle()
 
     def write_later(self, channel: Channel) -> None:
         """Write soon what the channel has queued, together with what is added until then."""

@@ -10,6 +10,8 @@ from linkbox.core.wait_queue import Predicate
 from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer
 from linkbox.networks.choose import bind, descriptor_bound
+from linkbox.operations import arguments
+from linkbox.operations.arguments import Given
 from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import ServerOptions
 from linkbox.operations.runtime import Runtime
@@ -114,11 +116,12 @@ class ServerOperations(Life):
         """The error for a peer that is not connected."""
         return StateError(f"{peer} is not connected to {self}")
 
-    def disconnect(self, peer: Peer, reason: str) -> None:
+    def disconnect(self, peer: Given, reason: Given) -> None:
         """Close the connection of a peer, which receives the reason. Takes the lock."""
+        known, text = arguments.peer(peer, "peer"), arguments.text(reason, "reason")
         with self.runtime.lock:
             core = self.server_core()
-            core.disconnect(self.channel_of(core, peer), reason, self.now())
+            core.disconnect(self.channel_of(core, known), text, self.now())
             self.runtime.update()
 
 
@@ -137,10 +140,10 @@ class HasPendingAccept(Predicate):
 class SendingServer(ServerOperations):
     """The operations of a server that sends to its peers."""
 
-    def target(self, core: ServerCore, to: Peer | None) -> Channel:
+    def target(self, core: ServerCore, to: Given) -> Channel:
         """The conversation to send a message on."""
         if to is not None:
-            return self.channel_of(core, to)
+            return self.channel_of(core, to if isinstance(to, Peer) else arguments.peer(to, "to"))
         channels = core.channels()
         if len(channels) == 1:
             return channels[0]
@@ -150,7 +153,7 @@ class SendingServer(ServerOperations):
             f"{len(channels)} peers are connected to {self}: use send(…, to=peer) or broadcast(…)"
         )
 
-    def try_send(self, payload: bytes, to: Peer | None) -> AnyReceipt | None:
+    def try_send(self, payload: bytes, to: Given) -> AnyReceipt | None:
         """Send if that is possible without waiting, else return None."""
         receipt = self.target(self.server_core(), to).send_at_once(payload)
         driver = self.runtime.driver
@@ -158,7 +161,7 @@ class SendingServer(ServerOperations):
             driver.settle()
         return receipt
 
-    def send(self, payload: bytes, to: Peer | None, timeout: float | None) -> Operation[AnyReceipt]:
+    def send(self, payload: bytes, to: Given, timeout: Given) -> Operation[AnyReceipt]:
         """Send as soon as there is room; with a store, once the message is on disk."""
         core = self.server_core()
         channel = self.target(core, to)
@@ -191,14 +194,15 @@ class SendingServer(ServerOperations):
         self.runtime.update()
         return receipts
 
-    def end(self, to: Peer | None) -> None:
+    def end(self, to: Given) -> None:
         """End the conversation with a peer. Takes the lock."""
         with self.runtime.lock:
             self.target(self.server_core(), to).end()
             self.runtime.update()
 
-    def view(self, peer: Peer) -> PeerView:
+    def view(self, peer: Given) -> PeerView:
         """A view of one peer, also of a disconnected one whose messages are waiting. Takes the lock."""
+        arguments.peer(peer, "peer")
         with self.runtime.lock:
             waiting = (each for each in self.mailbox.sources if _is_same(each.peer, peer))
             source = next(waiting, None) or self.server_core().source_of(peer)

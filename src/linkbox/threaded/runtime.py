@@ -72,9 +72,13 @@ class Threads(Runtime):
             while True:
                 try:
                     if isinstance(step, Wait):
-                        transport = self.transport
-                        result: Any = transport is not None and transport.engine.wait(
-                            step.queue, step.predicate, step.deadline, is_service, step.may_lead
+                        transport, predicate = self.transport, step.predicate
+                        result: Any = (
+                            predicate.claim()
+                            if transport is None
+                            else transport.engine.wait(
+                                step.queue, predicate, step.deadline, is_service, step.may_lead
+                            )
                         )
                     else:
                         result = self._unlocked(step)

@@ -12,8 +12,8 @@ from linkbox.core.wire.framings import Framing, Linked
 from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
-from linkbox.native import mypyc_attr
 from linkbox.operations.answering import AnsweringServer
+from linkbox.operations.arguments import seconds
 from linkbox.operations.options import BYTES, Accept, Overflow, ServerOptions, StorePath
 from linkbox.operations.requests import H, Request
 from linkbox.operations.secrets import Secret
@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # loaded only if TLS is used
     from ssl import SSLContext
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Server(Endpoint[T, K_co], ABC):
     """Abstract base of the servers: binds, listens, accepts in the background."""
 
@@ -54,7 +53,6 @@ class Server(Endpoint[T, K_co], ABC):
         self._server.disconnect(peer, reason)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ServerP2P(Server[T, K_co]):
     """Point to point: one client (or ``max_peers`` of them), messages both ways at any time."""
 
@@ -115,7 +113,6 @@ class ServerP2P(Server[T, K_co]):
         return LinkView(self._sender.view(peer), self._threads)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class LinkView(Receiving[T, K_co]):
     """One peer's part of a server's mailbox, with ``send`` to that peer. From ``server.link(peer)``.
 
@@ -141,7 +138,6 @@ class LinkView(Receiving[T, K_co]):
         self._view.end()
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ServerP2M(ServerP2P[T, K_co]):
     """Many to one: any number of clients push into one mailbox; ``message_get().peer`` is the sender.
 
@@ -178,7 +174,6 @@ class ServerP2M(ServerP2P[T, K_co]):
     link: ClassVar[Unsupported] = Unsupported("link", "it only receives")  # type: ignore[assignment]
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ServerAR(Server[Request[T], str], Generic[T]):
     """Ask - response: a ``handler`` responds to requests, or you take them from the mailbox and respond.
 
@@ -225,6 +220,8 @@ def _send(
 ) -> Receipt:
     if interrupts.pending:
         interrupts.run_pending()
+    if timeout is not None:
+        seconds(timeout, "timeout")
     payload = sender.encode(data)
     with threads.lock:
         receipt: Receipt | None = sender.try_send(payload, to)
@@ -233,4 +230,4 @@ def _send(
     return receipt
 
 
-declare_abstract(Server, ServerP2P, ServerP2M, ServerAR)
+declare_abstract(Server)

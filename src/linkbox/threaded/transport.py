@@ -1,7 +1,7 @@
 """The driver of a threaded endpoint: does the work that calls into the core leave.
 
-A `Transport` exists from ``start()`` to ``stop()``. The engine calls `work` on the leading thread. A thread
-that has called the core itself calls `settle` or `update` afterwards, under the lock. A network
+A `Transport` exists from ``start()`` to ``stop()``. The engine calls `turn_done` on the leading thread. A
+thread that has called the core itself calls `settle` afterwards, under the lock. A network
 (`linkbox.networks`) carries the bytes.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from linkbox.address import Address
 from linkbox.core.arrival import Arrival
-from linkbox.core.decoding import decode_all
+from linkbox.core.decoding import Decode, decode_all
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.choose import threaded_network
@@ -48,40 +48,31 @@ class Transport(EndpointDriver):
         self.undecoded: deque[Arrival] = deque()
         self.undecoded_box = WaitQueue()
 
-    # -- the leader's turn ----------------------------------------------------------------------------
+    # -- what has arrived ------------------------------------------------------------------------------
 
-    def work(self, ready: list[tuple[int, int]]) -> None:
-        """Handle the result of a poll. Called without the lock, by one thread at a time."""
-        network, hub, arrivals = self.network, self.hub, self.arrivals
-        network.read(ready)
-        with self.lock:
-            now = self.now()
-            network.report(now)
-            self._begin_turn(now)
-            if self._decode is None:
-                while arrivals:
-                    arrival = arrivals.popleft()
-                    hub.deliver(arrival, arrival.payloads, now)
-            elif self.decode_later and arrivals:
-                self.undecoded += arrivals
-                arrivals.clear()
-                self.engine.ring(self.undecoded_box)
-            self.settle()
-        if arrivals:
-            self._decode_and_deliver()
+    def deliver(self, now: float) -> None:
+        if self._decode is None:
+            super().deliver(now)
+        elif self.decode_later:
+            self.undecoded += self.hub.arrivals
+            self.hub.arrivals.clear()
+            self.engine.ring(self.undecoded_box)
+        else:
+            self.settle()  # nothing else has to wait for the decoder
+            self._decode_and_deliver(self._decode)
 
-    def _decode_and_deliver(self) -> None:
+    def _decode_and_deliver(self, decode: Decode) -> None:
         """Decode with one of our own formats. Without the lock, because it may take long."""
-        decode = self._decode
-        assert decode is not None
-        arrivals = list(self.arrivals)
-        self.arrivals.clear()
-        decoded = [decode_all(decode, arrival) for arrival in arrivals]
-        with self.lock:
-            now = self.now()
-            for arrival, values in zip(arrivals, decoded, strict=True):
-                self.hub.deliver(arrival, values, now)
-            self.settle()
+        arrivals = list(self.hub.arrivals)
+        self.hub.arrivals.clear()
+        self.lock.release()
+        try:
+            decoded = [decode_all(decode, arrival) for arrival in arrivals]
+        finally:
+            self.lock.acquire()
+        now = self.now()
+        for arrival, values in zip(arrivals, decoded, strict=True):
+            self.hub.deliver(arrival, values, now)
 
     def decode(self, arrivals: list[Arrival]) -> None:
         """Decode with a format that is user code, and deliver. Only the decoding thread calls this."""
@@ -98,17 +89,11 @@ class Transport(EndpointDriver):
     def ring(self, queue: WaitQueue) -> None:
         self.engine.ring(queue)
 
+    def look_earlier(self) -> None:
+        self.engine.look_earlier()
+
     def turn_soon(self) -> None:
         self.engine.kick()
-
-    # -- for the network ----------------------------------------------------------------------------------
-
-    def turn_done(self, now: float) -> None:
-        self.update()
-        self.engine.kick()
-
-    def timers_changed(self) -> None:
-        self.engine.timers_changed()
 
     def clock_moved(self) -> None:
         self.engine.clock_moved()
