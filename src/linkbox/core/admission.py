@@ -134,7 +134,8 @@ class Admission:
         if victim is None:
             return False
         self._context.counters.refused += 1
-        victim.abort(PeerLost(f"{victim.address} was closed before its handshake: too many others shake hands"))
+        reason = "closed before its handshake was complete: too many connections at a time"
+        victim.abort(PeerLost(f"{victim.address} was {reason}"))
         return True
 
     def forget(self, link: Link) -> bool:
@@ -353,8 +354,9 @@ class Admission:
             session.record.resume(received)
         old = session.detach()
         if old is not None:
-            old.abort(PeerLost(f"{session.peer} came back on another connection"))
-            self._sessions.announce_down(session, None)
+            lost = PeerLost(f"{session.peer} came back on another connection")
+            old.abort(lost)
+            self._sessions.announce_down(session, lost if session.receiving.end_reason is None else None)
         self._sessions.relocate(session, hello.name, link.address)
         self._welcome(link, session, hello, is_same, now)
         self._context.counters.reconnects += 1

@@ -101,7 +101,9 @@ def _checked_name(name: str) -> str:
     """The same name; the peer would refuse every connection with one that it cannot read."""
     arguments.text(name, "name")
     if len(name) > NAME_CHARACTERS:
-        raise ValueError(f"name={name!r:.40}…: {len(name)} characters, and at most {NAME_CHARACTERS} are sent")
+        raise ValueError(
+            f"name={name!r:.40}…: at most {NAME_CHARACTERS} characters are possible, not {len(name)}"
+        )
     if any("\ud800" <= character <= "\udfff" for character in name):
         raise ValueError(f"name={name!r}: not valid Unicode, it has half of a surrogate pair")
     return name
