@@ -1,6 +1,6 @@
 """The sessions of a server that wait for the return of their peers, and which of them is given up first.
 
-Anyone who may connect can leave sessions behind, as many as he likes. So a session in which nothing was said
+Anyone who may connect can leave any number of sessions behind. So a session in which no message was sent
 goes first: that costs its peer nothing. After these, the peer with the most sessions gives up its oldest one;
 a peer is an authenticated identity, or an address. A session with messages in its spool keeps its slot: its
 messages were accepted, and are on disk for that peer.
@@ -22,7 +22,7 @@ class KeptSessions:
         """All of them, each with the name of its group."""
         self._groups: dict[str, _Group] = {}
         self._unused: dict[Session, None] = {}
-        """Those in which nothing was said when the connection was lost."""
+        """Those in which no message had been sent when the connection was lost."""
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -47,9 +47,9 @@ class KeptSessions:
             del self._groups[key]
 
     def for_slot(self, identity: str | None) -> Session | None:
-        """Return the session whose slot a newcomer gets, if there is one.
+        """Return the session whose slot a new client gets, if there is one.
 
-        From its own identity it gets that of a session with messages in the spool, too: it is not a stranger.
+        From its own identity it also gets that of a session with messages in the spool.
         """
         session = self._oldest_unused() or self._without_spool()
         own = None if identity is None else self._groups.get(_name(identity))

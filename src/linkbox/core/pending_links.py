@@ -1,9 +1,9 @@
-"""The connections of a server that are not admitted yet, and which of them makes room for a newcomer.
+"""The connections of a server that are not admitted yet, and which of them makes room for a new one.
 
 Silent connections must not shut out clients: a connection costs its owner next to nothing, and may take
-``Limits.handshake`` seconds. So in a crowd a newcomer is accepted, and another one is closed: of the address
-with the most of them one that has said nothing, the oldest first. A client that shakes hands needs its place
-for a few round trips only.
+``Limits.handshake`` seconds. So in a crowd a new connection is accepted, and another one is closed: of the
+address with the most of them one that has sent nothing, the oldest first. A client that shakes hands needs
+its place for a few round trips only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PendingLinks:
         """All of them, each with its origin: what it counts for (see ``address.origin_of``); None: exempt."""
         self._origins: Counter[str] = Counter()
         self._unworthy: dict[Link, None] = {}
-        """Those that may be closed for a newcomer: all but the clients that wait for a decision."""
+        """Those that may be closed for a new one: all but the clients that wait for a decision."""
 
     def add(self, link: Link, origin: str | None) -> None:
         """Add a new connection."""
@@ -65,11 +65,11 @@ class PendingLinks:
         return origin is not None and self._origins[origin] >= self._limits.unwelcomed_per_ip
 
     def can_make_room(self) -> bool:
-        """Is there a connection to close for a newcomer?"""
+        """Is there a connection to close for a new one?"""
         return bool(self._unworthy)
 
     def least_worthy(self) -> Link | None:
-        """Return the connection to close for a newcomer, if there is one."""
+        """Return the connection to close for a new one, if there is one."""
         counts = Counter(self.links[link] for link in self._unworthy)
 
         def worth(link: Link) -> tuple[int, bool]:
@@ -79,6 +79,6 @@ class PendingLinks:
 
 
 def _has_begun(link: Link) -> bool:
-    """Has the client said anything?"""
+    """Has the client sent its preface?"""
     handshake = link.handshake if isinstance(link, LinkedLink) else None
     return handshake is not None and handshake.is_greeted

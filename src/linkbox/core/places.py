@@ -15,8 +15,8 @@ PING_WAIT = 2.0
 class Places:
     """The slots, at most ``max_peers``. A session without a connection gives its slot to a new client.
 
-    Only one with messages in its spool keeps it: they were accepted for that peer, and a stranger must not
-    delete them.
+    Only one with messages in its spool keeps it: they were accepted for that peer, and another client must
+    not delete them.
     """
 
     __slots__ = ("_kept", "_sessions", "max_peers")
