@@ -763,3 +763,22 @@ def test_a_flood_of_strangers_does_not_fill_the_log() -> None:
     wire.notes.clear()
     probe_server(wire, format="json")
     assert len(wire.notes) == 1, "nothing was left out in the minute before"
+
+
+def test_a_peer_that_is_back_before_its_connection_broke_was_lost() -> None:
+    """The new connection may arrive first: DISCONNECTED has a reason, as if the server had seen the RST."""
+    wire = Wire()
+    first = probe_server(wire, epoch=1)
+    probe_server(wire, epoch=2, born=1)
+    assert first.is_closed
+    error = wire.events(wire.server, EventKind.DISCONNECTED)[0][2]
+    assert isinstance(error, PeerLost)
+    assert "came back on another connection" in str(error)
+
+
+def test_a_peer_that_is_back_after_its_end_has_left_in_order() -> None:
+    wire = Wire()
+    first = probe_server(wire, epoch=1)
+    first.say(frames.encode_number(frames.END, 0))
+    probe_server(wire, epoch=2, born=1)
+    assert wire.events(wire.server, EventKind.DISCONNECTED)[0][2] is None
