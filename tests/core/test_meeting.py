@@ -241,14 +241,29 @@ def test_a_place_that_becomes_free_goes_to_who_waits() -> None:
 def test_limits_on_who_has_not_introduced_itself() -> None:
     wire = Wire(limits=Limits(unwelcomed=3, unwelcomed_per_ip=2))
     server = wire.server
-    assert server.accept("tcp://a", "10.0.0.1", wire.now)
-    assert server.accept("tcp://a", "10.0.0.1", wire.now)
+    first = server.accept("tcp://a", "10.0.0.1", wire.now)
+    second = server.accept("tcp://a", "10.0.0.1", wire.now)
+    assert first is not None and second is not None
     assert server.accept("tcp://a", "10.0.0.1", wire.now) is None
     assert not server.admission.is_crowded()
-    assert server.accept("tcp://b", "10.0.0.2", wire.now)
+    last = server.accept("tcp://b", "10.0.0.2", wire.now)
+    assert not server.admission.is_crowded(), "a silent one makes room"
+    newest = server.accept("tcp://c", None, wire.now)
+    assert newest is not None and last is not None
+    assert first.closed and not (second.closed or last.closed), "the oldest, of the address with the most"
+    assert server.context.counters.refused == 2
+
+
+def test_who_waits_for_a_decision_makes_no_room() -> None:
+    wire = Wire(limits=Limits(unwelcomed=2), asks_first=True)
+    server = wire.server
+    waiting = [probe_server(wire, session=f"{number:032x}") for number in range(2)]
     assert server.admission.is_crowded()
     assert server.accept("tcp://c", None, wire.now) is None
-    assert server.context.counters.refused == 2
+    server.decide(server.pending_accepts.popleft(), False, wire.now)
+    assert not server.admission.is_crowded()
+    assert server.accept("tcp://c", None, wire.now) is not None, "the one that was refused is closed"
+    assert not waiting[1].is_closed
 
 
 def test_a_plain_server_turns_away_without_a_word() -> None:
