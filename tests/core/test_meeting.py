@@ -9,6 +9,7 @@ import pytest
 from linkbox import Framing, Lines, Linked
 from linkbox.core.link import State
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.pending_links import GRACE
 from linkbox.core.session import Session
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
@@ -245,9 +246,11 @@ def test_limits_on_who_has_not_introduced_itself() -> None:
     second = server.accept("tcp://a", "10.0.0.1", wire.now)
     assert first is not None and second is not None
     assert server.accept("tcp://a", "10.0.0.1", wire.now) is None
-    assert not server.admission.is_crowded()
+    assert not server.admission.is_crowded(wire.now)
     last = server.accept("tcp://b", "10.0.0.2", wire.now)
-    assert not server.admission.is_crowded(), "a silent one makes room"
+    assert server.admission.is_crowded(wire.now), "all of them have just come"
+    wire.now += GRACE
+    assert not server.admission.is_crowded(wire.now), "a silent one makes room"
     newest = server.accept("tcp://c", None, wire.now)
     assert newest is not None and last is not None
     assert first.closed and not (second.closed or last.closed), "the oldest, of the address with the most"
@@ -258,10 +261,12 @@ def test_who_waits_for_a_decision_makes_no_room() -> None:
     wire = Wire(limits=Limits(unwelcomed=2), asks_first=True)
     server = wire.server
     waiting = [probe_server(wire, session=f"{number:032x}") for number in range(2)]
-    assert server.admission.is_crowded()
+    assert server.admission.is_crowded(wire.now)
     assert server.accept("tcp://c", None, wire.now) is None
+    wire.now += GRACE
+    assert server.admission.is_crowded(wire.now)
     server.decide(server.pending_accepts.popleft(), False, wire.now)
-    assert not server.admission.is_crowded()
+    assert not server.admission.is_crowded(wire.now)
     assert server.accept("tcp://c", None, wire.now) is not None, "the one that was refused is closed"
     assert not waiting[1].is_closed
 

@@ -271,7 +271,7 @@ def test_what_cannot_be_decoded_any_more_is_named(wires: list[StoredWire]) -> No
         raise DecodeError("not so")
 
     hub = wire.make_server()
-    left = wire.stores["server"].load(hub.context.incarnation)
+    left = wire.stores["server"].load(hub.context.incarnation, hub.context.settings.wall)
     with pytest.raises(StoreError, match="message 1 in the store cannot be decoded any more: not so"):
         restore(hub, left, fails, lambda: None, wire.now)
     restore(wire.make_server(), left, None, lambda: None, wire.now)

@@ -97,9 +97,9 @@ class Admission:
         """Connections that are not admitted yet, each with its origin: what it counts for (None: exempt)."""
         return self._pending.links
 
-    def is_crowded(self) -> bool:
+    def is_crowded(self, now: float) -> bool:
         """Is there no room for another pending connection? More connections wait in the kernel's queue."""
-        return self._pending.is_full() and not self._pending.can_make_room()
+        return self._pending.is_full() and not self._pending.can_make_room(now)
 
     def accept(self, address: str, origin: str | None, now: float) -> Link | None:
         """Make the link for a new connection. None: close the connection at once, a limit is reached.
@@ -108,7 +108,7 @@ class Admission:
         """
         context = self._context
         context.effects.now = now
-        if self._pending.is_share_full(origin) or not self._make_room():
+        if self._pending.is_share_full(origin) or not self._make_room(now):
             context.counters.refused += 1
             return None
         framing = context.settings.framing
@@ -126,11 +126,11 @@ class Admission:
             self._meet_plain(plain, now)
         return link
 
-    def _make_room(self) -> bool:
+    def _make_room(self, now: float) -> bool:
         """Is there room for one more connection? If necessary, close one that has not been authenticated."""
         if not self._pending.is_full() and len(self._links.links) < self.max_links:
             return True
-        victim = self._pending.least_worthy()
+        victim = self._pending.least_worthy(now)
         if victim is None:
             return False
         self._context.counters.refused += 1
@@ -381,11 +381,17 @@ class Admission:
             session.receiving.arrived,
             is_resumed,
             born=session.generation.born,
-            is_new=not is_resumed and hello.age > 0 and link.opened_at - hello.age > context.knows_since,
+            is_new=not is_resumed and self._never_had(hello, link.opened_at),
         )
         link.send_welcome(handshake_messages.encode_welcome(welcome))
         link.open(session, now)
         context.effects.to_write.append(link)
+
+    def _never_had(self, hello: Hello, now: float) -> bool:
+        """Is it certain that this server never had the session? See generation.py."""
+        context = self._context
+        is_mine = hello.incarnation in ("", context.incarnation)
+        return is_mine and hello.age > 0 and now - hello.age > context.knows_since
 
     # -- all peer slots in use -------------------------------------------------------------------------
 

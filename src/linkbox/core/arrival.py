@@ -20,6 +20,11 @@ class Assembler:
         self._parts: Pile | None = None
         self._size = 0
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept of the message."""
+        return 0 if self._parts is None else self._parts.size
+
     def add(self, body: bytes, limit: int) -> None:
         """Add a piece that is not the last."""
         parts = self._parts = self._parts or Pile()

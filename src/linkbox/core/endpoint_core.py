@@ -267,6 +267,10 @@ class ServerCore(EndpointCore):
         """Let a request fail. `StateError` if there was a response already."""
         self.inbox.fail(ask, type, text)
 
+    def ignore(self, ask: IncomingAsk) -> None:
+        """Send no response to a request of a plain framing. `StateError` if there was a response already."""
+        self.inbox.ignore(ask)
+
     def disconnect(self, channel: Channel, reason: str, now: float) -> None:
         """Disconnect a peer for the application."""
         assert isinstance(channel, Session)

@@ -11,7 +11,8 @@ from linkbox.core.context import Context
 from linkbox.core.durable.entries import Inflow
 from linkbox.core.durable.record import Record
 from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON
-from linkbox.core.link import bytes_of
+from linkbox.core.incoming_asks import OVERHEAD
+from linkbox.core.link import Link, bytes_of
 from linkbox.core.mailbox import Source
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
@@ -154,14 +155,17 @@ class Inbox:
             ask.messages += values
             if not arrival.is_final:
                 self._context.effects.emit(EventKind.PART, session.peer)
-            elif self._sessions.server_asks.may_start(ask):
+            else:
                 self._store_request(session, ask, arrival.last, now)
 
     def _store_request(self, session: Session, ask: IncomingAsk, last: int, now: float) -> None:
         """Put a complete request into the mailbox."""
         effects, mailbox = self._context.effects, self._context.mailbox
         self._reaper.start(now, self._context)
-        mailbox.put(session.receiving, (ask,), last, ask.weight(), self._context.wall_time(now))
+        nbytes = OVERHEAD
+        for each in ask.messages:
+            nbytes += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
+        mailbox.put(session.receiving, (ask,), last, nbytes, self._context.wall_time(now))
         effects.to_wake.append(mailbox.changed)
         effects.emit(DATA, session.peer)
 
@@ -175,16 +179,25 @@ class Inbox:
         self._fail(ask, type, text)
         self.ask_closed(ask.session)
 
+    def ignore(self, ask: IncomingAsk) -> None:
+        """With a plain framing: send no response to a request. `StateError` if there was one already."""
+        self._sessions.server_asks.ignore(ask)
+        self.ask_closed(ask.session)
+
     def _fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+        session = ask.session
         if self._sessions.server_asks.fail(ask, type, text):
-            self._sessions.close_session(ask.session, request_failed(ask.session))
+            assert isinstance(session.link, Link)  # Without its connection, a plain session is closed.
+            session.link.error = request_failed(session)
+            self._sessions.server_asks.end_plain(session)
 
     def ask_closed(self, session: Session) -> None:
-        """One request less is open: the next may start, if requests are answered in their order."""
-        if self._context.is_plain:
-            ask = self._sessions.server_asks.next_plain(session)
-            if ask is not None:
-                self._store_request(session, ask, session.receiving.processed, self._context.effects.now)
+        """One request less is open: with a plain framing, the next one may begin."""
+        context = self._context
+        if context.is_plain and context.settings.keep_alive:
+            self._sessions.server_asks.go_on(session)
+        elif context.is_plain and session.error is None:
+            self._sessions.server_asks.end_plain(session)
         self._sessions.ask_closed(session)
 
     def fail_abandoned(self) -> bool:

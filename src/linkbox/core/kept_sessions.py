@@ -9,17 +9,21 @@ messages were accepted, and are on disk for that peer.
 from __future__ import annotations
 
 from linkbox.address import origin_of_url
+from linkbox.core.rejections import RANGE_COST
 from linkbox.core.session import Session
 
 
 class KeptSessions:
     """The sessions without a connection, the oldest first."""
 
-    __slots__ = ("_groups", "_keys", "_unused")
+    __slots__ = ("_bytes", "_groups", "_keys", "_total", "_unused")
 
-    def __init__(self) -> None:
-        self._keys: dict[Session, str] = {}
-        """All of them, each with the name of its group."""
+    def __init__(self, total: int) -> None:
+        self._total = total
+        """Most bytes that all of them may use, besides what was sent to their peers."""
+        self._bytes = 0
+        self._keys: dict[Session, tuple[str, int]] = {}
+        """All of them, each with the name of its group and the bytes that it uses."""
         self._groups: dict[str, _Group] = {}
         self._unused: dict[Session, None] = {}
         """Those in which no message had been sent when the connection was lost."""
@@ -29,16 +33,20 @@ class KeptSessions:
 
     def add(self, session: Session) -> None:
         """The connection of this session is lost."""
-        key = self._keys[session] = _group_of(session)
+        key, nbytes = _group_of(session), _memory_of(session)
+        self._keys[session] = key, nbytes
+        self._bytes += nbytes
         self._groups.setdefault(key, _Group()).others[session] = None
         if is_unused(session):
             self._unused[session] = None
 
     def remove(self, session: Session) -> None:
         """The session has a connection again, or is closed."""
-        key = self._keys.pop(session, None)
-        if key is None:
+        found = self._keys.pop(session, None)
+        if found is None:
             return
+        key, nbytes = found
+        self._bytes -= nbytes
         self._unused.pop(session, None)
         group = self._groups[key]
         group.others.pop(session, None)
@@ -57,12 +65,14 @@ class KeptSessions:
             session = next(iter(own.spooled))
         return session
 
-    def surplus(self) -> Session:
-        """Return the session to give up because too many are kept. There must be one."""
-        session = self._oldest_unused() or self._without_spool()
-        if session is None:
-            session = next(iter(max(self._groups.values(), key=_Group.size).spooled))
-        return session
+    def surplus(self) -> Session | None:
+        """Return the session to give up because too many are kept. None: each has messages in its spool."""
+        return self._oldest_unused() or self._without_spool()
+
+    def has_room(self, session: Session) -> bool:
+        """Is there memory for what this session keeps? The first one may use as much as it does."""
+        nbytes = _memory_of(session)
+        return not (nbytes and self._bytes) or nbytes <= self._total - self._bytes
 
     def _oldest_unused(self) -> Session | None:
         while self._unused:
@@ -76,7 +86,7 @@ class KeptSessions:
         for group in sorted(self._groups.values(), key=_Group.size, reverse=True):
             while group.others:
                 session = next(iter(group.others))
-                if not _has_spool(session):
+                if not has_spool(session):
                     return session
                 group.others.pop(session)
                 group.spooled[session] = None  # The spool of an absent peer only grows.
@@ -104,8 +114,16 @@ def is_unused(session: Session) -> bool:
     return not (session.receiving.arrived or sending.sent or sending.most_sent or session.in_flight())
 
 
-def _has_spool(session: Session) -> bool:
+def has_spool(session: Session) -> bool:
+    """Is a message for the peer of this session in the store?"""
     return session.record is not None and session.in_flight() > 0
+
+
+def _memory_of(session: Session) -> int:
+    """Bytes that are kept until a peer without a connection returns, besides what was sent to it."""
+    assembly, dropped = session.receiving.assembly, session.sending.dropped
+    half = 0 if assembly is None else assembly.size
+    return half + session.rejections.memory() + RANGE_COST * len(dropped)
 
 
 def _group_of(session: Session) -> str:

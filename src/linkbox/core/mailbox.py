@@ -77,6 +77,7 @@ class Source:
         "end_reason",
         "held",
         "inbox",
+        "is_suspended",
         "peer",
         "processed",
         "waiting",
@@ -94,6 +95,8 @@ class Source:
         """Numbers of messages taken with ``ack=False`` that the application has not acknowledged yet."""
         self.end_reason: Exception | None = None
         """Why nothing more will arrive; None while something may."""
+        self.is_suspended = False
+        """Must its requests wait, because the peer does not take its responses? See `RequestMailbox`."""
         self.ack_each = False
         """Report each message when it is taken, instead of each batch when it is empty."""
         self.inbox: InboxMarks | None = None

@@ -3,7 +3,8 @@
 Silent connections must not shut out clients: a connection costs its owner next to nothing, and may take
 ``Limits.handshake`` seconds. So in a crowd a new connection is accepted, and another one is closed: of the
 address with the most of them one that has sent nothing, the oldest first. A client that shakes hands needs
-its place for a few round trips only.
+its place for a few round trips only. None is closed in its first `GRACE` seconds, in which a crowd of honest
+clients (their server was restarted, say) completes its handshakes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections import Counter
 from linkbox.core.link import Link
 from linkbox.core.linked_link import LinkedLink
 from linkbox.limits import Limits
+
+GRACE = 0.25
+"""Seconds in which a new connection is not closed for another one."""
 
 
 class PendingLinks:
@@ -64,18 +68,19 @@ class PendingLinks:
         """Is the limit of this origin reached?"""
         return origin is not None and self._origins[origin] >= self._limits.unwelcomed_per_ip
 
-    def can_make_room(self) -> bool:
+    def can_make_room(self, now: float) -> bool:
         """Is there a connection to close for a new one?"""
-        return bool(self._unworthy)
+        return any(link.opened_at <= now - GRACE for link in self._unworthy)
 
-    def least_worthy(self) -> Link | None:
+    def least_worthy(self, now: float) -> Link | None:
         """Return the connection to close for a new one, if there is one."""
         counts = Counter(self.links[link] for link in self._unworthy)
 
         def worth(link: Link) -> tuple[int, bool]:
             return -counts[self.links[link]], _has_begun(link)
 
-        return min(self._unworthy, key=worth, default=None)
+        old = [link for link in self._unworthy if link.opened_at <= now - GRACE]
+        return min(old, key=worth, default=None)
 
 
 def _has_begun(link: Link) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linkbox.core.kept_sessions import KeptSessions
+from linkbox.core.kept_sessions import KeptSessions, has_spool
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
@@ -51,7 +51,7 @@ class Places:
     def evict_silent(self, since: float) -> None:
         """Close the session of one peer that has sent nothing since that time."""
         for session, link in self._live():
-            if link.heard_at < since:
+            if link.heard_at < since and not has_spool(session):
                 error = PeerLost(f"{session.peer} gave no sign of life, and another client needed its slot")
                 self._sessions.close_session(session, error)
                 return

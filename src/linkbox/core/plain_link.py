@@ -62,8 +62,8 @@ class PlainLink(Link):
         if self._decoder.error is not None:
             self.violated(self._decoder.error)
         self.watch_progress(self._decoder.pending, bool(payloads), now)
-        if self.eof and not self.closed:  # FIN arrived before the peer was admitted.
-            arrivals += self.receive_eof(now)
+        if self.eof and not self.closed and self.session.ending.peer_last is None:
+            arrivals += self.receive_eof(now)  # FIN arrived before the peer was admitted.
         return arrivals
 
     def violated(self, error: LinkboxError) -> None:
@@ -73,7 +73,8 @@ class PlainLink(Link):
 
     def _arrived(self, payloads: Sequence[bytes]) -> list[Arrival]:
         session = self.session
-        if not payloads or session is None:
+        # A server of requests begins the next one that has arrived, even if none has arrived now.
+        if session is None or not (payloads or self.context.pattern.asks):
             return []
         messages = list(payloads)
         session.receiving.add_plain(messages)
@@ -134,6 +135,8 @@ class PlainLink(Link):
             self.close_soon(now)  # Give it time to read what was sent.
             was_silent = session is None or not session.sending.sent
             self.close_by(now + (0.0 if was_silent else _LAST_READ))
+        elif self.context.pattern.asks and not self.context.is_client:
+            self.close_soon(now)  # After the last response the peer has nothing more to send.
         elif self._is_two_way():
             self.heard_at = now
             self.schedule(self.silence_deadline())

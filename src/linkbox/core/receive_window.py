@@ -163,23 +163,20 @@ class ReceiveWindow(Source):
     # -- granting --------------------------------------------------------------------------------------
 
     def grant_endless(self) -> None:
-        """Grant unlimited credit."""
-        self._grant(ENDLESS, ENDLESS)
+        """Grant unlimited credit. Acknowledge as often as if it were limited: the peer keeps what it sent."""
+        self.granted_bytes = self.granted_units = ENDLESS
+        self.bytes_regained = self.arrived_bytes + self.context.limits.mailbox_bytes / 4
+        self.units_regained = self.arrived + self.context.limits.asks / 4
 
     def grant(self, waiting: int, waiting_bytes: int, window_units: int, window_bytes: int) -> None:
         """Raise the credit to one window beyond what was processed and is not waiting."""
         assembly = self.assembly
         pieces, nbytes = (0, 0) if assembly is None else (assembly.pieces, assembly.arrived)
         units, size = self.processed + pieces, self.processed_bytes + nbytes
-        self._grant(
-            max(self.granted_bytes, size - waiting_bytes + window_bytes),
-            max(self.granted_units, units - waiting + window_units),
-        )
-
-    def _grant(self, nbytes: int, units: int) -> None:
-        self.granted_bytes, self.granted_units = nbytes, units
-        self.bytes_regained = nbytes - 0.75 * self.context.limits.mailbox_bytes
-        self.units_regained = units - 0.75 * self.context.limits.mailbox_messages
+        self.granted_bytes = max(self.granted_bytes, size - waiting_bytes + window_bytes)
+        self.granted_units = max(self.granted_units, units - waiting + window_units)
+        self.bytes_regained = self.granted_bytes - 0.75 * window_bytes
+        self.units_regained = self.granted_units - 0.75 * window_units
 
     # -- acknowledging ---------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from linkbox.core.arrival import Arrival
 from linkbox.core.context import Context
 from linkbox.core.ending import is_finished
 from linkbox.core.inbox import Inbox
-from linkbox.core.kept_sessions import KeptSessions, is_unused
+from linkbox.core.kept_sessions import KeptSessions, has_spool, is_unused
 from linkbox.core.link import Link
 from linkbox.core.link_table import LinkTable
 from linkbox.core.places import Places
@@ -35,7 +35,7 @@ class ServerSide(Side):
         self._sessions = sessions
         self._links = links
         self._inbox = inbox
-        self._kept = KeptSessions()
+        self._kept = KeptSessions(context.limits.mailbox_total)
         places = Places(sessions, self._kept, max_peers)
         self.admission = Admission(context, sessions, links, places, self)
 
@@ -81,23 +81,17 @@ class ServerSide(Side):
         """Keep the session until its peer reconnects; if too many are kept then, give one up."""
         has_ended = session.receiving.end_reason is not None
         self._sessions.announce_down(session, None if has_ended and isinstance(error, PeerLost) else error)
-        if self._context.is_stopping or not session.resumes or self._are_halves_too_large(session):
+        has_room = self._sessions.server_asks.disconnected(session)
+        is_kept = has_room and session.resumes and not self._context.is_stopping
+        if not is_kept or not (has_spool(session) or self._kept.has_room(session)):
             self._sessions.close_session(session, None if is_finished(session) else error)
             return
         self.await_return(session)
         most = self._context.limits.sessions
-        if len(self._kept) > most:
-            surplus = self._kept.surplus()
+        surplus = self._kept.surplus() if len(self._kept) > most else None
+        if surplus is not None:
             text = f"{surplus.peer} was disconnected, and {most} more sessions are kept: Limits(sessions=...)"
             self._sessions.close_session(surplus, None if is_finished(surplus) else PeerLost(text))
-
-    def _are_halves_too_large(self, session: Session) -> bool:
-        """Are too many bytes of incomplete messages kept for others, so that this session cannot be kept?"""
-        if session.receiving.assembly is None:
-            return False
-        dropped = [each for each in self._sessions.by_id.values() if each.link is None]
-        halves = (each.receiving.assembly for each in dropped if each is not session)
-        return sum(half.size for half in halves if half is not None) > self._context.limits.mailbox_total
 
     def await_return(self, session: Session) -> None:
         """Keep a session for the return of its peer."""
@@ -130,6 +124,8 @@ class ServerSide(Side):
         self._kept.remove(session)
 
     def session_acked(self, session: Session) -> None:
+        if self._context.pattern.asks:
+            self._sessions.server_asks.acked(session)
         if self._context.is_stopping and not self._context.pattern.stop_ends and session.error is None:
             self._go_away(session)
 

@@ -376,8 +376,8 @@ class Session(Channel):
         limits, mailbox = context.limits, context.mailbox
         if context.pattern.asks and context.is_client:
             receiving.grant_endless()  # Responses need no credit: open requests are limited instead.
-        elif context.pattern.asks and not self.sending.has_room():
-            pass  # A peer that does not read its responses gets no credit for requests.
+        elif receiving.is_suspended:
+            pass  # A peer that does not take its responses gets no credit for requests.
         elif context.effects.events.pending >= limits.mailbox_messages:
             pass  # A callback blocks: its events count as waiting messages.
         elif mailbox.overflow != "block":
@@ -386,7 +386,8 @@ class Session(Channel):
             receiving.grant(0, 0, units, window)
         elif mailbox.nbytes < max(limits.mailbox_total, mailbox.requested) or not receiving.waiting:
             window = max(limits.mailbox_bytes, mailbox.requested)
-            units = max(limits.mailbox_messages, min(mailbox.requested, window))
+            most = limits.asks if context.pattern.asks else limits.mailbox_messages
+            units = max(most, min(mailbox.requested, window))
             receiving.grant(receiving.waiting, receiving.waiting_bytes, units, window)
         return receiving.granted_bytes, receiving.granted_units
 

@@ -44,7 +44,7 @@ class Side(LinkOwner):
         raise NotImplementedError
 
     def session_closing(self, session: Session, is_known: bool) -> None:
-        """A session is about to be closed. ``is_known``: the peer certainly knows that it has ended."""
+        """A session is about to be closed. ``is_known``: it is not forgotten without the peer knowing."""
 
     def session_closed(self, session: Session, error: Exception | None) -> None:
         """A session was closed."""
@@ -153,6 +153,7 @@ class SessionTable(SessionOwner):
             if not self.context.pattern.asks:
                 effects.emit(EventKind.END, session.peer)
             self.side.peer_ended(session)
+        self.server_asks.end_arrived(session)
         if not self.server_asks.has_open(session):
             session.ending.is_requested = True
         session.flush()
@@ -169,7 +170,7 @@ class SessionTable(SessionOwner):
 
     def ask_closed(self, session: Session) -> None:
         """A request is closed: the session may have waited only for that before its end."""
-        if session.ending.peer_last is not None:
+        if session.ending.peer_last is not None and session.error is None:
             self.end_arrived(session)
         self.side.ask_closed(session)
 
@@ -199,10 +200,10 @@ class SessionTable(SessionOwner):
         if session.error is not None:
             return
         effects = self.context.effects
-        self.side.session_closing(session, is_known)
+        is_kept = self._is_kept(session)
+        self.side.session_closing(session, is_known or is_kept)
         self.by_id.pop(session.peer.id, None)
         effects.timers.forget_one()
-        is_kept = self._is_kept(session)
         session.error = error or EndOfData(f"the conversation with {session.peer} is over")
         if session.receiving.end_reason is None:
             session.receiving.end_reason = session.error
@@ -238,6 +239,7 @@ class SessionTable(SessionOwner):
             self.context.effects.log(
                 "warning", f"{count} messages to {session.peer} are in doubt, and kept aside: {error}"
             )
+            messages = [each for each in messages if each.stored_number]  # The store reports the others.
             self.journal.give_up(record, error, messages)
         elif record is not None:
             record.finish()

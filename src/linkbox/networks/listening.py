@@ -155,7 +155,7 @@ def accept_some(
     """Accept the queued connections. Return them with their links, and the seconds to pause after that."""
     accepted: list[tuple[socket.socket, Link]] = []
     for _ in range(ACCEPTS):
-        if events.is_crowded():
+        if events.is_crowded(now):
             return accepted, CROWD_PAUSE
         try:
             sock, address = listener.sock.accept()

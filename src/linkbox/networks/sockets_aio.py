@@ -49,8 +49,7 @@ class Connection(asyncio.Protocol):
         self._transport = found = cast(asyncio.Transport, transport)  # uvloop's class is not a subclass
         found.set_write_buffer_limits(HIGH, LOW)
         self._network.opened(self)
-        # The link may be closed already: another connection needed its room.
-        if self._is_waiting or self.link.paused or self.link.closed:
+        if self._is_waiting or self.link.paused:
             self._writable()
 
     def data_received(self, data: bytes) -> None:

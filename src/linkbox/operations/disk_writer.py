@@ -83,13 +83,14 @@ class DiskWriter(Predicate):
         except StoreError as raised:
             error = raised
         if error is not None:
-            yield Call(self._runtime.blocking, store.recover)
+            may_help = yield Call(self._runtime.blocking, store.recover)
             journal.failed(batch, error, self._now())
             self._runtime.update()
-            return not (self._is_closing and journal.due > self._now())
+            return may_help or not (self._is_closing and journal.due > self._now())
         journal.committed(batch, self._now())
         self._runtime.update()
-        return True
+        # Received messages that find no room are not acknowledged: their sender keeps them.
+        return not (self._is_closing and journal.error is not None and journal.due > self._now())
 
     def close(self, timeout: float) -> Operation[None]:
         """Write what is left, then close the store."""

@@ -57,8 +57,14 @@ class Life(EndpointOperations):
         if path is None:
             self._go(core)
             return
+        context = core.context
         opening = Opening(
-            path, self.store_label(), self.store_notes(), self.journal, core.context.incarnation
+            path,
+            self.store_label(),
+            self.store_notes(),
+            self.journal,
+            context.incarnation,
+            context.settings.wall,
         )
         try:
             left = yield Call(self.runtime.blocking, opening.run)

@@ -129,6 +129,7 @@ class ServerOptions(Options):
         max_peers: int,
         handler: Handler | None = None,
         workers: int = 1,
+        keep_alive: bool = True,
     ) -> None:
         arguments.whole_number(max_peers, "max_peers", 1)
         arguments.whole_number(workers, "workers", 1)
@@ -152,6 +153,12 @@ class ServerOptions(Options):
         """Responds to requests; None: requests go to the mailbox."""
         self.workers = workers
         """How many requests are handled at a time."""
+        self.keep_alive = arguments.flag(keep_alive, "keep_alive")
+        """With a plain framing: does a connection stay open after a response?"""
+        if not keep_alive and self.plain is None:
+            raise ValueError(
+                "keep_alive=False is for plain framings: with Linked() the client ends the connection"
+            )
 
 
 class ClientOptions(Options):

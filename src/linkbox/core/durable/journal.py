@@ -228,9 +228,10 @@ class Journal(JournalHooks):
         for each in spools:
             each.refuse(self._owner, error)
         # Try again at once without received messages: perhaps only they find no room.
-        arrived = sum(each.nbytes for each in batch.entries if isinstance(each, Inflow))
+        arrived = [each.nbytes for each in batch.entries if isinstance(each, Inflow)]
         if arrived:
-            self._is_sparing, self._most = True, max(SMALL, arrived // 2)
+            self._is_sparing = True
+            self._most = max(SMALL, sum(arrived) // 2) if len(arrived) > 1 else SMALL
         self.schedule.retry_at(now if spools or self._is_sparing else now + RETRY)
 
     def is_idle(self) -> bool:
