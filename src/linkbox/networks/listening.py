@@ -155,7 +155,7 @@ def accept_some(
     """Accept the queued connections. Return them with their links, and the seconds to pause after that."""
     accepted: list[tuple[socket.socket, Link]] = []
     for _ in range(ACCEPTS):
-        if events.is_crowded():
+        if events.is_crowded(now):
             return accepted, CROWD_PAUSE
         try:
             sock, address = listener.sock.accept()
@@ -167,8 +167,8 @@ def accept_some(
                 return accepted, ACCEPT_PAUSE
             continue  # This connection was closed before it was accepted.
         prepare(sock, events.limits)
-        url, ip = describe(sock.family, address, is_secure)
-        link = events.accept(url, ip, now)
+        url, origin = describe(sock.family, address, is_secure)
+        link = events.accept(url, origin, now)
         if link is None:
             sock.close()
         else:
