@@ -60,9 +60,10 @@ class Peer:
     """The other end of a conversation. The same object for as long as the peer's session exists."""
 
     name: str
-    """The name that the peer gave itself; by default ``host:pid``. Over a plain framing, its address."""
+    """The name that the peer gave itself; by default ``host:pid``. Over a plain framing, its address. A new
+    one when the session is resumed with another name."""
     address: str
-    """The address of the peer, as a URL."""
+    """The address of the peer, as a URL. A new one when the session is resumed from elsewhere."""
     id: str
     """Unique for each conversation, 32 hexadecimal digits."""
     connected_at: float

@@ -46,8 +46,9 @@ def header(kind: int, length: int) -> bytes:
 class Bare:
     """One connection of a bare socket."""
 
-    def __init__(self, place: Place, address: str) -> None:
-        self.sock = place.transport.dial(address)
+    def __init__(self, place: Place, address: str, sock: socket.socket | None = None) -> None:
+        """``sock``: connected already; otherwise it is dialled."""
+        self.sock = sock or place.transport.dial(address)
         self.sock.settimeout(PATIENCE)
         self._received = b""
         self._is_greeted = False

@@ -60,6 +60,10 @@ class SessionRecord(Touchable):
 
     __slots__ = ()
 
+    def touch(self, is_urgent: bool = False) -> None:
+        """Something that the record contains has changed: write it soon."""
+        raise NotImplementedError
+
     def waiting(self) -> int:
         """The number of messages that are accepted and only on disk."""
         raise NotImplementedError

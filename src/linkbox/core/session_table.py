@@ -93,6 +93,15 @@ class SessionTable(SessionOwner):
         self.by_id[peer.id] = session
         return session
 
+    def relocate(self, session: Session, name: str, address: str) -> None:
+        """A peer has come back with this name, from this address. Its `Peer` stays the same object."""
+        peer = session.peer
+        if (peer.name, peer.address) != (name, address):
+            object.__setattr__(peer, "name", name)  # It is frozen for applications.
+            object.__setattr__(peer, "address", address)
+            if session.record is not None:
+                session.record.touch()
+
     def announce_up(self, session: Session, kind: EventKind) -> None:
         """Emit CONNECTED or RESUMED for a session."""
         session.generation.established = session.is_up = True
@@ -180,7 +189,9 @@ class SessionTable(SessionOwner):
         session.detach()
         if session.record is not None:
             session.record.offline()
-        if is_finished(session) and link.eof and not session.is_plain:
+        # Without a reconnect, the peer's FIN adds nothing to its confirmation.
+        is_known = link.eof or (session.ending.is_acked and not session.resumes)
+        if is_finished(session) and is_known and not session.is_plain:
             self.acked(session, session.sending.forget(session.sending.sent))
             self.close_session(session, None, is_known=True)
         elif session.is_plain:

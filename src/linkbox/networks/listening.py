@@ -153,7 +153,7 @@ def accept_some(
     """Accept the queued connections. Return them with their links, and the seconds to pause after that."""
     accepted: list[tuple[socket.socket, Link]] = []
     for _ in range(ACCEPTS):
-        if events.is_crowded():
+        if events.is_crowded(now):
             return accepted, CROWD_PAUSE
         try:
             sock, address = listener.sock.accept()
@@ -167,8 +167,8 @@ def accept_some(
         link = None
         try:
             prepare(sock, events.limits)
-            url, ip = describe(sock.family, address, is_secure)
-            link = events.accept(url, ip, now)
+            url, origin = describe(sock.family, address, is_secure)
+            link = events.accept(url, origin, now)
         except OSError:
             pass  # It was closed again before this.
         except BaseException as error:

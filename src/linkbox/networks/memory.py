@@ -229,7 +229,7 @@ class MemoryPort:
 
     def _accept(self, now: float) -> None:
         while True:
-            if self.events.is_crowded():
+            if self.events.is_crowded(now):
                 self._pause_until = now + CROWD_PAUSE
                 self.events.schedule(self, self._pause_until)
                 return

@@ -91,16 +91,19 @@ class NetworkEvents:
 
     # Connections of a server.
 
-    def is_crowded(self) -> bool:
+    def is_crowded(self, now: float) -> bool:
         """Must no more connections be accepted for now?"""
         hub = self.hub
         assert isinstance(hub, ServerCore)
-        return hub.admission.is_crowded() and not hub.is_stopping
+        return hub.admission.is_crowded(now) and not hub.is_stopping
 
-    def accept(self, url: str, ip: str | None, now: float) -> Link | None:
-        """Make the link for a connection of a client. None: close the connection at once."""
+    def accept(self, url: str, origin: str | None, now: float) -> Link | None:
+        """Make the link for a connection of a client. None: close the connection at once.
+
+        ``origin`` is what it counts for in the limits per address: see ``address.origin_of``.
+        """
         assert isinstance(self.hub, ServerCore)
-        return self.hub.accept(url, ip, now)
+        return self.hub.accept(url, origin, now)
 
     # Connections of a client.
 

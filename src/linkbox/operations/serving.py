@@ -208,11 +208,16 @@ class SendingServer(ServerOperations):
         """A view of one peer, also of a disconnected one whose messages are waiting. Takes the lock."""
         arguments.peer(peer, "peer")
         with self.runtime.lock:
-            source = next((each for each in self.mailbox.sources if each.peer.id == peer.id), None)
-            source = source or self.server_core().source_of(peer)
+            waiting = (each for each in self.mailbox.sources if _is_same(each.peer, peer))
+            source = next(waiting, None) or self.server_core().source_of(peer)
             if source is None:
                 raise self.not_connected(peer)
             return PeerView(self, source)
+
+
+def _is_same(one: Peer, other: Peer) -> bool:
+    """Are these the same peer? An id alone does not identify it: the client chooses that."""
+    return one.id == other.id and one.identity == other.identity
 
 
 class PeerView(Taking):
