@@ -143,6 +143,10 @@ class Driver(EndpointDriver):
         self._wake_all()
         await self.network.close()
 
+    def is_lost(self) -> bool:
+        """Has the event loop been closed under the endpoint?"""
+        return self._loop.is_closed()
+
     def close_copies(self) -> None:
         self.is_closed = True
         super().close_copies()

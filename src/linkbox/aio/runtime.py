@@ -105,6 +105,12 @@ class Tasks(Runtime):
         if driver is not None:
             driver.close_copies()
 
+    def is_lost(self) -> bool:
+        return self.aio_driver is not None and self.aio_driver.is_lost()
+
+    def caller(self) -> object:
+        return asyncio.current_task()
+
     # -- services --------------------------------------------------------------------------------------
 
     def make_service(self, make: Callable[[], Operation[None]], what: str) -> ServiceTask:

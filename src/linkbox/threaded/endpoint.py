@@ -47,7 +47,8 @@ class Endpoint(Receiving[T, K_co]):
         ``timeout`` seconds at the latest, and ends every wait on this endpoint. Messages in the mailbox
         can still be taken, and ``start()`` may follow.
         """
-        return self._threads.run(self._operations.stop(timeout))
+        operations = self._operations
+        return self._threads.stop(lambda: operations.stop(timeout), operations.undelivered)
 
     def __enter__(self) -> Self:
         self._threads.run(self._operations.start())

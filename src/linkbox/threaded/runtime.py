@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from _thread import get_ident
 from collections.abc import Callable
 from functools import partial
+from sys import is_finalizing
 from typing import Any
 
 from linkbox.core.backlog import Backlog
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
+from linkbox.errors import StateError
 from linkbox.formats import Bytes, Json, MsgPack, Typed
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import RESTART, Runtime, Service
@@ -70,10 +73,32 @@ class Threads(Runtime):
 
     def run(self, operation: Operation[R]) -> R:
         """Run an operation on the calling thread, which blocks where the operation waits."""
-        if interrupts.pending:
-            interrupts.run_pending()
+        if interrupts.pending or is_finalizing():
+            self.before_call()
+        if self.lock._is_owned():  # type: ignore[attr-defined]
+            raise StateError(
+                "a finalizer has interrupted this endpoint at work: only stop() can be called there"
+            )
         with self.lock:
             return self.run_locked(operation)
+
+    def before_call(self) -> None:
+        """Call the handlers of pending signals. At the exit of the interpreter raise: the lock may never be free."""
+        if is_finalizing():
+            raise StateError("the interpreter is exiting: its endpoints have no threads any more")
+        interrupts.run_pending()
+
+    def stop(self, stop: Callable[[], Operation[bool]], undelivered: Callable[[], int]) -> bool:
+        """Run the operation that stops the endpoint, wherever the caller is."""
+        if is_finalizing():
+            # The threads of the endpoint are gone, and may hold its lock. The system closes the connections.
+            return not undelivered()
+        transport = self.transport
+        if self.lock._is_owned() or (transport is not None and transport.engine.is_working_here()):  # type: ignore[attr-defined]
+            # In a finalizer, which the collector has called in the middle of a change of this endpoint.
+            threading.Thread(target=lambda: self.run(stop()), name="linkbox stop", daemon=True).start()
+            return False
+        return self.run(stop())
 
     def run_locked(self, operation: Operation[R], is_service: bool = False) -> R:
         """The same for a caller that holds the lock once. Steps release it."""
@@ -153,6 +178,9 @@ class Threads(Runtime):
         self.closed.set()
         if transport is not None:
             transport.close_copies()
+
+    def caller(self) -> object:
+        return get_ident()
 
     # -- services --------------------------------------------------------------------------------------
 
