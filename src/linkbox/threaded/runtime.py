@@ -14,6 +14,8 @@ from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import StateError
 from linkbox.formats import Bytes, Json, MsgPack, Typed
+from linkbox.operations.arguments import Given
+from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import RESTART, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
@@ -88,17 +90,21 @@ class Threads(Runtime):
             raise StateError("the interpreter is exiting: its endpoints have no threads any more")
         interrupts.run_pending()
 
-    def stop(self, stop: Callable[[], Operation[bool]], undelivered: Callable[[], int]) -> bool:
-        """Run the operation that stops the endpoint, wherever the caller is."""
+    def stop(self, life: Life, timeout: Given) -> bool:
+        """Stop the endpoint, wherever the caller is."""
         if is_finalizing():
             # The threads of the endpoint are gone, and may hold its lock. The system closes the connections.
-            return not undelivered()
+            return not life.undelivered()
         transport = self.transport
-        if self.lock._is_owned() or (transport is not None and transport.engine.is_working_here()):  # type: ignore[attr-defined]
-            # In a finalizer, which the collector has called in the middle of a change of this endpoint.
-            threading.Thread(target=lambda: self.run(stop()), name="linkbox stop", daemon=True).start()
-            return False
-        return self.run(stop())
+        if not self.lock._is_owned() and (transport is None or not transport.engine.is_working_here()):  # type: ignore[attr-defined]
+            return self.run(life.stop(timeout))
+        # Something has interrupted this endpoint at work, and calls: a finalizer, or, before the first engine
+        # starts, a signal handler. This thread cannot wait here.
+        if life.core is None:
+            return self.run_locked(life.stop(timeout))
+        stopper = partial(self.run, life.stop(timeout))
+        threading.Thread(target=stopper, name=f"linkbox stop {self._options.name}", daemon=True).start()
+        return False
 
     def run_locked(self, operation: Operation[R], is_service: bool = False) -> R:
         """The same for a caller that holds the lock once. Steps release it."""
