@@ -30,7 +30,7 @@ from soak.races_peer import Peer, Round
 
 WATCHDOG = 40.0
 """Seconds after which a round ends, and prints the stacks of all threads."""
-EXPECTED = (" was not stopped; ", " was refused (limit): the server is stopping")
+EXPECTED = (" was not stopped; ", " was closed without stop(); ", " was refused (limit): the server is stopping")
 """What a process may write to stderr."""
 PLAYS: tuple[tuple[Callable[[Round], None], str, str], ...] = tuple(
     (module.play, scene, way)

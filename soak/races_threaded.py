@@ -246,7 +246,8 @@ def _arm(round_: Round, scene: Scene, stops: Stops) -> list[threading.Thread]:
     if round_.way == "eight":
         return [stops.later(moment + round_.moment(0.001)) for _ in range(8)]
     if round_.way in ("signal", "late signal"):
-        signal.signal(signal.SIGALRM, stops)
+        if round_.way == "late signal":  # not wrapped: see threaded/interrupts.py
+            signal.signal(signal.SIGALRM, stops)
         signal.setitimer(signal.ITIMER_REAL, moment + 1e-6)
         return []
     if round_.way == "callback":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linkbox import logs
 from linkbox.core.endpoint import EndpointCore
 from linkbox.errors import EndOfData
 from linkbox.operations import process_hooks
@@ -45,8 +46,6 @@ class Life(EndpointOperations):
 
     def ensure_started(self) -> Operation[None]:
         """Start, unless started; for calls that may start the endpoint, but not after a stop."""
-        if self.core is not None and self.runtime.is_lost():
-            self._drop()
         if self.core is not None and not self.is_stopping:
             return
         if self.is_stopping:
@@ -123,12 +122,7 @@ class Life(EndpointOperations):
         core, runtime = self.core, self.runtime
         self.was_stopped = True
         if core is None:
-            return True
-        if runtime.is_lost():
-            is_clean = not self.undelivered()
-            self._drop()
-            self.mailbox.end_reason = EndOfData(f"{self} was stopped")
-            return is_clean
+            return self.was_clean
         if self.is_stopping and self._stopper == runtime.caller():
             # In a signal handler that has interrupted the first stop, which continues when this one returns.
             is_idle = bool((yield Wait(core.changed, IsIdle(core), deadline)))
@@ -205,8 +199,15 @@ class Life(EndpointOperations):
         self.is_fork = True
         self._drop()
 
+    def lost(self) -> None:
+        """The event loop was closed under the endpoint: nothing can end this life gracefully."""
+        self.was_clean = not (held := self.undelivered())
+        self._drop()
+        if held:
+            what = f"{held} messages were not delivered or not confirmed"
+            logs.write(logs.WARNING, f"the event loop of {self} was closed without stop(); {what}")
+
     def _drop(self) -> None:
-        """End a life that nothing can end gracefully: a fork, or one whose event loop was closed."""
         process_hooks.started.discard(self)
         self.core = None
         self.is_stopping = False

@@ -110,10 +110,6 @@ class Runtime:
         """In a forked child: close the copies of the descriptors, forget everything."""
         raise NotImplementedError
 
-    def is_lost(self) -> bool:
-        """Has the event loop of this life been closed, so that nothing can end it gracefully?"""
-        return False
-
     def caller(self) -> object:
         """The thread or task that calls."""
         raise NotImplementedError
