@@ -52,10 +52,8 @@ def main() -> int:
     good = True
     if "kills" in chosen:
         good = run_kills(wanted.messages, wanted.kills)
-    if "races" in chosen:  # before the interrupts, which start threads: this process forks
-        is_good, output = races.campaign(wanted.rounds, wanted.seed or 0, say)
-        say(f"races: {output}")
-        good = good and is_good
+    if "races" in chosen:
+        good = races.campaign(wanted.rounds, wanted.seed or 0) and good
     if "interrupts" in chosen:
         good = run_interrupts(wanted.interrupts) and good
     return 0 if good else 1

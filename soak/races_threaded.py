@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import Any
 
 from linkbox import (
@@ -84,7 +85,7 @@ class Scene:
             while True:
                 time.sleep(self.round.moment())
                 self.proxy.cut()
-        except StateError:
+        except (StateError, CancelledError):
             pass  # the round is over
 
     def _push(self) -> Any:
