@@ -1,13 +1,13 @@
 """stop() at random moments of start, connect, send, ask and resume, from everywhere it may be called.
 
-Each round is a process of its own, forked from this one, which never starts an endpoint. It plays one scene with
-one endpoint, the *victim*, and stops it in one way: from a thread, from eight, in a signal handler, a callback, a
-finalizer, at the exit of the interpreter; in asyncio from tasks, also a cancelled one, and by closing the loop.
-The peer of a client is a second process, which stays, and reports at the end what it has received.
+Each round is a process of its own, forked from this one, which never starts an endpoint. It plays one scene
+with one endpoint, the *victim*, and stops it in one way: from a thread, from eight, in a signal handler, a
+callback, a finalizer, at the exit of the interpreter; in asyncio from tasks, also a cancelled one, and by
+closing the loop. The peer of a client is a second process, which stays, and reports what it has received.
 
-A round is well if stop() has returned without an exception, calls have raised only `LinkboxError`, nothing was
-lost or doubled although the peer stayed, no thread, task or descriptor is left, and nothing was written to
-stderr. The seed of a round decides everything but the scheduling: ``--seed N --rounds 1`` plays one again.
+A round is well if stop() has returned without an exception, calls have raised only `LinkboxError`, nothing
+was lost or doubled although the peer stayed, no thread, task or descriptor is left, and nothing was written
+to stderr. The seed of a round decides everything but the scheduling: ``--seed N --rounds 1`` plays it again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ from soak.races_peer import Peer, Round
 ROOT = Path(__file__).parents[1]
 WATCHDOG = 40.0
 """Seconds after which a round ends, and prints the stacks of all threads."""
-EXPECTED = (" was not stopped; ", " was closed without stop(); ", " was refused (limit): the server is stopping")
+EXPECTED = (
+    " was not stopped; ",
+    " was closed without stop(); ",
+    " was refused (limit): the server is stopping",
+)
 """What a process may write to stderr."""
 PLAYS: tuple[tuple[Callable[[Round], None], str, str], ...] = tuple(
     (module.play, scene, way)
@@ -134,7 +138,8 @@ def run(rounds: int, seed: int) -> int:
             bad += 1
             _say(f"races: seed {number}, {name}:\n  " + "\n  ".join(faults))
     _say(
-        f"races: {rounds} rounds of {len(PLAYS)} kinds, {bad} with a fault, {time.monotonic() - began:.0f} s, "
+        f"races: {rounds} rounds of {len(PLAYS)} kinds, {bad} with a fault, "
+        f"{time.monotonic() - began:.0f} s, "
         f"the longest {slowest[0]:.1f} s ({slowest[1]})"
     )
     return min(bad, 1)
@@ -146,7 +151,7 @@ def _say(line: str) -> None:
 
 
 def campaign(rounds: int, seed: int) -> bool:
-    """The same in a process of its own, which has no threads: it forks. Returns whether all was well."""
+    """The same in a process of its own, which has no threads, because it forks. Was all well?"""
     # Not measured: the processes of the rounds are forked, and end in many ways.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
     command = [sys.executable, "-m", "soak.races", str(rounds), str(seed)]

@@ -51,7 +51,9 @@ class Scene:
             self.spawn(self._cut())
         if self.round.scene == "serve":
             is_p2p = isinstance(self.victim, ServerP2P)
-            self.clients = [(ClientP2P if is_p2p else ClientAR)(self.victim.address, **OPTIONS) for _ in "xyz"]
+            self.clients = [
+                (ClientP2P if is_p2p else ClientAR)(self.victim.address, **OPTIONS) for _ in "xyz"
+            ]
             for client in self.clients:
                 self.spawn(_use(client))
             self.step = self._broadcast
@@ -59,7 +61,7 @@ class Scene:
     def _start(self) -> Any:
         peer = self.round.peer
         make: Callable[[], Any] = self.round.dice.choice((
-            lambda: ServerP2P(ANY), lambda: ServerP2M(ANY), lambda: ServerAR(ANY, handler=lambda request: b""),
+            lambda: ServerP2P(ANY), lambda: ServerP2M(ANY), lambda: ServerAR(ANY, handler=lambda _: b""),
             lambda: ClientP2P(peer.p2p, **OPTIONS), lambda: ClientP2M(peer.p2m, **OPTIONS),
             lambda: ClientP2M(peer.p2m, blocking=False, **OPTIONS), lambda: ClientAR(peer.ar, **OPTIONS),
         ))  # fmt: skip
@@ -177,7 +179,7 @@ class Stops:
 def play(round_: Round) -> None:
     """One round, in this process."""
     warnings.simplefilter("error")
-    if round_.way == "closed loop":  # asyncio complains about what was open in it, rightly
+    if round_.way in ("closed loop", "exit"):  # asyncio complains about what was open in it, rightly
         warnings.simplefilter("ignore", ResourceWarning)
     before = _descriptors()
     scene = Scene(round_)

@@ -33,7 +33,7 @@ WAYS = ("thread", "eight", "signal", "late signal", "callback", "finalizer", "at
 TIMEOUT = 20.0
 """Of stop(): more than any needs while the peer stays."""
 LENIENT = ("late signal", "finalizer")
-"""Where stop() may have interrupted the endpoint at work: then another thread does it, and it returns False."""
+"""Where stop() may have interrupted the endpoint at work: it returns False, and another thread stops."""
 OPTIONS: dict[str, Any] = {"connect_timeout": 5.0}
 
 
@@ -51,7 +51,7 @@ class Scene:
     def _start(self) -> Any:
         round_, peer = self.round, self.round.peer
         make: Callable[[], Any] = round_.dice.choice((
-            lambda: ServerP2P(ANY), lambda: ServerP2M(ANY), lambda: ServerAR(ANY, handler=lambda request: b""),
+            lambda: ServerP2P(ANY), lambda: ServerP2M(ANY), lambda: ServerAR(ANY, handler=lambda _: b""),
             lambda: ClientP2P(peer.p2p, **OPTIONS), lambda: ClientP2M(peer.p2m, **OPTIONS),
             lambda: ClientP2M(peer.p2m, blocking=False, **OPTIONS), lambda: ClientAR(peer.ar, **OPTIONS),
         ))  # fmt: skip
@@ -311,7 +311,9 @@ def _again(round_: Round, scene: Scene) -> None:
         victim.start()
         if round_.scene in ("send", "push"):
             victim.send(b"again")
-        round_.check(victim.stop(TIMEOUT) or round_.scene in ("resume", "serve"), "the next life did not stop well")
+        round_.check(
+            victim.stop(TIMEOUT) or round_.scene in ("resume", "serve"), "the next life did not stop well"
+        )
     except LinkboxError as error:
         round_.check(round_.scene == "resume", f"the next life: {error!r}")
 

@@ -56,6 +56,8 @@ class EndpointOperations(Started):
         self.is_stopping = False
         self.was_clean = True
         """Did the last ``stop()`` deliver everything?"""
+        self.was_stopped = False
+        """Has ``stop()`` been called since the last ``start()``? Then no other call starts the endpoint."""
         self.is_fork = False
         self.journal: Journal | None = None
         """The journal of the last start with a store."""

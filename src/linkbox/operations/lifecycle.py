@@ -21,8 +21,6 @@ class Life(EndpointOperations):
     """The operations that start and stop an endpoint."""
 
     writer: DiskWriter | None = None
-    was_stopped = False
-    """Has ``stop()`` been called since the last ``start()``? Then no other call starts the endpoint."""
     _stopper: object = None
     """The thread or task whose ``stop()`` is in progress."""
 

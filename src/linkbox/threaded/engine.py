@@ -404,7 +404,9 @@ class Engine(Interruptible):
     # -- the background -------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._sleeper.thread = get_ident()  # It may wait again, in a finalizer: it steps aside like any leader.
+        self._sleeper.thread = (
+            get_ident()
+        )  # It may wait again, in a finalizer: it steps aside like any leader.
         while self._is_needed():
             pass
         with self.lock:

@@ -85,7 +85,7 @@ class Threads(Runtime):
             return self.run_locked(operation)
 
     def before_call(self) -> None:
-        """Call the handlers of pending signals. At the exit of the interpreter raise: the lock may never be free."""
+        """Call the handlers of pending signals. Raise while the interpreter exits: the lock may be lost."""
         if is_finalizing():
             raise StateError("the interpreter is exiting: its endpoints have no threads any more")
         interrupts.run_pending()
@@ -103,7 +103,11 @@ class Threads(Runtime):
         if life.core is None:
             return self.run_locked(life.stop(timeout))
         stopper = partial(self.run, life.stop(timeout))
-        threading.Thread(target=stopper, name=f"linkbox stop {self._options.name}", daemon=True).start()
+        name = f"linkbox stop {self._options.name}"
+        try:
+            threading.Thread(target=stopper, name=name, daemon=True).start()
+        except RuntimeError:
+            pass  # The interpreter is about to exit, and starts no thread any more.
         return False
 
     def run_locked(self, operation: Operation[R], is_service: bool = False) -> R:
