@@ -202,8 +202,9 @@ async def _play(round_: Round, scene: Scene) -> None:
     if round_.way in ("exit", "closed loop"):
         await asyncio.sleep(moment)
         return
-    _arm(round_, scene, stops, moment)
+    stoppers = _arm(round_, scene, stops, moment)
     await asyncio.wait_for(stops.done.wait(), TIMEOUT + 10)
+    await asyncio.gather(*stoppers)  # none is left that would stop the next life
     await asyncio.wait_for(user, TIMEOUT)
     stopped = await scene.victim.stop(TIMEOUT)
     if round_.scene not in ("start", "connect", "resume", "serve") and round_.way != "cancel":
@@ -216,22 +217,21 @@ async def _play(round_: Round, scene: Scene) -> None:
     round_.check(not (left := await _tasks()), f"tasks are left: {left}")
 
 
-def _arm(round_: Round, scene: Scene, stops: Stops, moment: float) -> None:
-    """Let stop() be called at a random moment."""
+def _arm(round_: Round, scene: Scene, stops: Stops, moment: float) -> list[asyncio.Task[None]]:
+    """Let stop() be called at a random moment; returns the tasks that will."""
     if round_.way == "eight":
-        for _ in range(8):
-            scene.spawn(stops(moment + round_.moment(0.001)))
-    elif round_.way == "signal":
+        return [scene.spawn(stops(moment + round_.moment(0.001))) for _ in range(8)]
+    if round_.way == "signal":
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGALRM, lambda: scene.spawn(stops()))
         signal.setitimer(signal.ITIMER_REAL, moment + 1e-6)
-    elif round_.way == "callback":
+        return []
+    if round_.way == "callback":
         _stop_in_callback(round_, scene, stops)
-        scene.spawn(stops(0.5 + moment))  # nothing might happen
-    elif round_.way == "cancel":
-        scene.spawn(_stop_and_cancel(scene, stops, moment, round_.moment(0.003)))
-    else:
-        scene.spawn(stops(moment))
+        return [scene.spawn(stops(0.5 + moment))]  # nothing might happen
+    if round_.way == "cancel":
+        return [scene.spawn(_stop_and_cancel(scene, stops, moment, round_.moment(0.003)))]
+    return [scene.spawn(stops(moment))]
 
 
 async def _stop_and_cancel(scene: Scene, stops: Stops, moment: float, after: float) -> None:
