@@ -11,7 +11,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from typing import Any
 
 from linkbox import (
@@ -85,7 +84,7 @@ class Scene:
             while True:
                 time.sleep(self.round.moment())
                 self.proxy.cut()
-        except (StateError, CancelledError):
+        except StateError:
             pass  # the round is over
 
     def _push(self) -> Any:

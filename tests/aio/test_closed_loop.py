@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +20,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 ANY = "tcp://127.0.0.1:0"
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What a closed loop has left open is collected here, and not in another test."""
+    yield
+    gc.collect()
 
 
 async def _start(endpoint: Any) -> None:

@@ -151,6 +151,8 @@ class Life(EndpointOperations):
         except BaseException as raised:
             error = error or raised
         runtime.closed.set()
+        if error is not None:  # a later stop() says whether everything was acknowledged
+            self.was_clean = not core.undelivered
         self.core = None
         self.is_stopping = False
         self._stopper = None
