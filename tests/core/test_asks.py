@@ -123,7 +123,7 @@ def test_a_large_ask_over_the_limit_fails_and_costs_no_memory() -> None:
         probe.say(ask_frame(1, bytes(600), frames.MORE_OF_MESSAGE))
     [session] = wire.server.sessions.by_id.values()
     [incoming] = wire.server.asks._by_session[session].open.values()
-    assert incoming.assembler._parts is not None and incoming.assembler._parts.size <= 1000
+    assert incoming.assembler is not None and incoming.assembler.held <= 1000
     probe.say(ask_frame(1, b"end"), ask_frame(2, bytes(1001)), ask_frame(3, b"good"))
     failed = [frames.decode_fail(payload) for kind, payload in probe.heard() if kind == frames.FAIL]
     assert [(id, type) for id, type, _ in failed] == [(1, "linkbox.TooLarge"), (2, "linkbox.TooLarge")]

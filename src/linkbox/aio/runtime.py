@@ -66,7 +66,7 @@ class Tasks(Runtime):
                         )
                     elif isinstance(step, Call):
                         result = step.function(*step.arguments)
-                        if inspect.isawaitable(result):
+                        if result.__class__ is not bytes and inspect.isawaitable(result):
                             result = await result
                     elif isinstance(step, NextItems):
                         result = await _items_of(step)

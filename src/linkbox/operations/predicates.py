@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from linkbox.core.durable.entries import Spool
 from linkbox.core.endpoint import Ask, Channel, ClientAsks, EndpointCore, Mailbox, OutgoingMessage, Source
-from linkbox.core.wait_queue import Predicate
+from linkbox.core.values import Value
+from linkbox.core.wait_queue import NOTHING, Predicate
 from linkbox.events import Stage
 
 
@@ -50,6 +51,9 @@ class HasRequest(Predicate):
 
     def holds(self) -> bool:
         return self.mailbox.count > 0
+
+    def claim(self) -> Value:
+        return True if self.mailbox.count > 0 else NOTHING  # without a call of `holds`
 
 
 class HasRoom(Predicate):
@@ -113,6 +117,9 @@ class IsAnswered(Predicate):
 
     def holds(self) -> bool:
         return self.ask.is_done
+
+    def claim(self) -> Value:
+        return True if self.ask.is_done else NOTHING  # without a call of `holds`
 
 
 class HasSlot(Predicate):

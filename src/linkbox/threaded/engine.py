@@ -152,11 +152,12 @@ class Engine(Interruptible):
         thread = get_ident()
         outer = self._step_aside() if self._leader_thread == thread else None
         waiter = self._spare
-        if waiter is None or is_service or not may_lead:
+        if waiter is None:
             waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
         else:
             self._spare = None
             waiter.predicate, waiter.thread = predicate, thread
+            waiter.is_service, waiter.may_lead = is_service, may_lead
         now = self._now()
         rescan_at = now + RESCAN if thread == interrupts.main_thread else NEVER
         try:
