@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from linkbox import Lines, Raw
+from linkbox.core.asks_client import Ask
 from linkbox.core.patterns import AR
 from linkbox.core.wire import frames
 from linkbox.errors import (
@@ -134,7 +135,7 @@ def test_an_ask_of_several_messages_is_whole_with_its_end() -> None:
     wire = Wire(AR)
     session = wire.client.begin(wire.now)
     asks = wire.client.asks
-    ask = asks.begin(session, False)
+    ask = Ask(session, False)
     for body in (b"a", b"b"):
         asks.add(ask, body, True, None)
     wire.run()
@@ -349,7 +350,7 @@ def test_an_ask_of_several_messages_moves_with_all_of_them() -> None:
     session = wire.client.begin(wire.now)
     probe = probe_client(wire, session)
     asks = wire.client.asks
-    ask = asks.begin(session, False)
+    ask = Ask(session, False)
     asks.add(ask, b"one, ", True, None)
     asks.add(ask, b"two", True, None)
     asks.finish(ask)
@@ -387,7 +388,7 @@ def test_a_connection_that_was_for_one_ask_ends_when_that_is_settled() -> None:
     wire = Wire(AR, framing=Lines())
     session = wire.client.begin(wire.now)
     asks = wire.client.asks
-    ask = asks.begin(session, False, ends_session=True)
+    ask = Ask(session, False, ends_session=True)
     asks.add(ask, b"x", False, None)
     wire.run()
     [request] = wire.requests()

@@ -44,7 +44,7 @@ class Ask(AskState):
         "value",
     )
 
-    def __init__(self, session: Session, to_mailbox: bool, ends_session: bool) -> None:
+    def __init__(self, session: Session, to_mailbox: bool, ends_session: bool = False) -> None:
         self.session = session
         self.id = 0
         self.assembler = None
@@ -95,10 +95,6 @@ class ClientAsks:
         """The number of requests that may be sent now: `Limits.asks` is the most that wait at a time."""
         return self._context.limits.asks - len(self.waiting)
 
-    def begin(self, session: Session, to_mailbox: bool, ends_session: bool = False) -> Ask:
-        """Begin a request. Its id is set by the first call of `add`, so that ids are sent in order."""
-        return Ask(session, to_mailbox, ends_session)
-
     def finish(self, ask: Ask) -> None:
         """Complete a request of several messages."""
         self.add(ask, None, False, None)
@@ -106,7 +102,8 @@ class ClientAsks:
     def add(self, ask: Ask, payload: bytes | None, more: bool, deadline: float | None) -> None:
         """Send a message of the request; None: there is no further one.
 
-        ``more``: others may follow; call `finish` after the last.
+        The first call sets its id, so that ids are sent in order. ``more``: others may follow; call `finish`
+        after the last.
         """
         session = ask.session
         ask.frames_sent += 1
@@ -203,41 +200,38 @@ class ClientAsks:
     # -- from the wire ---------------------------------------------------------------------------------
 
     def on_frame(self, session: Session, kind: int, payload: bytes) -> Arrival | None:
-        """Process a frame of a response. Return the response that it completes, if that must be decoded or has
-        to wait for others before it."""
+        """Process a frame of a response. Return the response that it completes, if any.
+
+        A response goes to its caller at once if it need not be decoded, and nothing before it waits.
+        """
         receiving = session.receiving
         if kind == frames.ANSWER:
             id, flags, body = frames.decode_answer(payload)
-            size, limit = len(body), self._context.limits.message
-            receiving.add_units(1, size, size)
-            ask = self._find(session, id)
-            if ask is None:
-                return None
-            if flags & frames.MORE_OF_MESSAGE or ask.assembler is not None or size > limit:
-                whole = ask.gather(body, flags, limit)
-                return None if whole is None else Arrival(session, [whole], receiving.arrived, ask)
-            if self._decodes or receiving.processed < receiving.arrived - 1:
-                return Arrival(session, [body], receiving.arrived, ask)
-            receiving.messages_received += 1
-            receiving.bytes_received += size
-            self.settle(ask, body, None)
-            return None
-        if kind == frames.FAIL:
-            size = len(payload) + 4  # The peer's SendWindow counts the whole frame, with its header.
-            receiving.add_units(1, size, size)
+            size = len(body)
+        elif kind == frames.FAIL:
             id, type_name, text = frames.decode_fail(payload)
-            ask = self._find(session, id)
-            if ask is not None:
-                self.settle(ask, None, _failure(type_name, text))
-            return None
-        raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
-
-    def _find(self, session: Session, id: int) -> Ask | None:
-        """The waiting request with this id; None if it is finished."""
+            size = len(payload) + 4  # The peer's SendWindow counts the whole frame, with its header.
+        else:
+            raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
+        receiving.add_units(1, size, size)
         if not 0 < id <= self._last_id:
             raise ProtocolViolation(f"a response to request {id}, but only {self._last_id} were sent")
         ask = self.waiting.get(id)
-        return ask if ask is not None and ask.session is session else None
+        if ask is None or ask.session is not session:
+            return None  # It is finished.
+        if kind == frames.FAIL:
+            self.settle(ask, None, _failure(type_name, text))
+            return None
+        limit = self._context.limits.message
+        if flags & frames.MORE_OF_MESSAGE or ask.assembler is not None or size > limit:
+            whole = ask.gather(body, flags, limit)
+            return None if whole is None else Arrival(session, [whole], receiving.arrived, ask)
+        if self._decodes or receiving.processed < receiving.arrived - 1:
+            return Arrival(session, [body], receiving.arrived, ask)
+        receiving.messages_received += 1
+        receiving.bytes_received += size
+        self.settle(ask, body, None)
+        return None
 
     # -- over plain framings: a request is one message, the next message back its response --------------
 

@@ -133,12 +133,12 @@ class AskingClient(ClientOperations):
         if not self._keep_alive:
             channel = core.begin(now)
             channel.connect_within(deadline)
-            return asks.begin(channel, to_mailbox, channel.is_plain)
+            return Ask(channel, to_mailbox, channel.is_plain)
         channel = core.current(now)
         if self.options.plain is not None and asks.is_busy(channel):
             channel = core.conversations.idle() or core.begin(now)
         ends_session = self.options.plain is not None and channel is not core.conversation
-        return asks.begin(channel, to_mailbox, ends_session)
+        return Ask(channel, to_mailbox, ends_session)
 
     def _launch(self, core: ClientCore, ask: Ask) -> None:
         """Send the complete request, and end a connection that is for this request only."""

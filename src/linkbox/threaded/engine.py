@@ -55,7 +55,7 @@ class ThreadWaiter(Waiter):
     def __init__(
         self, predicate: Predicate, thread: int, is_service: bool = False, may_lead: bool = True
     ) -> None:
-        super().__init__(predicate)
+        self.predicate = predicate
         self.thread = thread
         self.is_service = is_service
         self.may_lead = may_lead
