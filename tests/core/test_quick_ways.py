@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from linkbox.core.context import ACK_SPACING, SLOW_ACK_SPACING
 from linkbox.core.frame_writer import JOINED
 from linkbox.core.patterns import AR
-from linkbox.core.receive_window import ACK_BYTES, ACK_SPACING
+from linkbox.core.receive_window import ACK_BYTES
 from linkbox.core.wire import frames
 from linkbox.core.wire.decoder import Decoder
 from linkbox.core.wire.frames import ACK, ACK_NOW, DATA
@@ -49,6 +50,26 @@ def test_an_acknowledgement_rides_once_a_millisecond_and_the_last_comes_by_itsel
     [(kind, payload)] = probe.heard()
     assert kind == ACK
     assert frames.decode_ack(payload)[:2] == (6, 6)
+
+
+def test_acknowledgements_ride_less_often_on_requests_than_on_messages() -> None:
+    wire = Wire(AR)
+    session = wire.client.conversation = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    probe.kinds()
+
+    def ask(id: int) -> list[str]:
+        wire.ask(b"x", session)
+        kinds = sorted(probe.kinds())
+        probe.say(frames.encode_answer(id, 0, b"y"))
+        return kinds
+
+    assert ask(1) == ["ASK"]
+    assert ask(2) == ["ACK", "ASK"]
+    wire.advance(ACK_SPACING)
+    assert ask(3) == ["ASK"]
+    wire.advance(SLOW_ACK_SPACING)
+    assert ask(4) == ["ACK", "ASK"]
 
 
 def test_a_timer_that_is_due_early_is_not_put_off_by_what_rode_just_before() -> None:

@@ -112,10 +112,10 @@ class Responder(RequestOwner):
 
     def send(self, incoming: IncomingAsk, payload: bytes) -> None:
         """Send the response. Under the lock."""
-        core = self._server.core
-        if isinstance(core, ServerCore):
+        core, driver = self._server.core, self._server.runtime.driver
+        if isinstance(core, ServerCore) and driver is not None:
             core.answer(incoming, payload)
-            self._server.runtime.update()
+            driver.settle()
 
     def fail(self, incoming: IncomingAsk, type: str, text: str) -> None:
         runtime = self._server.runtime

@@ -144,7 +144,9 @@ class AskingClient(ClientOperations):
         """Send the complete request, and end a connection that is for this request only."""
         if self._ends_at_once:
             ask.session.end()
-        self.runtime.update()
+        driver = self.runtime.driver
+        if driver is not None:
+            driver.settle()
 
     def _cancel(self, core: ClientCore, ask: Ask) -> None:
         """Cancel a request whose caller no longer waits."""

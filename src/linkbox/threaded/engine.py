@@ -151,11 +151,10 @@ class Engine(Interruptible):
             return result
         thread = get_ident()
         outer = self._step_aside() if self._leader_thread == thread else None
-        waiter = self._spare
+        waiter, self._spare = self._spare, None
         if waiter is None:
             waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
         else:
-            self._spare = None
             waiter.predicate, waiter.thread = predicate, thread
             waiter.is_service, waiter.may_lead = is_service, may_lead
         now = self._now()
