@@ -152,11 +152,16 @@ class Statistics:
     waiting: int
     """Messages in the mailbox."""
     waiting_bytes: int
+    """The bytes of their payloads; for other formats than Bytes, the memory that their values take."""
     dropped: int
     """Messages dropped by the overflow policy."""
     rejected: int
     """Messages that could not be decoded, or were too large."""
     callback_errors: int
+    errors: int
+    """Exceptions in callbacks, handlers, ``accept=`` and in the loops of this endpoint, which go on."""
+    events_dropped: int
+    """Events of connections that were dropped because 10,000 waited behind a callback that blocks."""
     connections: int
     """Connections that are open now."""
     connections_total: int

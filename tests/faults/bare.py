@@ -87,6 +87,12 @@ class Bare:
         assert isinstance(found, handshake.Refuse)
         return found
 
+    def as_server(self) -> Bare:
+        """This is the server's end: the client has dialled."""
+        assert self._take(8) == frames.preface()
+        self._is_greeted = True
+        return self
+
     def frame(self) -> tuple[int, bytes]:
         """The next frame: type and payload. EOFError when the other side has closed, or reset."""
         if not self._is_greeted:

@@ -6,6 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 from linkbox.core.context import Context
+from linkbox.core.effects import UNAUTHENTICATED
 from linkbox.core.handshake import STEP, ServerHandshake
 from linkbox.core.link import Link, LinkOwner, State
 from linkbox.core.link_table import LinkTable
@@ -24,6 +25,7 @@ from linkbox.core.wire.handshake_errors import NotLinkbox, NotProven, OtherVersi
 from linkbox.core.wire.handshake_messages import Hello, Welcome
 from linkbox.errors import LinkError, PeerLost, ProtocolViolation
 from linkbox.events import EventKind, Peer, PeerInfo
+from linkbox.text import printable
 
 
 class PendingAccept(NamedTuple):
@@ -159,7 +161,7 @@ class Admission:
 
     def _log_rejected(self, address: str, reason: str) -> None:
         self._context.counters.refused += 1
-        self._context.effects.log_unauthenticated(f"{address} was rejected: {reason}")
+        self._context.effects.log_limited(UNAUTHENTICATED, f"{address} was rejected: {reason}")
 
     # -- plain framings --------------------------------------------------------------------------------
 
@@ -274,7 +276,7 @@ class Admission:
 
     def _handshake_failed(self, link: LinkedLink, error: ProtocolViolation, now: float) -> None:
         if isinstance(error, NotLinkbox):
-            self._context.effects.log_unauthenticated(f"{link.address}: {error}")
+            self._context.effects.log_limited(UNAUTHENTICATED, f"{link.address}: {error}")
             link.abort(error)
         elif isinstance(error, OtherVersion):
             link.refuse("version", str(error), now)
@@ -298,9 +300,9 @@ class Admission:
         context = self._context
         pattern, format_name = context.pattern.name, context.settings.format_name
         if hello.pattern != pattern:
-            return "pattern", f"this is a server for {pattern}, the client is for {hello.pattern}"
+            return "pattern", f"this is a server for {pattern}, the client is for {printable(hello.pattern)}"
         if hello.format != format_name:
-            return "format", f"the format here is {format_name}, the client's is {hello.format}"
+            return "format", f"the format here is {format_name}, the client's is {printable(hello.format)}"
         if hello.session in self._sessions.by_id:
             return None
         if context.is_stopping:
@@ -332,7 +334,7 @@ class Admission:
 
     def _refuse(self, link: LinkedLink, code: str, reason: str, now: float) -> None:
         self._context.counters.refused += 1
-        self._context.effects.log_unauthenticated(f"{link.address} was refused ({code}): {reason}")
+        self._context.effects.log_limited(UNAUTHENTICATED, f"{link.address} was refused ({code}): {reason}")
         link.refuse(code, reason, now)
 
     def _identity(self, link: Link, hello: Hello) -> str | None:

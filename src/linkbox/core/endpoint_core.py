@@ -27,11 +27,12 @@ from linkbox.core.inbox import Inbox
 from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
-from linkbox.core.mailbox import Mailbox, Source
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.server_side import ServerSide
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
 from linkbox.core.settings import Settings
+from linkbox.core.source import Source
 from linkbox.core.statistics import statistics
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
@@ -164,9 +165,13 @@ class EndpointCore(JournalOwner):
     def abort(self) -> None:
         """Close everything now; messages that are not acknowledged fail."""
         self.context.is_stopping = True
+        self.effects.report_suppressed()
         for session in list(self.sessions.by_id.values()):
             error = PeerLost(f"stopped before {session.peer} had everything")
-            self.sessions.close_session(session, error)
+            try:
+                self.sessions.close_session(session, error)
+            except BaseException as failure:  # the others must be closed nevertheless
+                self.effects.failures.append((session.peer, failure))
         self.links.abort_all()
 
     # -- stores ----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from linkbox.core.admission import Admission
 from linkbox.core.arrival import Arrival
 from linkbox.core.context import Context
+from linkbox.core.effects import UNAUTHENTICATED
 from linkbox.core.ending import is_finished
 from linkbox.core.inbox import Inbox
 from linkbox.core.kept_sessions import KeptSessions, has_spool, is_unused
@@ -44,7 +45,7 @@ class ServerSide(Side):
     def link_closed(self, link: Link, error: Exception | None) -> None:
         was_pending = self.admission.forget(link)
         if was_pending and error is not None and not isinstance(error, ProtocolViolation):  # logged already
-            self._context.effects.log_unauthenticated(str(error), "info")
+            self._context.effects.log_limited(UNAUTHENTICATED, str(error), "info")
         self._links.closed(link, error)
         self.admission.place_free()
 

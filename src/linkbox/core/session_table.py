@@ -105,15 +105,23 @@ class SessionTable(SessionOwner):
     def announce_up(self, session: Session, kind: EventKind) -> None:
         """Emit CONNECTED or RESUMED for a session."""
         session.generation.established = session.is_up = True
-        self.context.effects.to_wake += (self.changed, session.changed)
-        self.context.effects.emit(kind, session.peer)
+        effects = self.context.effects
+        effects.to_wake += (self.changed, session.changed)
+        is_emitted = effects.emit_limited(kind, session.peer, None)
+        session.is_announced = is_emitted if kind in effects.events.listening else None
         self.side.session_up(session)
 
     def announce_down(self, session: Session, error: Exception | None) -> None:
         """Emit DISCONNECTED, once for each connection."""
         if session.is_up:
             session.is_up = False
-            self.context.effects.emit(EventKind.DISCONNECTED, session.peer, error)
+            self._emit_for(session, EventKind.DISCONNECTED, error)
+
+    def _emit_for(self, session: Session, kind: EventKind, error: Exception | None) -> None:
+        """Emit an event of a connected session, unless its CONNECTED was dropped."""
+        if session.is_announced is not False:
+            is_promised = session.is_announced is True
+            self.context.effects.emit_limited(kind, session.peer, error, is_promised)
 
     def peers(self) -> tuple[Peer, ...]:
         """The connected peers."""
@@ -151,7 +159,7 @@ class SessionTable(SessionOwner):
             session.receiving.end_reason = EndOfData(f"{session.peer} has ended the conversation")
             effects.to_wake += (self.context.mailbox.end_changed, session.changed)
             if not self.context.pattern.asks:
-                effects.emit(EventKind.END, session.peer)
+                self._emit_for(session, EventKind.END, None)
             self.side.peer_ended(session)
         self.server_asks.end_arrived(session)
         if not self.server_asks.has_open(session):

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from linkbox.address import Address
 from linkbox.core.backoff import Backoff
+from linkbox.core.decoding import Decoding
 from linkbox.core.patterns import Pattern
 from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.events import PeerInfo
+from linkbox.format_costs import cost_of
 from linkbox.formats import Bytes, as_format
 from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
@@ -92,9 +94,12 @@ class Options:
         return isinstance(self.format, Bytes)
 
     @property
-    def decode(self) -> Callable[[bytes], Any] | None:
-        """The decoding function; None if messages are the bytes themselves."""
-        return None if self.is_bytes else self.format.decode
+    def decoding(self) -> Decoding | None:
+        """Decodes messages; None if messages are the bytes themselves."""
+        if self.is_bytes:
+            return None
+        cost = cost_of(self.format, self.limits.decoded)
+        return Decoding(self.format.decode, None if cost is None else cost.of, self.limits.decoded)
 
 
 def _checked_name(name: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from linkbox.core.wire import frames
 from linkbox.errors import AuthenticationFailed, LinkError, PeerLost, ProtocolViolation, Refused
 from linkbox.limits import NAME_CHARACTERS
+from linkbox.text import LONGEST_MESSAGE, printable, shown
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -122,7 +123,7 @@ def _decode(decoder: msgspec.json.Decoder[M], payload: bytes, which: str) -> M:
     try:
         return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolViolation(f"{which}: {error}") from error
+        raise ProtocolViolation(f"{which}: {error}") from shown(error)
 
 
 def _check(message: Hello | Welcome, which: str) -> None:
@@ -145,8 +146,8 @@ def _check(message: Hello | Welcome, which: str) -> None:
 def refusal(message: Refuse, address: str) -> LinkError:
     """The error for a received REFUSE: `PeerLost` if it disconnects this client."""
     if message.code == "disconnected":
-        return PeerLost(f"{address} disconnected this end: {message.reason}")
-    text = f"{address} refused: {message.reason}"
+        return PeerLost(f"{address} disconnected this end: {printable(message.reason, LONGEST_MESSAGE)}")
+    text = f"{address} refused: {printable(message.reason, LONGEST_MESSAGE)}"
     if message.code == "authentication":
         return AuthenticationFailed(text)
     return Refused(text, message.code)
