@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fuzz import figures
@@ -37,7 +38,7 @@ class Result(NamedTuple):
     finding: Path | None
     text: str
     """Why the finding is one."""
-    worst: dict[str, float] = {}
+    worst: Mapping[str, float] = MappingProxyType({})
     """What was measured: see figures.py."""
 
 
@@ -141,7 +142,8 @@ def _process(
 def run(target: Target, seconds: float, seed: int, work: Path, is_chance: bool = False) -> Result:
     """One target, as well as can be here."""
     work.mkdir(parents=True, exist_ok=True)
-    return (guided if is_guided() and not is_chance else chance)(target, seconds, seed, work)
+    is_chance = is_chance or not target.is_guided or not is_guided()
+    return (chance if is_chance else guided)(target, seconds, seed, work)
 
 
 def run_all(

@@ -469,7 +469,14 @@ def target(front: str) -> Target:
     """A target whose servers are started with its first input."""
     arena = Arena(front)
     return Target(
-        f"sockets-{front}", arena.run, seeds(), is_endpoint=True, share=2.0, longest=512, close=arena.close
+        f"sockets-{front}",
+        arena.run,
+        seeds(),
+        is_endpoint=True,
+        share=2.0,
+        is_guided=False,
+        longest=256,
+        close=arena.close,
     )
 
 
