@@ -155,7 +155,7 @@ class Grammar:
     def tiny(self) -> None:
         """A flood of the smallest frames there are."""
         kind = (frames.DATA, frames.ACK_NOW, frames.PART, 0x90)[self.choices.byte() % 4]
-        count = 1 << self.choices.byte() % 14
+        count = 1 << self.choices.byte() % 12
         self.units += count if kind in (frames.DATA, frames.PART) else 0
         self.add(raw(kind) * count)
 
@@ -207,4 +207,4 @@ class PlainGrammar(Grammar):
 
     def many(self) -> None:
         """A flood of the smallest."""
-        self.add(b"\n" * (1 << self.choices.byte() % 14))
+        self.add(b"\n" * (1 << self.choices.byte() % 12))

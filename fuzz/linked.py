@@ -227,7 +227,7 @@ class LinkedPeer(Peer):
     def scatter(self) -> None:
         """Many of them, each a range of its own."""
         first, choice = self.near(), self.choices.byte()
-        count = 1 << choice % (12 if choice < FLOODS else 5)
+        count = 1 << choice % (12 if choice < FLOODS else 6)
         for number in range(first, min(first + 2 * count, 1 << 64), 2):
             self.add(frames.encode_dropped(number, number))
 

@@ -26,7 +26,7 @@ from tests.core.wire import Probe
 STEPS = 100
 MOST_SAID = frames.MAX_EARLY - 10_000
 """Bytes in one go: what is repeated ends there. Behind a HELLO no more may come in one go anyway."""
-FLOODS = 64
+FLOODS = 12
 """Of 256 repetitions, so many may be floods: they take long, and reach little that is new."""
 TOO_LONG = 1.0
 """Seconds of the processor for what was said in one go: so long all others would wait."""
@@ -173,7 +173,7 @@ class Peer:
 
     def repeat(self) -> None:
         choice = self.choices.byte()
-        times = 1 << choice % (12 if choice < FLOODS else 5)
+        times = 1 << choice % (12 if choice < FLOODS else 6)
         times = min(times, MOST_SAID // (len(self.last) or 1))
         self.gathered += self.last * times
         if len(self.gathered) > MOST_SAID:
