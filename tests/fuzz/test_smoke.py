@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from fuzz import driver
+from fuzz import __main__ as command
+from fuzz import driver, figures, sockets
+from fuzz.driver import Result
 from fuzz.target import Choices, Target, cuts
 from fuzz.targets import TARGETS
+from linkbox.core.asks_server import ServerAsks
 
 INPUTS = 250
+FEWER = 60
+"""Of whole endpoints, which take longer."""
 BYTES = 32 * 1024
 """The corpus stays small."""
 
@@ -20,10 +25,14 @@ BYTES = 32 * 1024
 def test_corpus_and_chance(name: str) -> None:
     target = TARGETS[name]
     known = driver.seeds(target)
-    for data in known:
-        target.run(data)
-    for data in islice(driver.inputs(known, 1), INPUTS):
-        target.run(data)
+    try:
+        for data in known:
+            target.run(data)
+        for data in islice(driver.inputs(known, 1, target.longest), FEWER if target.is_endpoint else INPUTS):
+            target.run(data)
+    finally:
+        if target.close is not None:
+            target.close()
 
 
 def test_the_corpus_is_small_and_of_known_targets() -> None:
@@ -42,6 +51,115 @@ def test_a_finding_is_kept_and_told(tmp_path: Path) -> None:
     assert "AssertionError" in result.text
     fine = driver.by_chance(Target("fine", bytes, ()), 0.01, 1, tmp_path)
     assert fine.inputs >= 16 and fine.finding is None
+
+
+def test_what_was_found_before_is_changed_too(tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "one").write_bytes(b"seen before")
+    seen: list[bytes] = []
+    driver.by_chance(Target("again", seen.append, (b"a",)), 0.01, 1, tmp_path)
+    assert seen[:2] == [b"a", b"seen before"]
+
+
+def test_whole_endpoints_get_most_of_the_time() -> None:
+    targets = [Target("d", bytes), Target("a", bytes, is_endpoint=True), Target("b", bytes, is_endpoint=True)]
+    assert driver.shares(targets[:1], 50) == {"d": 50}
+    found = driver.shares(targets, 100)
+    assert found == {"a": 45, "b": 45, "d": pytest.approx(10)}
+
+
+def test_all_targets_run_and_their_figures_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    targets = [TARGETS["server"], TARGETS["json"]]
+    results: dict[str, Result] = {}
+
+    def one(target: Target, seconds: float) -> Result:
+        return Result(1234, seconds, None, "", {"turn": 0.5})
+
+    driver.run_all(targets, 10, 2, one, lambda target, result: results.update({target.name: result}))
+    assert list(results) == ["server", "json"] and sum(each.seconds for each in results.values()) == 20
+    assert command.line(targets[0], results["server"]).endswith("turn 500 ms")
+    assert command.summary(results) == 0
+    assert command.summary({"json": Result(1, 1.0, Path("input"), "why")}) == 1
+    said = capsys.readouterr().out
+    assert "longest turn (at work without a pause): 500 ms" in said
+    assert "fewest inputs of a whole endpoint: 1,234" in said
+    assert "why\nFINDING: make fuzz TARGET=json ARGS='--input input'" in said
+
+
+def test_only_the_worst_is_kept(tmp_path: Path) -> None:
+    noted = figures.Figures()
+    noted.path = tmp_path / "figures.json"
+    for seconds in (0.1, 0.5, 0.2):
+        noted.note("wait", seconds)
+    assert noted.worst == figures.read(noted.path) == {"wait": 0.5}
+    assert figures.read(tmp_path / "nothing") == {}
+
+
+# --- the oracle over sockets can fail --------------------------------------------------------------------
+
+
+class Measured:
+    """Stands in for a server, and for an attack: how long its client has to wait is known before."""
+
+    waited = 0.0
+
+    def __init__(self, *waits: float) -> None:
+        self.waits = list(waits)
+
+    def exchange(self) -> float:
+        return self.waits.pop(0)
+
+    def settle(self) -> None:
+        pass
+
+    def play(self) -> None:
+        pass
+
+    def leave(self, how: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("waits", "control", "is_finding"),
+    [
+        ((2.0, 2.0), 0.01, True),
+        ((2.0, 0.1), 0.01, False),  # not again
+        ((2.0,), 1.0, False),  # all have to wait: the machine is busy
+        ((0.9,), 0.01, False),
+    ],
+)
+def test_who_waits_while_an_idle_server_answers(
+    waits: tuple[float, ...], control: float, is_finding: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arena = sockets.Arena("threaded")
+    monkeypatch.setattr(arena, "place", object())
+    monkeypatch.setattr(arena, "hosts", [Measured(*waits)], raising=False)
+    monkeypatch.setattr(arena, "idle", Measured(*(control,) * 20), raising=False)
+    monkeypatch.setattr(sockets, "Attack", lambda host, choices: Measured())
+    if is_finding:
+        with pytest.raises(AssertionError, match="waits for more than"):
+            arena.run(b"")
+    else:
+        arena.run(b"")
+
+
+@pytest.mark.patches
+@pytest.mark.parametrize("front", ["threaded", "aio"])
+def test_what_is_left_in_a_table_of_a_running_server_is_found(
+    front: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arena = sockets.Arena(front)
+    ask = bytes((0, 0, 14, 0, 5))  # of the server for AR; its client leaves before the answer
+    try:
+        arena.run(ask)
+        monkeypatch.setattr(ServerAsks, "drop_session", lambda self, session: None)
+        monkeypatch.setattr(sockets, "PATIENCE", 0.2)
+        with pytest.raises(AssertionError, match="still there: .*asks"):
+            for _ in range(5):
+                arena.run(ask)
+    finally:
+        monkeypatch.undo()
+        arena.close()
 
 
 def test_choices_run_out_in_peace() -> None:
