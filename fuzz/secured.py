@@ -15,6 +15,7 @@ from fuzz.bench import Bench
 from fuzz.links import Scene, play_client, play_server, target
 from fuzz.scripts import Peer
 from fuzz.target import Choices
+from linkbox.core.connection import Buffer
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.link import Link
 from linkbox.core.wire.framings import Framing, LengthPrefixed, Lines, Linked, Raw
@@ -49,20 +50,11 @@ class TlsEnd(MemoryLink):
         is_server = not hub.context.is_client
         self.tls = TlsLink(context(is_server), None if is_server else "127.0.0.1", Ticket())
 
-    def flush(self, now: float) -> None:
-        link = self.link
-        while not self.unsent and not link.closed and not link.shut:
-            buffers = self.tls.data_to_send(self.events, link, now)
-            if not buffers:
-                break
-            self.write([bytes(each) for each in buffers], now)
-        if link.closed:
-            self.close()
-        elif link.half_close and not link.shut and not self.unsent:
-            self.write([self.tls.close_notify()], now)
-            link.finish_writing()
-            if link.closed:
-                self.close()
+    def data_to_send(self, now: float) -> list[Buffer]:
+        return self.tls.data_to_send(self.events, self.link, now)
+
+    def half_close(self, now: float) -> None:
+        self.write([self.tls.close_notify()], now)
 
 
 class TlsProbe(Probe):
@@ -93,11 +85,7 @@ class TlsProbe(Probe):
 
     def deliver(self) -> None:
         """What the filter has reported."""
-        arrivals = self.end.events.arrivals
-        self.wire.undecoded += [(self.hub, arrival) for arrival in arrivals]
-        arrivals.clear()
-        if self.wire.decodes:
-            self.wire.decode_all()
+        self.wire.take_arrivals(self.hub)
         self.wire.settle()
 
     def shake(self) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from pathlib import Path
 from typing import Any
 
+from linkbox.core.decoding import Decoding
 from linkbox.core.durable.journal import Batch
 from linkbox.core.durable.recovery import restore
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.errors import StoreError
+from linkbox.store.slices import Slices
 from linkbox.store.sqlite import Store
 from tests.core.wire import Wire, decode
 
@@ -20,6 +23,7 @@ class MemoryStore(Store):
     def __init__(self, **label: str) -> None:
         self.path = Path("memory")
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        self._slices = Slices()
         self._make(label)
         self._about(knows_since="0.0")  # the clock of the wire begins later
 
@@ -45,11 +49,17 @@ class NoReserve:
         """The same."""
 
 
+def close(stores: list[MemoryStore]) -> None:
+    for store in stores:
+        store._connection.close()
+
+
 class StoredWire(Wire):
     """``stores``: the sides ("client", "server") that have one."""
 
     def __init__(self, *args: Any, stores: set[str], **options: Any) -> None:
         self.stores = {side: MemoryStore() for side in sorted(stores)}
+        self._close = weakref.finalize(self, close, list(self.stores.values()))
         self.writes = True
         """False: the disk is slow; see `write`."""
         super().__init__(*args, **options)
@@ -57,9 +67,8 @@ class StoredWire(Wire):
         self.take_up("client")
 
     def close(self) -> None:
-        """Give the stores back."""
-        for store in self.stores.values():
-            store._connection.close()
+        """Give the stores back; done anyway once nobody has this wire any more."""
+        self._close()
 
     def hub(self, side: str) -> EndpointCore:
         return self.client if side == "client" else self.server
@@ -68,8 +77,8 @@ class StoredWire(Wire):
         """What a front end does when it starts with a store."""
         hub = self.hub(side)
         if side in self.stores:
-            left = self.stores[side].load(hub.context.incarnation)
-            restore(hub, left, decode, lambda: None, self.now)  # type: ignore[arg-type]
+            left = self.stores[side].load(hub.context.incarnation, hub.context.settings.wall)
+            restore(hub, left, Decoding(decode, None, 1 << 40), lambda: None, self.now)  # type: ignore[arg-type]
 
     def settle(self) -> None:
         super().settle()

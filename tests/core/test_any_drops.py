@@ -87,6 +87,8 @@ class AnyDrops(RuleBasedStateMachine):
 
     policies = ("block",)
     may_drop = True
+    is_bytes = False
+    """Is nothing decoded, so that messages are stored when they arrive? Then none is bad."""
 
     @initialize(
         data=st.data(),
@@ -113,6 +115,7 @@ class AnyDrops(RuleBasedStateMachine):
             overflow=policy,
             server_secrets=secrets,
             client_secrets=secrets,
+            is_bytes=self.is_bytes,
         )
         self.session = self.wire.client.conversation = self.wire.client.begin(self.wire.now)
         self.halves = {"client": Half(), "server": Half()}  # by who sends
@@ -139,7 +142,7 @@ class AnyDrops(RuleBasedStateMachine):
             return
         for size in sizes:
             self.count += 1
-            message = (b"bad" if bad else b"") + b"%d:" % self.count + b"x" * size
+            message = (b"bad" if bad and not self.is_bytes else b"") + b"%d:" % self.count + b"x" * size
             half.sent.append(message)
             half.receipts.append(session.send(message))
         if not later:
@@ -153,7 +156,7 @@ class AnyDrops(RuleBasedStateMachine):
             return
         first = self.count + 1
         messages = [
-            (b"bad" if bad and number % 2 else b"") + b"%d:" % number + b"x" * size
+            (b"bad" if bad and number % 2 and not self.is_bytes else b"") + b"%d:" % number + b"x" * size
             for number, size in enumerate(sizes, first)
         ]
         queued = session.send_many(messages)
@@ -325,6 +328,12 @@ class AnyDrops(RuleBasedStateMachine):
         assert up == 0
 
 
+class AnyDropsOfBytes(AnyDrops):
+    """The same without a format: messages are stored when they arrive, unless others are to be decoded."""
+
+    is_bytes = True
+
+
 class AnyOverflow(AnyDrops):
     """The same with mailboxes that drop what they have no room for."""
 
@@ -339,8 +348,9 @@ class AnyDelay(AnyDrops):
 
 
 FEW = settings(max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck))
-for machine in (AnyDrops, AnyOverflow, AnyDelay):
+for machine in (AnyDrops, AnyDropsOfBytes, AnyOverflow, AnyDelay):
     machine.TestCase.settings = FEW
 TestAnyDrops = pytest.mark.usefixtures("small_pieces")(AnyDrops.TestCase)
+TestAnyDropsOfBytes = pytest.mark.usefixtures("small_pieces")(AnyDropsOfBytes.TestCase)
 TestAnyOverflow = pytest.mark.usefixtures("small_pieces")(AnyOverflow.TestCase)
 TestAnyDelay = pytest.mark.usefixtures("small_pieces")(AnyDelay.TestCase)

@@ -19,13 +19,12 @@ from linkbox.core.durable.entries import Inflow, Restart, Spool
 from linkbox.core.durable.inbox import InboxMarks
 from linkbox.core.durable.record import Record
 from linkbox.core.durable.rows import Row
-from linkbox.core.endpoint_core import ServerCore
 from linkbox.core.frame_reader import FrameReader
-from linkbox.core.inbox import Inbox
-from linkbox.core.mailbox import Mailbox, Source
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.send_window import SendWindow
 from linkbox.core.session import Session
+from linkbox.core.source import Source
 from linkbox.events import EventKind, Stage
 from tests.core.test_any_drops import AnyDrops, small_pieces
 from tests.core.test_crashes import AnyCrashes
@@ -71,20 +70,20 @@ def acknowledges_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def rings_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
-    add, put = FrameReader._add_messages, Inbox._put
+    add, put = FrameReader._add_messages, ReceiveWindow.store
 
     def early(self: FrameReader, payloads: list[Any], may_have_errors: bool) -> None:
         add(self, payloads, may_have_errors)
         self._context.effects.emit(EventKind.DATA, self._session.peer, count=len(payloads))
 
-    def silent(self: Inbox, *args: Any) -> None:
-        events = self._context.effects.events
+    def silent(self: ReceiveWindow, *args: Any) -> None:
+        events = self.context.effects.events
         listening, events.listening = events.listening, set()
         put(self, *args)
         events.listening = listening
 
     patch.setattr(FrameReader, "_add_messages", early)
-    patch.setattr(Inbox, "_put", silent)
+    patch.setattr(ReceiveWindow, "store", silent)
 
 
 @mutant
@@ -197,7 +196,6 @@ def loses_a_message_when_a_bundle_is_parted(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def grants_no_more_when_the_mailbox_was_emptied(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ReceiveWindow, "on_taken", lambda self: None)
     patch.setattr(
         Session,
         "credit",
@@ -314,13 +312,7 @@ def takes_up_a_session_after_a_volatile_restart(patch: pytest.MonkeyPatch) -> No
 @stored_mutant
 def is_sure_that_it_never_had_the_session(patch: pytest.MonkeyPatch) -> None:
     """A server that was restarted without a store says that nothing of the session ever arrived."""
-    init = ServerCore.__init__
-
-    def sure(self: ServerCore, *args: Any, **options: Any) -> None:
-        init(self, *args, **options)
-        self.context.knows_since = -1e9
-
-    patch.setattr(ServerCore, "__init__", sure)
+    patch.setattr(Admission, "_never_had", lambda *_: True)
 
 
 @pytest.mark.timeout(120)

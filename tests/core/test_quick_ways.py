@@ -8,10 +8,11 @@ from linkbox.core.frame_writer import JOINED
 from linkbox.core.patterns import AR
 from linkbox.core.receive_window import ACK_BYTES, ACK_SPACING
 from linkbox.core.wire import frames
-from linkbox.core.wire.decoder import lone
+from linkbox.core.wire.decoder import Decoder
 from linkbox.core.wire.frames import ACK, ACK_NOW, DATA
 from linkbox.errors import TooLarge
 from linkbox.events import Stage
+from linkbox.limits import Limits
 
 from .wire import Probe, Wire, probe_client
 
@@ -159,18 +160,53 @@ def test_an_ask_that_is_sent_at_once_says_how_long_its_asker_waits_from_now() ->
     assert frames.decode_ask(payload)[2] == 2000
 
 
-@pytest.mark.parametrize(
-    "data",
-    [b"", ONE[:3], ONE[:-1], ONE + b"x", ONE + ONE, frames.preface(), b"\x7f\0\0\0", b"\x80\0\0\1x"],
-    ids=lambda data: data[:9].hex(),
-)
-def test_only_one_whole_frame_of_a_known_type_is_alone(data: bytes) -> None:
-    assert lone(data) is None
+@pytest.mark.patches
+def test_a_read_of_one_frame_is_spared_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+    receive = Decoder.receive
+
+    def counted(self: Decoder, data: bytes) -> list[tuple[int, bytes]]:
+        decoded.append(data)
+        return receive(self, data)
+
+    wire, probe = conversation()
+    ping = frames.encode_number(frames.PING, 1)
+    monkeypatch.setattr(Decoder, "receive", counted)
+    probe.say(ONE)
+    probe.say(ping)
+    assert not decoded
+    for data in (ONE[:3], ONE[3:], ONE + ONE, ONE[:-1], ONE[-1:] + ping, b"\x80\0\0\1x"):
+        probe.say(data)
+        assert decoded.pop() == data
+    probe.say(ONE)
+    assert not decoded
+    assert wire.client.mailbox.take_all() == [b"one"] * 6
+    too_long = bytes((ACK, 0, 0, 33)) + bytes(33)
+    probe.say(too_long)
+    assert decoded.pop() == too_long
+    assert probe.is_closed
 
 
-def test_a_lone_frame() -> None:
-    assert lone(ONE) == (DATA, b"one")
-    assert lone(frames.frame(ACK_NOW)) == (ACK_NOW, b"")
-    limit = frames.MAXIMUM[ACK]
-    assert lone(frames.frame(ACK, bytes(limit))) == (ACK, bytes(limit))
-    assert lone(bytes((ACK, 0, 0, limit + 1)) + bytes(limit + 1)) is None
+def test_bytes_are_stored_when_they_arrive() -> None:
+    wire = Wire(is_bytes=True)
+    probe = probe_client(wire)
+    wire.decodes = False
+    probe.say(ONE, ONE)
+    assert wire.client.mailbox.take_all() == [b"one", b"one"]
+    assert not wire.undecoded
+    wire.advance(0.1)
+    acks = [frames.decode_ack(payload)[:2] for kind, payload in probe.heard() if kind == ACK]
+    assert acks[-1] == (2, 2)
+
+
+def test_bytes_behind_a_message_that_waits_are_stored_after_it() -> None:
+    wire = Wire(is_bytes=True, limits=Limits(message=10))
+    probe = probe_client(wire)
+    wire.decodes = False
+    probe.say(frames.encode_batch([b"1", b"2"]), frames.frame(DATA, b"3"))
+    probe.say(frames.frame(DATA, b"too large for it"), frames.frame(DATA, b"5"))
+    assert wire.client.mailbox.take_all() == []
+    wire.decode_all()
+    assert wire.client.mailbox.take_all() == [b"1", b"2", b"3", b"5"]
+    probe.say(ONE)
+    assert wire.client.mailbox.take_all() == [b"one"]

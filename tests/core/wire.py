@@ -10,7 +10,6 @@ from collections import deque
 from itertools import count
 from typing import Any
 
-from linkbox.core.arrival import Arrival
 from linkbox.core.asks_client import Ask
 from linkbox.core.asks_server import IncomingAsk
 from linkbox.core.backoff import Backoff
@@ -19,6 +18,7 @@ from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.link import Link
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.patterns import P2P, Pattern
+from linkbox.core.request_mailbox import RequestMailbox
 from linkbox.core.session import Session
 from linkbox.core.settings import Settings
 from linkbox.core.wire import frames
@@ -29,7 +29,8 @@ from linkbox.core.wire.framings import Framing, Linked
 from linkbox.errors import DecodeError
 from linkbox.events import EventKind, Peer
 from linkbox.limits import Limits
-from linkbox.operations.requests import Request, RequestOwner
+from linkbox.operations.request_owner import RequestOwner
+from linkbox.operations.requests import Request
 from linkbox.testing._cores import CoreNetwork, MemoryLink
 
 ALL_KINDS = set(EventKind)
@@ -100,7 +101,11 @@ class Wire(CoreNetwork):
         identifies: bool = False,
         secure: bool = False,
         asks_first: bool = False,
+        keep_alive: bool = True,
+        is_bytes: bool = False,
     ) -> None:
+        self.keep_alive = keep_alive
+        self.is_bytes = is_bytes
         self.secure = secure
         self.asks_first = asks_first
         super().__init__(decode)
@@ -136,7 +141,9 @@ class Wire(CoreNetwork):
             secrets=self.server_secrets if name == "server" else self.client_secrets,
             identifies=self.identifies,
             secure=self.secure,
+            keep_alive=self.keep_alive,
             asks_first=self.asks_first and name == "server",
+            decodes=not self.is_bytes,
         )
 
     def _register(self, hub: EndpointCore) -> None:
@@ -145,7 +152,8 @@ class Wire(CoreNetwork):
 
     def make_server(self, started_at: float | None = None) -> ServerCore:
         started_at = self.now if started_at is None else started_at
-        mailbox = self.mailbox_class(self.limits, self.overflow)
+        kind = RequestMailbox if self.pattern.asks else self.mailbox_class
+        mailbox = kind(self.limits, self.overflow)
         hub = ServerCore(self.settings("server", self.limits), mailbox, self.max_peers, started_at)
         self._register(hub)
         return hub
@@ -224,19 +232,14 @@ class Probe:
         data = b"".join(said)
         step = cut or len(data) or 1
         for start in range(0, max(len(data), 1), step):
-            arrivals: deque[Arrival] = deque()
-            self.hub.received(self.link, data[start : start + step], self.wire.now, arrivals)
-            self.wire.undecoded += [(self.hub, arrival) for arrival in arrivals]
-            if self.wire.decodes:
-                self.wire.decode_all()
+            self.hub.received(self.link, data[start : start + step], self.wire.now)
+            self.wire.take_arrivals(self.hub)
         self.wire.settle()
 
     def eof(self) -> None:
         """This side writes nothing more."""
-        arrivals: deque[Arrival] = deque()
-        self.hub.ended(self.link, self.wire.now, arrivals)
-        self.wire.undecoded += [(self.hub, arrival) for arrival in arrivals]
-        self.wire.decode_all()
+        self.hub.ended(self.link, self.wire.now)
+        self.wire.take_arrivals(self.hub)
 
     def raw(self) -> bytes:
         """All bytes written since the last look, over a plain framing."""

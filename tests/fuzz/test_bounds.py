@@ -16,7 +16,7 @@ from fuzz import bench
 from fuzz.targets import TARGETS
 from linkbox.core import (
     admission,
-    asks_server,
+    frame_reader,
     frame_writer,
     link,
     places,
@@ -25,8 +25,10 @@ from linkbox.core import (
     server_side,
 )
 from linkbox.core.arrival import Assembler
+from linkbox.core.asks_server import ServerAsks
 from linkbox.core.effects import LogLine, UnauthenticatedLog
 from linkbox.core.frame_reader import FrameReader
+from linkbox.core.incoming_asks import AskMemory, SessionAsks
 from linkbox.core.paused_links import PausedLinks
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.resumption import HelloVerdict, on_hello
@@ -85,29 +87,21 @@ MUTANTS: dict[str, tuple[Mutant, str, str]] = {}
 
 def found_by(target: str, story: str) -> Callable[[Mutant], Mutant]:
     def keep(function: Mutant) -> Mutant:
-        MUTANTS[function.__name__] = function, target, story
+        MUTANTS[f"{function.__name__}, {target}: {story}"] = function, target, story
         return function
 
     return keep
 
 
 @found_by("accept", "far ahead of accept=")
+@found_by("full-house", "far ahead of a slot")
 def what_is_said_ahead_is_held_without_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(decoder, "MAX_EARLY", ENDLESS)
 
 
-@found_by("full-house", "far ahead of a slot")
-def what_an_applicant_says_is_held_without_end(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoder, "MAX_EARLY", ENDLESS)
-
-
 @found_by("server", "refused, and goes on")
-def a_refused_peer_is_read_without_end(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(link.Link, "drain", lambda self, data: None)
-
-
 @found_by("tls-server", "no TLS, over lines")
-def a_peer_without_tls_is_read_without_end(patch: pytest.MonkeyPatch) -> None:
+def a_refused_peer_is_read_without_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(link.Link, "drain", lambda self, data: None)
 
 
@@ -118,7 +112,8 @@ def a_frame_of_the_handshake_may_be_large(patch: pytest.MonkeyPatch) -> None:
 
 @found_by("server", "a large frame")
 def a_frame_may_be_large(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoder, "_LIMITS", (ENDLESS,) * 256)
+    for module in (decoder, frame_reader):
+        patch.setattr(module, "LIMITS", (ENDLESS,) * 256)
 
 
 def no_credit(self: ReceiveWindow, *args: Any) -> None:
@@ -126,12 +121,8 @@ def no_credit(self: ReceiveWindow, *args: Any) -> None:
 
 
 @found_by("server", "many messages")
-def more_bytes_than_were_granted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ReceiveWindow, "_check_overdraft", no_credit)
-
-
 @found_by("server", "tiny messages")
-def more_units_than_were_granted(patch: pytest.MonkeyPatch) -> None:
+def more_than_was_granted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ReceiveWindow, "_check_overdraft", no_credit)
 
 
@@ -187,12 +178,24 @@ def each_stranger_has_a_line_in_the_log(patch: pytest.MonkeyPatch) -> None:
 
 @found_by("server", "half asks")
 def half_asks_are_held_without_end(patch: pytest.MonkeyPatch) -> None:
-    def hold(self: asks_server.ServerAsks, ask: Any, size: int) -> bool:
-        ask.held += size
-        self.gathered += size
+    hold = AskMemory.hold
+
+    def hold_all(self: AskMemory, asks: SessionAsks, size: int, now: float) -> bool:
+        hold(self, asks, size, now)
         return True
 
-    patch.setattr(asks_server.ServerAsks, "_hold", hold)
+    patch.setattr(AskMemory, "hold", hold_all)
+
+
+@found_by("server", "it takes no responses")
+def any_number_of_responses_waits(patch: pytest.MonkeyPatch) -> None:
+    keep = AskMemory.keep
+
+    def keep_all(self: AskMemory, asks: SessionAsks) -> bool:
+        keep(self, asks)
+        return False
+
+    patch.setattr(AskMemory, "keep", keep_all)
 
 
 @found_by("full-house", "a crowd")
@@ -253,7 +256,7 @@ def without_limit(patch: pytest.MonkeyPatch, target: str) -> None:
 
 @found_by("plain-ar-server", "many asks, one after the other")
 def any_number_of_asks_waits(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(asks_server.ServerAsks, "_fail_early", lambda self, ask, type, text: None)
+    patch.setattr(ServerAsks, "_pause", lambda self, asks: None)
 
 
 @found_by("plain-ar-server", "an ask without an end")

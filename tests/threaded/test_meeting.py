@@ -34,6 +34,7 @@ from linkbox import (
     ServerP2P,
     Typed,
 )
+from linkbox.threaded.transport import Transport
 from tests.threaded.helpers import Ear, Threads, core_of, dial, free_port, reset, wait_until
 
 pytestmark = pytest.mark.timeout(30)
@@ -69,6 +70,23 @@ def test_tcp_addresses(given: Any) -> None:
 def test_a_name_that_is_resolved() -> None:
     with ServerP2P(("127.0.0.1", 0)) as server:
         _exchange(server, ("localhost", int(server.address.rpartition(":")[2])))
+
+
+@pytest.mark.patches
+def test_a_thread_that_resolves_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is resolved by a thread of its own: what is found is for the leader's next turn."""
+    threads: list[str] = []
+    turn_done = Transport.turn_done
+
+    def noted(self: Transport, now: float) -> None:
+        threads.append(threading.current_thread().name)
+        turn_done(self, now)
+
+    monkeypatch.setattr(Transport, "turn_done", noted)
+    with ServerP2P(("127.0.0.1", 0)) as server:
+        _exchange(server, ("localhost", int(server.address.rpartition(":")[2])))
+    assert threads
+    assert "linkbox resolve" not in threads
 
 
 @pytest.mark.skipif(not _has_ipv6(), reason="there is no IPv6 here")

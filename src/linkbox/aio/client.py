@@ -14,7 +14,6 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
-from linkbox.native import mypyc_attr
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
 from linkbox.operations.options import BYTES, ClientOptions, Overflow, StorePath
@@ -27,7 +26,6 @@ if TYPE_CHECKING:  # loaded only if TLS is used
     from ssl import SSLContext
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Client(Endpoint[T, K_co], ABC):
     """Abstract base of the clients: connects, and reconnects after a lost connection."""
 
@@ -41,7 +39,6 @@ class Client(Endpoint[T, K_co], ABC):
         return self
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ClientP2P(Client[T, K_co]):
     """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time."""
 
@@ -93,7 +90,7 @@ class ClientP2P(Client[T, K_co]):
         first connection and after the end.
         """
         payload = self._sender.encode(data)
-        sent: Receipt | None = self._sender.try_send(payload)
+        sent: Receipt | None = self._sender.try_send(payload, timeout)
         if sent is not None:
             return sent
         receipt: Receipt = await self._tasks.run(self._sender.send(payload, timeout))
@@ -105,7 +102,6 @@ class ClientP2P(Client[T, K_co]):
         self._sender.end()
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ClientP2M(Client[T, object], Generic[T]):
     """Many to one: pushes messages to a `ServerP2M`. It only sends; it has no mailbox.
 
@@ -152,7 +148,7 @@ class ClientP2M(Client[T, object], Generic[T]):
         (`MailboxFull`).
         """
         payload = self._pusher.encode(data)
-        queued: Receipt | None = self._pusher.try_queue(payload)
+        queued: Receipt | None = self._pusher.try_queue(payload, timeout)
         if queued is not None:
             return queued
         receipt: Receipt = await self._tasks.run(self._pusher.send(payload, timeout))
@@ -183,7 +179,6 @@ class ClientP2M(Client[T, object], Generic[T]):
     __aiter__: ClassVar[Unsupported] = Unsupported("__aiter__", "it only sends")  # type: ignore[assignment]
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ClientAR(Client[T, K_co]):
     """Ask - response: sends requests to a `ServerAR`, each on its own connection unless ``keep_alive``."""
 
@@ -236,4 +231,4 @@ class ClientAR(Client[T, K_co]):
         return await self._tasks.run(self._asking.send(self._asking.encode(data)))
 
 
-declare_abstract(Client, ClientP2P, ClientP2M, ClientAR)
+declare_abstract(Client)

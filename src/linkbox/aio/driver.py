@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from linkbox.address import Address
+from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.timers import NEVER
-from linkbox.core.wait_queue import Predicate, Waiter, WaitQueue
+from linkbox.core.values import Value
+from linkbox.core.wait_queue import NOTHING, Predicate, Waiter, WaitQueue
 from linkbox.networks.choose import aio_network
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import AioNetwork
+from linkbox.surviving import LoopErrors
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
@@ -51,28 +54,27 @@ class Driver(EndpointDriver):
     def __init__(
         self,
         hub: EndpointCore,
-        decode: Callable[[bytes], Any] | None,
+        decoding: Decoding | None,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
+        errors: LoopErrors,
     ) -> None:
-        super().__init__(hub, decode)
+        super().__init__(hub, decoding, errors)
         self.is_closed = False
         self._loop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls)
         self._use(self.network)
         self._waiters: set[TaskWaiter] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = NEVER
-        self._is_settling = False
 
     # -- waiting ------------------------------------------------------------------------------------
 
-    async def wait(self, queue: WaitQueue, predicate: Predicate, deadline: float = NEVER) -> bool:
-        """Wait until the predicate holds, or the deadline (of `now`) has passed. Returns whether it holds."""
-        while not predicate.holds():
+    async def wait(self, queue: WaitQueue, predicate: Predicate, deadline: float = NEVER) -> Value:
+        """Wait until the predicate has a result, or the deadline (of `now`) has passed: then `NOTHING`."""
+        while (result := predicate.claim()) is NOTHING:
             left = deadline - self.now()
             if self.is_closed or left <= 0:
-                return False
+                break
             waiter = TaskWaiter(predicate, self._loop.create_future())
             queue.waiters[waiter] = None
             self._waiters.add(waiter)
@@ -90,26 +92,13 @@ class Driver(EndpointDriver):
                     alarm.cancel()
                 if is_cancelled and not waiter.future.cancelled():
                     self.ring(queue)  # Wake another task in its place.
-        return True
+        return result
 
     def ring(self, queue: WaitQueue) -> None:
         for waiter in queue.ready():
             waiter.wake()
 
     # -- for the network ------------------------------------------------------------------------------
-
-    def turn_done(self, now: float) -> None:
-        """Decode and store what has arrived, then settle."""
-        hub, arrivals = self.hub, self.arrivals
-        self._begin_turn(now)
-        while arrivals:
-            each = arrivals.popleft()
-            hub.deliver(each, self._decoded(each), now)
-        self.settle()
-
-    def timers_changed(self) -> None:
-        if not self._is_settling:  # otherwise `settle` does this at its end
-            self._set_timer()
 
     def clock_moved(self) -> None:
         """A manual clock was advanced: check every deadline."""
@@ -120,42 +109,30 @@ class Driver(EndpointDriver):
         for waiter in self._waiters:
             waiter.wake()
 
-    # -- after every call into the core -----------------------------------------------------------------
-
-    def settle(self) -> None:
-        if self._is_settling:
-            return  # The outer call handles this too.
-        self._is_settling = True
-        try:
-            super().settle()
-        finally:
-            self._is_settling = False
-        if self.effects.acks_due_at < self._timer_at or self.effects.timers.soonest < self._timer_at:
-            self._set_timer()
-
-    def update(self) -> None:
-        self.settle()
+    # -- turns and timers -------------------------------------------------------------------------------
 
     def turn_soon(self) -> None:
-        self._loop.call_soon(self._turn)
+        if not self.is_turn_due:
+            self.is_turn_due = True
+            self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
+        self.is_turn_due = False
         self.turn_done(self.now())
 
-    def _set_timer(self) -> None:
+    def look_earlier(self) -> None:
         """Set the timer for the core. If a deadline is postponed it fires too early, which is harmless."""
         when = self.hub.next_timer()
-        if self.network.has_manual_clock and when > self.now():
+        if self.is_closed or (self.network.has_manual_clock and when > self.now()):
             return  # `clock_moved` checks again.
-        if when < self._timer_at and not self.is_closed:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = when
-            self._timer = self._loop.call_later(max(0.0, when - self.now()), self._on_timer)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.looks_at = when
+        self._timer = self._loop.call_later(max(0.0, when - self.now()), self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer, self._timer_at = None, NEVER
-        self._turn()
+        self._timer, self.looks_at = None, NEVER
+        self.turn_done(self.now())
 
     async def close(self) -> None:
         """Close every connection, and wake every waiting task."""

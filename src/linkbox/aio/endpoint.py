@@ -10,14 +10,12 @@ from linkbox.aio.mailbox import Receiving
 from linkbox.aio.runtime import Tasks
 from linkbox.events import Callback, EventKind, Peer, Statistics
 from linkbox.formats import K_co, T
-from linkbox.native import mypyc_attr
 from linkbox.operations.endpoint import F, registering
 from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.taking import Taking
 from linkbox.operations.unsupported import abstract_error, supported
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Endpoint(Receiving[T, K_co]):
     """Base of the aio endpoints."""
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any, Generic, overload
 
 from linkbox.aio.runtime import Tasks
+from linkbox.core.wait_queue import NOTHING
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
-from linkbox.native import mypyc_attr
 from linkbox.operations.mailbox import MailboxCalls
-from linkbox.operations.taking import NOTHING, Taking, U
+from linkbox.operations.steps import NEVER
+from linkbox.operations.taking import Taking, U
 
 
 class _Impossible:
     """A type that no mailbox contains: the first overload below matches only Any."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Receiving(MailboxCalls[T, K_co]):
     """The mailbox of an endpoint. Any number of tasks may wait at the same time.
 
@@ -36,10 +36,16 @@ class Receiving(MailboxCalls[T, K_co]):
         Raises `MailboxEmpty` at the timeout, `EndOfData` when the conversation has ended and everything has
         been taken (on a view, or a client: `PeerLost` if the peer was lost).
         """
-        message: T = self._taking.take_value()
-        if message is not NOTHING:
-            return message
-        return await self._tasks.run(self._taking.get(timeout))
+        taking, driver = self._taking, self._tasks.aio_driver
+        if driver is None or not taking.is_direct:
+            return await self._tasks.run(taking.get(timeout))
+        deadline = NEVER
+        if timeout is not None or taking.endpoint.callback_loop is not None:
+            deadline = taking.deadline(timeout)
+        message: T = await driver.wait(taking.mailbox.changed, taking, deadline)
+        if message is NOTHING:
+            raise taking.nothing(timeout, driver)
+        return message
 
     @overload  # T is Any: a list
     async def data_get_count(

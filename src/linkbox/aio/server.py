@@ -16,7 +16,6 @@ from linkbox.core.wire.framings import Framing, Linked
 from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
-from linkbox.native import mypyc_attr
 from linkbox.operations.answering import AnsweringServer
 from linkbox.operations.options import BYTES, Accept, AcceptLater, Overflow, ServerOptions, StorePath
 from linkbox.operations.requests import H, Request
@@ -29,7 +28,6 @@ if TYPE_CHECKING:  # loaded only if TLS is used
     from ssl import SSLContext
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Server(Endpoint[T, K_co], ABC):
     """Abstract base of the servers: binds, listens, accepts in the background."""
 
@@ -53,7 +51,6 @@ class Server(Endpoint[T, K_co], ABC):
         self._server.disconnect(peer, reason)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ServerP2P(Server[T, K_co]):
     """Point to point: one client (or ``max_peers`` of them), messages both ways at any time."""
 
@@ -114,7 +111,6 @@ class ServerP2P(Server[T, K_co]):
         return LinkView(self._sender.view(peer), self._tasks)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class LinkView(Receiving[T, K_co]):
     """One peer's part of a server's mailbox, with ``send`` to that peer. From ``server.link(peer)``.
 
@@ -140,7 +136,6 @@ class LinkView(Receiving[T, K_co]):
         self._view.end()
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ServerP2M(ServerP2P[T, K_co]):
     """Many to one: any number of clients push into one mailbox; ``message_get().peer`` is the sender.
 
@@ -177,12 +172,13 @@ class ServerP2M(ServerP2P[T, K_co]):
     link: ClassVar[Unsupported] = Unsupported("link", "it only receives")  # type: ignore[assignment]
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ServerAR(Server[Request[T], str], Generic[T]):
     """Ask - response: a ``handler`` responds to requests, or you take them from the mailbox and respond.
 
     A request whose client no longer waits is skipped: `data_get` does not return it, and no handler is
-    called.
+    called. The clients take turns: requests are handled one of each client at a time. No request of a client
+    is started while it does not take its responses. ``keep_alive=False``, for plain framings only, closes
+    each connection after its response.
     """
 
     def __init__(
@@ -192,6 +188,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         *,
         handler: Callable[[Request[T]], T | Awaitable[T]] | None = None,
         workers: int = 8,
+        keep_alive: bool = True,
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
@@ -204,7 +201,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         self._set_up(
             ServerOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
-                max_peers, handler, workers,
+                max_peers, handler, workers, keep_alive,
             )
         )  # fmt: skip
 
@@ -222,11 +219,11 @@ class ServerAR(Server[Request[T], str], Generic[T]):
 async def _send(
     tasks: Tasks, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
 ) -> Receipt:
-    sent: Receipt | None = sender.try_send(payload := sender.encode(data), to)
+    sent: Receipt | None = sender.try_send(payload := sender.encode(data), to, timeout)
     if sent is not None:
         return sent
     receipt: Receipt = await tasks.run(sender.send(payload, to, timeout))
     return receipt
 
 
-declare_abstract(Server, ServerP2P, ServerP2M, ServerAR)
+declare_abstract(Server)

@@ -27,11 +27,12 @@ from linkbox.core.inbox import Inbox
 from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
-from linkbox.core.mailbox import Mailbox, Source
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.server_side import ServerSide
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
 from linkbox.core.settings import Settings
+from linkbox.core.source import Source
 from linkbox.core.statistics import statistics
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
@@ -42,7 +43,7 @@ from linkbox.events import EventKind, Peer, Statistics
 class EndpointCore(JournalOwner):
     """The base class of the cores of servers and clients."""
 
-    __slots__ = ("context", "effects", "inbox", "links", "mailbox", "sessions")
+    __slots__ = ("arrivals", "context", "effects", "inbox", "links", "mailbox", "sessions")
 
     def __init__(self, settings: Settings, mailbox: Mailbox, is_client: bool) -> None:
         self.context = Context(settings, mailbox, is_client)
@@ -51,11 +52,13 @@ class EndpointCore(JournalOwner):
         self.sessions = SessionTable(self.context, ClientAsks(self.context), ServerAsks(self.context))
         self.links = LinkTable(self.context, self.sessions)
         self.inbox = Inbox(self.context, self.sessions)
+        self.arrivals: deque[Arrival] = deque()
+        """What has arrived and is not decoded: the driver decodes each, in order, and calls `deliver`."""
 
     # -- for networks ----------------------------------------------------------------------------------
 
-    def received(self, connection: Connection, data: bytes, now: float, into: deque[Arrival]) -> None:
-        """Process received bytes. Decode what is added to ``into``, then `deliver` each, in order."""
+    def received(self, connection: Connection, data: bytes, now: float) -> None:
+        """Process received bytes: adds to `arrivals`."""
         self.effects.now = now
         assert isinstance(connection, Link)
         if isinstance(connection, LinkedLink) and connection.handshake is not None:
@@ -63,7 +66,7 @@ class EndpointCore(JournalOwner):
             if rest is None:
                 return
             data = rest
-        into.extend(connection.receive(data, now))
+        self.arrivals += connection.receive(data, now)
 
     def _shake_hands(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         """Let the handshake process the bytes; return the bytes behind it once the link is open."""
@@ -76,12 +79,12 @@ class EndpointCore(JournalOwner):
     def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         raise NotImplementedError
 
-    def ended(self, connection: Connection, now: float, into: deque[Arrival]) -> None:
-        """Process the peer's FIN. Deliver what is added to ``into``."""
+    def ended(self, connection: Connection, now: float) -> None:
+        """Process the peer's FIN: adds to `arrivals`."""
         assert isinstance(connection, Link)
         self.effects.now = now
         self.effects.to_write.append(connection)
-        into.extend(connection.receive_eof(now))
+        self.arrivals += connection.receive_eof(now)
 
     def lost(self, connection: Connection, error: OSError, now: float) -> None:
         """The connection failed with ``error``."""
@@ -162,9 +165,13 @@ class EndpointCore(JournalOwner):
     def abort(self) -> None:
         """Close everything now; messages that are not acknowledged fail."""
         self.context.is_stopping = True
+        self.effects.report_suppressed()
         for session in list(self.sessions.by_id.values()):
             error = PeerLost(f"stopped before {session.peer} had everything")
-            self.sessions.close_session(session, error)
+            try:
+                self.sessions.close_session(session, error)
+            except BaseException as failure:  # the others must be closed nevertheless
+                self.effects.failures.append((session.peer, failure))
         self.links.abort_all()
 
     # -- stores ----------------------------------------------------------------------------------------
@@ -224,9 +231,9 @@ class ServerCore(EndpointCore):
         """The requests without a response."""
         return self.sessions.server_asks
 
-    def accept(self, address: str, ip: str | None, now: float) -> Link | None:
+    def accept(self, address: str, origin: str | None, now: float) -> Link | None:
         """Make the link for a new connection; see `Admission.accept`."""
-        return self.admission.accept(address, ip, now)
+        return self.admission.accept(address, origin, now)
 
     def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         assert isinstance(link.handshake, ServerHandshake)
@@ -242,8 +249,9 @@ class ServerCore(EndpointCore):
         self.admission.decide(pending, is_accepted, now)
 
     def channel_of(self, peer: Peer) -> Session | None:
-        """The conversation with a peer."""
-        return self.sessions.by_id.get(peer.id)
+        """The conversation with a peer. Its id alone does not identify it: the client chooses that."""
+        session = self.sessions.by_id.get(peer.id)
+        return session if session is not None and session.peer.identity == peer.identity else None
 
     def source_of(self, peer: Peer) -> Source | None:
         """A connected peer's part of the mailbox."""
@@ -263,6 +271,10 @@ class ServerCore(EndpointCore):
     def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
         """Let a request fail. `StateError` if there was a response already."""
         self.inbox.fail(ask, type, text)
+
+    def ignore(self, ask: IncomingAsk) -> None:
+        """Send no response to a request of a plain framing. `StateError` if there was a response already."""
+        self.inbox.ignore(ask)
 
     def disconnect(self, channel: Channel, reason: str, now: float) -> None:
         """Disconnect a peer for the application."""

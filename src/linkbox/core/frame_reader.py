@@ -11,9 +11,10 @@ from linkbox.core.link import Link, State
 from linkbox.core.send_window import BATCH_BODIES
 from linkbox.core.session import Session
 from linkbox.core.wire import frames, handshake_messages
-from linkbox.core.wire.decoder import Decoder, lone, too_large
+from linkbox.core.wire.decoder import HEADER_SIZE, LIMITS, Decoder, too_large
 from linkbox.core.wire.rejections import error_of
 from linkbox.errors import ProtocolViolation
+from linkbox.text import LONGEST_MESSAGE, printable
 
 OPEN: Final = State.OPEN
 _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.CANCEL))
@@ -22,13 +23,19 @@ _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.C
 class FrameReader:
     """Finds frames in the bytes of one open link, and processes them."""
 
-    __slots__ = ("_arrivals", "_context", "_decoder", "_late", "_link", "_session")
+    __slots__ = ("_arrivals", "_asks", "_context", "_decoder", "_late", "_link", "_session", "_stores")
 
     def __init__(self, link: Link, session: Session, held: bytes) -> None:
         """``held``: bytes that arrived behind the handshake; the next `receive` processes them first."""
         self._link = link
         self._session = session
-        self._context = link.context
+        self._context = context = link.context
+        self._asks = context.pattern.asks
+        """Do requests and responses arrive, and no messages?"""
+        self._stores = (
+            not context.settings.decodes and context.mailbox.overflow == "block" and session.record is None
+        )
+        """May a message go from here to the mailbox at once?"""
         self._decoder = Decoder()
         self._decoder.hold(held)
         self._arrivals: list[Arrival] = []
@@ -37,18 +44,23 @@ class FrameReader:
 
     def receive(self, data: bytes, now: float) -> list[Arrival]:
         """Process bytes from the peer; return the messages that they complete."""
-        # Fast path: most reads return exactly one complete frame.
-        frame = None if self._decoder.busy else lone(data)
+        size, kind = len(data) - HEADER_SIZE, -1
+        if size >= 0 and not self._decoder.busy:
+            word = frames.unpack_header(data)[0]
+            if word & 0xFFFFFF == size <= LIMITS[word >> 24]:
+                kind = word >> 24  # Fast path: most reads return exactly one complete frame.
         try:
-            if frame is None:
+            if kind == frames.DATA:
+                self._on_message(data[HEADER_SIZE:])
+            elif kind < 0:
                 self._receive_any(data, now)
-            elif frame[0] == frames.DATA:
-                self._on_message(frame[1])
             else:
-                self._handle(frame[0], frame[1], now)
+                self._handle(kind, data[HEADER_SIZE:], now)
         except ProtocolViolation as error:
             self._link.violated(error)
-        arrivals, self._arrivals = self._arrivals, []
+        arrivals = self._arrivals
+        if arrivals:
+            self._arrivals = []
         return arrivals
 
     def _receive_any(self, data: bytes, now: float) -> None:
@@ -68,8 +80,8 @@ class FrameReader:
 
     def _on_message(self, payload: bytes) -> None:
         session = self._session
-        if session.ending.peer_last is not None:
-            raise ProtocolViolation("messages after END")
+        if session.ending.peer_last is not None or self._asks:
+            raise self._misplaced(frames.DATA)
         receiving = session.receiving
         size, largest = len(payload), self._context.limits.message
         receiving.add_units(1, size, size)
@@ -78,16 +90,27 @@ class FrameReader:
             self._add_messages([whole], True)
         elif size > largest:
             self._add_messages([too_large(size, largest)], True)
-        elif self._arrivals:
+        elif self._stores and receiving.processed == receiving.arrived - 1:
+            receiving.processed_bytes = receiving.arrived_bytes
+            at = self._context.effects.now + self._context.settings.wall
+            receiving.store((payload,), receiving.arrived, size, at)
+        else:  # It is decoded first, or others before it.
             self._add_messages([payload], False)
-        else:
-            self._arrivals.append(Arrival(session, [payload], receiving.arrived))
 
-    def _receiving_session(self) -> Session:
-        """Return the session, if messages may arrive now."""
-        if self._session.ending.peer_last is not None:
-            raise ProtocolViolation("messages after END")
+    def _receiving_session(self, kind: int) -> Session:
+        """Return the session, if such a frame may arrive now."""
+        if self._session.ending.peer_last is not None or (
+            kind != frames.END and self._asks != (kind in _ASK_FRAMES)
+        ):
+            raise self._misplaced(kind)
         return self._session
+
+    def _misplaced(self, kind: int) -> ProtocolViolation:
+        if self._session.ending.peer_last is not None:
+            return ProtocolViolation("messages after END")
+        return ProtocolViolation(
+            f"a {frames.type_name(kind)} frame, although the pattern is {self._context.pattern.name}"
+        )
 
     def _add_messages(self, payloads: list[Payload], may_have_errors: bool) -> None:
         session, arrivals = self._session, self._arrivals
@@ -138,7 +161,7 @@ class FrameReader:
             raise ProtocolViolation(f"a {frames.type_name(kind)} that is out of place")
 
     def _on_batch(self, payload: bytes) -> None:
-        session = self._receiving_session()
+        session = self._receiving_session(frames.BATCH)
         bodies = frames.decode_batch(payload)
         receiving, limit = session.receiving, self._context.limits.message
         if receiving.assembly is not None:
@@ -152,7 +175,7 @@ class FrameReader:
             self._add_messages([*bodies], False)
 
     def _on_part(self, payload: bytes) -> None:
-        receiving = self._receiving_session().receiving
+        receiving = self._receiving_session(frames.PART).receiving
         if receiving.assembly is not None:
             receiving.add_piece(0, payload)
         else:
@@ -184,23 +207,21 @@ class FrameReader:
         session = self._session
         if not self._is_early(session, frames.ACK, payload):
             acked, taken, byte_limit, unit_limit = frames.decode_ack(payload)
-            was_full = not session.has_room()
             done = session.sending.on_ack(acked, taken, byte_limit, unit_limit)
-            if was_full and self._context.pattern.asks:
-                session.receiving.request_ack(ACK_DUE_SOON)
             session.owner.acked(session, done)
 
     def _on_reject(self, payload: bytes) -> None:
         session = self._session
         if not self._is_early(session, frames.REJECT, payload):
             number, code, reason = frames.decode_reject(payload)
-            error = error_of(code, f"{session.peer} rejected the message: {reason}")
+            shown = printable(reason, LONGEST_MESSAGE)
+            error = error_of(code, f"{session.peer} rejected the message: {shown}")
             message = session.sending.on_reject(number, error)
             if message is not None:
                 session.owner.message_failed(session, message)
 
     def _on_end(self, payload: bytes) -> None:
-        session = self._receiving_session()
+        session = self._receiving_session(frames.END)
         last = frames.decode_number(frames.END, payload)
         arrived = session.receiving.arrived
         if last != arrived or session.receiving.assembly is not None:
@@ -233,7 +254,7 @@ class FrameReader:
         self._link.abort(error)
 
     def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:
-        session = self._receiving_session()
+        session = self._receiving_session(kind)
         arrival = self._link.owner.ask_frame(session, kind, payload, now)
         # A frame without a complete message must be counted as processed too, in order.
         self._arrivals.append(arrival or Arrival(session, [], session.receiving.arrived))

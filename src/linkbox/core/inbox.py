@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from linkbox.core.arrival import Arrival, AskState
 from linkbox.core.asks_client import Ask
 from linkbox.core.asks_server import IncomingAsk, request_failed
+from linkbox.core.connection import Connection
 from linkbox.core.context import Context
 from linkbox.core.durable.entries import Inflow
 from linkbox.core.durable.record import Record
-from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON
-from linkbox.core.link import bytes_of
-from linkbox.core.mailbox import Source
+from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, REJECTED
+from linkbox.core.incoming_asks import OVERHEAD
+from linkbox.core.link import Link, bytes_of
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
+from linkbox.core.source import Source
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wire import frames
@@ -55,46 +57,35 @@ class Inbox:
         else:
             journal, record = self._sessions.journal, session.record
             assert journal is not None and isinstance(record, Record)
+            receiving.storing += max(arrival.memory, 0)
             journal.add(Inflow(record, arrival, values, context.wall_time(now)))
 
     def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         """Put messages into the mailbox; with a store, call this once they are on disk."""
         session, payloads = arrival.session, arrival.payloads
-        receiving, mailbox = session.receiving, self._context.mailbox
+        context, receiving = self._context, session.receiving
+        if session.record is not None:
+            receiving.storing -= max(arrival.memory, 0)
+            if context.effects.is_blocked:
+                context.effects.room_again()
         if arrival.mark > receiving.processed_bytes:
             receiving.processed_bytes = arrival.mark
-        if not payloads:
-            receiving.processed = arrival.last
-        elif mailbox.overflow == "block" and not arrival.has_errors:
-            first = payloads[0]
-            nbytes = len(first) if len(payloads) == 1 and isinstance(first, bytes) else bytes_of(payloads)
-            self._put(session, values, arrival.last, nbytes, at)
+        if context.mailbox.overflow == "block" and not arrival.has_errors:
+            receiving.store(values, arrival.last, bytes_of(payloads), at, arrival.memory)
         else:
             number = arrival.last - len(values)
+            share = arrival.memory // max(len(values), 1)
             for payload, value in zip(payloads, values, strict=True):
                 number += 1
                 nbytes = len(payload) if isinstance(payload, bytes) else 0
-                self._store_one(session, value, number, nbytes, at)
-        if self._context.paused_links is not None:
-            if mailbox.is_full(receiving):
-                self._context.paused_links.pause(receiving, session.route)
-        elif not session.route.ack_due or receiving.ack_each:
-            receiving.request_ack(ACK_DUE_SOON)
+                self._store_one(session, value, number, nbytes, nbytes if share < 0 else share, at)
+            receiving.store((), arrival.last, 0, at)
         if session.ending.peer_last is not None:
             self._sessions.end_arrived(session)
 
-    def _put(self, session: Session, values: Sequence[Value], last: int, nbytes: int, at: float) -> None:
-        count = len(values)
-        effects, mailbox, receiving = self._context.effects, self._context.mailbox, session.receiving
-        receiving.messages_received += count
-        receiving.bytes_received += nbytes
-        mailbox.put(receiving, values, last, nbytes, at)
-        if mailbox.changed.waiters:
-            effects.to_wake.append(mailbox.changed)
-        if DATA in effects.events.listening:
-            effects.emit(DATA, session.peer, count=count)
-
-    def _store_one(self, session: Session, value: Value, number: int, nbytes: int, at: float) -> None:
+    def _store_one(
+        self, session: Session, value: Value, number: int, nbytes: int, memory: int, at: float
+    ) -> None:
         """Store one message, or reject it if it is invalid or the mailbox is full."""
         receiving, mailbox = session.receiving, self._context.mailbox
         if is_error(value):
@@ -102,17 +93,18 @@ class Inbox:
             self._reject(session, number, value)
             return
         if mailbox.overflow == "block":
-            self._put(session, (value,), number, nbytes, at)
+            receiving.store((value,), number, nbytes, at, memory)
             return
         effects = self._context.effects
-        stored, dropped = mailbox.put_bounded(receiving, value, number, nbytes, at)
+        stored, dropped = mailbox.put_bounded(receiving, value, number, memory, at)
         for victim, victim_number in dropped:
             self._report_dropped(victim, victim_number)
             effects.emit(EventKind.OVERFLOW, victim.peer)
         if stored:
             receiving.count_messages(1, nbytes)
             effects.to_wake.append(mailbox.changed)
-            effects.emit(DATA, session.peer)
+            if not effects.events.takes_over(session.peer):
+                effects.emit(DATA, session.peer)
         else:
             error = MailboxFull(f"the mailbox is full (overflow={mailbox.overflow!r})")
             effects.emit(EventKind.OVERFLOW, session.peer, error)
@@ -129,7 +121,7 @@ class Inbox:
         """Reject a message: report it to the sender and continue with the next one."""
         self._context.counters.rejected += 1
         effects = self._context.effects
-        if session.rejections.count_one():
+        if effects.may_log(REJECTED):
             effects.log("warning", f"a message from {session.peer} was rejected: {error}")
         effects.emit(EventKind.ERROR, session.peer, error)
         if session.record is None:
@@ -142,6 +134,25 @@ class Inbox:
             session.rejections.keep((frame,))
             if session.link is not None:
                 session.link.send_control(frame)
+
+    # -- unexpected errors ------------------------------------------------------------------------------
+
+    def reading_failed(self, connection: Connection, error: Exception) -> None:
+        """An unexpected error has hit `EndpointCore.received`, and the connection is closed."""
+        assert isinstance(connection, Link)
+        if connection.session is not None:
+            self.storing_failed(connection.session, error)
+
+    def storing_failed(self, session: Session, error: Exception) -> None:
+        """End a conversation if an unexpected error may have cost messages.
+
+        They count as arrived, so the peer would not send them again after a reconnect, and the next
+        acknowledgement would cover them. As the conversation ends, the peer has them in doubt.
+        """
+        receiving = session.receiving
+        pieces = 0 if receiving.assembly is None else receiving.assembly.pieces
+        if receiving.arrived != receiving.processed + pieces:
+            self._sessions.close_session(session, error)
 
     # -- requests and responses ------------------------------------------------------------------------
 
@@ -171,18 +182,24 @@ class Inbox:
                 self._fail(ask, kind, str(error))
         elif not ask.is_finished:
             ask.messages += values
+            ask.memory += max(arrival.memory, 0)
             if not arrival.is_final:
                 self._context.effects.emit(EventKind.PART, session.peer)
-            elif self._sessions.server_asks.may_start(ask):
+            else:
                 self._store_request(session, ask, arrival.last, now)
 
     def _store_request(self, session: Session, ask: IncomingAsk, last: int, now: float) -> None:
         """Put a complete request into the mailbox."""
         effects, mailbox = self._context.effects, self._context.mailbox
         self._reaper.start(now, self._context)
-        mailbox.put(session.receiving, (ask,), last, ask.weight(), self._context.wall_time(now))
+        nbytes = OVERHEAD
+        for each in ask.messages:
+            nbytes += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
+        nbytes = max(nbytes, ask.memory)
+        mailbox.put(session.receiving, (ask,), last, nbytes, self._context.wall_time(now))
         effects.to_wake.append(mailbox.changed)
-        effects.emit(DATA, session.peer)
+        if not effects.events.takes_over(session.peer):
+            effects.emit(DATA, session.peer)
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
         """Send the response to a request. `StateError` if there was a response already."""
@@ -194,16 +211,25 @@ class Inbox:
         self._fail(ask, type, text)
         self.ask_closed(ask.session)
 
+    def ignore(self, ask: IncomingAsk) -> None:
+        """With a plain framing: send no response to a request. `StateError` if there was one already."""
+        self._sessions.server_asks.ignore(ask)
+        self.ask_closed(ask.session)
+
     def _fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+        session = ask.session
         if self._sessions.server_asks.fail(ask, type, text):
-            self._sessions.close_session(ask.session, request_failed(ask.session))
+            assert isinstance(session.link, Link)  # Without its connection, a plain session is closed.
+            session.link.error = request_failed(session)
+            self._sessions.server_asks.end_plain(session)
 
     def ask_closed(self, session: Session) -> None:
-        """One request less is open: the next may start, if requests are answered in their order."""
-        if self._context.is_plain:
-            ask = self._sessions.server_asks.next_plain(session)
-            if ask is not None:
-                self._store_request(session, ask, session.receiving.processed, self._context.effects.now)
+        """One request less is open: with a plain framing, the next one may begin."""
+        context = self._context
+        if context.is_plain and context.settings.keep_alive:
+            self._sessions.server_asks.go_on(session)
+        elif context.is_plain and session.error is None:
+            self._sessions.server_asks.end_plain(session)
         self._sessions.ask_closed(session)
 
     def fail_abandoned(self) -> bool:
@@ -230,6 +256,7 @@ class Inbox:
         mailbox = self._context.mailbox
         if count > mailbox.requested:
             mailbox.requested = count
+            self._context.effects.room_again()
             self._grant_all()
 
     def _grant_all(self) -> None:

@@ -16,18 +16,20 @@ count as processed and taken, or the message could never be completed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from linkbox.core.context import Context
 from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, Route
-from linkbox.core.mailbox import Source
-from linkbox.core.paused_links import PausedLinks
 from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
+from linkbox.core.source import MESSAGE_COST, Source
+from linkbox.core.values import Value
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire.decoder import Assembly
 from linkbox.errors import ProtocolViolation
-from linkbox.events import Peer
-from linkbox.limits import Limits
+from linkbox.events import EventKind, Peer
 
+DATA: Final = EventKind.DATA
 ACK_SPACING: Final = 0.001
 """Least seconds between acknowledgements added to writes: each one costs about as much as a message."""
 ACK_BYTES: Final = 64 * 1024
@@ -46,25 +48,22 @@ class ReceiveWindow(Source):
         "assembly",
         "bytes_received",
         "bytes_regained",
+        "context",
         "grace_bytes",
         "grace_units",
         "granted_bytes",
         "granted_units",
-        "limits",
         "messages_received",
-        "paused_links",
         "processed_bytes",
         "reported_taken",
         "route",
         "units_regained",
     )
 
-    def __init__(self, peer: Peer, route: Route, limits: Limits, paused_links: PausedLinks | None) -> None:
+    def __init__(self, peer: Peer, route: Route, context: Context) -> None:
         super().__init__(peer)
         self.route = route
-        self.limits = limits
-        self.paused_links = paused_links
-        """Set only with a plain framing, which has no acknowledgements."""
+        self.context = context
         self.arrived = 0
         self.arrived_bytes = 0
         self.processed_bytes = 0
@@ -114,13 +113,44 @@ class ReceiveWindow(Source):
         """Add a piece, not the last one, of a message of ``total`` bytes."""
         self.add_units(1, len(body), len(body))
         if self.assembly is None:
-            self.assembly = Assembly(total, self.limits.message)
+            self.assembly = Assembly(total, self.context.limits.message)
         self.assembly.put(body)
 
     def count_messages(self, count: int, nbytes: int) -> None:
         """Count accepted messages, for the statistics."""
         self.messages_received += count
         self.bytes_received += nbytes
+
+    # -- storing ---------------------------------------------------------------------------------------
+
+    def store(self, values: Sequence[Value], last: int, nbytes: int, at: float, memory: int = -1) -> None:
+        """Put messages into the mailbox; with that, everything up to ``last`` is processed.
+
+        There may be none, if all of it was rejected, or complete no message. ``memory`` is what the values
+        take, if that is not ``nbytes``.
+        """
+        context = self.context
+        mailbox, effects = context.mailbox, context.effects
+        if values:
+            count = len(values)
+            self.messages_received += count
+            self.bytes_received += nbytes
+            mailbox.put(self, values, last, nbytes if memory < 0 else memory, at)
+            if mailbox.changed.waiters:
+                effects.to_wake.append(mailbox.changed)
+            if DATA in effects.events.listening and not (
+                context.is_plain and effects.events.takes_over(self.peer, count)
+            ):
+                effects.emit(DATA, self.peer, count=count)
+        else:
+            self.processed = last
+        if context.paused_links is not None:
+            if mailbox.is_full(self):
+                context.paused_links.pause(self, self.route)
+            elif context.paused_links.paused:
+                context.paused_links.read_again()
+        elif not self.route.ack_due or self.ack_each:
+            self.request_ack(ACK_DUE_SOON)
 
     def restore(self, arrived: int, arrived_bytes: int, taken: int) -> None:
         """Continue after a restart of this endpoint.
@@ -130,39 +160,33 @@ class ReceiveWindow(Source):
         """
         self.arrived = arrived
         self.arrived_bytes = self.processed_bytes = arrived_bytes
-        self.grace_bytes = 2 * self.limits.mailbox_bytes + self.limits.message
-        self.grace_units = 2 * self.limits.mailbox_messages
+        self.grace_bytes = 2 * self.context.limits.mailbox_bytes + self.context.limits.message
+        self.grace_units = 2 * self.context.limits.mailbox_messages
         assert self.inbox is not None
         self.inbox.known_taken = taken
+
+    def undecoded(self) -> int:
+        return self.arrived_bytes - self.processed_bytes
 
     # -- granting --------------------------------------------------------------------------------------
 
     def grant_endless(self) -> None:
-        """Grant unlimited credit."""
-        self._grant(ENDLESS, ENDLESS)
+        """Grant unlimited credit. Acknowledge as often as if it were limited: the peer keeps what it sent."""
+        self.granted_bytes = self.granted_units = ENDLESS
+        self.bytes_regained = self.arrived_bytes + self.context.limits.mailbox_bytes / 4
+        self.units_regained = self.arrived + self.context.limits.asks / 4
 
-    def grant(self, waiting: int, waiting_bytes: int, window_units: int, window_bytes: int) -> None:
-        """Raise the credit to one window beyond what was processed and is not waiting."""
+    def grant(self, waiting: int, cost: int, window_units: int, window_bytes: int) -> None:
+        """Raise the credit to one window beyond what was processed and is not waiting (``cost`` in bytes)."""
         assembly = self.assembly
         pieces, nbytes = (0, 0) if assembly is None else (assembly.pieces, assembly.arrived)
         units, size = self.processed + pieces, self.processed_bytes + nbytes
-        self._grant(
-            max(self.granted_bytes, size - waiting_bytes + window_bytes),
-            max(self.granted_units, units - waiting + window_units),
-        )
-
-    def _grant(self, nbytes: int, units: int) -> None:
-        self.granted_bytes, self.granted_units = nbytes, units
-        self.bytes_regained = nbytes - 0.75 * self.limits.mailbox_bytes
-        self.units_regained = units - 0.75 * self.limits.mailbox_messages
+        self.granted_bytes = max(self.granted_bytes, size - cost + window_bytes)
+        self.granted_units = max(self.granted_units, units - waiting + window_units)
+        self.bytes_regained = self.granted_bytes - 0.75 * window_bytes
+        self.units_regained = self.granted_units - 0.75 * window_units
 
     # -- acknowledging ---------------------------------------------------------------------------------
-
-    def on_taken(self) -> None:
-        if self.inbox is None:
-            self.request_ack(ACK_DUE_SOON)
-        else:
-            self.inbox.on_taken(self.given + self.base, self.cut)  # Acknowledged once it is on disk.
 
     def request_ack(self, urgency: int) -> None:
         """Request an acknowledgement. It is sent at once if it grants a large part of the window.
@@ -170,15 +194,18 @@ class ReceiveWindow(Source):
         Small grants wait: they would make the sender send in small portions. With a plain framing, check
         instead whether there is room to read again.
         """
-        if self.paused_links is not None:
-            self.paused_links.read_again()
+        effects = self.route.effects
+        if effects.is_blocked:
+            effects.room_again()
+        if self.context.paused_links is not None:
+            self.context.paused_links.read_again()
             return
         route = self.route
         if route.ack_due == ACK_DUE_NOW:
             return
         if (
             self.arrived - self.waiting >= self.units_regained
-            or self.arrived_bytes - self.waiting_bytes >= self.bytes_regained
+            or self.arrived_bytes - self.waiting_bytes - MESSAGE_COST * self.waiting >= self.bytes_regained
             or (self.ack_each and (self.inbox is None or self.ack_each_until > self.reported_taken))
         ):
             urgency = ACK_DUE_NOW

@@ -8,34 +8,34 @@ from linkbox.core.outgoing import add_range
 
 KEPT = 1000
 """Most REJECT frames that are kept."""
+FRAME_COST = 64
+"""Bytes of memory that a kept frame uses besides its contents."""
+RANGE_COST = 176
+"""Bytes of memory that a range of numbers uses."""
 
 
 class Rejections:
     """The REJECT frames of a session, and the ranges of messages that a full mailbox dropped."""
 
-    __slots__ = ("count", "dropped", "frames", "unreported")
+    __slots__ = ("dropped", "frames", "unreported")
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         """The last thousand REJECT frames: sent again after a reconnect, as they may not have arrived."""
-        self.count = 0
         self.dropped: list[tuple[int, int]] = []
         """Ranges of numbers that were acknowledged, and then dropped from the full mailbox."""
         self.unreported: list[tuple[int, int]] = []
         """Ranges that have not been reported to the peer."""
 
+    def memory(self) -> int:
+        """The bytes of memory that this uses."""
+        frames = sum(map(len, self.frames)) + FRAME_COST * len(self.frames)
+        return frames + RANGE_COST * len(self.dropped)
+
     def keep(self, frames: Iterable[bytes]) -> None:
         """Keep REJECT frames, to send them again after a reconnect."""
         self.frames += frames
         del self.frames[:-KEPT]
-
-    def count_one(self) -> bool:
-        """Count one more rejected message; return whether to log it.
-
-        The 1st, 2nd, 4th, 8th, … are logged: a flood must neither fill the log nor delay other peers.
-        """
-        self.count += 1
-        return self.count & (self.count - 1) == 0
 
     def add_dropped(self, number: int) -> None:
         """Add a message that was dropped from the full mailbox."""

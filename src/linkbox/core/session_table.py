@@ -7,6 +7,7 @@ from linkbox.core.asks_server import ServerAsks
 from linkbox.core.channel import OutgoingMessage, Unit
 from linkbox.core.context import Context
 from linkbox.core.durable.journal import Journal
+from linkbox.core.durable.record import Record
 from linkbox.core.ending import end_has_arrived, is_finished
 from linkbox.core.link import Link, LinkOwner
 from linkbox.core.outgoing import messages_of
@@ -28,6 +29,9 @@ class Side(LinkOwner):
     def peer_ended(self, session: Session) -> None:
         """The peer has ended, and everything that it sent is in the mailbox."""
 
+    def session_up(self, session: Session) -> None:
+        """A session has a connection."""
+
     def ask_closed(self, session: Session) -> None:
         """A request of this session has a response, has failed or was cancelled."""
 
@@ -40,7 +44,7 @@ class Side(LinkOwner):
         raise NotImplementedError
 
     def session_closing(self, session: Session, is_known: bool) -> None:
-        """A session is about to be closed. ``is_known``: the peer certainly knows that it has ended."""
+        """A session is about to be closed. ``is_known``: it is not forgotten without the peer knowing."""
 
     def session_closed(self, session: Session, error: Exception | None) -> None:
         """A session was closed."""
@@ -89,17 +93,35 @@ class SessionTable(SessionOwner):
         self.by_id[peer.id] = session
         return session
 
+    def relocate(self, session: Session, name: str, address: str) -> None:
+        """A peer has come back with this name, from this address. Its `Peer` stays the same object."""
+        peer = session.peer
+        if (peer.name, peer.address) != (name, address):
+            object.__setattr__(peer, "name", name)  # It is frozen for applications.
+            object.__setattr__(peer, "address", address)
+            if session.record is not None:
+                session.record.touch()
+
     def announce_up(self, session: Session, kind: EventKind) -> None:
         """Emit CONNECTED or RESUMED for a session."""
         session.generation.established = session.is_up = True
-        self.context.effects.to_wake += (self.changed, session.changed)
-        self.context.effects.emit(kind, session.peer)
+        effects = self.context.effects
+        effects.to_wake += (self.changed, session.changed)
+        is_emitted = effects.emit_limited(kind, session.peer, None)
+        session.is_announced = is_emitted if kind in effects.events.listening else None
+        self.side.session_up(session)
 
     def announce_down(self, session: Session, error: Exception | None) -> None:
         """Emit DISCONNECTED, once for each connection."""
         if session.is_up:
             session.is_up = False
-            self.context.effects.emit(EventKind.DISCONNECTED, session.peer, error)
+            self._emit_for(session, EventKind.DISCONNECTED, error)
+
+    def _emit_for(self, session: Session, kind: EventKind, error: Exception | None) -> None:
+        """Emit an event of a connected session, unless its CONNECTED was dropped."""
+        if session.is_announced is not False:
+            is_promised = session.is_announced is True
+            self.context.effects.emit_limited(kind, session.peer, error, is_promised)
 
     def peers(self) -> tuple[Peer, ...]:
         """The connected peers."""
@@ -137,8 +159,9 @@ class SessionTable(SessionOwner):
             session.receiving.end_reason = EndOfData(f"{session.peer} has ended the conversation")
             effects.to_wake += (self.context.mailbox.end_changed, session.changed)
             if not self.context.pattern.asks:
-                effects.emit(EventKind.END, session.peer)
+                self._emit_for(session, EventKind.END, None)
             self.side.peer_ended(session)
+        self.server_asks.end_arrived(session)
         if not self.server_asks.has_open(session):
             session.ending.is_requested = True
         session.flush()
@@ -155,7 +178,7 @@ class SessionTable(SessionOwner):
 
     def ask_closed(self, session: Session) -> None:
         """A request is closed: the session may have waited only for that before its end."""
-        if session.ending.peer_last is not None:
+        if session.ending.peer_last is not None and session.error is None:
             self.end_arrived(session)
         self.side.ask_closed(session)
 
@@ -166,7 +189,9 @@ class SessionTable(SessionOwner):
         session.detach()
         if session.record is not None:
             session.record.offline()
-        if is_finished(session) and link.eof and not session.is_plain:
+        # Without a reconnect, the peer's FIN adds nothing to its confirmation.
+        is_known = link.eof or (session.ending.is_acked and not session.resumes)
+        if is_finished(session) and is_known and not session.is_plain:
             self.acked(session, session.sending.forget(session.sending.sent))
             self.close_session(session, None, is_known=True)
         elif session.is_plain:
@@ -183,10 +208,10 @@ class SessionTable(SessionOwner):
         if session.error is not None:
             return
         effects = self.context.effects
-        self.side.session_closing(session, is_known)
+        is_kept = self._is_kept(session)
+        self.side.session_closing(session, is_known or is_kept)
         self.by_id.pop(session.peer.id, None)
         effects.timers.forget_one()
-        is_kept = self._is_kept(session)
         session.error = error or EndOfData(f"the conversation with {session.peer} is over")
         if session.receiving.end_reason is None:
             session.receiving.end_reason = session.error
@@ -213,11 +238,19 @@ class SessionTable(SessionOwner):
 
     def _fail_all(self, session: Session, error: Exception) -> None:
         """Fail all messages that are not acknowledged."""
+        count, record = session.in_flight(), session.record
         doubt, unsent = session.sending.abandon()
         messages = doubt + unsent
-        if session.record is not None:
-            messages += session.record.absent()
-            session.record.finish()
+        if record is not None:
+            messages += record.absent()
+        if count and isinstance(record, Record) and self.journal is not None:
+            self.context.effects.log(
+                "warning", f"{count} messages to {session.peer} are in doubt, and kept aside: {error}"
+            )
+            messages = [each for each in messages if each.stored_number]  # The store reports the others.
+            self.journal.give_up(record, error, messages)
+        elif record is not None:
+            record.finish()
         for message in messages:
             self.fail_message(session, message, error)
 

@@ -22,6 +22,8 @@ class Counters:
     bytes_received: int = 0
     rejected: int = 0
     callback_errors: int = 0
+    errors: int = 0
+    events_dropped: int = 0
     connections: int = 0
     refused: int = 0
     reconnects: int = 0
@@ -48,6 +50,10 @@ class Settings:
     """Does each secret belong to one peer only, so that it authenticates the name of the peer?"""
     secure: bool = False
     """Is TLS used? Then each link waits for `Connection.secured`."""
+    keep_alive: bool = True
+    """A server of requests with a plain framing: does a connection stay open after a response?"""
+    decodes: bool = True
+    """Must the driver decode messages? Else they are the bytes that arrived, and stored at once."""
     asks_first: bool = False
     """Does the application decide on each connection (``accept=``)?"""
     counters: Counters = field(default_factory=Counters)

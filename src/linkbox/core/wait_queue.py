@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from linkbox.core.values import Value
+
 ENDLESS = 1 << 62
 """A number that no counter reaches."""
+
+
+class Nothing:
+    """The result of a wait that was in vain. A class of its own, because None and False may be messages."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+
+NOTHING: Final = Nothing()
 
 
 class Predicate:
@@ -14,6 +30,13 @@ class Predicate:
     def holds(self) -> bool:
         """Does the condition hold now?"""
         raise NotImplementedError
+
+    def claim(self) -> Value:
+        """Return the result of the wait, or `NOTHING` while the condition does not hold.
+
+        Only the waiter itself calls this: a subclass may take what was waited for.
+        """
+        return True if self.holds() else NOTHING
 
 
 class Waiter:

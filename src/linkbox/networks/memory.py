@@ -133,7 +133,10 @@ class MemoryPort:
                 end = self.station.noted.popleft()
                 end.is_noted = False
             if end.link is not None and not end.link.closed:
-                self._look_at(end, end.link, now)
+                try:
+                    self._look_at(end, end.link, now)
+                except BaseException as error:
+                    self.events.reading_failed(end.link, error)
 
     def _look_at(self, end: MemoryEnd, link: Link, now: float) -> None:
         if end.unsent and not end.is_reset:
@@ -146,12 +149,12 @@ class MemoryPort:
         try:
             data = end.read()
         except OSError as error:
-            self.events.lost(link, error, now)
+            self.events.hub.lost(link, error, now)
             return
         if data:
-            self.events.received(link, data, now)
+            self.events.hub.received(link, data, now)
         elif data is not None:
-            self.events.ended(link, now)
+            self.events.hub.ended(link, now)
 
     # -- writing ----------------------------------------------------------------------------------------
 
@@ -180,12 +183,11 @@ class MemoryPort:
             end.unsent = end.write(buffers)
         except OSError as error:
             if link.eof or link.paused:
-                self.events.lost(link, error, self.hub.now())
+                self.events.hub.lost(link, error, self.hub.now())
             # Bytes that the peer sent before the connection broke must still be read; then reading fails too.
             link.shut = True
         if end.unsent:
             link.write_stalled(self.hub.now())
-            self.events.timers_changed()
 
     def _close(self, end: MemoryEnd, link: Link) -> None:
         link.handle = None
@@ -227,7 +229,7 @@ class MemoryPort:
 
     def _accept(self, now: float) -> None:
         while True:
-            if self.events.is_crowded():
+            if self.events.is_crowded(now):
                 self._pause_until = now + CROWD_PAUSE
                 self.events.schedule(self, self._pause_until)
                 return
@@ -235,7 +237,11 @@ class MemoryPort:
                 if not self.station.callers:
                     return
                 end = self.station.callers.popleft()
-            self._open(end, self.events.accept("memory:", None, now))
+            try:
+                self._open(end, self.events.accept("memory:", None, now))
+            except BaseException as error:
+                end.close(is_abortive=True)
+                self.events.accept_failed(error)
 
     def next_timer(self) -> float:
         """When to accept again."""
@@ -277,8 +283,8 @@ class ThreadedMemory(ThreadedNetwork):
         super().__init__(events, poller, port.hub.now, port.hub.has_manual_clock)
         self._port = port
 
-    def read(self, ready: list[tuple[int, int]]) -> None:
-        pass  # No system call has to be made without the lock.
+    def read(self, timeout: float | None) -> None:
+        self.poller.poll(timeout)  # Reading itself needs no system call.
 
     def report(self, now: float) -> None:
         self._port.report(now)

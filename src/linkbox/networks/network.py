@@ -10,10 +10,8 @@ Every method is called under the endpoint's lock, or on its event loop, except `
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
-from linkbox.core.arrival import Arrival
 from linkbox.core.connection import Connection as Link
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
@@ -25,7 +23,7 @@ from linkbox.networks.poller import Poller
 
 
 class NetworkEvents:
-    """The reports of a network: all its calls into the core. `EndpointDriver` is the subclass.
+    """The reports of a network; bytes, FIN and loss go to ``hub`` itself. `EndpointDriver` is a subclass.
 
     ``hub`` is the core of the endpoint. The ``hub`` of a `MemoryPort` is something else: a `MemoryHub`, the
     network in memory that many endpoints share.
@@ -34,46 +32,50 @@ class NetworkEvents:
     def __init__(self, hub: EndpointCore) -> None:
         self.hub = hub
         self.effects = hub.effects
-        self.arrivals: deque[Arrival] = deque()
-        """Messages that were received and not delivered to the mailbox yet."""
         self.dials: list[Session] = hub.dialing.dials if isinstance(hub, ClientCore) else []
         """Sessions that need a connection now: call `Network.dial` once for each."""
 
     # Implemented by drivers, called by networks.
 
-    def work(self, ready: list[tuple[int, int]]) -> None:
-        """Threads only: handle the result of a poll. Called without the lock."""
-        raise NotImplementedError
-
     def turn_done(self, now: float) -> None:
-        """The network has reported everything, outside of a turn of the driver: settle."""
+        """The network has reported everything: do what follows from it.
+
+        With threads, only the leader calls this: two threads that decode at once could store messages in the
+        wrong order. Other threads call `turn_soon`.
+        """
         raise NotImplementedError
 
-    def timers_changed(self) -> None:
-        """A timer may be due earlier than before."""
+    def turn_soon(self) -> None:
+        """Take a turn soon, because work is left."""
         raise NotImplementedError
 
     def clock_moved(self) -> None:
         """A manual clock was advanced: check every deadline. Under the lock, or on the event loop."""
         raise NotImplementedError
 
+    def link_failed(self, link: Link, error: BaseException) -> None:
+        """An unexpected error has hit this connection: close it. Raises ``error`` again if it must pass."""
+        raise NotImplementedError
+
+    def reading_failed(self, link: Link, error: BaseException) -> None:
+        """The same, where bytes of the peer were processed: their messages may be lost."""
+        raise NotImplementedError
+
+    def dial_failed(self, session: Session, error: BaseException) -> None:
+        """An unexpected error has hit an attempt to connect. Raises ``error`` again if it must pass."""
+        raise NotImplementedError
+
+    def accept_failed(self, error: BaseException) -> None:
+        """An unexpected error has hit the accepting. Raises ``error`` again if it must pass."""
+        raise NotImplementedError
+
+    def turn_failed(self, error: BaseException) -> None:
+        """An unexpected error that belongs to no connection. Raises ``error`` again if it must pass."""
+        raise NotImplementedError
+
     def is_busy(self) -> bool:
         """Is there work left? A manual clock waits until there is none."""
-        return bool(self.arrivals or self.hub.effects.to_write or self.hub.effects.to_read)
-
-    # Input.
-
-    def received(self, link: Link, data: bytes, now: float) -> None:
-        """Bytes have arrived."""
-        self.hub.received(link, data, now, self.arrivals)
-
-    def ended(self, link: Link, now: float) -> None:
-        """The peer has closed its half."""
-        self.hub.ended(link, now, self.arrivals)
-
-    def lost(self, link: Link, error: OSError, now: float) -> None:
-        """The connection is broken."""
-        self.hub.lost(link, error, now)
+        return bool(self.hub.arrivals or self.hub.effects.to_write or self.hub.effects.to_read)
 
     def flush_later(self, link: Link) -> None:
         """The link may have something to write: call `Network.flush` for it later."""
@@ -89,16 +91,19 @@ class NetworkEvents:
 
     # Connections of a server.
 
-    def is_crowded(self) -> bool:
+    def is_crowded(self, now: float) -> bool:
         """Must no more connections be accepted for now?"""
         hub = self.hub
         assert isinstance(hub, ServerCore)
-        return hub.admission.is_crowded() and not hub.is_stopping
+        return hub.admission.is_crowded(now) and not hub.is_stopping
 
-    def accept(self, url: str, ip: str | None, now: float) -> Link | None:
-        """Make the link for a connection of a client. None: close the connection at once."""
+    def accept(self, url: str, origin: str | None, now: float) -> Link | None:
+        """Make the link for a connection of a client. None: close the connection at once.
+
+        ``origin`` is what it counts for in the limits per address: see ``address.origin_of``.
+        """
         assert isinstance(self.hub, ServerCore)
-        return self.hub.accept(url, ip, now)
+        return self.hub.accept(url, origin, now)
 
     # Connections of a client.
 
@@ -166,15 +171,13 @@ class ThreadedNetwork(Network):
     ) -> None:
         super().__init__(events, now, has_manual_clock)
         self.poller = poller
-        self.writers = 0
-        """The number of threads that are writing without the lock and will take it again."""
 
-    def read(self, ready: list[tuple[int, int]]) -> None:
-        """Receive from the sockets that `Poller.poll` found ready. Without the lock, one thread at a time."""
+    def read(self, timeout: float | None) -> None:
+        """Wait until something is ready, and receive. Without the lock, one thread at a time."""
         raise NotImplementedError
 
     def report(self, now: float) -> None:
-        """Report what was read, and handle the other ready sockets. The caller must settle."""
+        """Report what was read, and handle the other ready sockets. `NetworkEvents.turn_done` must follow."""
         raise NotImplementedError
 
     def close(self) -> None:

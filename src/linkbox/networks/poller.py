@@ -12,6 +12,7 @@ import select
 import selectors
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 READ = 1
@@ -24,8 +25,13 @@ BROKEN = 8 | 16
 class Poller:
     """For every platform: a selector, and socket pairs to wake the waiting threads."""
 
+    poll: Callable[[float | None], list[tuple[int, int]]]
+    """Wait until something is ready; return (descriptor, events) for each. Only the leader calls this. An
+    attribute: with epoll it is the method of the kernel's object itself."""
+
     def __init__(self) -> None:
         self.armed = False
+        self.poll = self._select
         self._selector: selectors.BaseSelector = selectors.DefaultSelector()
         self._kick_in, self._kick_out = _pair()
         self._wake_in, self._wake_out = _pair()
@@ -45,8 +51,7 @@ class Poller:
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
-    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait until something is ready; return (descriptor, events) for each. Only the leader calls this."""
+    def _select(self, timeout: float | None) -> list[tuple[int, int]]:
         ready = []
         for key, events in self._selector.select(timeout):
             if key.fileobj is self._wake_in:
@@ -57,6 +62,10 @@ class Poller:
                 )
                 ready.append((key.fd, mask))
         return ready
+
+    def drain(self, fd: int) -> bool:
+        """Empty a descriptor that `poll` has returned, if it is the poller's own, else return False."""
+        return False
 
     def wake(self) -> None:
         """Make `poll` return now."""
@@ -106,6 +115,7 @@ class EpollPoller(Poller):
     def __init__(self) -> None:
         self.armed = False
         self._inner = select.epoll()
+        self.poll = self._inner.poll
         self._outer = select.epoll()
         self._kick_in, self._kick_out = _pair()
         self._wake_in, self._wake_out = _pair()
@@ -127,15 +137,11 @@ class EpollPoller(Poller):
         except (OSError, ValueError):
             pass  # Never registered, or the poller is closed.
 
-    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        ready: list[tuple[int, int]] = self._inner.poll(timeout, 256)
-        if len(ready) > 1 or (ready and ready[0][0] == self._wake_fd):
-            for each in ready:
-                if each[0] == self._wake_fd:
-                    _drain(self._wake_in)
-                    ready.remove(each)
-                    break
-        return ready
+    def drain(self, fd: int) -> bool:
+        if fd != self._wake_fd:
+            return False
+        _drain(self._wake_in)
+        return True
 
     def sleep(self, timeout: float | None) -> None:
         for fd, _ in self._outer.poll(timeout):
@@ -164,6 +170,7 @@ class MemoryPoller(Poller):
 
     def __init__(self, has_manual_clock: bool) -> None:
         self.armed = False
+        self.poll = self._wait
         self._sleeps_on = has_manual_clock
         """With a manual clock, only `wake` and `kick` end a wait, when the clock is advanced."""
         self._bell, self._kick_bell = threading.Lock(), threading.Lock()
@@ -176,7 +183,7 @@ class MemoryPoller(Poller):
         if self.armed:
             _release(self._kick_bell)
 
-    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+    def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
         self._bell.acquire(timeout=self._patience(timeout))
         return []
 

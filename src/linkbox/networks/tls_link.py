@@ -73,7 +73,7 @@ class TlsLink:
     def receive(self, events: NetworkEvents, link: Link, data: bytes, now: float) -> None:
         """Bytes have arrived on the connection."""
         if self._has_failed:
-            events.received(link, data, now)  # The link is being refused, and only counts the bytes.
+            events.hub.received(link, data, now)  # The link is being refused, and only counts the bytes.
             return
         if self._is_server and not self._has_begun and not data.startswith(HANDSHAKE):
             self._fail(link, ProtocolViolation(_not_tls(data)), now)
@@ -114,7 +114,7 @@ class TlsLink:
         if pieces:
             if self._ticket is not None:  # TLS 1.3 sends it before the first data
                 self._ticket.session, self._ticket = self._tls.session, None
-            events.received(link, pieces[0] if len(pieces) == 1 else b"".join(pieces), now)
+            events.hub.received(link, pieces[0] if len(pieces) == 1 else b"".join(pieces), now)
         if link.closed:
             return
         if failure is not None:
@@ -123,14 +123,14 @@ class TlsLink:
             if isinstance(why, AuthenticationFailed) and not self._is_server:
                 self._fail(link, why, now)
             else:
-                events.lost(link, failure, now)
+                events.hub.lost(link, failure, now)
         elif self._has_ended and not link.eof:
-            events.ended(link, now)
+            events.hub.ended(link, now)
 
     def receive_eof(self, events: NetworkEvents, link: Link, now: float) -> None:
         """The peer has closed its half of the connection."""
         if self._has_failed:
-            events.ended(link, now)
+            events.hub.ended(link, now)
         elif not self._is_ready:
             what = f"{link.address} closed the connection during the TLS handshake"
             if self._is_server:
@@ -138,7 +138,7 @@ class TlsLink:
             else:
                 self._fail(link, ConnectFailed(f"{what}; if it does not speak TLS, use tcp://"), now)
         elif not self._has_ended:
-            events.lost(link, ConnectionAbortedError("it was cut off: TLS was not closed"), now)
+            events.hub.lost(link, ConnectionAbortedError("it was cut off: TLS was not closed"), now)
 
     # -- output ---------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class TlsLink:
         except ssl.SSLWantReadError:
             pass  # The server renegotiates (TLS 1.2): its bytes must be read first.
         except ssl.SSLError as error:
-            events.lost(link, error, now)
+            events.hub.lost(link, error, now)
 
     def close_notify(self) -> bytes:
         """The last bytes to write, before FIN. Empty when called again."""

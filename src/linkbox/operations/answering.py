@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 from typing import Any
 
 from linkbox.core.endpoint import IncomingAsk, OutgoingMessage, ServerCore
-from linkbox.errors import StateError
-from linkbox.operations.options import Handler, ServerOptions
+from linkbox.core.wait_queue import NOTHING
+from linkbox.errors import FormatError, StateError
+from linkbox.operations.options import Handler, ServerOptions, check_handler
 from linkbox.operations.predicates import HasRequest
-from linkbox.operations.requests import Request, RequestOwner
+from linkbox.operations.request_owner import RequestOwner
+from linkbox.operations.requests import Request
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.serving import ServerOperations
 from linkbox.operations.steps import Call, Operation, Wait
-
-log = logging.getLogger("linkbox")
+from linkbox.text import text_of
 
 
 class AnsweringServer(ServerOperations):
@@ -29,6 +30,7 @@ class AnsweringServer(ServerOperations):
 
     def set_handler(self, handler: Handler) -> None:
         """Set the function that responds to requests. Takes the lock."""
+        check_handler(handler)
         with self.runtime.lock:
             if self.core is not None:
                 raise StateError(f"{self} is started already: set the handler before start()")
@@ -38,7 +40,7 @@ class AnsweringServer(ServerOperations):
         super().start_services(core)
         if self.handler is not None:
             for number in range(self.server_options.workers):
-                self.runtime.spawn(self._work(core, self.handler), f"worker {number + 1}")
+                self.runtime.spawn(partial(self._work, core, self.handler), f"worker {number + 1}")
 
     def _work(self, core: ServerCore, handler: Handler) -> Operation[None]:
         """One worker: take a request, call the handler, respond."""
@@ -50,22 +52,30 @@ class AnsweringServer(ServerOperations):
             if mailbox.count:  # wake the next worker
                 core.effects.to_wake.append(mailbox.changed)
                 runtime.settle()
-            if requests.is_obsolete(incoming):
-                continue
             request: Request[Any] = Request(incoming, requests)
+            value: Any = NOTHING
             try:
+                if requests.is_obsolete(incoming):
+                    continue
                 value = yield Call(handler, request)
                 if not incoming.is_finished:
                     if value.__class__ is bytes and self._takes_as_is:
                         payload = self.encode(value)
-                    else:  # decoding may call user code
+                    else:  # encoding may call user code
                         payload = yield Call(self.encode, value)
                     requests.send(incoming, payload)
             except BaseException as error:
-                if runtime.must_pass(error):
-                    raise
+                if value is None and isinstance(error, FormatError):
+                    error = self._nothing_returned(error)
                 requests.on_failed(incoming, error)
-            del request
+            del request, value
+
+    def _nothing_returned(self, error: FormatError) -> FormatError:
+        """The error of a handler that has returned None, if the format cannot encode that."""
+        hint = "the handler returned None"
+        if self.options.plain is not None:
+            hint += "; for a request without a response, call request.ignore()"
+        return FormatError(f"{error} ({hint})")
 
 
 class Responder(RequestOwner):
@@ -117,13 +127,24 @@ class Responder(RequestOwner):
                 core.fail(incoming, type, text)
                 runtime.update()
 
+    def ignore(self, incoming: IncomingAsk) -> None:
+        runtime = self._server.runtime
+        if self._server.options.plain is None:
+            raise StateError("with Linked() each request has a response: answer it, or let it fail")
+        with runtime.lock:
+            core = self._core()
+            if core is not None:
+                core.ignore(incoming)
+                runtime.update()
+
     def on_failed(self, incoming: IncomingAsk, error: BaseException) -> None:
         """The handler, or encoding its result, has raised: let the client's call raise the same error."""
-        if not incoming.is_cancelled:
+        if not incoming.is_cancelled or self._server.runtime.must_pass(error):
             peer = incoming.session.peer
-            log.error("linkbox: the handler of %s failed, called for %s", self._server, peer, exc_info=error)
+            what = f"the handler of {self._server} failed, called for {peer}"
+            self._server.runtime.survive("handler", what, error)
         if not incoming.is_finished:
-            self.fail(incoming, type(error).__name__, str(error))
+            self.fail(incoming, type(error).__name__, text_of(error))
 
     def forget(self, incoming: IncomingAsk) -> None:
         core = self._core()

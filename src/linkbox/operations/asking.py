@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable
 from typing import Any, TypeVar
 
-from linkbox.core.endpoint import Ask, ClientCore, OutgoingMessage
+from linkbox.core.endpoint import Ask, ClientAsks, ClientCore, OutgoingMessage
 from linkbox.errors import DeadlineExceeded, MailboxFull, StateError
+from linkbox.operations.arguments import Given
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.options import ClientOptions
-from linkbox.operations.predicates import IsAnswered
+from linkbox.operations.predicates import HasSlot, IsAnswered
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, wait_for_room
 from linkbox.operations.steps import NEVER, Call, NextItems, Operation, Wait, deadline_after, items_of
@@ -31,10 +32,11 @@ class AskingClient(ClientOperations):
             not options.keep_alive and options.plain is None
         )
         """Does the end of a request half-close its connection?"""
+        self._most_asks = options.limits.asks
 
     # -- one request -----------------------------------------------------------------------------------
 
-    def ask(self, payload: bytes, timeout: float | None) -> Operation[V]:
+    def ask(self, payload: bytes, timeout: Given) -> Operation[V]:
         """Send a request of one message, and wait for the response."""
         deadline = deadline_after(timeout, self.now())
         core = self.core
@@ -42,9 +44,12 @@ class AskingClient(ClientOperations):
             core = yield from self.ready()
         assert isinstance(core, ClientCore)
         self._check_timeout(timeout)
-        ask = self._begin_ask(core, deadline, to_mailbox=False)
+        asks = core.asks
+        if self._keep_alive and len(asks.waiting) >= self._most_asks:
+            yield from self._wait_for_slot(core, deadline)
+        ask = self._begin_ask(core, asks, deadline, to_mailbox=False)
         try:
-            core.asks.add(ask, payload, False, None if timeout is None else deadline)
+            asks.add(ask, payload, False, None if timeout is None else deadline)
             self._launch(core, ask)
             yield Wait(ask.changed, IsAnswered(ask), deadline)
         finally:
@@ -55,20 +60,28 @@ class AskingClient(ClientOperations):
     def send(self, payload: bytes) -> Operation[AnyReceipt]:
         """Send a request whose response goes to the mailbox; returns its receipt."""
         core = yield from self.ready()
-        ask = self._begin_ask(core, NEVER, to_mailbox=True)
+        limit = self._most_asks
+        if self._keep_alive and len(core.asks.waiting) + self.mailbox.count >= limit:
+            raise MailboxFull(
+                f"as many requests wait for their responses, or the responses wait to be taken, as "
+                f"Limits(asks={limit}) allows"
+            )
+        ask = self._begin_ask(core, core.asks, NEVER, to_mailbox=True)
         core.asks.add(ask, payload, False, None)
         receipt = ask.receipt
         self._launch(core, ask)
         return receipt
 
-    def ask_many(self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: float | None) -> Operation[V]:
+    def ask_many(self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: Given) -> Operation[V]:
         """Send a request of several messages, as the iterable yields them, and wait for the response."""
         if self.options.plain is not None:
             raise StateError("with a plain framing a request is one message: use ask()")
         deadline = deadline_after(timeout, self.now())
         core = yield from self.ready()
         self._check_timeout(timeout)
-        ask = self._begin_ask(core, deadline, to_mailbox=False)
+        if self._keep_alive and len(core.asks.waiting) >= self._most_asks:
+            yield from self._wait_for_slot(core, deadline)
+        ask = self._begin_ask(core, core.asks, deadline, to_mailbox=False)
         self.runtime.update()
         try:
             step = NextItems(items_of(iterable), 1)
@@ -91,25 +104,35 @@ class AskingClient(ClientOperations):
 
     # -- what both are made of -------------------------------------------------------------------------
 
-    def _check_timeout(self, timeout: float | None) -> None:
+    def _check_timeout(self, timeout: Given) -> None:
         if timeout is None and self.in_callback():
             raise StateError("inside a callback a request needs a timeout")
 
-    def _begin_ask(self, core: ClientCore, deadline: float, to_mailbox: bool) -> Ask:
+    def _wait_for_slot(self, core: ClientCore, deadline: float) -> Operation[None]:
+        """Wait until fewer requests wait for their responses than `Limits.asks`."""
+        began = self.now()
+        is_free = yield Wait(core.asks.slots, HasSlot(core.asks), deadline)
+        if self.core is not core or self.is_stopping:
+            raise self.not_running()
+        if is_free:
+            return
+        raise DeadlineExceeded(
+            f"the request was not sent within {max(0.0, deadline - began):.3g} s: as many others wait for "
+            f"their responses as Limits(asks={self._most_asks}) allows"
+        )
+
+    def _begin_ask(self, core: ClientCore, asks: ClientAsks, deadline: float, to_mailbox: bool) -> Ask:
         """Begin a request. With a plain framing, a connection carries one request at a time."""
         now = self.now()
         if not self._keep_alive:
             channel = core.begin(now)
             channel.connect_within(deadline)
-            return core.asks.begin(channel, to_mailbox, channel.is_plain)
+            return asks.begin(channel, to_mailbox, channel.is_plain)
         channel = core.current(now)
-        if self.options.plain is not None and core.asks.is_busy(channel):
+        if self.options.plain is not None and asks.is_busy(channel):
             channel = core.conversations.idle() or core.begin(now)
-        limit = self.options.limits.asks
-        if len(core.asks.waiting) + self.mailbox.count >= limit:
-            raise MailboxFull(f"{limit} requests wait for their responses, or the responses wait to be taken")
         ends_session = channel.is_plain and channel is not core.conversation
-        return core.asks.begin(channel, to_mailbox, ends_session)
+        return asks.begin(channel, to_mailbox, ends_session)
 
     def _launch(self, core: ClientCore, ask: Ask) -> None:
         """Send the complete request, and end a connection that is for this request only."""
@@ -126,7 +149,7 @@ class AskingClient(ClientOperations):
             ask.session.close(None)
         self.runtime.update()
 
-    def _outcome(self, ask: Ask, timeout: float | None) -> Any:
+    def _outcome(self, ask: Ask, timeout: Given) -> Any:
         """Return the response, or raise the error of the request."""
         if ask.error is not None:
             raise ask.error
@@ -134,4 +157,4 @@ class AskingClient(ClientOperations):
             return ask.value
         if self.is_stopping or timeout is None:
             raise self.not_running()
-        raise DeadlineExceeded(f"no response from {self.address} within {timeout:g} s")
+        raise DeadlineExceeded(f"no response from {self.address} within {float(timeout):g} s")

@@ -9,6 +9,7 @@ from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import ConnectFailed, Refused, StateError
+from linkbox.operations.arguments import Given, flag, seconds
 from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.options import ClientOptions
 from linkbox.operations.runtime import Runtime
@@ -86,10 +87,11 @@ class ConversingClient(ClientOperations):
 
     # -- connecting ------------------------------------------------------------------------------------
 
-    def connect(self, wait: bool) -> Operation[None]:
+    def connect(self, wait: Given) -> Operation[None]:
         """Start, and wait for the connection; stop again if it does not come up."""
+        is_patient = flag(wait, "wait")
         yield from self.start()
-        if not wait:
+        if not is_patient:
             return
         core = self.client_core()
         deadline = NEVER  # the core has its own deadline, except with a store
@@ -130,8 +132,10 @@ class ConversingClient(ClientOperations):
 
     # -- sending ---------------------------------------------------------------------------------------
 
-    def try_send(self, payload: bytes) -> AnyReceipt | None:
+    def try_send(self, payload: bytes, timeout: Given) -> AnyReceipt | None:
         """Send if that is possible without waiting, else return None."""
+        if timeout is not None:
+            seconds(timeout, "timeout")
         core, driver = self.core, self.runtime.driver
         if core is None or driver is None or self.is_stopping:
             return None
@@ -142,7 +146,7 @@ class ConversingClient(ClientOperations):
             driver.settle()
         return receipt
 
-    def send(self, payload: bytes, timeout: float | None) -> Operation[AnyReceipt]:
+    def send(self, payload: bytes, timeout: Given) -> Operation[AnyReceipt]:
         """Send as soon as there is room; with a store, once the message is on disk."""
         core = self.client_core()
         channel = self.channel(core)

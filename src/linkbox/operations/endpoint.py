@@ -8,12 +8,20 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from linkbox.core.durable.journal import Journal
-from linkbox.core.endpoint import BytesMailbox, Channel, EndpointCore, Mailbox, OutgoingMessage
-from linkbox.core.settings import Counters, Settings
+from linkbox.core.endpoint import (
+    BytesMailbox,
+    Channel,
+    EndpointCore,
+    Mailbox,
+    OutgoingMessage,
+    RequestMailbox,
+)
+from linkbox.core.settings import Settings
 from linkbox.core.statistics import statistics
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import DeadlineExceeded, FormatError, StateError, TooLarge
 from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
+from linkbox.operations.arguments import Given, whole_number
 from linkbox.operations.callbacks import CallbackLoop, Callbacks
 from linkbox.operations.options import Options
 from linkbox.operations.predicates import ReceiptSettled
@@ -42,7 +50,7 @@ class EndpointOperations(Started):
         self.address = options.address
         self.callbacks = Callbacks()
         self.callback_loop: CallbackLoop | None = None
-        self.counters = Counters()
+        self.counters = runtime.counters
         self.core: EndpointCore | None = None
         """None before the start and after the stop."""
         self.is_stopping = False
@@ -62,7 +70,9 @@ class EndpointOperations(Started):
 
     def _make_mailbox(self) -> Mailbox:
         options = self.options
-        kind = BytesMailbox if options.is_bytes and not options.pattern.asks else Mailbox
+        kind: type[Mailbox] = BytesMailbox if options.is_bytes else Mailbox
+        if options.pattern.asks:
+            kind = RequestMailbox if options.side == "server" else Mailbox
         return kind(options.limits, options.overflow)
 
     def settings(self) -> Settings:
@@ -81,6 +91,7 @@ class EndpointOperations(Started):
             secrets=options.secrets,
             identifies=options.identifies,
             secure=options.is_secure,
+            decodes=not options.is_bytes,
         )
 
     # -- is it running? --------------------------------------------------------------------------------
@@ -173,7 +184,7 @@ class EndpointOperations(Started):
     def start_callbacks(self, core: EndpointCore) -> None:
         """Start calling callbacks."""
         self.callback_loop = loop = CallbackLoop(self.endpoint, core, self.callbacks, self.runtime)
-        loop.service = self.runtime.spawn(loop.run(), "callbacks")
+        loop.service = self.runtime.spawn(loop.run, "callbacks")
 
     def in_callback(self) -> bool:
         """Is the caller one of the endpoint's own callbacks?"""
@@ -191,18 +202,21 @@ class EndpointOperations(Started):
         with self.runtime.lock:
             return self.core.statistics() if self.core else statistics([], self.counters, self.mailbox)
 
-    def wait_connected(self, count: int, timeout: float | None) -> Operation[None]:
+    def wait_connected(self, count: Given, timeout: Given) -> Operation[None]:
         """Wait until that many peers are connected."""
+        wanted = whole_number(count, "count", 0)
         deadline = deadline_after(timeout, self.now())
         core = self.running()
-        if (yield Wait(core.changed, HasPeers(self, core, count), deadline)):
-            if len(core.peers()) < count:
+        if (yield Wait(core.changed, HasPeers(self, core, wanted), deadline)):
+            if len(core.peers()) < wanted:
                 raise self.why_unconnected(core)
             return
         if self.is_stopping or self.core is not core:
             raise self.not_running()
         there = len(core.peers())
-        raise DeadlineExceeded(f"{there} of {count} peers are connected to {self} after {timeout:g} s")
+        raise DeadlineExceeded(
+            f"{there} of {wanted} peers are connected to {self} after {float(timeout):g} s"
+        )
 
     def waits_in_vain(self, core: EndpointCore) -> bool:
         """Can no peer connect any more?"""
@@ -214,9 +228,7 @@ class EndpointOperations(Started):
 
     # -- receipts --------------------------------------------------------------------------------------
 
-    def wait_for(
-        self, receipt: OutgoingMessage, stage: Stage | None, timeout: float | None
-    ) -> Operation[Stage]:
+    def wait_for(self, receipt: OutgoingMessage, stage: Given, timeout: Given) -> Operation[Stage]:
         """Wait until a message has reached ``stage``; return its stage then."""
         wanted = stage_wanted(receipt, stage)
         deadline = deadline_after(timeout, self.now())

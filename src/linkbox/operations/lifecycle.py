@@ -5,6 +5,7 @@ from __future__ import annotations
 from linkbox.core.endpoint import EndpointCore
 from linkbox.errors import EndOfData
 from linkbox.operations import process_hooks
+from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.disk_writer import DiskWriter
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import IsIdle
@@ -56,13 +57,19 @@ class Life(EndpointOperations):
         if path is None:
             self._go(core)
             return
+        context = core.context
         opening = Opening(
-            path, self.store_label(), self.store_notes(), self.journal, core.context.incarnation
+            path,
+            self.store_label(),
+            self.store_notes(),
+            self.journal,
+            context.incarnation,
+            context.settings.wall,
         )
         try:
             left = yield Call(self.runtime.blocking, opening.run)
             writer = DiskWriter(core, self.runtime)
-            self.journal = writer.take_up(opening, left, self.options.decode)
+            self.journal = writer.take_up(opening, left, self.options.decoding)
             self._go(core)
         except BaseException:
             opening.close()
@@ -76,6 +83,7 @@ class Life(EndpointOperations):
         self.callback_loop = None
         self.writer = None
         self.runtime.services = []
+        self.runtime.is_closing = False
         self.runtime.open(core)
         self.core = core
         process_hooks.started.add(self)
@@ -95,18 +103,19 @@ class Life(EndpointOperations):
 
     # -- stop ------------------------------------------------------------------------------------------
 
-    def stop(self, timeout: float) -> Operation[bool]:
+    def stop(self, timeout: Given) -> Operation[bool]:
         """Send what is queued, end gracefully, close. Returns whether everything was acknowledged."""
-        deadline = self.now() + timeout
+        patience = seconds(timeout, "timeout")
+        deadline = self.now() + patience
         core, runtime = self.core, self.runtime
         if core is None:
             return True
         if self.is_stopping:
             # The first stop waits for our own threads or tasks, so a callback must not wait for the stop.
             over = runtime.closed if runtime.is_ours() else runtime.stopped
-            is_over: bool = yield Call(runtime.wait_until_set, over, timeout)
+            is_over: bool = yield Call(runtime.wait_until_set, over, patience)
             return is_over and self.was_clean
-        self.is_stopping = True
+        self.is_stopping = runtime.is_closing = True
         self.was_clean = False
         # Every waiter must be woken also after an error. No step is in an `except` or a `finally`, where the
         # compiler loses the error.
@@ -115,7 +124,7 @@ class Life(EndpointOperations):
             runtime.stop_listening()
             core.shutdown(self.now())
             runtime.update()
-            is_idle: bool = yield Wait(core.changed, IsIdle(core), deadline)
+            is_idle = bool((yield Wait(core.changed, IsIdle(core), deadline)))
             self.was_clean = is_idle and not core.undelivered
         except BaseException as raised:
             error = raised

@@ -6,11 +6,9 @@ from types import GenericAlias
 from typing import Any, Generic
 
 from linkbox.formats import K_co, T
-from linkbox.native import mypyc_attr
 from linkbox.operations.taking import Taking
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class MailboxCalls(Generic[T, K_co]):
     """The calls of an endpoint or a view for its mailbox that never wait."""
 

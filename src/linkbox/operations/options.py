@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from linkbox.address import Address
 from linkbox.core.backoff import Backoff
+from linkbox.core.decoding import Decoding
 from linkbox.core.patterns import Pattern
 from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.events import PeerInfo
+from linkbox.format_costs import cost_of
 from linkbox.formats import Bytes, as_format
-from linkbox.limits import Limits
+from linkbox.limits import NAME_CHARACTERS, Limits
+from linkbox.operations import arguments
 from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
 from linkbox.operations.secrets import Secret, lookup_of
 from linkbox.operations.storing import check_reconnect, store_path
@@ -59,11 +62,13 @@ class Options:
         """Converts messages to bytes and back."""
         self.framing = as_framing(framing)
         """Converts messages to a stream of bytes and back."""
+        if not isinstance(limits, Limits | None):
+            raise TypeError(f"limits= takes a Limits, not {type(limits).__name__}")
         self.limits = limits or Limits()
         """All limits on memory and time."""
-        self.overflow = overflow
+        self.overflow = arguments.text(overflow, "overflow")
         """What a full mailbox does."""
-        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self.name = _checked_name(name) if name not in (None, "") else f"{socket.gethostname()}:{os.getpid()}"
         """The name that the peer gets as `Peer.name`."""
         self.plain = self.framing if isinstance(self.framing, PlainFraming) else None
         if self.plain is not None:
@@ -89,9 +94,24 @@ class Options:
         return isinstance(self.format, Bytes)
 
     @property
-    def decode(self) -> Callable[[bytes], Any] | None:
-        """The decoding function; None if messages are the bytes themselves."""
-        return None if self.is_bytes else self.format.decode
+    def decoding(self) -> Decoding | None:
+        """Decodes messages; None if messages are the bytes themselves."""
+        if self.is_bytes:
+            return None
+        cost = cost_of(self.format, self.limits.decoded)
+        return Decoding(self.format.decode, None if cost is None else cost.of, self.limits.decoded)
+
+
+def _checked_name(name: str) -> str:
+    """The same name; the peer would refuse every connection with one that it cannot read."""
+    arguments.text(name, "name")
+    if len(name) > NAME_CHARACTERS:
+        raise ValueError(
+            f"name={name!r:.40}…: at most {NAME_CHARACTERS} characters are possible, not {len(name)}"
+        )
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError(f"name={name!r}: not valid Unicode, it has half of a surrogate pair")
+    return name
 
 
 class ServerOptions(Options):
@@ -114,13 +134,16 @@ class ServerOptions(Options):
         max_peers: int,
         handler: Handler | None = None,
         workers: int = 1,
+        keep_alive: bool = True,
     ) -> None:
-        if not isinstance(max_peers, int) or max_peers < 1:
-            raise ValueError(f"max_peers={max_peers!r}: a whole number from 1 is needed")
-        if accept is not None and not callable(accept):
-            raise TypeError(f"accept= takes callable(PeerInfo) -> bool, not {type(accept).__name__}")
-        if not isinstance(workers, int) or workers < 1:
-            raise ValueError(f"workers={workers!r}: a whole number from 1 is needed")
+        arguments.whole_number(max_peers, "max_peers", 1)
+        arguments.whole_number(workers, "workers", 1)
+        arguments.flag(insecure, "insecure")
+        if accept is not None:
+            arguments.function(accept, "accept", "callable(PeerInfo) -> bool")
+        if handler is not None:
+            check_handler(handler)
+        _check_ssl(ssl)
         bound = check_server_address(address, insecure, ssl, secret is not None)
         super().__init__(
             "server", pattern, bound, format, framing, limits, overflow, store, name, ssl, secret
@@ -135,6 +158,12 @@ class ServerOptions(Options):
         """Responds to requests; None: requests go to the mailbox."""
         self.workers = workers
         """How many requests are handled at a time."""
+        self.keep_alive = arguments.flag(keep_alive, "keep_alive")
+        """With a plain framing: does a connection stay open after a response?"""
+        if not keep_alive and self.plain is None:
+            raise ValueError(
+                "keep_alive=False is for plain framings: with Linked() the client ends the connection"
+            )
 
 
 class ClientOptions(Options):
@@ -159,10 +188,15 @@ class ClientOptions(Options):
         linger: float = 0.0,
         keep_alive: bool = True,
     ) -> None:
-        if not connect_timeout > 0:
+        if not arguments.seconds(connect_timeout, "connect_timeout") > 0:
             raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
-        if not linger >= 0:
+        if not arguments.seconds(linger, "linger") >= 0:
             raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
+        arguments.flag(blocking, "blocking")
+        arguments.flag(keep_alive, "keep_alive")
+        if not isinstance(reconnect, Backoff | None):
+            raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
+        _check_ssl(ssl)
         parsed = with_ssl(Address.parse(address), address, ssl)
         check_scheme(parsed)
         super().__init__(
@@ -170,13 +204,28 @@ class ClientOptions(Options):
         )
         if self.store_path is not None:
             check_reconnect(reconnect)
-        self.connect_timeout = connect_timeout
+        self.connect_timeout = float(connect_timeout)
         """Seconds to connect, including the handshake."""
         self.reconnect = reconnect
         """When to reconnect; None: never."""
         self.blocking = blocking
         """Does each push wait until the server has the message?"""
-        self.linger = linger
+        self.linger = float(linger)
         """Seconds that an idle connection is kept for the next push."""
         self.keep_alive = keep_alive
         """Do all requests share a connection?"""
+
+
+def check_handler(handler: Handler) -> None:
+    """TypeError for what cannot be called."""
+    arguments.function(handler, "handler", "callable(Request)")
+
+
+def _check_ssl(context: Any) -> None:
+    if context is not None:
+        from ssl import SSLContext  # It is loaded already, unless the argument is wrong.
+
+        if not isinstance(context, SSLContext):
+            raise TypeError(
+                f"ssl= takes an ssl.SSLContext, as from linkbox.tls, not {type(context).__name__}"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from linkbox.core.durable.entries import Spool
-from linkbox.core.endpoint import Ask, Channel, EndpointCore, Mailbox, OutgoingMessage, Source
+from linkbox.core.endpoint import Ask, Channel, ClientAsks, EndpointCore, Mailbox, OutgoingMessage, Source
 from linkbox.core.wait_queue import Predicate
 from linkbox.events import Stage
 
@@ -113,6 +113,18 @@ class IsAnswered(Predicate):
 
     def holds(self) -> bool:
         return self.ask.is_done
+
+
+class HasSlot(Predicate):
+    """Fewer requests wait for their responses than `Limits.asks`."""
+
+    __slots__ = ("asks",)
+
+    def __init__(self, asks: ClientAsks) -> None:
+        self.asks = asks
+
+    def holds(self) -> bool:
+        return self.asks.free_slots() > 0
 
 
 class IsOnDisk(Predicate):

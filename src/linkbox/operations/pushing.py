@@ -7,6 +7,7 @@ from typing import Any
 
 from linkbox.core.endpoint import Channel, ClientCore
 from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost
+from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.predicates import IsDelivered
 from linkbox.operations.sending import AnyReceipt, spool, wait_for_disk, wait_for_room
@@ -29,8 +30,10 @@ class PushingClient(ClientOperations):
 
     # -- one message -----------------------------------------------------------------------------------
 
-    def try_queue(self, payload: bytes) -> AnyReceipt | None:
+    def try_queue(self, payload: bytes, timeout: Given) -> AnyReceipt | None:
         """Queue a message if that is possible without waiting, else return None."""
+        if timeout is not None:
+            seconds(timeout, "timeout")
         core = self.core
         if core is None or self.is_stopping or core.has_store or self.client_options.blocking:
             return None
@@ -42,7 +45,7 @@ class PushingClient(ClientOperations):
         self.runtime.write_later(channel)
         return receipt
 
-    def send(self, payload: bytes, timeout: float | None) -> Operation[AnyReceipt]:
+    def send(self, payload: bytes, timeout: Given) -> Operation[AnyReceipt]:
         """Send a message; if blocking, wait until the server has it."""
         core = yield from self.ready()
         if core.has_store:
@@ -99,15 +102,13 @@ class PushingClient(ClientOperations):
 
     # -- many messages ---------------------------------------------------------------------------------
 
-    def send_many(
-        self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: float | None
-    ) -> Operation[int]:
+    def send_many(self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: Given) -> Operation[int]:
         """Send many messages on one connection; return how many."""
+        deadline = deadline_after(timeout, self.now())
         items = items_of(iterable)
         if self.options.store_path is not None:
             count = yield from self._spool_many(NextItems(items, CHUNK))
             return count
-        deadline = deadline_after(timeout, self.now())
         count, channel = 0, None
         try:
             while values := (yield NextItems(items, CHUNK)):
@@ -177,7 +178,7 @@ class PushingClient(ClientOperations):
 
     # -- everything that was sent ----------------------------------------------------------------------
 
-    def flush(self, timeout: float | None) -> Operation[None]:
+    def flush(self, timeout: Given) -> Operation[None]:
         """Wait until the server has everything that was sent, except messages that fail in the meantime."""
         deadline = deadline_after(timeout, self.now())
         core = self.core

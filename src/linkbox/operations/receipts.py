@@ -5,19 +5,22 @@ from __future__ import annotations
 from linkbox.core.endpoint import OutgoingMessage
 from linkbox.errors import DeadlineExceeded, PeerLost
 from linkbox.events import Stage
+from linkbox.operations.arguments import Given
 
 
-def stage_wanted(receipt: OutgoingMessage, stage: Stage | None) -> Stage:
+def stage_wanted(receipt: OutgoingMessage, stage: Given) -> Stage:
     """The stage to wait for; ValueError if it cannot be known with this framing."""
     is_plain = receipt.channel.is_plain
     if stage is None:
         return Stage.SENT if is_plain else Stage.RECEIVED
+    if not isinstance(stage, Stage):
+        raise TypeError(f"stage={stage!r}: a Stage is needed")
     if stage > Stage.SENT and is_plain:
         raise ValueError(f"a plain framing has no acknowledgements: {stage.name} is never known there")
     return stage
 
 
-def stage_reached(receipt: OutgoingMessage, stage: Stage, timeout: float | None) -> Stage:
+def stage_reached(receipt: OutgoingMessage, stage: Stage, timeout: Given) -> Stage:
     """Return the stage after waiting; raise if it is below the one wanted."""
     reached = receipt.stage
     if receipt.error is not None:

@@ -8,36 +8,7 @@ from typing import Any, Generic, TypeVar
 from linkbox.core.endpoint import IncomingAsk
 from linkbox.events import Peer
 from linkbox.formats import T
-from linkbox.native import mypyc_attr
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class RequestOwner:
-    """The calls of a request to its server."""
-
-    def join_messages(self, messages: list[Any]) -> Any:
-        """Join the messages of a request to one value."""
-        raise NotImplementedError
-
-    def is_late(self, incoming: IncomingAsk) -> bool:
-        """Has the client's deadline passed?"""
-        raise NotImplementedError
-
-    def is_obsolete(self, incoming: IncomingAsk) -> bool:
-        """Has the client stopped waiting for the response? Then work on it must not begin."""
-        raise NotImplementedError
-
-    def answer(self, incoming: IncomingAsk, value: Any) -> None:
-        """Send a response."""
-        raise NotImplementedError
-
-    def fail(self, incoming: IncomingAsk, type: str, text: str) -> None:
-        """Send a failure."""
-        raise NotImplementedError
-
-    def forget(self, incoming: IncomingAsk) -> None:
-        """The application has dropped the request without a response. From any thread, without a lock."""
-        raise NotImplementedError
+from linkbox.operations.request_owner import RequestOwner
 
 
 class Request(Generic[T]):
@@ -84,6 +55,10 @@ class Request(Generic[T]):
     def fail(self, reason: str) -> None:
         """Let the client's call raise `AnswerError` with this text."""
         self._owner.fail(self._incoming, "RequestFailed", str(reason))
+
+    def ignore(self) -> None:
+        """Send no response: the request was a command. Only over a plain framing, else `StateError`."""
+        self._owner.ignore(self._incoming)
 
     def __repr__(self) -> str:
         return f"<Request {self._incoming.id} from {self.peer}>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore, OutgoingMessage, PendingAccept, ServerCore, Source
@@ -10,14 +10,14 @@ from linkbox.core.wait_queue import Predicate
 from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer
 from linkbox.networks.choose import bind, descriptor_bound
+from linkbox.operations import arguments
+from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import ServerOptions
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, spool, wait_for_disk, wait_for_room
 from linkbox.operations.steps import Call, Operation, Wait, deadline_after
 from linkbox.operations.taking import Taking
-
-log = logging.getLogger("linkbox")
 
 
 class ServerOperations(Life):
@@ -35,6 +35,7 @@ class ServerOperations(Life):
         options = self.server_options
         settings = self.settings()
         settings.asks_first = options.accept is not None
+        settings.keep_alive = options.keep_alive
         core = ServerCore(settings, self.mailbox, options.max_peers, self.now())
         core.admission.max_links = descriptor_bound(options.limits.connections)
         return core
@@ -63,7 +64,7 @@ class ServerOperations(Life):
     def start_services(self, core: ServerCore) -> None:
         """Start the threads or tasks that call user code."""
         if self.server_options.accept is not None:
-            self.runtime.spawn(self._accept_loop(core), "accept")
+            self.runtime.spawn(partial(self._accept_loop, core), "accept")
 
     # -- accept= ---------------------------------------------------------------------------------------
 
@@ -76,24 +77,27 @@ class ServerOperations(Life):
             pending = core.pending_accepts.popleft()
             if pending.link.closed:
                 continue
+            is_accepted = False
             try:
                 verdict = yield Call(
                     self.runtime.call_within, self.options.limits.handshake, accept, pending.info
                 )
                 is_accepted = bool(verdict)
             except BaseException as error:
-                if self.runtime.must_pass(error):
-                    raise
-                is_accepted = self._accept_failed(pending, error)
-            core.decide(pending, is_accepted, self.now())
-            self.runtime.update()
+                # The argument comes from an unauthenticated peer, so an error must do no harm.
+                what = f"accept= of {self} failed for {pending.info}, which is rejected"
+                self.runtime.survive("accept=", what, error)
+            self._decide(core, pending, is_accepted)
 
-    def _accept_failed(self, pending: PendingAccept, error: BaseException) -> bool:
-        # The argument comes from an unauthenticated peer, so an error must do no harm.
-        log.error(
-            "linkbox: accept= of %s failed for %s, which is rejected", self, pending.info, exc_info=error
-        )
-        return False
+    def _decide(self, core: ServerCore, pending: PendingAccept, is_accepted: bool) -> None:
+        try:
+            core.decide(pending, is_accepted, self.now())
+        except BaseException as error:
+            driver = self.runtime.driver
+            if driver is None:
+                raise
+            driver.link_failed(pending.link, error)
+        self.runtime.update()
 
     # -- peers -----------------------------------------------------------------------------------------
 
@@ -114,11 +118,12 @@ class ServerOperations(Life):
         """The error for a peer that is not connected."""
         return StateError(f"{peer} is not connected to {self}")
 
-    def disconnect(self, peer: Peer, reason: str) -> None:
+    def disconnect(self, peer: Given, reason: Given) -> None:
         """Close the connection of a peer, which receives the reason. Takes the lock."""
+        known, text = arguments.peer(peer, "peer"), arguments.text(reason, "reason")
         with self.runtime.lock:
             core = self.server_core()
-            core.disconnect(self.channel_of(core, peer), reason, self.now())
+            core.disconnect(self.channel_of(core, known), text, self.now())
             self.runtime.update()
 
 
@@ -137,10 +142,10 @@ class HasPendingAccept(Predicate):
 class SendingServer(ServerOperations):
     """The operations of a server that sends to its peers."""
 
-    def target(self, core: ServerCore, to: Peer | None) -> Channel:
+    def target(self, core: ServerCore, to: Given) -> Channel:
         """The conversation to send a message on."""
         if to is not None:
-            return self.channel_of(core, to)
+            return self.channel_of(core, to if isinstance(to, Peer) else arguments.peer(to, "to"))
         channels = core.channels()
         if len(channels) == 1:
             return channels[0]
@@ -150,15 +155,17 @@ class SendingServer(ServerOperations):
             f"{len(channels)} peers are connected to {self}: use send(…, to=peer) or broadcast(…)"
         )
 
-    def try_send(self, payload: bytes, to: Peer | None) -> AnyReceipt | None:
+    def try_send(self, payload: bytes, to: Given, timeout: Given) -> AnyReceipt | None:
         """Send if that is possible without waiting, else return None."""
+        if timeout is not None:
+            seconds(timeout, "timeout")
         receipt = self.target(self.server_core(), to).send_at_once(payload)
         driver = self.runtime.driver
         if receipt is not None and driver is not None:
             driver.settle()
         return receipt
 
-    def send(self, payload: bytes, to: Peer | None, timeout: float | None) -> Operation[AnyReceipt]:
+    def send(self, payload: bytes, to: Given, timeout: Given) -> Operation[AnyReceipt]:
         """Send as soon as there is room; with a store, once the message is on disk."""
         core = self.server_core()
         channel = self.target(core, to)
@@ -191,20 +198,26 @@ class SendingServer(ServerOperations):
         self.runtime.update()
         return receipts
 
-    def end(self, to: Peer | None) -> None:
+    def end(self, to: Given) -> None:
         """End the conversation with a peer. Takes the lock."""
         with self.runtime.lock:
             self.target(self.server_core(), to).end()
             self.runtime.update()
 
-    def view(self, peer: Peer) -> PeerView:
+    def view(self, peer: Given) -> PeerView:
         """A view of one peer, also of a disconnected one whose messages are waiting. Takes the lock."""
+        arguments.peer(peer, "peer")
         with self.runtime.lock:
-            source = next((each for each in self.mailbox.sources if each.peer.id == peer.id), None)
-            source = source or self.server_core().source_of(peer)
+            waiting = (each for each in self.mailbox.sources if _is_same(each.peer, peer))
+            source = next(waiting, None) or self.server_core().source_of(peer)
             if source is None:
                 raise self.not_connected(peer)
             return PeerView(self, source)
+
+
+def _is_same(one: Peer, other: Peer) -> bool:
+    """Are these the same peer? An id alone does not identify it: the client chooses that."""
+    return one.id == other.id and one.identity == other.identity
 
 
 class PeerView(Taking):

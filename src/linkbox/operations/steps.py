@@ -8,7 +8,7 @@ is written once, in the operation.
 
 | step | ends | result |
 |---|---|---|
-| `Wait` | when the predicate holds, the deadline has passed, or the endpoint is closed | whether it holds |
+| `Wait` | when the predicate holds, the deadline has passed, or the endpoint is closed | `Predicate.claim` |
 | `Call` | when the function has returned, and what it returned was awaited if it is awaitable | its result |
 | `NextItems` | when the iterator has given items, or has ended | a list; empty at the end |
 """
@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from linkbox.core.wait_queue import Predicate, WaitQueue
+from linkbox.operations.arguments import Given, seconds
 
 R = TypeVar("R")
 NEVER = float("inf")
@@ -83,6 +84,8 @@ def items_of(iterable: Iterable[Any] | AsyncIterable[Any]) -> Iterator[Any] | As
     return iter(iterable)
 
 
-def deadline_after(timeout: float | None, now: float) -> float:
-    """When a call with this timeout gives up."""
-    return NEVER if timeout is None else now + timeout
+def deadline_after(timeout: Given, now: float) -> float:
+    """When a call with this timeout gives up. TypeError if it is neither None nor a number."""
+    if timeout is None:
+        return NEVER
+    return now + (timeout if isinstance(timeout, float) else seconds(timeout, "timeout"))

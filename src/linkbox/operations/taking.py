@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from linkbox.core.endpoint import Answer, Batch, IncomingAsk, Source
+from linkbox.core.endpoint import Answer, IncomingAsk, Source
+from linkbox.core.wait_queue import NOTHING, Predicate
 from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError
 from linkbox.events import Message
+from linkbox.networks.endpoint_driver import EndpointDriver
+from linkbox.operations.arguments import Given, check_timeout, flag, whole_number
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import HasCount, HasMessage
-from linkbox.operations.requests import Request, RequestOwner
-from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after
+from linkbox.operations.request_owner import RequestOwner
+from linkbox.operations.requests import Request
+from linkbox.operations.steps import Operation, Wait, deadline_after
 
 U = TypeVar("U")
 """The type of the messages of a mailbox, for overloads."""
@@ -18,15 +22,11 @@ V = TypeVar("V")
 """The type of the values, which only the front end knows."""
 
 
-class Nothing:
-    """The result if there is no message. A class of its own, because None may be a message."""
+class Taking(Predicate):
+    """Takes messages from the mailbox of an endpoint: of all peers, or of one.
 
-
-NOTHING = Nothing()
-
-
-class Taking:
-    """Takes messages from the mailbox of an endpoint: of all peers, or of one."""
+    As a predicate: is there an item, or can none arrive any more? A waiter claims the item itself.
+    """
 
     is_direct = True
     """Are the items in the mailbox the values themselves?"""
@@ -35,17 +35,18 @@ class Taking:
         self.endpoint = endpoint
         self.mailbox = endpoint.mailbox
         self.source = source
-        self._has_message = HasMessage(self.mailbox, source)
-        self._wait_for_ever = Wait(self.mailbox.changed, self._has_message, NEVER)
 
     def open(self, item: Any) -> Any:
         """Convert an item of the mailbox to its value; raise if it is a failure."""
         return item
 
-    # -- without waiting; under the lock ---------------------------------------------------------------
+    # -- the next item; under the lock -----------------------------------------------------------------
 
-    def take(self) -> Any:
-        """Take the next item, or return `NOTHING`."""
+    def holds(self) -> bool:
+        return self.mailbox.is_ready(self.source)
+
+    def claim(self) -> Any:
+        """Take the next item; `NOTHING` if there is none, and the error if none can arrive any more."""
         mailbox, source = self.mailbox, self.source
         fast_queue = mailbox.fast_queue
         if fast_queue and source is None:
@@ -57,24 +58,26 @@ class Taking:
                 if not fast_queue:
                     self.settle_fast_queue()
                 return item
+        if mailbox.fast_batch is not None:
+            mailbox.settle_fast_queue()
         if (mailbox.count if source is None else source.waiting) == 0:
+            over = mailbox.end_reason if source is None else source.end_reason or mailbox.end_reason
+            if over is not None:
+                raise over
             return NOTHING
-        if mailbox.fast_batch is not None and not mailbox.has(source):
-            return NOTHING
-        core = self.endpoint.core
-        due = NEVER if core is None else core.effects.acks_due_at
         item = mailbox.take(source)
         if source is None and self.is_direct and mailbox.count > 1:
             mailbox.open_fast_queue()
-        if core is not None and (
-            core.effects.to_write or core.effects.to_wake or core.effects.acks_due_at < due
-        ):
-            self.endpoint.runtime.update()
+        driver = self.endpoint.runtime.driver
+        if driver is not None:
+            effects = driver.effects
+            if effects.to_write or effects.to_wake or effects.acks_due_at < driver.looks_at:
+                driver.settle()
         return item
 
-    def take_value(self) -> Any:
-        """Take the next value if that is possible without waiting, else return `NOTHING`."""
-        return self.take() if self.is_direct else NOTHING
+    def deadline(self, timeout: Given) -> float:
+        """When a wait for the next item gives up."""
+        return deadline_after(self._default_timeout() if timeout is None else timeout, self.endpoint.now())
 
     def settle_fast_queue(self) -> None:
         """Settle the mailbox's fast queue, after its last message was taken."""
@@ -98,10 +101,10 @@ class Taking:
             self._flush_acks()
         return items if self.is_direct else [self.open(item) for item in items]
 
-    def acknowledge(self, batch: Batch, number: int) -> None:
+    def acknowledge(self, source: Source, number: int) -> None:
         """Acknowledge a message that was taken with ``ack=False``. Takes the lock."""
         with self.endpoint.runtime.lock:
-            self.mailbox.unhold(batch.source, number)
+            self.mailbox.unhold(source, number)
             self._flush_acks()
 
     def _flush_acks(self) -> None:
@@ -111,31 +114,14 @@ class Taking:
 
     # -- operations ------------------------------------------------------------------------------------
 
-    def get(self, timeout: float | None) -> Operation[V]:
+    def get(self, timeout: Given) -> Operation[V]:
         """Take the next value; wait for it if necessary."""
-        item = self.take()
+        driver = self.endpoint.runtime.driver
+        item = yield Wait(self.mailbox.changed, self, self.deadline(timeout))
         if item is NOTHING:
-            item = yield from self.wait_and_take(timeout)
+            raise self.nothing(timeout, driver)
         value: V = item if self.is_direct else self.open(item)
         return value
-
-    def wait_and_take(self, timeout: float | None) -> Operation[Any]:
-        """Wait for the next item and take it; `take` has found none under the same lock."""
-        endpoint, step = self.endpoint, self._wait_for_ever
-        core = endpoint.core
-        if timeout is None and endpoint.callback_loop is not None:
-            timeout = self._default_timeout()
-        if timeout == 0 or core is None:
-            raise self._nothing(timeout)
-        if timeout is not None:
-            step = Wait(self.mailbox.changed, self._has_message, endpoint.now() + timeout)
-        holds = yield step
-        item = self.take()
-        if item is NOTHING:
-            if not holds:
-                self._check_life(core)
-            raise self._nothing(timeout)
-        return item
 
     def get_next(self) -> Operation[Any]:
         """Take the next value for an iteration, or return `NOTHING` at its end."""
@@ -147,49 +133,53 @@ class Taking:
             raise StateError("a callback cannot iterate over its own endpoint; use data_get_all()") from None
         return value
 
-    def get_message(self, timeout: float | None, ack: bool) -> Operation[Message[V]]:
+    def get_message(self, timeout: Given, ack: Given) -> Operation[Message[V]]:
         """Take the next message with its metadata."""
+        check_timeout(timeout)
+        hold = not flag(ack, "ack")
         yield from self._wait_for_message(timeout)
-        item, batch, number = self.mailbox.take_message(self.source, hold=not ack)
+        item, batch, number = self.mailbox.take_message(self.source, hold)
         self._flush_acks()
         message = Message(
             self.open(item), batch.source.peer, batch.received_at, batch.redelivered, batch.receipt
         )
-        if not ack:
-            message._ack = Acknowledge(self, batch, number)
+        if hold:
+            message._ack = Acknowledge(self, batch.source, number)
         return message
 
-    def _wait_for_message(self, timeout: float | None) -> Operation[None]:
+    def _wait_for_message(self, timeout: Given) -> Operation[None]:
         if self.mailbox.has(self.source):
             return
         if timeout is None:
             timeout = self._default_timeout()
+        driver = self.endpoint.runtime.driver
         if self.end_reason() is None and timeout != 0:
-            core = self.endpoint.core
             deadline = deadline_after(timeout, self.endpoint.now())
-            if not (yield Wait(self.mailbox.changed, self._has_message, deadline)):
-                self._check_life(core)
+            has_message = HasMessage(self.mailbox, self.source)
+            if not (yield Wait(self.mailbox.changed, has_message, deadline)):
+                self._check_life(driver)
         if not self.mailbox.has(self.source):
-            raise self._nothing(timeout)
+            raise self.nothing(timeout, driver)
 
-    def get_count(self, count: int, timeout: float | None) -> Operation[Any]:
+    def get_count(self, count: Given, timeout: Given) -> Operation[Any]:
         """Take ``count`` bytes or values."""
-        self._check_count(count)
+        check_timeout(timeout)
+        wanted = self._checked(count)
         mailbox, source = self.mailbox, self.source
-        if not mailbox.has_count(count, source):
+        if not mailbox.has_count(wanted, source):
             if timeout is None:
                 timeout = self._default_timeout()
             if self.end_reason() is None and timeout != 0:
-                core = self.endpoint.core
+                core, driver = self.endpoint.core, self.endpoint.runtime.driver
                 if core is not None:
-                    core.raise_limit(count)
+                    core.raise_limit(wanted)
                     self.endpoint.runtime.update()
                 deadline = deadline_after(timeout, self.endpoint.now())
-                if not (yield Wait(mailbox.changed, HasCount(mailbox, source, count), deadline)):
-                    self._check_life(core)
-            if not mailbox.has_count(count, source):
-                raise self._too_few(count)
-        taken = mailbox.take_count(count, source)
+                if not (yield Wait(mailbox.changed, HasCount(mailbox, source, wanted), deadline)):
+                    self._check_life(driver)
+            if not mailbox.has_count(wanted, source):
+                raise self._too_few(wanted)
+        taken = mailbox.take_count(wanted, source)
         self._flush_acks()
         return taken if self.is_direct else [self.open(item) for item in taken]
 
@@ -205,16 +195,18 @@ class Taking:
         """None, or 0 inside a callback: another thread may have taken the message; callbacks never wait."""
         return 0 if self.endpoint.in_callback() else None
 
-    def _check_life(self, core: object) -> None:
+    def _check_life(self, driver: EndpointDriver | None) -> None:
         """`EndOfData` if the endpoint was stopped, and perhaps started again, during a wait."""
-        if self.endpoint.core is not core and self.mailbox.end_reason is None:
+        if self.endpoint.runtime.driver is not driver and self.mailbox.end_reason is None:
             raise EndOfData(f"{self.endpoint} was stopped")
 
-    def _nothing(self, timeout: float | None) -> Exception:
+    def nothing(self, timeout: Given, driver: EndpointDriver | None) -> Exception:
+        """Why a wait that began with this driver was in vain."""
+        self._check_life(driver)
         over = self.end_reason()
         if over is not None:
             return over
-        return MailboxEmpty(f"no message within {timeout:g} s" if timeout else "no message is waiting")
+        return MailboxEmpty(f"no message within {float(timeout):g} s" if timeout else "no message is waiting")
 
     def _too_few(self, count: int) -> Exception:
         over, available = self.end_reason(), self.mailbox.available(self.source)
@@ -224,24 +216,23 @@ class Taking:
             return over
         return Incomplete(f"{count} were asked for, only {available} are left: {over}", available)
 
-    def _check_count(self, count: int) -> None:
-        if not isinstance(count, int) or isinstance(count, bool):
-            raise TypeError(f"data_get_count({count!r}): count must be an int")
-        limit = self.mailbox.count_limit()
-        if not 1 <= count <= limit:
-            raise ValueError(f"data_get_count({count}): count must be 1 to {limit}")
+    def _checked(self, count: Given) -> int:
+        wanted, limit = whole_number(count, "count", 1), self.mailbox.count_limit()
+        if wanted > limit:
+            raise ValueError(f"count={wanted}: at most {limit} fit in the mailbox")
+        return wanted
 
 
 class Acknowledge:
     """The function behind ``message.ack()``."""
 
-    def __init__(self, taking: Taking, batch: Batch, number: int) -> None:
+    def __init__(self, taking: Taking, source: Source, number: int) -> None:
         self._taking = taking
-        self._batch = batch
+        self._source = source
         self._number = number
 
     def __call__(self) -> None:
-        self._taking.acknowledge(self._batch, self._number)
+        self._taking.acknowledge(self._source, self._number)
 
 
 class TakingAnswers(Taking):
@@ -269,7 +260,7 @@ class TakingRequests(Taking):
         assert isinstance(item, IncomingAsk)
         return Request(item, self._owner)
 
-    def get(self, timeout: float | None) -> Operation[V]:
+    def get(self, timeout: Given) -> Operation[V]:
         """Take the next request; skip those whose clients no longer wait."""
         deadline = deadline_after(timeout, self.endpoint.now())
         while True:

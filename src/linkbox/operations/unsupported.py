@@ -37,14 +37,8 @@ def _is_unsupported(cls: type, name: str) -> bool:
     return False
 
 
-def declare_abstract(cls: type, *concrete: type) -> None:
+def declare_abstract(cls: type) -> None:
     """Let ``cls()`` raise an error that names the concrete classes instead of abstract methods."""
-    if hasattr(cls, "__mypyc_attrs__"):  # compiled classes are made without ABCMeta
-        from _abc import _abc_init  # type: ignore[import-not-found]
-
-        for each in (cls, *concrete):
-            _abc_init(each)
-        return
 
     def new(made: Any, *arguments: Any, **options: Any) -> Any:
         if made is cls:

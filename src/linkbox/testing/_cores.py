@@ -7,11 +7,11 @@ slow disks, deaths, hours that pass in a moment. Not for users: they have `Memor
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from linkbox.core.arrival import Arrival
+from linkbox.core.connection import Buffer
 from linkbox.core.decoding import decode_all
 from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.link import Link
@@ -45,17 +45,25 @@ class MemoryLink:
         """Write all there is; then what ``half_close`` and ``closed`` say."""
         link = self.link
         while not self.shakes and not self.unsent and not link.closed and not link.shut:
-            buffers = link.data_to_send(now)
+            buffers = self.data_to_send(now)
             if not buffers:
                 break
             self.write([bytes(buffer) for buffer in buffers], now)
         if link.closed:
             self.close()
         elif link.half_close and not link.shut and not self.unsent:
-            self.other.fin = True
+            self.half_close(now)
             link.finish_writing()
             if link.closed:
                 self.close()
+
+    def data_to_send(self, now: float) -> list[Buffer]:
+        """What the link has to write."""
+        return self.link.data_to_send(now)
+
+    def half_close(self, now: float) -> None:
+        """Let the other end see that nothing more is written."""
+        self.other.fin = True
 
     def write(self, buffers: list[bytes], now: float) -> None:
         if self.is_full:
@@ -168,16 +176,13 @@ class CoreNetwork:
 
     def read_again(self, hub: EndpointCore) -> None:
         """Let links understand what they held back."""
-        arrivals: deque[Arrival] = deque()
-        hub.received(hub.effects.to_read.pop(), b"", self.now, arrivals)
-        self.undecoded += [(hub, arrival) for arrival in arrivals]
-        if self.decodes:
-            self.decode_all()
+        hub.received(hub.effects.to_read.pop(), b"", self.now)
+        self.take_arrivals(hub)
 
     def call_back(self, hub: EndpointCore) -> None:
         """Call the callbacks for the events of a hub."""
-        events = list(hub.effects.events.events)
-        hub.effects.events.events.clear()
+        queue = hub.effects.events
+        events = [queue.take() for _ in range(len(queue.events))]
         self.notices[hub] += events
         hub.events_done(sum(event[4] for event in events))
 
@@ -209,7 +214,6 @@ class CoreNetwork:
     def move(self, end: MemoryLink, size: int | None = None) -> bool:
         """Let (some of) what is on its way to this end arrive. Did anything happen?"""
         link, hub = end.link, end.hub
-        arrivals: deque[Arrival] = deque()
         if end.gone or link.closed:
             return False
         if end.reset:
@@ -219,16 +223,21 @@ class CoreNetwork:
         elif end.incoming:
             data = bytes(end.incoming[:size])
             del end.incoming[: len(data)]
-            hub.received(link, data, self.now, arrivals)
+            hub.received(link, data, self.now)
         elif end.fin:
-            hub.ended(link, self.now, arrivals)
+            hub.ended(link, self.now)
         else:
             return False
-        self.undecoded += [(hub, arrival) for arrival in arrivals]
-        if self.decodes:
-            self.decode_all()
+        self.take_arrivals(hub)
         self.settle()
         return True
+
+    def take_arrivals(self, hub: EndpointCore) -> None:
+        """Decode and store what a hub has received, unless that has to wait for `decode_all`."""
+        self.undecoded += [(hub, arrival) for arrival in hub.arrivals]
+        hub.arrivals.clear()
+        if self.decodes:
+            self.decode_all()
 
     def decode_all(self) -> None:
         """Decode and store what has arrived."""

@@ -11,7 +11,6 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
-from linkbox.native import mypyc_attr
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
 from linkbox.operations.options import BYTES, ClientOptions, Overflow, StorePath
@@ -28,7 +27,6 @@ if TYPE_CHECKING:  # loaded only if TLS is used
     from ssl import SSLContext
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Client(Endpoint[T, K_co], ABC):
     """Abstract base of the clients: connects, and reconnects after a lost connection."""
 
@@ -42,7 +40,6 @@ class Client(Endpoint[T, K_co], ABC):
         return self
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ClientP2P(Client[T, K_co]):
     """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time."""
 
@@ -98,7 +95,7 @@ class ClientP2P(Client[T, K_co]):
         sender, threads = self._sender, self._threads
         payload = sender.encode(data)
         with threads.lock:
-            receipt: Receipt | None = sender.try_send(payload)
+            receipt: Receipt | None = sender.try_send(payload, timeout)
             if receipt is None:
                 receipt = threads.run_locked(sender.send(payload, timeout))
         return receipt
@@ -109,7 +106,6 @@ class ClientP2P(Client[T, K_co]):
         self._sender.end()
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ClientP2M(Client[T, object], Generic[T]):
     """Many to one: pushes messages to a `ServerP2M`. It only sends; it has no mailbox.
 
@@ -160,7 +156,7 @@ class ClientP2M(Client[T, object], Generic[T]):
         pusher, threads = self._pusher, self._threads
         payload = pusher.encode(data)
         with threads.lock:
-            receipt: Receipt | None = pusher.try_queue(payload)
+            receipt: Receipt | None = pusher.try_queue(payload, timeout)
             if receipt is None:
                 receipt = threads.run_locked(pusher.send(payload, timeout))
         return receipt
@@ -190,7 +186,6 @@ class ClientP2M(Client[T, object], Generic[T]):
     __iter__: ClassVar[Unsupported] = Unsupported("__iter__", "it only sends")  # type: ignore[assignment]
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ClientAR(Client[T, K_co]):
     """Ask - response: sends requests to a `ServerAR`, each on its own connection unless ``keep_alive``."""
 
@@ -244,4 +239,4 @@ class ClientAR(Client[T, K_co]):
         return receipt
 
 
-declare_abstract(Client, ClientP2P, ClientP2M, ClientAR)
+declare_abstract(Client)

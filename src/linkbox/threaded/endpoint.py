@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from linkbox.events import Callback, EventKind, Peer, Statistics
 from linkbox.formats import K_co, T
-from linkbox.native import mypyc_attr
 from linkbox.operations.endpoint import F, registering
 from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.taking import Taking
@@ -17,7 +16,6 @@ from linkbox.threaded.mailbox import Receiving
 from linkbox.threaded.runtime import Threads
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Endpoint(Receiving[T, K_co]):
     """Base of the threaded endpoints."""
 

@@ -23,25 +23,26 @@ Rules that keep this correct:
 
 from __future__ import annotations
 
-import logging
 import threading
 from _thread import get_ident
-from time import monotonic
+from time import monotonic, sleep
 
 from linkbox.core.effects import Effects
 from linkbox.core.timers import NEVER
-from linkbox.core.wait_queue import Predicate, Waiter, WaitQueue
+from linkbox.core.values import Value
+from linkbox.core.wait_queue import NOTHING, Predicate, Waiter, WaitQueue
 from linkbox.errors import StateError
-from linkbox.networks.network import NetworkEvents, ThreadedNetwork
+from linkbox.networks.endpoint_driver import EndpointDriver
+from linkbox.networks.network import ThreadedNetwork
 from linkbox.networks.poller import Poller
 from linkbox.threaded.interrupts import RESCAN, Interruptible, interrupts, join
-
-log = logging.getLogger("linkbox")
 
 GRACE = 0.004
 """Seconds without a leader after which the background thread leads."""
 LOOKS = 20
 """Turns that the background thread takes at intervals after the last leader left, before it sleeps."""
+SOON = -NEVER
+"""When the driver looks at the timers while nobody sleeps, or only for ``GRACE``."""
 LOCK_PATIENCE = 0.01
 """Seconds that the courier of pending signals waits for the lock; it tries again."""
 
@@ -95,7 +96,7 @@ class Engine(Interruptible):
     def __init__(
         self,
         lock: threading.RLock,
-        driver: NetworkEvents,
+        driver: EndpointDriver,
         effects: Effects,
         network: ThreadedNetwork,
         name: str,
@@ -110,7 +111,6 @@ class Engine(Interruptible):
         self._leader: ThreadWaiter | None = None
         self._leader_thread = 0
         self._followers: dict[ThreadWaiter, None] = {}
-        self._poll_until = NEVER
         self._left = 0.0
         self._is_hot = False
         self._wake_at = NEVER
@@ -123,6 +123,8 @@ class Engine(Interruptible):
         """A finished waiter, reused by the next wait: most waits lead alone and make no object."""
         self._sleeper = ThreadWaiter(Never(), 0, is_service=True)
         """The background thread, when it leads."""
+        self._nothing = WaitQueue()
+        """It waits for no change."""
         self._background = threading.Thread(target=self._run, name=f"linkbox {name}", daemon=True)
 
     def start(self) -> None:
@@ -140,13 +142,13 @@ class Engine(Interruptible):
         deadline: float = NEVER,
         is_service: bool = False,
         may_lead: bool = True,
-    ) -> bool:
-        """Do I/O until the predicate holds or the deadline (of the endpoint's clock) has passed.
+    ) -> Value:
+        """Do I/O until the predicate has a result; `NOTHING` at the deadline (of the endpoint's clock).
 
-        Call it with the lock held once; it is released while waiting. Returns whether the predicate holds.
+        Call it with the lock held once; it is released while waiting.
         """
-        if predicate.holds():
-            return True
+        if (result := predicate.claim()) is not NOTHING:
+            return result
         thread = get_ident()
         outer = self._step_aside() if self._leader_thread == thread else None
         waiter = self._spare
@@ -159,28 +161,28 @@ class Engine(Interruptible):
         rescan_at = now + RESCAN if thread == interrupts.main_thread else NEVER
         try:
             self._inside.add(waiter)
-            queue.waiters[waiter] = None
             while now < deadline and not self._closing:
+                queue.waiters[waiter] = None
                 if now >= rescan_at:
                     interrupts.wrap_new(now)
                     rescan_at = NEVER
                 if self._leader is None and may_lead:
-                    self._lead(waiter)
+                    self._leader = waiter
                 until = deadline if deadline < rescan_at else rescan_at
                 if self._leader is waiter:
-                    self._turn(waiter, until, now)
+                    self._turn(waiter, queue, until, now)
                 else:
                     self._follow(waiter, until - now)
                 if waiter.is_interrupted:
                     self._run_interrupts(waiter, queue)
-                if predicate.holds():
-                    return True
+                if (result := predicate.claim()) is not NOTHING:
+                    return result
                 now = self._now()
-            return False
+            return NOTHING
         finally:
             self._leave_queue(waiter, queue)
             if outer is not None:
-                self._leader, self._leader_thread = outer, thread
+                self._step_back(outer)
             if waiter.sleep_lock is None and not (waiter.is_rung or waiter.is_interrupted):
                 self._spare = waiter
 
@@ -192,13 +194,23 @@ class Engine(Interruptible):
         self._leader = None
         return leader
 
+    def _step_back(self, leader: ThreadWaiter) -> None:
+        """The leader that stepped aside leads again."""
+        self._leader, self._leader_thread = leader, leader.thread
+        self._driver.looks_at = NEVER  # It may be about to poll, with a timer of its own.
+
     def _leave_queue(self, waiter: ThreadWaiter, queue: WaitQueue) -> None:
         """End the wait of a thread: give up the lead, pass on its wake-up. May be called twice."""
         queue.waiters.pop(waiter, None)
         if self._followers:
             self._followers.pop(waiter, None)
         if self._leader is waiter:
-            self._leave()
+            self._leader, self._leader_thread = None, 0
+            self._driver.looks_at = SOON
+            if self._is_hot and not self._followers:
+                self._left = monotonic()  # The background thread takes turns at intervals, for timers too.
+            else:
+                self._pass_lead()
         elif waiter.is_rung:
             self.ring(queue)  # There may be work for another waiter.
         self._inside.discard(waiter)
@@ -212,32 +224,44 @@ class Engine(Interruptible):
             self.poller.close()
             interrupts.remove(self)
 
-    def _lead(self, waiter: ThreadWaiter) -> None:
+    def _turn(self, waiter: ThreadWaiter, queue: WaitQueue, deadline: float, now: float) -> None:
+        """The leader reads once, without the lock, and handles the result."""
+        self._leader_thread = waiter.thread
         if self._followers:
             self._followers.pop(waiter, None)
-        self._leader = waiter
         if self.poller.armed:
             self.poller.disarm()
-
-    def _turn(self, waiter: ThreadWaiter, deadline: float, now: float) -> None:
-        """Poll once and handle the result. The lock is released in between."""
-        self._leader_thread = waiter.thread
-        until = self._effects.next_timer()
+        effects, driver, network = self._effects, self._driver, self._network
+        until = (
+            effects.acks_due_at if effects.acks_due_at < effects.timers.soonest else effects.timers.soonest
+        )
         if deadline < until:
             until = deadline
         if self._has_work:  # Work was left for this turn.
             self._has_work, until = False, now
-        self._poll_until = until
+        driver.looks_at = until
         self.lock.release()
         try:
-            timeout = None if until == NEVER else max(0.0, until - now)
-            ready = self.poller.poll(timeout)
-            self._is_working = True
-            self._driver.work(ready)
+            try:
+                network.read(None if until == NEVER else max(0.0, until - now))
+                self._is_working = True
+            except BaseException:
+                sleep(GRACE)  # It may fail again at once: not at full speed.
+                raise
+            finally:
+                self.lock.acquire()
+                driver.looks_at = SOON
+            if len(queue.waiters) == 1:
+                queue.waiters.pop(
+                    waiter, None
+                )  # Nobody has to wake it: it is awake, and looks after this turn.
+            now = self._now()
+            network.report(now)
+            driver.turn_done(now)
+        except BaseException as error:
+            driver.turn_failed(error)
         finally:
             self._is_working = False
-            self.lock.acquire()
-            self._poll_until = NEVER
 
     def _follow(self, waiter: ThreadWaiter, timeout: float) -> None:
         """Sleep until woken. The lock is released in between."""
@@ -256,10 +280,8 @@ class Engine(Interruptible):
                 if not is_woken:  # Woken between the timeout and now.
                     sleep_lock.acquire(blocking=False)
 
-    def _leave(self) -> None:
-        """Give up the lead: to a waiting thread, else to the background thread after ``GRACE``."""
-        self._leader = None
-        self._leader_thread = 0
+    def _pass_lead(self) -> None:
+        """Give the lead to a waiting thread, else to the background thread after ``GRACE``."""
         for waiter in self._followers:
             if not waiter.is_service:
                 self._promote(waiter)
@@ -270,9 +292,10 @@ class Engine(Interruptible):
         is_sparse = now - self._left >= GRACE
         self._left = now
         if self._is_hot:
-            return  # The background thread takes turns at intervals, for timers too.
+            return
         if is_sparse or self._network.has_manual_clock:
             self.poller.arm()
+            self._driver.looks_at = self._wake_at
             if self._effects.next_timer() < self._wake_at:
                 self.poller.kick()
         else:
@@ -289,7 +312,7 @@ class Engine(Interruptible):
     # -- signals ------------------------------------------------------------------------------------
 
     def is_used_by(self, thread: int) -> bool:
-        if self._network.writers or self.lock._is_owned():  # type: ignore[attr-defined]
+        if self.lock._is_owned():  # type: ignore[attr-defined]
             return True
         return any(waiter.thread == thread for waiter in list(self._inside))
 
@@ -330,8 +353,6 @@ class Engine(Interruptible):
         """
         leader = self._leader
         leads = leader is not None and leader in queue.waiters and not leader.is_rung
-        if leads and self._is_working and len(queue.waiters) == 1:
-            return  # It checks its predicate at the end of its turn.
         available = queue.available()
         # The leader first: it is awake, or about to be.
         if leads and leader is not None and available > 0 and leader.predicate.holds():
@@ -350,12 +371,11 @@ class Engine(Interruptible):
                 if waiter.is_service:
                     return  # One worker at a time: it wakes the next if there is more.
 
-    def timers_changed(self) -> None:
-        """A timer may be due before the current poll or sleep ends. Under the lock."""
+    def look_earlier(self) -> None:
+        """A timer is due before the current poll or sleep ends. Under the lock."""
         if self._leader is None:
-            if not self._is_hot and self._effects.next_timer() < self._wake_at:
-                self.poller.kick()
-        elif self._effects.next_timer() < self._poll_until and self._leader_thread != get_ident():
+            self.poller.kick()
+        else:
             self.poller.wake()
 
     def kick(self) -> None:
@@ -380,12 +400,20 @@ class Engine(Interruptible):
     # -- the background -------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        while self._is_needed():
+            pass
+        with self.lock:
+            self._go(self._sleeper)
+
+    def _is_needed(self) -> bool:
+        """Run one iteration of the background thread, whatever it raises."""
         try:
-            while self._sleep_and_turn(self._sleeper):
-                pass
-        finally:
+            return self._sleep_and_turn(self._sleeper)
+        except BaseException as error:
             with self.lock:
-                self._go(self._sleeper)
+                self._driver.turn_failed(error)
+            sleep(GRACE)
+        return True
 
     def _sleep_and_turn(self, waiter: ThreadWaiter) -> bool:
         """One iteration of the background thread. False when the engine is closing."""
@@ -394,17 +422,17 @@ class Engine(Interruptible):
                 return False
             now = self._now()
             self._wake_at = self._background_until(now)
+            if self._leader is None:
+                self._driver.looks_at = SOON if self._is_hot else self._wake_at
             timeout = None if self._wake_at == NEVER else max(0.0, self._wake_at - now)
         self.poller.sleep(timeout)
         with self.lock:
             if self._closing:
                 return False
             if self._leader is None and (self._has_work or not self._is_hot):
-                self._lead(waiter)
+                self._leader = waiter
                 try:
-                    self._turn(waiter, 0.0, 0.0)
-                except Exception:
-                    log.exception("linkbox: an unexpected error in the background thread")
+                    self._turn(waiter, self._nothing, 0.0, 0.0)
                 finally:
                     self._hand_over()
         return True

@@ -8,13 +8,18 @@ The solution. While a threaded endpoint runs, each handler that is written in Py
 `Deferred`. When its signal arrives, `Interrupts.on_signal` looks at what the main thread is doing:
 
 - It runs code of the application: the handler is called at once, because there is nothing to protect.
-- It waits in `Engine.wait`, or is somewhere else in linkbox: the signal is noted as pending. A short-lived
-  thread, the *courier*, first wakes the wait, which calls the handler without the lock and with all state
+- It is in linkbox: the signal is noted as pending. A short-lived thread, the *courier*, first wakes the wait,
+  if the main thread waits in `Engine.wait`; the wait calls the handler without the lock and with all state
   consistent (`run_pending`). Where the main thread does not wait, the courier sends the signal again every
   millisecond, until it arrives in code of the application.
 
 So a call that raises because of a signal has not done its work (it has sent or taken nothing), and a call
 that has done its work returns its result.
+
+The frames of the main thread show where it is; and, where a finalizer of the application interrupts linkbox,
+`Interruptible.is_used_by`. Code compiled by mypyc has no frames, so the modules of the public classes are not
+compiled: each call begins and ends in a frame of theirs. Python does not look for signals when such a frame
+returns; after a call of compiled code it would, and an exception raised there would lose the result.
 
 In a loop of calls, the courier may never find the main thread outside linkbox. Each call that an application
 can make in a loop therefore starts with ``if interrupts.pending: interrupts.run_pending()``.
@@ -25,9 +30,6 @@ Limits:
   thread has waited for `RESCAN` seconds. Until then it is called as Python would call it.
 - Handlers of asyncio are left alone: they do not raise. SIGPROF is left alone: profilers look at the frame.
 - If the main thread does not get out of linkbox for `PATIENCE` seconds, the handler is called anyway.
-- Code compiled by mypyc has no frames. There the lock, the waits and `ThreadedNetwork.writers` show that the
-  main thread is inside linkbox; an exception may still be raised between the end of a call and the use of
-  its result.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class Interruptible:
     """The interface of an engine, in which the main thread may wait."""
 
     def is_used_by(self, thread: int) -> bool:
-        """Does this thread hold the lock, wait here, or write? For the thread itself, in a signal handler."""
+        """Does this thread hold the lock, or wait here? For the thread itself, in a signal handler."""
         raise NotImplementedError
 
     def interrupt(self, thread: int) -> None:

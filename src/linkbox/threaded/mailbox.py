@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, overload
 
+from linkbox.core.wait_queue import NOTHING
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
-from linkbox.native import mypyc_attr
+from linkbox.operations.arguments import seconds
 from linkbox.operations.mailbox import MailboxCalls
-from linkbox.operations.taking import NOTHING, Taking, U
+from linkbox.operations.steps import NEVER
+from linkbox.operations.taking import Taking, U
 from linkbox.threaded.interrupts import interrupts
 from linkbox.threaded.runtime import Threads
 
@@ -18,7 +20,6 @@ class _Impossible:
     """A type that no mailbox contains: the first overload below matches only Any."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Receiving(MailboxCalls[T, K_co]):
     """The mailbox of an endpoint. Every call may be made from any thread, at any time.
 
@@ -39,6 +40,8 @@ class Receiving(MailboxCalls[T, K_co]):
         """
         if interrupts.pending:
             interrupts.run_pending()
+        if timeout is not None:
+            seconds(timeout, "timeout")
         taking, threads = self._taking, self._threads
         if taking.is_direct:
             hand = taking.mailbox.fast_queue
@@ -53,10 +56,15 @@ class Receiving(MailboxCalls[T, K_co]):
                             taking.settle_fast_queue()
                     return value
             with threads.lock:
-                value = taking.take()
-                if value is NOTHING:
-                    value = threads.run_locked(taking.wait_and_take(timeout))
-            return value
+                if (
+                    transport := threads.transport
+                ) is not None:  # The same as `Taking.get`, with fewer calls.
+                    is_simple = timeout is None and taking.endpoint.callback_loop is None
+                    until = NEVER if is_simple else taking.deadline(timeout)
+                    value = transport.engine.wait(taking.mailbox.changed, taking, until)
+                    if value is NOTHING:
+                        raise taking.nothing(timeout, transport)
+                    return value
         return threads.run(taking.get(timeout))
 
     @overload  # T is Any: a list

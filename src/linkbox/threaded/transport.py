@@ -1,7 +1,7 @@
 """The driver of a threaded endpoint: does the work that calls into the core leave.
 
-A `Transport` exists from ``start()`` to ``stop()``. The engine calls `work` on the leading thread. A thread
-that has called the core itself calls `settle` or `update` afterwards, under the lock. A network
+A `Transport` exists from ``start()`` to ``stop()``. The engine calls `turn_done` on the leading thread. A
+thread that has called the core itself calls `settle` afterwards, under the lock. A network
 (`linkbox.networks`) carries the bytes.
 """
 
@@ -10,16 +10,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from linkbox.address import Address
 from linkbox.core.arrival import Arrival
-from linkbox.core.decoding import decode_all
+from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.choose import threaded_network
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import ThreadedNetwork
+from linkbox.surviving import LoopErrors
 from linkbox.threaded.engine import Engine
 
 if TYPE_CHECKING:
@@ -33,82 +34,64 @@ class Transport(EndpointDriver):
         self,
         hub: EndpointCore,
         lock: threading.RLock,
-        decode: Callable[[bytes], Any] | None,
+        decoding: Decoding | None,
         name: str,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
+        errors: LoopErrors,
     ) -> None:
-        super().__init__(hub, decode)
+        super().__init__(hub, decoding, errors)
         self.lock = lock
         self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls)
         self._use(self.network)
         self.engine = Engine(lock, self, hub.effects, self.network, name)
         self.decode_later = False
-        """Is the format user code? Then a thread of its own decodes (see `undecoded`)."""
-        self.undecoded: deque[Arrival] = deque()
-        self.undecoded_box = WaitQueue()
+        """Is the format user code? Then a thread of its own decodes."""
 
-    # -- the leader's turn ----------------------------------------------------------------------------
+    # -- what has arrived ------------------------------------------------------------------------------
 
-    def work(self, ready: list[tuple[int, int]]) -> None:
-        """Handle the result of a poll. Called without the lock, by one thread at a time."""
-        network, hub, arrivals = self.network, self.hub, self.arrivals
-        network.read(ready)
-        with self.lock:
-            now = self.now()
-            network.report(now)
-            self._begin_turn(now)
-            if self._decode is None:
-                while arrivals:
-                    arrival = arrivals.popleft()
-                    hub.deliver(arrival, arrival.payloads, now)
-            elif self.decode_later and arrivals:
-                self.undecoded += arrivals
-                arrivals.clear()
-                self.engine.ring(self.undecoded_box)
-            self.settle()
-        if arrivals:
-            self._decode_and_deliver()
+    def deliver(self, now: float) -> None:
+        if self._decoding is None:
+            super().deliver(now)
+        elif self.decode_later:
+            if self.hub.arrivals:
+                self.backlog.add(self.hub.arrivals)
+                self.engine.ring(self.effects.room)
+        elif group := self.backlog.next(self.hub.arrivals):
+            self.settle()  # nothing else has to wait for the decoder
+            self._decode_and_deliver(group)
 
-    def _decode_and_deliver(self) -> None:
-        """Decode with one of our own formats. Without the lock, because it may take long."""
-        decode = self._decode
-        assert decode is not None
-        arrivals = list(self.arrivals)
-        self.arrivals.clear()
-        decoded = [decode_all(decode, arrival) for arrival in arrivals]
-        with self.lock:
-            now = self.now()
-            for arrival, values in zip(arrivals, decoded, strict=True):
-                self.hub.deliver(arrival, values, now)
-            self.settle()
+    def _decode_and_deliver(self, group: list[Arrival]) -> None:
+        """Decode without the lock, because it may take long."""
+        self.lock.release()
+        try:
+            # Also our own formats may call code of the application: `__post_init__` of a Struct.
+            decoded = [self._decoded(arrival) for arrival in group]
+        finally:
+            self.lock.acquire()
+        self._store(group, decoded, self.now())
 
-    def decode(self, arrivals: list[Arrival]) -> None:
+    def decode(self) -> None:
         """Decode with a format that is user code, and deliver. Only the decoding thread calls this."""
-        decode = self._decode
-        assert decode is not None
-        for arrival in arrivals:
-            values = decode_all(decode, arrival)
-            with self.lock:
-                self.hub.deliver(arrival, values, self.now())
-                self.settle()
+        with self.lock:
+            while group := self.backlog.next(deque()):
+                for arrival in group:
+                    self._decode_and_deliver([arrival])
+                    self.settle()
+
+    def must_decode(self) -> bool:
+        return not self.decode_later and super().must_decode()
 
     # -- waking ----------------------------------------------------------------------------------------
 
     def ring(self, queue: WaitQueue) -> None:
         self.engine.ring(queue)
 
+    def look_earlier(self) -> None:
+        self.engine.look_earlier()
+
     def turn_soon(self) -> None:
         self.engine.kick()
-
-    # -- for the network ----------------------------------------------------------------------------------
-
-    def turn_done(self, now: float) -> None:
-        self.update()
-        self.engine.kick()
-
-    def timers_changed(self) -> None:
-        self.engine.timers_changed()
 
     def clock_moved(self) -> None:
         self.engine.clock_moved()

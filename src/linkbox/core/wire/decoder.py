@@ -8,30 +8,18 @@ check ``error``, so that the result does not depend on how the stream was split.
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import Final
 
-from linkbox.core.wire.frames import MAX_EARLY, MAX_SMALL, MAXIMUM, WELCOME, violation
+from linkbox.core.wire.frames import MAX_EARLY, MAX_SMALL, MAXIMUM, WELCOME, unpack_header, violation
 from linkbox.errors import ProtocolViolation, TooLarge
 
-_HEADER: Final = 4
+HEADER_SIZE: Final = 4
 _COLLECT: Final = 4096  # bytes; chunks below this are gathered instead of kept one by one
 _SKIPPED_FROM: Final = 0x80
-_u32: Final = Struct(">I")
 
 # Indexed by the type byte, -1 for unknown types: one lookup and one comparison find everything unusual.
-_LIMITS: Final = tuple(MAXIMUM.get(type, -1) for type in range(256))
-_SMALL_LIMITS: Final = tuple(min(limit, MAX_SMALL) for limit in _LIMITS)
-
-
-def lone(data: bytes) -> tuple[int, bytes] | None:
-    """Type and payload, if ``data`` is exactly one complete frame within its limit, else None."""
-    length = len(data) - _HEADER
-    if length < 0:
-        return None
-    word = _u32.unpack_from(data)[0]
-    type = word >> 24
-    return (type, data[_HEADER:]) if word & 0xFFFFFF == length <= _LIMITS[type] else None
+LIMITS: Final = tuple(MAXIMUM.get(type, -1) for type in range(256))
+_SMALL_LIMITS: Final = tuple(min(limit, MAX_SMALL) for limit in LIMITS)
 
 
 class Pile:
@@ -168,11 +156,11 @@ class Decoder:
         if self.busy:
             data, position = self._carry_on(data, frames)
         size = len(data)
-        limits = _SMALL_LIMITS if self.small else _LIMITS
-        unpack = _u32.unpack_from
-        while size - position >= _HEADER:
+        limits = _SMALL_LIMITS if self.small else LIMITS
+        unpack = unpack_header
+        while size - position >= HEADER_SIZE:
             word = unpack(data, position)[0]
-            position += _HEADER
+            position += HEADER_SIZE
             type = word >> 24
             length = word & 0xFFFFFF
             if length > limits[type]:
@@ -258,7 +246,7 @@ class Decoder:
 
     def _hold(self, data: bytes) -> None:
         """Hold bytes unread until the handshake is complete."""
-        if self._pile.size + len(data) > MAX_EARLY + _HEADER:
+        if self._pile.size + len(data) > MAX_EARLY + HEADER_SIZE:
             self._pile.take()
             self.error = ProtocolViolation(f"more than {MAX_EARLY} bytes before the handshake was complete")
         elif data:

@@ -115,6 +115,7 @@ MAXIMUM: Final[dict[int, int]] = {
 _u32: Final = Struct(">I")
 DATA_HEADER: Final = DATA << 24
 pack_header: Final = _u32.pack
+unpack_header: Final = _u32.unpack_from
 """``pack_header(DATA_HEADER | length)`` is the header of a DATA frame, without a call of `header`."""
 _u64: Final = Struct(">Q")
 _number_frame: Final = Struct(">IQ")
