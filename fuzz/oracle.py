@@ -269,7 +269,7 @@ def check_over(hub: EndpointCore) -> None:
     check_no_asks(hub)
     assert hub.mailbox.count == hub.mailbox.nbytes == 0 and not hub.mailbox.sources
     effects, paused = hub.effects, hub.context.paused_links
-    assert paused is None or not paused._paused
+    assert paused is None or not paused.paused
     assert not effects.acks_due and not effects.to_write and not effects.to_read
     assert not effects.timers._heap, effects.timers._heap
     if isinstance(hub, ServerCore):

@@ -203,7 +203,7 @@ def tables(core: EndpointCore) -> dict[str, int]:
         "links": len(core.links.links),
         "pending": len(door.pending) + len(door.waiting) + len(door.pending_accepts),
         "asks": asks.open_count + len(asks._by_session) - bool(asks._by_session),
-        "gathered": asks.gathered,
+        "gathered": asks.memory.gathered,
         "mailbox": core.mailbox.nbytes + core.mailbox.count,
         "events": effects.events.pending,
         "waiters": sum(len(each.waiters) for each in queues),
