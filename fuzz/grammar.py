@@ -1,4 +1,4 @@
-"""Frames for a real connection, as a script says: right ones, changed ones, in any order, cut, in pieces.
+"""Frames for a real connection, as a script says: right ones mostly, others at times.
 
 The attacker knows only what it has said and heard itself: no look into the endpoint.
 """
@@ -12,6 +12,9 @@ from linkbox.core.wire import frames
 
 MOST = 128 * 1024
 """Bytes that are prepared and not said yet."""
+WRONG = 228
+"""A byte from here on is a step that breaks a rule, most often; a connection ends with the first such one."""
+Step = Callable[[], None]
 
 
 def raw(kind: int, body: bytes = b"", length: int | None = None) -> bytes:
@@ -22,20 +25,39 @@ def raw(kind: int, body: bytes = b"", length: int | None = None) -> bytes:
 class Grammar:
     """Frames that are about to be said."""
 
-    def __init__(self, choices: Choices) -> None:
+    def __init__(self, choices: Choices, pattern: str) -> None:
         self.choices = choices
         self.frames: list[bytes] = []
-        self.units = 0
-        """How many were said."""
-        self.heard_units = 0
         self.newest_ask = 0
-        self.steps: list[Callable[[], None]] = [
-            *(self.data, self.batch, self.first_part, self.part, self.ack, self.ack_all, self.ack_now),
-            *(self.reject, self.dropped, self.ping, self.pong, self.end, self.end_ack, self.goaway),
-            *(self.ask, self.ask, self.half_ask, self.rest_of_ask, self.cancel, self.answer, self.fail),
-            *(self.half, self.extension, self.handshake, self.tiny, self.anything),
+        self.begin(0, 0)
+        asks = (self.ask, self.ask, self.half_ask, self.rest_of_ask, self.large_ask, self.cancel)
+        messages = (self.data, self.data, self.batch, self.in_parts, self.many)
+        self.right: list[Step] = [
+            *(asks if pattern == "AR" else messages),
+            *(self.ack, self.ack, self.ack_now, self.ping, self.extension),
+        ]
+        self.wrong: list[Step] = [
+            *asks,
+            *messages,
+            *(self.first_part, self.part, self.any_ack, self.answer, self.fail),
+            *(self.reject, self.dropped, self.pong, self.end, self.end, self.end_ack, self.goaway),
+            *(self.half, self.handshake, self.tiny, self.anything),
             *(self.repeat, self.change, self.swap, self.cut, self.drop),
         ]
+
+    def begin(self, units: int, heard_units: int) -> None:
+        """On a new connection: the server has had so many units, and this side so many of the server's."""
+        self.units = units
+        """How many were said."""
+        self.heard_units = heard_units
+        self.newest_ask = max(self.newest_ask, units)
+        self.frames.clear()
+
+    def step(self, byte: int) -> Step:
+        """What a byte stands for."""
+        if byte >= WRONG:
+            return self.wrong[self.choices.byte() % len(self.wrong)]
+        return self.right[byte % len(self.right)]
 
     def take(self) -> bytes:
         """All that is prepared."""
@@ -66,6 +88,22 @@ class Grammar:
         self.units += len(bodies)
         self.add(frames.encode_batch(bodies))
 
+    def in_parts(self) -> None:
+        """A message in pieces."""
+        body, pieces = self.body(), 1 + self.choices.byte() % 5
+        self.units += pieces + 1
+        self.add(
+            frames.encode_first_part(len(body) * (pieces + 1), body)
+            + frames.frame(frames.PART, body) * (pieces - 1)
+            + frames.frame(frames.DATA, body)
+        )
+
+    def many(self) -> None:
+        """Many of the smallest messages."""
+        count = 1 << self.choices.byte() % 10
+        self.units += count
+        self.add(frames.frame(frames.DATA) * count)
+
     def first_part(self) -> None:
         self.units += 1
         self.add(frames.encode_first_part(self.choices.number(1000, 1 << 20), self.body()))
@@ -74,12 +112,13 @@ class Grammar:
         self.units += 1
         self.add(frames.frame(frames.PART, self.body()))
 
-    def ack(self) -> None:
+    def any_ack(self) -> None:
         self.add(frames.encode_ack(self.near(), self.near(), self.choices.number(), self.choices.number()))
 
-    def ack_all(self) -> None:
-        """As a well-behaved peer would."""
-        self.add(frames.encode_ack(self.heard_units, self.heard_units, 1 << 40, 1 << 40))
+    def ack(self) -> None:
+        """As a well-behaved peer would; what it grants may be little."""
+        grants = (1 << 40, 1 << 40, self.heard_units + 1, 0)[self.choices.byte() % 4]
+        self.add(frames.encode_ack(self.heard_units, self.heard_units, grants, grants))
 
     def ack_now(self) -> None:
         self.add(frames.frame(frames.ACK_NOW))
@@ -117,17 +156,31 @@ class Grammar:
         self.newest_ask += 1
         self.units += 1
         flags = (frames.MORE_OF_MESSAGE, frames.MORE_OF_ASK)[self.choices.byte() % 2]
-        self.add(frames.encode_ask(self.newest_ask, flags, self.choices.byte() * 10, self.body()))
+        left = self.choices.byte()
+        self.add(frames.encode_ask(self.newest_ask, flags, left * 10 if left & 1 else None, self.body()))
 
     def rest_of_ask(self) -> None:
-        """More of it, with any flags."""
+        """More of one, with any flags."""
         self.units += 1
         flags = self.choices.byte() & 15 & ~frames.HAS_DEADLINE
-        self.add(frames.encode_ask(self.near(), flags, None, self.body()))
+        self.add(frames.encode_ask(self.one_ask(), flags, None, self.body()))
+
+    def large_ask(self) -> None:
+        """One in pieces, of which others may come in between."""
+        body, pieces = self.body(), 1 + self.choices.byte() % 5
+        self.newest_ask += 1
+        for left in reversed(range(pieces)):
+            flags = frames.MORE_OF_MESSAGE if left else 0
+            self.add(frames.encode_ask(self.newest_ask, flags, None, body))
+        self.units += pieces
 
     def cancel(self) -> None:
         self.units += 1
-        self.add(frames.encode_cancel(self.near(), "enough"))
+        self.add(frames.encode_cancel(self.one_ask(), "enough"))
+
+    def one_ask(self) -> int:
+        """The id of a request, most often of the newest ones."""
+        return max(1, self.newest_ask - self.choices.byte() % 4)
 
     def answer(self) -> None:
         self.units += 1
@@ -195,12 +248,10 @@ class Grammar:
 class PlainGrammar(Grammar):
     """Lines, and what is none."""
 
-    def __init__(self, choices: Choices) -> None:
-        super().__init__(choices)
-        self.steps = [
-            *(self.line, self.line, self.anything, self.many),
-            *(self.repeat, self.change, self.swap, self.cut, self.drop),
-        ]
+    def __init__(self, choices: Choices, pattern: str) -> None:
+        super().__init__(choices, pattern)
+        self.right = [self.line, self.line, self.line, self.many]
+        self.wrong = [self.anything, self.repeat, self.change, self.swap, self.cut, self.drop]
 
     def line(self) -> None:
         self.add(self.body() + b"\n")

@@ -1,50 +1,45 @@
 """Running servers of both front ends, attacked over real sockets; others are served meanwhile.
 
 After a handshake that is done right come frames of `fuzz.grammar`. While the attacker is still there, a
-well-behaved client of the same server must get its answer. When the attacker has gone, the tables of the
-server are what they were before; now and then memory, descriptors and threads are counted as well.
+well-behaved client of the same server must get its answer, on the connection that it has had from the
+beginning. When the attacker has gone, the tables of the server are what they were before; now and then
+memory, descriptors, threads and tasks are counted as well.
 
 **Waiting.** How long an answer takes depends on the machine. A wait of more than a second is a finding only
-if an ask of an idle server in the same process, made right then, is answered ten times as quickly, or if this
-process itself was busy for half of that time; and if the same happens again with the same input.
+if this process itself was at work for a second of that time, or if an idle server in the same process, asked
+right then, answers ten times as quickly; and if the same happens again with the same input, and once more.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
-import socket
-import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
+from time import process_time
 from typing import Any
 
 from fuzz import oracle
+from fuzz.attack import PATIENCE, SECRETS, Attack
 from fuzz.figures import figures
-from fuzz.grammar import Grammar, PlainGrammar
+from fuzz.grammar import WRONG
 from fuzz.target import Choices, Target
 from linkbox import Backoff, EventKind, Limits, Lines, LinkboxError, Stage
 from linkbox.core.endpoint_core import EndpointCore, ServerCore
 from linkbox.core.timers import NEVER
-from linkbox.core.wire import authentication as auth
-from linkbox.core.wire import frames
-from linkbox.core.wire import handshake_messages as handshake
-from linkbox.core.wire.decoder import Decoder
-from tests.core.wire import encode_message
-from tests.faults.place import Place
-from tests.threaded.helpers import dial
+from tests.faults.place import TRANSPORTS, Place
 
-PATIENCE = 30.0
-"""Seconds to wait for what takes milliseconds."""
 SLOW = 1.0
 """Seconds that an honest client may wait."""
 QUICKER = 10
 """So many times as quickly an idle server answers, if the other one is to blame."""
 CONTROLS = 5
-STEPS = 60
+TIMES = 3
+"""Of an input after which somebody waited."""
 STALE = 80
 """Sessions that are over and stand in the heap of timers still."""
 OFTEN, RARELY = 64, 512
@@ -62,9 +57,6 @@ LIMITS = Limits(
     session=0.004,
     control_frames=100,
 )
-SECRETS = {"honest": b"the honest one's", "yes": b"the attacker's", "no": b"no", "raise": b"r", "later": b"l"}
-NAMES = ("yes", "yes", "later", "no", "raise", "nobody")
-RESET = struct.pack("ii", 1, 0)
 
 
 class Quiet(logging.Handler):
@@ -102,6 +94,8 @@ class Host:
         self.client = place.client(
             pattern, self.server.address, name="honest", reconnect=again, **framing, **settings
         )
+        self.lost: list[Any] = []
+        self.client.add_callback(self.lost.append, EventKind.DISCONNECTED, EventKind.ERROR)
         self.client.start()
         self.exchange()
         self.before = self.tables()
@@ -227,8 +221,6 @@ def accept_later(place: Place) -> Callable[[Any], Any]:
     """The same; some have to wait for the answer."""
 
     async def later(peer: Any) -> bool:
-        import asyncio
-
         await asyncio.sleep(0.002 if peer.name == "later" else 0)
         return accept(peer)
 
@@ -244,239 +236,126 @@ class Arena:
 
     def __init__(self, front: str) -> None:
         self.front = front
-        self.place: Place | None = None
+        self.places: list[Place] = []
         self.count = 0
         self.quiet = Quiet()
+        self.hosts: list[Host] = []
+        self.files = self.threads = self.tasks = self.blocks = 0
+        self.is_sound = True
+        """Has the last input left nothing behind? If not, the end is not looked at."""
 
     def open(self) -> None:
         logger = logging.getLogger("linkbox")
         logger.propagate = False
         logger.addHandler(self.quiet)
         logging.getLogger("asyncio").addHandler(self.quiet)
-        place = self.place = Place(self.front)
-        place.__enter__()
+        transports = [TRANSPORTS["tcp"], TRANSPORTS.get("tls", TRANSPORTS["tcp"])]
+        self.places = [Place(self.front, each).__enter__() for each in transports]
+        place, secure = self.places
         secret = {"secret": SECRETS.get, "accept": accept_later(place)}
-        self.hosts = [
+        self.idle = Host(place, "AR")
+        self.hosts += [
             Host(place, "AR"),
             Host(place, "P2P", max_peers=3),
             Host(place, "P2M", **secret),
             Host(place, "AR", is_plain=True),
             Host(place, "P2P", max_peers=3, **secret),
+            Host(secure, "AR", max_peers=3),
+            Host(secure, "P2M"),
         ]
-        self.idle = Host(place, "AR")
-        self.threads = self.files = self.blocks = 0
 
     def close(self) -> None:
-        """Stop everything."""
-        if self.place is None:
-            return
-        for each in (*self.hosts, self.idle):
-            each.close()
-        self.place.__exit__()
-        self.place = None
-        logging.getLogger("linkbox").propagate = True
-        for name in ("linkbox", "asyncio"):
-            logging.getLogger(name).removeHandler(self.quiet)
+        """Stop everything, after a last look."""
+        try:
+            if self.hosts and self.is_sound:
+                self.inspect()
+                self.inspect_memory()
+        finally:
+            for host in (*self.hosts, self.idle) if self.hosts else ():
+                host.close()
+            for place in self.places:
+                place.__exit__()
+            self.hosts.clear()
+            self.places.clear()
+            logging.getLogger("linkbox").propagate = True
+            for name in ("linkbox", "asyncio"):
+                logging.getLogger(name).removeHandler(self.quiet)
 
     def run(self, data: bytes) -> None:
         """One input; if somebody had to wait for long, once more."""
-        if self.place is None:
+        if not self.places:
             self.open()
-        if self.is_slow(data) and self.is_slow(data):
+        self.is_sound = False
+        if all(self.is_slow(data) for _ in range(TIMES)):
             raise AssertionError(f"an honest client waits for more than {SLOW} s; an idle server answers")
         assert not self.quiet.lines, "\n".join(self.quiet.lines)
         self.count += 1
         if not self.count % OFTEN:
             self.inspect()
+        if not self.count % RARELY:
+            self.inspect_memory()
+        self.is_sound = True
 
     def is_slow(self, data: bytes) -> bool:
         choices = Choices(data)
         host = self.hosts[choices.byte() % len(self.hosts)]
         attack = Attack(host, choices)
         attack.play()
-        busy = time.process_time()
+        busy = process_time()
         waited = max(host.exchange(), attack.waited)
-        busy = time.process_time() - busy
+        busy = process_time() - busy
         attack.leave(choices.byte())
         host.settle()
+        assert not host.lost, f"an honest client was disturbed: {host.lost}"
         figures.note("wait", waited)
         if waited <= SLOW:
             return False
         control = max(self.idle.exchange() for _ in range(CONTROLS))
         figures.note("control", control)
-        return control * QUICKER < waited or busy > waited / 2
+        return busy > SLOW or control * QUICKER < waited
 
     def inspect(self) -> None:
-        """What is not in the tables of the servers."""
+        """What is not in the tables of the servers: it becomes no more than it was at the first look."""
         if not self.files:
-            self.files, self.threads = descriptors(), threading.active_count()
+            self.files, self.threads, self.tasks = self.in_use()
         deadline = time.monotonic() + PATIENCE
-        while descriptors() > self.files or threading.active_count() > self.threads:
-            now = f"{descriptors()} descriptors, {threading.active_count()} threads"
-            assert time.monotonic() < deadline, f"{now}; before {self.files} and {self.threads}"
+        before = (self.files, self.threads, self.tasks)
+        while any(now > then for now, then in zip(self.in_use(), before, strict=True)):
+            what = "descriptors, threads and tasks"
+            assert time.monotonic() < deadline, f"{what} are {self.in_use()}, were {before}"
             time.sleep(0.01)
-        if not self.count % RARELY:
-            for each in self.hosts:
-                found, _ = each.look(oracle.reachable)
-                assert found["Session"] <= STALE and found["Arrival"] <= 2, found
-            gc.collect()
-            blocks = sys.getallocatedblocks()
-            self.blocks = self.blocks or blocks
-            assert blocks <= self.blocks + MORE_BLOCKS, f"{blocks} blocks of memory, before {self.blocks}"
+
+    def in_use(self) -> tuple[int, int, int]:
+        """Descriptors, threads and tasks of this process."""
+        tasks = sum(len(asyncio.all_tasks(each.loop)) for each in self.places)
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), tasks
+
+    def inspect_memory(self) -> None:
+        """What the servers lead to, and what all of this process has."""
+        for each in self.hosts:
+            found, _ = each.look(oracle.reachable)
+            assert found["Session"] <= STALE and found["Arrival"] <= 2, found
+        gc.collect()
+        blocks = sys.getallocatedblocks()
+        self.blocks = self.blocks or blocks
+        assert blocks <= self.blocks + MORE_BLOCKS, f"{blocks} blocks of memory, before {self.blocks}"
 
 
-def descriptors() -> int:
-    """How many are open."""
-    return len(os.listdir("/proc/self/fd"))
-
-
-class Attack:
-    """One attacker: a connection, or one after the other."""
-
-    def __init__(self, host: Host, choices: Choices) -> None:
-        self.host = host
-        self.choices = choices
-        self.grammar = (PlainGrammar if host.is_plain else Grammar)(choices)
-        self.waited = 0.0
-        self.epoch = 0
-        self.is_stuck = False
-        self.socks: list[socket.socket] = []
-        self.decoder = Decoder()
-        self.connect()
-
-    # -- connections -----------------------------------------------------------------------------------
-
-    def connect(self) -> None:
-        """A connection, and the handshake as it should be."""
-        self.sock = dial(self.host.server.address, PATIENCE)
-        self.socks.append(self.sock)
-        self.is_stuck, self.decoder = False, Decoder()
-        choice = self.choices.byte()
-        if not self.host.is_plain:
-            self.meet(choice)
-        self.sock.setblocking(False)
-
-    def meet(self, choice: int) -> None:
-        """Introduce this side, and wait for the decision."""
-        self.epoch += 1
-        hello = handshake.Hello(
-            pattern=self.host.pattern.lower(),
-            format="bytes",
-            name=NAMES[choice % len(NAMES)],
-            session=("ab" if choice & 64 else f"{len(self.socks):02x}") * 16,
-            epoch=self.epoch,
-            credit=(0, 0) if choice & 16 else (1 << 40, 1 << 40),
-            message=1 << 30,
-            resumes=choice & 224 == 224,
-        )
-        said = encode_message(hello)
-        began = time.monotonic()
-        self.sock.sendall(frames.preface() + said)
-        try:
-            self.answer(hello.name, said[4:])
-        except (OSError, EOFError):
-            self.is_stuck = True
-        self.waited = max(self.waited, time.monotonic() - began)
-
-    def answer(self, name: str, hello: bytes) -> None:
-        """WELCOME, or REFUSE; with a secret, the proof before it."""
-        proves = auth.ClientSide(lambda _: [SECRETS.get(name, b"?")], hello)
-        preface = b""
-        while True:
-            data = self.sock.recv(65536)
-            if not data:
-                raise EOFError
-            if len(preface) < 8:
-                at = 8 - len(preface)
-                preface, data = preface + data[:at], data[at:]
-            for kind, payload in self.decoder.receive(data):
-                if kind == frames.CHALLENGE:
-                    self.sock.sendall(proves.prove(payload, bytes(auth.NONCE)) or b"")
-                elif kind == frames.REFUSE:
-                    raise EOFError
-                elif kind == frames.WELCOME:
-                    return
-
-    # -- playing ---------------------------------------------------------------------------------------
-
-    def play(self) -> None:
-        steps = [*self.grammar.steps, self.say, self.say, self.pieces, self.read, self.again]
-        for _ in range(STEPS):
-            if not self.choices:
-                break
-            steps[self.choices.byte() % len(steps)]()
-        self.say()
-
-    def say(self) -> None:
-        """All that is prepared, as far as the server takes it."""
-        self.send(self.grammar.take())
-
-    def pieces(self) -> None:
-        """The same in pieces, the first ones as small as they can be."""
-        data, size = self.grammar.take(), 1 + self.choices.byte() % 16
-        start = 0
-        while start < len(data) and not self.is_stuck:
-            self.send(data[start : start + size])
-            start += size
-            size *= 2
-
-    def send(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view and not self.is_stuck:
-            try:
-                view = view[self.sock.send(view) :]
-            except BlockingIOError:
-                self.read()
-                self.is_stuck = True  # it is slowed down: enough for this time
-            except OSError:
-                self.is_stuck = True
-
-    def read(self) -> None:
-        """What the server has said."""
-        try:
-            data = self.sock.recv(1 << 20)
-        except OSError:
-            return
-        if not self.host.is_plain:
-            heard = self.decoder.receive(data)
-            assert self.decoder.error is None, self.decoder.error
-            self.grammar.heard_units += sum(kind in UNITS for kind, _ in heard)
-
-    def again(self) -> None:
-        """Another connection; of the same session, if the script says so."""
-        if len(self.socks) < 4:
-            self.say()
-            if self.choices.byte() & 1:
-                self.end(self.choices.byte())
-            self.connect()
-
-    # -- leaving ---------------------------------------------------------------------------------------
-
-    def end(self, how: int) -> None:
-        """This connection: FIN, RST, or simply close."""
-        try:
-            if how % 3 == 0:
-                self.sock.shutdown(socket.SHUT_WR)
-            elif how % 3 == 1:
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        except OSError:
-            pass
-        self.sock.close()
-
-    def leave(self, how: int) -> None:
-        """All of them."""
-        self.end(how)
-        for each in self.socks:
-            each.close()
-
-
-UNITS = frozenset((frames.DATA, frames.PART, frames.ANSWER, frames.FAIL))
+MEETINGS = ((0, 0), (1, 0), (1, 96), (2, 0), (2, 3), (2, 5), (2, 6), (2, 7), (3, 0), (4, 1), (5, 0), (6, 0))
+"""A server, and how the attacker introduces itself there."""
+SAY, LISTEN, AGAIN, RESUME = 0, 12, 16, 20
+"""Bytes that stand for these steps: see `Attack.play`."""
 
 
 def seeds() -> tuple[bytes, ...]:
-    """Each server, each kind of hello, each step."""
-    meetings = ((0, 0), (1, 0), (1, 225), (2, 0), (2, 2), (2, 3), (2, 4), (3, 0), (4, 1), (0, 16))
-    return tuple(bytes((*each, *range(step, step + 40))) for each in meetings for step in (0, 12))
+    """Each server, each kind of introduction, each step; and what comes back."""
+    found: list[bytes] = []
+    for meeting in MEETINGS:
+        for first in (1, 13, 25, WRONG):
+            steps = (byte for byte in range(first, min(first + 12, 256)) if byte % 4 or byte >= WRONG)
+            words = b"".join(bytes((step, step % 12, 30, 1, LISTEN)) for step in steps)
+            found.append(bytes(meeting) + words + bytes((RESUME, first, 0)) + words[:20])
+    return tuple(found)
 
 
 def target(front: str) -> Target:
