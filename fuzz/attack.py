@@ -144,7 +144,9 @@ class Attack:
                 self.is_stuck = True
 
     def listen(self) -> None:
-        """Wait until the server says something; it need not."""
+        """Wait until the server says something; it need not, but to a PING it has an answer."""
+        if not self.host.is_plain:
+            self.grammar.add(frames.encode_number(frames.PING, 1))
         self.say()
         if not self.is_stuck:
             select.select([self.sock], [], [], SOON)
@@ -154,10 +156,12 @@ class Attack:
         """What the server has said."""
         try:
             while data := self.sock.recv(1 << 20):
-                if not self.host.is_plain:
-                    heard = self.decoder.receive(data)
-                    assert self.decoder.error is None, self.decoder.error
-                    self.grammar.heard_units += sum(kind in UNITS for kind, _ in heard)
+                if self.host.is_plain:
+                    self.grammar.heard_units += data.count(b"\n")
+                    continue
+                heard = self.decoder.receive(data)
+                assert self.decoder.error is None, self.decoder.error
+                self.grammar.heard_units += sum(kind in UNITS for kind, _ in heard)
             self.is_stuck = True
         except OSError:
             pass  # that was all, or the end of it

@@ -68,7 +68,7 @@ class Quiet(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if "accept= of" not in text:
+        if "accept=" not in text:
             self.lines.append(logging.Formatter().format(record))
 
 

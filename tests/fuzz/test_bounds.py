@@ -26,9 +26,9 @@ from linkbox.core import (
 )
 from linkbox.core.arrival import Assembler
 from linkbox.core.asks_server import ServerAsks
-from linkbox.core.log_limit import LogLimit
 from linkbox.core.frame_reader import FrameReader
 from linkbox.core.incoming_asks import AskMemory, SessionAsks
+from linkbox.core.log_limit import LogLimit
 from linkbox.core.paused_links import PausedLinks
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.resumption import HelloVerdict, on_hello

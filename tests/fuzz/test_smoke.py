@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from fuzz import __main__ as command
-from fuzz import driver, figures, sockets
+from fuzz import driver, figures
 from fuzz.driver import Result
 from fuzz.target import Choices, Target, cuts
 from fuzz.targets import TARGETS
-from linkbox.core.asks_server import ServerAsks
 
 INPUTS = 250
 FEWER = 60
@@ -93,73 +92,6 @@ def test_only_the_worst_is_kept(tmp_path: Path) -> None:
         noted.note("wait", seconds)
     assert noted.worst == figures.read(noted.path) == {"wait": 0.5}
     assert figures.read(tmp_path / "nothing") == {}
-
-
-# --- the oracle over sockets can fail --------------------------------------------------------------------
-
-
-class Measured:
-    """Stands in for a server, and for an attack: how long its client has to wait is known before."""
-
-    waited = 0.0
-
-    def __init__(self, *waits: float) -> None:
-        self.waits = list(waits)
-
-    def exchange(self) -> float:
-        return self.waits.pop(0)
-
-    def settle(self) -> None:
-        pass
-
-    def play(self) -> None:
-        pass
-
-    def leave(self, how: int) -> None:
-        pass
-
-
-@pytest.mark.parametrize(
-    ("waits", "control", "is_finding"),
-    [
-        ((2.0, 2.0), 0.01, True),
-        ((2.0, 0.1), 0.01, False),  # not again
-        ((2.0,), 1.0, False),  # all have to wait: the machine is busy
-        ((0.9,), 0.01, False),
-    ],
-)
-def test_who_waits_while_an_idle_server_answers(
-    waits: tuple[float, ...], control: float, is_finding: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arena = sockets.Arena("threaded")
-    monkeypatch.setattr(arena, "place", object())
-    monkeypatch.setattr(arena, "hosts", [Measured(*waits)], raising=False)
-    monkeypatch.setattr(arena, "idle", Measured(*(control,) * 20), raising=False)
-    monkeypatch.setattr(sockets, "Attack", lambda host, choices: Measured())
-    if is_finding:
-        with pytest.raises(AssertionError, match="waits for more than"):
-            arena.run(b"")
-    else:
-        arena.run(b"")
-
-
-@pytest.mark.patches
-@pytest.mark.parametrize("front", ["threaded", "aio"])
-def test_what_is_left_in_a_table_of_a_running_server_is_found(
-    front: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arena = sockets.Arena(front)
-    ask = bytes((0, 0, 14, 0, 5))  # of the server for AR; its client leaves before the answer
-    try:
-        arena.run(ask)
-        monkeypatch.setattr(ServerAsks, "drop_session", lambda self, session: None)
-        monkeypatch.setattr(sockets, "PATIENCE", 0.2)
-        with pytest.raises(AssertionError, match="still there: .*asks"):
-            for _ in range(5):
-                arena.run(ask)
-    finally:
-        monkeypatch.undo()
-        arena.close()
 
 
 def test_choices_run_out_in_peace() -> None:
