@@ -79,6 +79,8 @@ class Host:
         self.place = place
         self.pattern = pattern
         self.is_plain = is_plain
+        self.is_small = "max_peers" in options
+        """Is there a full house soon? Then applicants wait until silent peers have answered a ping."""
         framing = {"framing": Lines()} if is_plain else {}
         more = {**framing, **options, "limits": LIMITS}
         if pattern == "AR":
@@ -302,7 +304,7 @@ class Arena:
         attack = Attack(host, choices)
         attack.play()
         busy = process_time()
-        waited = max(host.exchange(), attack.waited)
+        waited = max(host.exchange(), 0.0 if host.is_small else attack.waited)
         busy = process_time() - busy
         attack.leave(choices.byte())
         host.settle()

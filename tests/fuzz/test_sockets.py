@@ -85,6 +85,7 @@ class Measured:
     """Stands in for a server, and for an attack: how long its client has to wait is known before."""
 
     waited = 0.0
+    is_small = False
 
     def __init__(self, *waits: float) -> None:
         self.waits = list(waits)
