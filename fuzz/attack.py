@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0
 """Seconds to wait for what takes milliseconds."""
-STEPS = 60
+STEPS = 40
 SOON = 0.02
 """Seconds that an attacker waits for what it should hear."""
 SECRETS = {"honest": b"the honest one's", "yes": b"the attacker's", "no": b"no", "raise": b"r", "later": b"l"}

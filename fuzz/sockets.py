@@ -330,7 +330,7 @@ class Arena:
     def in_use(self) -> tuple[int, int, int]:
         """Descriptors, threads and tasks of this process."""
         tasks = sum(len(asyncio.all_tasks(each.loop)) for each in self.places)
-        return len(os.listdir("/proc/self/fd")), threading.active_count(), tasks
+        return len(os.listdir("/dev/fd")), threading.active_count(), tasks
 
     def inspect_memory(self) -> None:
         """What the servers lead to, and what all of this process has."""
