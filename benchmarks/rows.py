@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from benchmarks.measure import ONE_CORE, TWO_CORES
+from benchmarks.idle import possible
+from benchmarks.measure import ONE_CORE, TWO_CORES, WaitsFor
 
 OURS = "linkbox"
 COMPILED = "linkbox compiled"
 BARE = "bare sockets"
 SINGLE = "linkbox, a commit each"
+PLAIN = "linkbox without TLS"
+ITSELF = ""
+"""A goal for the figure itself, not for a ratio."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """``linkbox / against`` is to be at most, or at least, so much."""
+    """``linkbox / against`` is to be at most, or at least, so much; against `ITSELF`: the figure."""
 
     against: str
     at_most: float | None = None
@@ -24,7 +28,7 @@ class Goal:
 
     def __str__(self) -> str:
         sign, bound = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
-        return f"{sign} {bound:g} × {self.against}"
+        return f"{sign} {bound:g} × {self.against}" if self.against else f"{sign} {bound:g}"
 
     def is_met(self, ratio: float) -> bool:
         """Is that ratio good enough?"""
@@ -46,12 +50,24 @@ class Row:
     quick: Mapping[str, int | float]
     """What is less in a quick run."""
     goals: tuple[Goal, ...] = ()
-    unit: Literal["s", "1/s"] = "s"
-    """Seconds for one round trip (the median of all), or messages a second."""
+    unit: Literal["s", "1/s", "B"] = "s"
+    """Seconds for one round trip (the median of all), messages a second, or bytes for each of something."""
     pin: str = TWO_CORES
-    waits_for: Literal["client", "server"] = "client"
+    waits_for: WaitsFor = "client"
+    rounds: int | None = None
+    """So many and no more, for what is the same each time."""
     guard: str | None = field(default=None)
     """The contender whose ratio is recorded, and watched by CI."""
+
+    @property
+    def less_is_better(self) -> bool:
+        """Rates are the exception."""
+        return self.unit != "1/s"
+
+
+SLOW = {"pynng": 20, "websockets": 5, "asyncio streams": 4, "uvloop streams": 4, "mp.connection": 2}
+"""Such a part of the messages is enough of one-way streams: a rate does not need as many seconds as the fastest one."""
+SLOW_TO_ASK = {"gRPC": 4, "http.client + uvicorn": 3}
 
 
 def _peers(**modules: str) -> dict[str, str]:
@@ -91,6 +107,25 @@ def _aio_row(name: str, title: str, role: str, others: Mapping[str, str], **more
     return Row(f"aio_{name}", f"aio: {title}", role, _AIO | dict(others), pin=ONE_CORE, **more)
 
 
+_STREAMS_TLS = {"asyncio streams + ssl": "streams", "uvloop streams + ssl": "uvloop_streams"}
+
+
+def _idle_row(count: int) -> Row:
+    there = possible(count)
+    limited = "" if there == count else f" ({count:,}: more than the files a process may open here)"
+    return Row(
+        f"idle_{count}",
+        f"server memory for each of {there:,} idle connections{limited}",
+        "memory",
+        {OURS: "ours", "asyncio streams": "streams"},
+        {"count": there, "size": 64},
+        {"count": 1_000},
+        (Goal(ITSELF, at_most=5 * 1024),),
+        unit="B",
+        rounds=1,
+    )
+
+
 _STREAMS = {"uvloop streams": "uvloop_streams", "asyncio streams": "streams", "websockets": "ws"}
 _AIO_ROWS = (
     _aio_row(
@@ -119,6 +154,16 @@ _AIO_ROWS = (
         params={"count": 2_000, "size": 64},
         quick={"count": 500},
         goals=_faster_than("http.client + uvicorn"),
+    ),
+    Row(
+        "aio_crowd",
+        "aio: AR, 1,000 tasks ask one client",
+        "crowd",
+        _AIO | {"uvloop streams": "uvloop_streams", "gRPC": "grpc_peer"},
+        {"count": 20, "size": 64, "tasks": 1000},
+        {"count": 5},
+        (Goal("gRPC", at_least=1.0),),
+        unit="1/s",
     ),
     Row(
         "aio_push",
@@ -211,7 +256,7 @@ ROWS: tuple[Row, ...] = (
         "AR, one request every 10 ms",
         "sparse",
         _peers(zmq_reqrep="zmq"),
-        {"count": 200, "size": 64, "pause": 0.01},
+        {"count": 120, "size": 64, "pause": 0.01},
         {"count": 60},
         (Goal(BARE, at_most=2.0),),
     ),
@@ -258,6 +303,7 @@ ROWS: tuple[Row, ...] = (
         {"count": 30_000},
         (Goal(SINGLE, at_least=10.0),),
         unit="1/s",
+        waits_for="both",
     ),
     Row(
         "json",
@@ -282,6 +328,29 @@ ROWS: tuple[Row, ...] = (
         waits_for="server",
     ),
     *_AIO_ROWS,
+    Row(
+        "tls_p2p",
+        "TLS: P2P round trip, 64 B, one core",
+        "tls_echo",
+        {OURS: "ours", PLAIN: "ours:echo"} | _STREAMS_TLS,
+        _ROUND_TRIPS,
+        _FEW_TRIPS,
+        (Goal(PLAIN, at_most=1.6), *_faster_than("asyncio streams + ssl")),
+        pin=ONE_CORE,
+    ),
+    Row(
+        "tls_push",
+        "TLS: P2M send_many, 64 B, acknowledged; data_get()",
+        "tls_push",
+        {OURS: "ours", PLAIN: "ours:push"} | _STREAMS_TLS,
+        {"count": 500_000, "size": 64},
+        {"count": 100_000},
+        (Goal("asyncio streams + ssl", at_least=1.0),),
+        unit="1/s",
+        waits_for="server",
+    ),
+    _idle_row(10_000),
+    _idle_row(50_000),
 )
 
 
@@ -310,6 +379,15 @@ def place_of(row: Row, label: str) -> tuple[str, str]:
     return f"benchmarks.peers.{module}", role or row.role
 
 
-def params_of(row: Row, quick: bool) -> dict[str, Any]:
-    """The parameters of a run."""
-    return dict(row.params) | (dict(row.quick) if quick else {})
+def share_of(label: str, rate: bool) -> int:
+    """Which part of the messages this contender gets: 4 is a quarter."""
+    slow = SLOW if rate else SLOW_TO_ASK
+    return slow.get(label.removesuffix(" + ssl"), 1)
+
+
+def params_of(row: Row, quick: bool, label: str = OURS) -> dict[str, Any]:
+    """The parameters of a run of this contender."""
+    params = dict(row.params) | (dict(row.quick) if quick else {})
+    if row.role.endswith(("push", "echo", "ask", "connect")):
+        params["count"] = max(500, params["count"] // share_of(label, row.unit == "1/s"))
+    return params
