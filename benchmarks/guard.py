@@ -1,8 +1,8 @@
 """The guard: counts may become a tenth higher than the recorded ones, ratios to the bare socket twice as bad.
 
-A count does not depend on how busy the machine is, but a message may meet a timer: what looks too high is counted again,
-and the least counts. A ratio that looks too high is measured in more rounds before that is believed. Counts depend on
-the version of Python; for one that has none recorded they are only shown.
+A count does not depend on how busy the machine is, but a message may meet a timer: what looks too high is
+counted again, and the least counts. A ratio that looks too high is measured in more rounds before that is
+believed. Counts depend on the version of Python; for one that has none recorded they are only shown.
 """
 
 from __future__ import annotations
@@ -102,14 +102,10 @@ def counts_hold(
                 if now > allowed:
                     now = min(now, again(kind, what))
             is_well = is_well and now <= allowed
+            verdict = "TOO MANY" if now > allowed else "well"
+            if now * MORE < known[what]:
+                verdict = "well, and fewer: let them be recorded"
             console.print(
-                f"{what}: {now:,.0f} {kind}; recorded {known[what]:,.0f}, allowed {allowed:,.0f}: "
-                + (
-                    "TOO MANY"
-                    if now > allowed
-                    else "well"
-                    if now * MORE >= known[what]
-                    else "FEWER: record it"
-                )
+                f"{what}: {now:,.0f} {kind}; recorded {known[what]:,.0f}, allowed {allowed:,.0f}: {verdict}"
             )
     return is_well

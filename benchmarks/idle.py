@@ -1,8 +1,8 @@
 """A process full of idle connections: ``python -m benchmarks.idle ADDRESS COUNT SOURCE [PATTERN]``.
 
-It ends when its parent ends it, or closes its stdin. With a pattern it says what a client of linkbox says first, and is
-welcomed; without one it only connects. `Crowd` starts as many of them as are needed: a process may have only so many
-descriptors, and one loopback address only so many ports.
+It ends when its parent ends it, or closes its stdin. With a pattern it says what a client of linkbox says
+first, and is welcomed; without one it only connects. `Crowd` starts as many of them as are needed: a process
+may have only so many descriptors, and one loopback address only so many ports.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from types import TracebackType
 from benchmarks.measure import raise_file_limit
 
 EACH = 5_000
-"""Connections of one process, and of one loopback address: fewer than it has ports, so that few are searched for."""
+"""Connections of one process, and of one loopback address: far fewer than it has ports."""
 SPARE = 500
 """Descriptors that a server needs beside its connections."""
-# The port is chosen when the socket connects, so that another server's connections do not take it. Python has no name
-# for it before 3.12.
+# The port is chosen when the socket connects: one that is connected to another server is free for it.
+# Python has no name for this option before 3.12.
 _BIND_ADDRESS_NO_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)
 
 

@@ -30,7 +30,7 @@ PATIENCE = 120.0
 """Seconds one measurement may take before it is called hung."""
 ONE_CORE, TWO_CORES = "one core", "two cores"
 WaitsFor = Literal["client", "server", "both"]
-"""Whose result is the figure. "both": the client's, but the server checks what it has got, and must be content."""
+"""Whose result is the figure. "both": the client's, and the server must be content with what it has got."""
 
 
 class Failed(Exception):
@@ -158,9 +158,8 @@ class _Child:
         """CPU seconds since it was ready, of a process that works on, or has just ended."""
         pid = self._process.pid
         assert pid is not None
-        return (
-            time.clock_gettime(~pid << 3 | 2) - self._start
-        )  # its clock in Linux, as of clock_getcpuclockid()
+        clock = ~pid << 3 | 2  # clock_getcpuclockid() of Linux, which Python does not have
+        return time.clock_gettime(clock) - self._start
 
     def tell(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""How long a run will take on a machine that is not busy, by the figures of the last one in docs/benchmarks/."""
+"""How long a run will take on a machine that is not busy, by the last one in docs/benchmarks/."""
 
 from __future__ import annotations
 

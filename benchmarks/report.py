@@ -39,7 +39,7 @@ def figure(value: float, unit: str) -> str:
 def table(results: list[Result], counts: Counts) -> Table:
     """Each row: all contenders, the ratios of linkbox to them, as it is and compiled, and the goals."""
     shown = Table(
-        title="medians of all rounds; ratios are linkbox / peer; CPU is of both sides, s for a million messages",
+        title="medians of all rounds; ratios are linkbox / peer; CPU: both sides, s for a million messages",
         box=box.SIMPLE_HEAD,
     )
     columns = (("", 24), ("median", 9), ("least – most", 21), ("CPU", 5), ("as it is", 8), ("compiled", 8))

@@ -66,7 +66,7 @@ class Row:
 
 
 SLOW = {"pynng": 20, "websockets": 5, "asyncio streams": 4, "uvloop streams": 4, "mp.connection": 2}
-"""Such a part of the messages is enough of one-way streams: a rate does not need as many seconds as the fastest one."""
+"""One part in so many of the messages is enough: to measure these does not need as many as the fastest."""
 SLOW_TO_ASK = {"gRPC": 4, "http.client + uvicorn": 3}
 
 

@@ -29,7 +29,7 @@ from linkbox import (
     tls,
 )
 
-ANY = "tcp://127.0.0.1:0"
+ANY, ANY_TLS = "tcp://127.0.0.1:0", "tls://127.0.0.1:0"
 
 
 def echo_server(stage: Stage) -> None:
@@ -62,7 +62,7 @@ def _there_and_back(stage: Stage, endpoint: ClientP2P[bytes, object]) -> list[fl
 
 
 def tls_echo_server(stage: Stage) -> None:
-    _echo(stage, ServerP2P(ANY, ssl=tls.server_context(*certificates.own())))
+    _echo(stage, ServerP2P(ANY_TLS, ssl=tls.server_context(*certificates.own())))
 
 
 def tls_echo_client(stage: Stage) -> list[float]:
@@ -140,7 +140,7 @@ push_each_server = push_server
 
 
 def tls_push_server(stage: Stage) -> float:
-    return _take_each(stage, ServerP2M(ANY, ssl=tls.server_context(*certificates.own())))
+    return _take_each(stage, ServerP2M(ANY_TLS, ssl=tls.server_context(*certificates.own())))
 
 
 def tls_push_client(stage: Stage) -> None:
@@ -277,13 +277,8 @@ def import_time(stage: Stage) -> float:
 def idle_server(stage: Stage) -> None:
     """Holds what comes, and echoes what the first client says; reports what it takes."""
     count = stage.params["count"]
-    limits = Limits(
-        connections=count + 100,
-        unwelcomed=count + 100,
-        sessions=count + 100,
-        heartbeat=300.0,
-        peer_timeout=600.0,
-    )
+    more = count + 100
+    limits = Limits(connections=more, unwelcomed=more, sessions=more, heartbeat=300.0)
     with ServerP2P(ANY, max_peers=count + 10, limits=limits) as server:
         stage.ready(server.address)
         while True:
