@@ -100,4 +100,5 @@ def count_all(console: Console, kinds: Iterable[str]) -> Counts:
         for what in LIMITS if kind == CALLS else places():
             with console.status(f"counting {kind}: {what}"):
                 found[kind][what] = count(kind, what)
+            console.print(f"{what}: {found[kind][what]:,.0f} {kind}")
     return found

@@ -178,11 +178,14 @@ class _Child:
         self._pipe.close()
 
 
-def raise_file_limit() -> int:
-    """As many descriptors as this process may have; returns how many."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return most
+def most_files() -> int:
+    """How many descriptors a process may have here."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def raise_file_limit() -> None:
+    """So many for this process."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files(), most_files()))
 
 
 def _run(module: str, function: str, stage: Stage, cpus: set[int]) -> None:

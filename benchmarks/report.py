@@ -84,15 +84,22 @@ def _line(result: Result, label: str, goal: Goal | None) -> tuple[str, ...]:
         f"{figure(min(values), unit)} – {figure(max(values), unit)}",
         "" if unit == "B" else f"{median(result.cpu[label]):.1f}",
         *(_ratio(result, label, ours, goal) for ours in (OURS, COMPILED)),
-        "" if goal is None else str(goal),
+        "" if goal is None else _goal(goal, unit),
     )
+
+
+def _goal(goal: Goal, unit: str) -> str:
+    if goal.against != ITSELF:
+        return str(goal)
+    sign, bound = ("≤", goal.at_most) if goal.at_most is not None else ("≥", goal.at_least)
+    return f"{sign} {figure(bound or 0, unit)}"
 
 
 def _ratio(result: Result, label: str, ours: str, goal: Goal | None) -> str:
     if ours not in result.figures or label in result.ours():
         return ""
     ratio = result.ratio(label, ours)
-    colour = "default" if goal is None else "green" if goal.is_met(ratio) else "red"
+    colour = "default" if goal is None else "green" if goal.is_met(ratio, ours) else "red"
     return f"[{colour}]{ratio:.2f}[/]"
 
 

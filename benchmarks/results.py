@@ -34,13 +34,19 @@ class Result:
         pairs = zip(self.figures[ours], self.figures[against], strict=True)
         return median(mine / theirs for mine, theirs in pairs)
 
+    def cpu_ratio(self, against: str) -> float:
+        """The same of the CPU time."""
+        pairs = zip(self.cpu[OURS], self.cpu[against], strict=True)
+        return median(mine / theirs for mine, theirs in pairs)
+
     def goals(self) -> list[Goal]:
         """Those whose peer has played."""
         return [goal for goal in self.row.goals if goal.against in self.figures or goal.against == ITSELF]
 
     def is_met(self, goal: Goal, ours: str = OURS) -> bool:
         """Is that goal met by this build?"""
-        return goal.is_met(self.middle(ours) if goal.against == ITSELF else self.ratio(goal.against, ours))
+        found = self.middle(ours) if goal.against == ITSELF else self.ratio(goal.against, ours)
+        return goal.is_met(found, ours)
 
     def ours(self) -> list[str]:
         """linkbox as it is, and compiled if that has played."""
