@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 NUMBER = 8
 """Bytes of a message that hold its number."""
 
-LONGEST = 20.0
+LONGEST = 5.0
 """Seconds after which no more round trips are begun: on a busy machine each one may wait for its turn."""
 WARM_UP = 50
 
