@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,11 @@ def main(
     console.print(f"measured with {interpreter.description()}")
     if not interpreter.is_optimised():
         console.print("[yellow]it is not optimised: linkbox looks slower than users will see it")
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > cores:
+        console.print(
+            f"[yellow]this machine is busy (load {load:.0f}, {cores} cores): it takes longer, and says less"
+        )
     if curves:
         draw(quick, output, plots)
         return
@@ -59,6 +65,8 @@ def main(
     except ValueError as error:
         console.print(f"[red]{error}")
         raise typer.Exit(2) from None
+    if quick and not rows:
+        chosen = tuple(row for row in chosen if row.quick is not None)
     if watch or record:
         sys.exit(not watched(chosen, record))
     if counts.native() is not None:

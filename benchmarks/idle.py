@@ -17,16 +17,14 @@ from benchmarks.measure import most_files, raise_file_limit
 
 EACH = 5_000
 """Connections of one process, and of one loopback address: far fewer than it has ports."""
-SPARE = 500
-"""Descriptors that a server needs beside its connections."""
 # The port is chosen when the socket connects: one that is connected to another server is free for it.
 # Python has no name for this option before 3.12.
 _BIND_ADDRESS_NO_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)
 
 
 def possible(count: int) -> int:
-    """So many connections, or what one process may have here."""
-    return min(count, most_files() - SPARE)
+    """So many connections, or what one server may have here: it keeps a fifth of the descriptors."""
+    return min(count, most_files() * 4 // 5 - 100)
 
 
 def hello(pattern: str) -> bytes:

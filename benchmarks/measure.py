@@ -180,7 +180,8 @@ class _Child:
 
 def most_files() -> int:
     """How many descriptors a process may have here."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return most if most != resource.RLIM_INFINITY else 1 << 20
 
 
 def raise_file_limit() -> None:

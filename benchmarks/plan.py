@@ -14,7 +14,7 @@ START = 0.4
 """Seconds until two processes have begun, and until they have ended."""
 UNKNOWN = 1.0
 """Seconds of a contender, or bytes and seconds of a row, of which no figure is known yet."""
-EACH_IDLE = 0.0004
+EACH_IDLE = 0.0003
 """Seconds to open and close an idle connection."""
 COUNTS = 100
 """Seconds to count calls and instructions; a quick run counts only calls."""

@@ -113,11 +113,19 @@ def machine() -> dict[str, Any]:
     """What the figures were taken on."""
     return {
         "date": datetime.date.today().isoformat(),
+        "processor": _processor(),
         "cpus": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "optimised": is_optimised(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo") as file:
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def as_json(results: list[Result], counts: Counts) -> str:

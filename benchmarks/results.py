@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks import certificates
 from benchmarks.measure import Played, play
-from benchmarks.rows import COMPILED, ITSELF, OURS, Goal, Row, params_of, place_of
+from benchmarks.rows import COMPILED, ITSELF, OURS, Goal, Row, compiled, params_of, place_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,12 @@ class Result:
         return median(self.figures[label])
 
     def ratio(self, against: str, ours: str = OURS) -> float:
-        """``linkbox / against``: the median of the rounds' ratios, as both were measured within seconds."""
+        """``linkbox / against``: the median of the rounds' ratios, as both were measured within seconds.
+
+        The compiled linkbox is compared with what is compiled, where that has played.
+        """
+        if ours == COMPILED and compiled(against) in self.figures:
+            against = compiled(against)
         pairs = zip(self.figures[ours], self.figures[against], strict=True)
         return median(mine / theirs for mine, theirs in pairs)
 

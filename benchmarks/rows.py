@@ -9,11 +9,18 @@ from typing import Any, Literal
 from benchmarks.idle import possible
 from benchmarks.measure import ONE_CORE, TWO_CORES, WaitsFor
 
-OURS = "linkbox"
-COMPILED = "linkbox compiled"
 BARE = "bare sockets"
 SINGLE = "linkbox, a commit each"
 PLAIN = "linkbox without TLS"
+
+
+def compiled(label: str) -> str:
+    """The label of the same with the compiled linkbox."""
+    return f"{label} compiled"
+
+
+OURS = "linkbox"
+COMPILED = compiled(OURS)
 ITSELF = ""
 """A goal for the figure itself, not for a ratio."""
 
@@ -49,8 +56,8 @@ class Row:
     contenders: Mapping[str, str]
     """Label: module, or module:role where that differs."""
     params: Mapping[str, int | float]
-    quick: Mapping[str, int | float]
-    """What is less in a quick run."""
+    quick: Mapping[str, int | float] | None
+    """What is less in a quick run; None: it is not part of one."""
     goals: tuple[Goal, ...] = ()
     unit: Literal["s", "1/s", "B"] = "s"
     """Seconds for one round trip (the median of all), messages a second, or bytes for each of something."""
@@ -67,7 +74,7 @@ class Row:
         return self.unit != "1/s"
 
 
-SLOW = {"pynng": 20, "websockets": 5, "asyncio streams": 4, "uvloop streams": 4, "mp.connection": 2}
+SLOW = {"pynng": 20, "websockets": 10, "asyncio streams": 4, "uvloop streams": 4, "mp.connection": 2}
 """One part in so many of the messages is enough: to measure these does not need as many as the fastest."""
 SLOW_TO_ASK = {"gRPC": 4, "http.client + uvicorn": 3}
 
@@ -121,7 +128,7 @@ def _idle_row(count: int) -> Row:
         "memory",
         {OURS: "ours", "asyncio streams": "streams"},
         {"count": there, "size": 64},
-        {"count": 1_000},
+        {} if count <= 10_000 else None,
         (Goal(ITSELF, at_most=5 * 1024),),
         unit="B",
         rounds=1,
@@ -163,7 +170,7 @@ _AIO_ROWS = (
         "AR ask, a connection for each, 64 B, one core",
         "connect",
         {BARE: "bare", "http.client + uvicorn": "http"},
-        params={"count": 2_000, "size": 64},
+        params={"count": 1_000, "size": 64},
         quick={"count": 500},
         goals=(Goal("http.client + uvicorn", at_most=0.8),),
     ),
@@ -270,7 +277,7 @@ ROWS: tuple[Row, ...] = (
         "AR, 64 concurrent callers",
         "crowd",
         _peers(zmq_router="zmq"),
-        {"count": 500, "size": 64, "threads": 64},
+        {"count": 300, "size": 64, "threads": 64},
         {"count": 100},
         (Goal("pyzmq ROUTER/DEALER", at_least=1.0),),
         unit="1/s",
@@ -280,7 +287,7 @@ ROWS: tuple[Row, ...] = (
         "AR, one request every 10 ms",
         "sparse",
         _peers(zmq_reqrep="zmq"),
-        {"count": 120, "size": 64, "pause": 0.01},
+        {"count": 100, "size": 64, "pause": 0.01},
         {"count": 60},
         (Goal(BARE, at_most=2.0),),
     ),
@@ -386,9 +393,12 @@ _IN_COMPILED = {
 
 
 def with_compiled(row: Row) -> Row:
-    """The same row with one contender more: linkbox, compiled."""
-    module, colon, role = row.contenders[OURS].partition(":")
-    ours = {OURS: row.contenders[OURS], COMPILED: _IN_COMPILED[module] + colon + role}
+    """The same row with one contender more: linkbox, compiled; and that without TLS, to compare it with."""
+    ours = {}
+    for label in (OURS, PLAIN):
+        if label in row.contenders:
+            module, colon, role = row.contenders[label].partition(":")
+            ours |= {label: row.contenders[label], compiled(label): _IN_COMPILED[module] + colon + role}
     return replace(row, contenders=ours | dict(row.contenders))
 
 
@@ -415,7 +425,7 @@ def share_of(label: str, rate: bool) -> int:
 
 def params_of(row: Row, quick: bool, label: str = OURS) -> dict[str, Any]:
     """The parameters of a run of this contender."""
-    params = dict(row.params) | (dict(row.quick) if quick else {})
+    params = dict(row.params) | (dict(row.quick) if quick and row.quick else {})
     if row.role.endswith(("push", "echo", "ask", "connect")):
         params["count"] = max(500, params["count"] // share_of(label, row.unit == "1/s"))
     return params

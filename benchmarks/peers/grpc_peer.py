@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else it writes lines of its own between ours
 
 import grpc
 import grpc.aio
