@@ -32,6 +32,7 @@ import msgspec
 
 from .errors import DecodeError, FormatError
 from .format_types import brief, check_class, classes_of, decoder_of, describe, with_article
+from .text import shown, text_of
 
 if TYPE_CHECKING:
     # Type variables have defaults from Python 3.13 on; before, only type checkers see them.
@@ -149,7 +150,7 @@ class Json:
         except MemoryError:
             raise
         except Exception as error:
-            raise _undecodable(data, error, "JSON") from error
+            raise _undecodable(data, error, "JSON") from shown(error)
 
     def __repr__(self) -> str:
         return "Json()"
@@ -206,7 +207,7 @@ class Typed(Generic[A]):
         except MemoryError:
             raise
         except Exception as error:
-            raise _undecodable(data, error, describe(self.type)) from error
+            raise _undecodable(data, error, describe(self.type)) from shown(error)
 
     def __repr__(self) -> str:
         return f"Typed({describe(self.type)})"
@@ -259,7 +260,7 @@ class MsgPack(Generic[A]):
             raise
         except Exception as error:
             what = "MessagePack" if self.type is Any else describe(self.type)
-            raise _undecodable(data, error, what) from error
+            raise _undecodable(data, error, what) from shown(error)
 
     def __repr__(self) -> str:
         return "MsgPack()" if self.type is Any else f"MsgPack({describe(self.type)})"
@@ -418,7 +419,7 @@ def _too_deep(data: bytes) -> bool:
 
 def _undecodable(data: bytes, error: Exception, what: str) -> DecodeError:
     """The error for bytes that could not be decoded: what is wrong with them, and how they begin."""
-    why = str(error)
+    why = text_of(error)
     if isinstance(error, RecursionError):
         why = "nested too deep"
     elif isinstance(error, UnicodeDecodeError):

@@ -7,6 +7,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from linkbox.core.decoding import Decoding
 from linkbox.core.durable.journal import Batch
 from linkbox.core.durable.recovery import restore
 from linkbox.core.endpoint_core import EndpointCore
@@ -77,7 +78,7 @@ class StoredWire(Wire):
         hub = self.hub(side)
         if side in self.stores:
             left = self.stores[side].load(hub.context.incarnation, hub.context.settings.wall)
-            restore(hub, left, decode, lambda: None, self.now)  # type: ignore[arg-type]
+            restore(hub, left, Decoding(decode, None, 1 << 40), lambda: None, self.now)  # type: ignore[arg-type]
 
     def settle(self) -> None:
         super().settle()

@@ -11,10 +11,10 @@ import pytest
 
 from linkbox.core.asks_client import Ask
 from linkbox.core.incoming_asks import OVERHEAD
-from linkbox.core.mailbox import Source
 from linkbox.core.patterns import AR, P2P
 from linkbox.core.request_mailbox import RequestMailbox
 from linkbox.core.session import Session
+from linkbox.core.source import Source
 from linkbox.core.wire import frames
 from linkbox.core.wire.framings import Lines, Raw
 from linkbox.errors import PeerLost

@@ -11,8 +11,8 @@ from __future__ import annotations
 from linkbox.core.arrival import Arrival, AskState, Assembler
 from linkbox.core.channel import AskHeader, OutgoingMessage
 from linkbox.core.context import Context
-from linkbox.core.mailbox import Source
 from linkbox.core.session import Session
+from linkbox.core.source import Source
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames
@@ -162,7 +162,8 @@ class ClientAsks:
             batch = mailbox.put(source, (Answer(value, error),), 1, 0, at)
             batch.receipt = ask.receipt
             effects.to_wake.append(mailbox.changed)
-            effects.emit(EventKind.DATA, session.peer)
+            if not effects.events.takes_over(session.peer):
+                effects.emit(EventKind.DATA, session.peer)
 
     # -- sessions --------------------------------------------------------------------------------------
 

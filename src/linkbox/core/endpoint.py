@@ -8,8 +8,9 @@ from linkbox.core.asks_server import IncomingAsk
 from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.channel import Channel, OutgoingMessage
 from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
-from linkbox.core.mailbox import Batch, Mailbox, Source
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.request_mailbox import RequestMailbox
+from linkbox.core.source import Batch, Source
 
 __all__ = [
     "Answer",

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from linkbox.core.arrival import Arrival, AskState
 from linkbox.core.asks_client import Ask
 from linkbox.core.asks_server import IncomingAsk, request_failed
+from linkbox.core.connection import Connection
 from linkbox.core.context import Context
 from linkbox.core.durable.entries import Inflow
 from linkbox.core.durable.record import Record
-from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON
+from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, REJECTED
 from linkbox.core.incoming_asks import OVERHEAD
 from linkbox.core.link import Link, bytes_of
-from linkbox.core.mailbox import Source
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
+from linkbox.core.source import Source
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wire import frames
@@ -56,27 +57,35 @@ class Inbox:
         else:
             journal, record = self._sessions.journal, session.record
             assert journal is not None and isinstance(record, Record)
+            receiving.storing += max(arrival.memory, 0)
             journal.add(Inflow(record, arrival, values, context.wall_time(now)))
 
     def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         """Put messages into the mailbox; with a store, call this once they are on disk."""
         session, payloads = arrival.session, arrival.payloads
-        receiving = session.receiving
+        context, receiving = self._context, session.receiving
+        if session.record is not None:
+            receiving.storing -= max(arrival.memory, 0)
+            if context.effects.is_blocked:
+                context.effects.room_again()
         if arrival.mark > receiving.processed_bytes:
             receiving.processed_bytes = arrival.mark
-        if self._context.mailbox.overflow == "block" and not arrival.has_errors:
-            receiving.store(values, arrival.last, bytes_of(payloads), at)
+        if context.mailbox.overflow == "block" and not arrival.has_errors:
+            receiving.store(values, arrival.last, bytes_of(payloads), at, arrival.memory)
         else:
             number = arrival.last - len(values)
+            share = arrival.memory // max(len(values), 1)
             for payload, value in zip(payloads, values, strict=True):
                 number += 1
                 nbytes = len(payload) if isinstance(payload, bytes) else 0
-                self._store_one(session, value, number, nbytes, at)
+                self._store_one(session, value, number, nbytes, nbytes if share < 0 else share, at)
             receiving.store((), arrival.last, 0, at)
         if session.ending.peer_last is not None:
             self._sessions.end_arrived(session)
 
-    def _store_one(self, session: Session, value: Value, number: int, nbytes: int, at: float) -> None:
+    def _store_one(
+        self, session: Session, value: Value, number: int, nbytes: int, memory: int, at: float
+    ) -> None:
         """Store one message, or reject it if it is invalid or the mailbox is full."""
         receiving, mailbox = session.receiving, self._context.mailbox
         if is_error(value):
@@ -84,17 +93,18 @@ class Inbox:
             self._reject(session, number, value)
             return
         if mailbox.overflow == "block":
-            receiving.store((value,), number, nbytes, at)
+            receiving.store((value,), number, nbytes, at, memory)
             return
         effects = self._context.effects
-        stored, dropped = mailbox.put_bounded(receiving, value, number, nbytes, at)
+        stored, dropped = mailbox.put_bounded(receiving, value, number, memory, at)
         for victim, victim_number in dropped:
             self._report_dropped(victim, victim_number)
             effects.emit(EventKind.OVERFLOW, victim.peer)
         if stored:
             receiving.count_messages(1, nbytes)
             effects.to_wake.append(mailbox.changed)
-            effects.emit(DATA, session.peer)
+            if not effects.events.takes_over(session.peer):
+                effects.emit(DATA, session.peer)
         else:
             error = MailboxFull(f"the mailbox is full (overflow={mailbox.overflow!r})")
             effects.emit(EventKind.OVERFLOW, session.peer, error)
@@ -111,7 +121,7 @@ class Inbox:
         """Reject a message: report it to the sender and continue with the next one."""
         self._context.counters.rejected += 1
         effects = self._context.effects
-        if session.rejections.count_one():
+        if effects.may_log(REJECTED):
             effects.log("warning", f"a message from {session.peer} was rejected: {error}")
         effects.emit(EventKind.ERROR, session.peer, error)
         if session.record is None:
@@ -124,6 +134,25 @@ class Inbox:
             session.rejections.keep((frame,))
             if session.link is not None:
                 session.link.send_control(frame)
+
+    # -- unexpected errors ------------------------------------------------------------------------------
+
+    def reading_failed(self, connection: Connection, error: Exception) -> None:
+        """An unexpected error has hit `EndpointCore.received`, and the connection is closed."""
+        assert isinstance(connection, Link)
+        if connection.session is not None:
+            self.storing_failed(connection.session, error)
+
+    def storing_failed(self, session: Session, error: Exception) -> None:
+        """End a conversation if an unexpected error may have cost messages.
+
+        They count as arrived, so the peer would not send them again after a reconnect, and the next
+        acknowledgement would cover them. As the conversation ends, the peer has them in doubt.
+        """
+        receiving = session.receiving
+        pieces = 0 if receiving.assembly is None else receiving.assembly.pieces
+        if receiving.arrived != receiving.processed + pieces:
+            self._sessions.close_session(session, error)
 
     # -- requests and responses ------------------------------------------------------------------------
 
@@ -153,6 +182,7 @@ class Inbox:
                 self._fail(ask, kind, str(error))
         elif not ask.is_finished:
             ask.messages += values
+            ask.memory += max(arrival.memory, 0)
             if not arrival.is_final:
                 self._context.effects.emit(EventKind.PART, session.peer)
             else:
@@ -165,9 +195,11 @@ class Inbox:
         nbytes = OVERHEAD
         for each in ask.messages:
             nbytes += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
+        nbytes = max(nbytes, ask.memory)
         mailbox.put(session.receiving, (ask,), last, nbytes, self._context.wall_time(now))
         effects.to_wake.append(mailbox.changed)
-        effects.emit(DATA, session.peer)
+        if not effects.events.takes_over(session.peer):
+            effects.emit(DATA, session.peer)
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
         """Send the response to a request. `StateError` if there was a response already."""
@@ -224,6 +256,7 @@ class Inbox:
         mailbox = self._context.mailbox
         if count > mailbox.requested:
             mailbox.requested = count
+            self._context.effects.room_again()
             self._grant_all()
 
     def _grant_all(self) -> None:

@@ -10,7 +10,8 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 from linkbox.core.effects import ACK_DUE_SOON
-from linkbox.core.mailbox import Batch, Mailbox, Source
+from linkbox.core.mailbox import Mailbox
+from linkbox.core.source import Batch, Source
 from linkbox.core.values import Value
 from linkbox.limits import Limits
 
@@ -20,6 +21,7 @@ class RequestMailbox(Mailbox):
 
     def __init__(self, limits: Limits, overflow: str = "block") -> None:
         super().__init__(limits, overflow)
+        self.most_messages = limits.asks
         self.turns: OrderedDict[Source, None] = OrderedDict()
         """The sources whose requests may be taken; the next one first."""
         self.sources = self.turns

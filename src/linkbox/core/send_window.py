@@ -41,6 +41,10 @@ from linkbox.limits import Limits
 BATCH_BODIES: Final = frames.MAX_BATCH // 2
 """Most bytes of payload in one BATCH. The lengths need the rest: as much, if messages are small."""
 BATCH_COUNT: Final = BATCH_BODIES // 4 - 1
+UNIT_COST: Final = 192
+"""Bytes of memory that a message takes besides its payload, until it is acknowledged. The limit on bytes
+counts them, too, beyond the first `FREE_COST`."""
+FREE_COST: Final = 64 * 1024
 EARLY_BYTES: Final = 64 * 1024
 EARLY_UNITS: Final = EARLY_BYTES // 16
 """Most units that a client writes before it is welcomed."""
@@ -133,16 +137,19 @@ class SendWindow:
 
     def has_room(self) -> bool:
         """Is the send window open?"""
-        limits = self.limits
+        limits, count = self.limits, len(self.queue) + len(self.unacked) + self.bundled
         return (
             self.held_bytes < limits.window_bytes
-            and len(self.queue) + len(self.unacked) + self.bundled < limits.window_messages
+            and count < limits.window_messages
+            and self.held_bytes + UNIT_COST * count < limits.window_bytes + FREE_COST
         )
 
     def send_all(self, payloads: list[bytes], may_bundle: bool) -> int:
         """Queue as many of these as the window has room for (at least one); return how many."""
         limits, channel, message_type = self.limits, self.channel, self.message_type
-        count, nbytes = min(len(payloads), limits.window_messages - self.in_memory), sum(map(len, payloads))
+        used = self.held_bytes + UNIT_COST * self.in_memory - FREE_COST
+        room = min(limits.window_messages - self.in_memory, (limits.window_bytes - used) // UNIT_COST)
+        count, nbytes = min(len(payloads), max(room, 1)), sum(map(len, payloads))
         if count < len(payloads) or self.held_bytes + nbytes > limits.window_bytes:
             sizes = list(accumulate(map(len, payloads[:count])))
             count = min(count, bisect_left(sizes, limits.window_bytes - self.held_bytes) + 1)

@@ -16,7 +16,7 @@ from linkbox.core.effects import ACK_NOT_DUE, Route
 from linkbox.core.generation import Generation
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.rejections import Rejections
-from linkbox.core.send_window import EARLY_BYTES, SendWindow
+from linkbox.core.send_window import EARLY_BYTES, FREE_COST, UNIT_COST, SendWindow
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames
 from linkbox.errors import StateError, TooLarge
@@ -59,6 +59,10 @@ class SessionRecord(Touchable):
     """A session's record in a store. `Record` implements it."""
 
     __slots__ = ()
+
+    def touch(self, is_urgent: bool = False) -> None:
+        """Something that the record contains has changed: write it soon."""
+        raise NotImplementedError
 
     def waiting(self) -> int:
         """The number of messages that are accepted and only on disk."""
@@ -184,6 +188,7 @@ class Session(Channel):
         "context",
         "ending",
         "generation",
+        "is_announced",
         "is_up",
         "owner",
         "receiving",
@@ -210,7 +215,9 @@ class Session(Channel):
         self.resumes = True
         """Can the session continue on another connection?"""
         self.is_up = False
-        """Is there a connection, for which CONNECTED was emitted?"""
+        """Is there a connection?"""
+        self.is_announced: bool | None = None
+        """Was CONNECTED (or RESUMED) emitted for it, or dropped? None: it has no callback."""
         self.record: SessionRecord | None = None
         self.successor: Session | None = None
         """The session that took over the unsent messages of this one, if any."""
@@ -297,6 +304,7 @@ class Session(Channel):
             or len(payload) > sending.peer_message
             or sending.held_bytes >= limits.window_bytes
             or len(sending.unacked) >= limits.window_messages
+            or sending.held_bytes + UNIT_COST * len(sending.unacked) >= limits.window_bytes + FREE_COST
         ):
             return None
         effects, message = self.route.effects, sending.message_type(self, payload)
@@ -380,11 +388,9 @@ class Session(Channel):
             window = max(limits.mailbox_bytes, EARLY_BYTES)
             units = max(limits.mailbox_messages, min(mailbox.requested, window))
             receiving.grant(0, 0, units, window)
-        elif mailbox.nbytes < max(limits.mailbox_total, mailbox.requested) or not receiving.waiting:
-            window = max(limits.mailbox_bytes, mailbox.requested)
-            most = limits.asks if context.pattern.asks else limits.mailbox_messages
-            units = max(most, min(mailbox.requested, window))
-            receiving.grant(receiving.waiting, receiving.waiting_bytes, units, window)
+        elif not receiving.waiting or not mailbox.is_full_together():
+            window, units = mailbox.window(receiving)
+            receiving.grant(receiving.waiting, receiving.cost(), units, window)
         return receiving.granted_bytes, receiving.granted_units
 
     def ack_frame(self) -> bytes:

@@ -23,6 +23,8 @@ def statistics(sessions: list[Session], counters: Counters, mailbox: Mailbox) ->
         dropped=mailbox.dropped,
         rejected=counters.rejected,
         callback_errors=counters.callback_errors,
+        errors=counters.errors,
+        events_dropped=counters.events_dropped,
         connections=len(up),
         connections_total=counters.connections,
         refused=counters.refused,

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from linkbox.address import Address
 from linkbox.core.backoff import Backoff
+from linkbox.core.decoding import Decoding
 from linkbox.core.patterns import Pattern
 from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.events import PeerInfo
+from linkbox.format_costs import cost_of
 from linkbox.formats import Bytes, as_format
-from linkbox.limits import Limits
+from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
 from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
 from linkbox.operations.secrets import Secret, lookup_of
@@ -66,9 +68,7 @@ class Options:
         """All limits on memory and time."""
         self.overflow = arguments.text(overflow, "overflow")
         """What a full mailbox does."""
-        if name is not None:
-            arguments.text(name, "name")
-        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self.name = _checked_name(name) if name not in (None, "") else f"{socket.gethostname()}:{os.getpid()}"
         """The name that the peer gets as `Peer.name`."""
         self.plain = self.framing if isinstance(self.framing, PlainFraming) else None
         if self.plain is not None:
@@ -94,9 +94,24 @@ class Options:
         return isinstance(self.format, Bytes)
 
     @property
-    def decode(self) -> Callable[[bytes], Any] | None:
-        """The decoding function; None if messages are the bytes themselves."""
-        return None if self.is_bytes else self.format.decode
+    def decoding(self) -> Decoding | None:
+        """Decodes messages; None if messages are the bytes themselves."""
+        if self.is_bytes:
+            return None
+        cost = cost_of(self.format, self.limits.decoded)
+        return Decoding(self.format.decode, None if cost is None else cost.of, self.limits.decoded)
+
+
+def _checked_name(name: str) -> str:
+    """The same name; the peer would refuse every connection with one that it cannot read."""
+    arguments.text(name, "name")
+    if len(name) > NAME_CHARACTERS:
+        raise ValueError(
+            f"name={name!r:.40}…: at most {NAME_CHARACTERS} characters are possible, not {len(name)}"
+        )
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError(f"name={name!r}: not valid Unicode, it has half of a surrogate pair")
+    return name
 
 
 class ServerOptions(Options):

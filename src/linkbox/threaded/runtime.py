@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from linkbox.core.arrival import Arrival
+from linkbox.core.backlog import Backlog
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
 from linkbox.formats import Bytes, Json, MsgPack, Typed
 from linkbox.operations.options import Options
-from linkbox.operations.runtime import Runtime, Service
+from linkbox.operations.runtime import RESTART, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 from linkbox.threaded.interrupts import interrupts, join, wait_for
 from linkbox.threaded.transport import Transport
@@ -24,15 +24,25 @@ _INLINE = (Bytes, Json, Typed, MsgPack)
 class ServiceThread(Service):
     """A thread of the endpoint, which runs one operation."""
 
-    def __init__(self, runtime: Threads, operation: Operation[None], name: str) -> None:
+    def __init__(self, runtime: Threads, make: Callable[[], Operation[None]], name: str) -> None:
         self._runtime = runtime
-        self._operation = operation
+        self._make = make
+        self._name = name
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
+        while self._fails():
+            self._runtime.closed.wait(RESTART)
+
+    def _fails(self) -> bool:
+        """Run the operation. Returns whether it must be run again, after an unexpected error."""
         runtime = self._runtime
-        with runtime.lock:
-            runtime.run_locked(self._operation, True)
+        try:
+            with runtime.lock:
+                runtime.run_locked(self._make(), True)
+        except BaseException as error:
+            return runtime.survived_by(f"thread {self._name}", error)
+        return False
 
     def start(self) -> None:
         self.thread.start()
@@ -105,23 +115,22 @@ class Threads(Runtime):
 
     def open(self, core: EndpointCore) -> None:
         options = self._options
-        transport = Transport(core, self.lock, options.decode, options.name, options.address, self._make_tls)
+        transport = Transport(
+            core, self.lock, options.decoding, options.name, options.address, self._make_tls, self.errors
+        )
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
         self.closed.clear()
         self.driver = self.transport = transport
         if transport.decode_later:
-            self.spawn(self._decode_loop(transport), "decode")
+            self.spawn(partial(self._decode_loop, transport), "decode")
         transport.engine.start()
 
     def _decode_loop(self, transport: Transport) -> Operation[None]:
         """Decode with a format that is user code, on a thread that does no I/O."""
-        waiting = transport.undecoded
-        wait = Wait(transport.undecoded_box, HasUndecoded(waiting))
+        wait = Wait(transport.hub.effects.room, HasUndecoded(transport.backlog))
         while (yield wait):
-            arrivals = list(waiting)
-            waiting.clear()
-            yield Call(transport.decode, arrivals)
+            yield Call(transport.decode)
 
     def close(self) -> None:
         with self.lock:
@@ -147,8 +156,8 @@ class Threads(Runtime):
 
     # -- services --------------------------------------------------------------------------------------
 
-    def make_service(self, operation: Operation[None], what: str) -> ServiceThread:
-        return ServiceThread(self, operation, f"linkbox {what} {self._options.name}")
+    def make_service(self, make: Callable[[], Operation[None]], what: str) -> ServiceThread:
+        return ServiceThread(self, make, f"linkbox {what} {self._options.name}")
 
     def join(self, deadline: float) -> None:
         """Wait for the threads until ``deadline``; user code in them may take longer."""
@@ -181,10 +190,10 @@ class Threads(Runtime):
 class HasUndecoded(Predicate):
     """There are messages to decode."""
 
-    __slots__ = ("waiting",)
+    __slots__ = ("backlog",)
 
-    def __init__(self, waiting: deque[Arrival]) -> None:
-        self.waiting = waiting
+    def __init__(self, backlog: Backlog) -> None:
+        self.backlog = backlog
 
     def holds(self) -> bool:
-        return bool(self.waiting)
+        return self.backlog.is_ready()
