@@ -60,7 +60,13 @@ def _askers(quick: bool) -> Curve:
         for threads in (1, 16) if quick else (1, 2, 4, 8, 16, 32, 64, 128, 256):
             yield threads, 1e6 / measure(OURS, "crowd", _shared(total, threads=threads))
 
-    return "one ask, of so many threads that share a client", "threads", "µs an ask", "scale_askers", points()
+    return (
+        "a request, of so many threads that share a client",
+        "threads",
+        "µs an ask",
+        "scale_askers",
+        points(),
+    )
 
 
 def _tasks(quick: bool) -> Curve:
@@ -69,7 +75,13 @@ def _tasks(quick: bool) -> Curve:
         for tasks in (1, 100) if quick else (1, 10, 100, 500, 1000, 2000, 5000):
             yield tasks, 1e6 / measure(AIO, "crowd", _shared(total, tasks=tasks))
 
-    return "aio: one ask, of so many tasks that share a client", "tasks", "µs an ask", "scale_tasks", points()
+    return (
+        "aio: a request, of so many tasks that share a client",
+        "tasks",
+        "µs an ask",
+        "scale_tasks",
+        points(),
+    )
 
 
 def _shared(total: int, **askers: int) -> dict[str, Any]:
