@@ -92,7 +92,7 @@ measure-curves: $(VENV)/.with-peers
 
 # The compiled linkbox is watched too if it is there and was made of these sources: compiling takes longer than this.
 measure-guard: $(VENV)/.with-cli
-	@if $(MAKE) --question $(NATIVE)/.made; then export LINKBOX_NATIVE=$(NATIVE)/lib; fi; \
+	@export LINKBOX_NATIVE=; if $(MAKE) --question $(NATIVE)/.made; then LINKBOX_NATIVE=$(NATIVE)/lib; fi; \
 		$(BIN) benchmarks --watch $(ARGS)
 
 calls: $(VENV)/.made ## the Python functions that each message calls, with their counts (ARGS=p2p_send for one)

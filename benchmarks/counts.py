@@ -37,8 +37,8 @@ def versions() -> dict[str, str]:
 
 def native() -> Path | None:
     """Where the compiled linkbox is, if there is one."""
-    folder = Path(os.environ.get("LINKBOX_NATIVE", ""))
-    return folder.absolute() if "LINKBOX_NATIVE" in os.environ and (folder / "linkbox").is_dir() else None
+    folder = os.environ.get("LINKBOX_NATIVE")
+    return Path(folder).absolute() if folder and Path(folder, "linkbox").is_dir() else None
 
 
 def can_count_instructions() -> bool:
