@@ -44,8 +44,8 @@ STALE = 80
 """Sessions that are over and stand in the heap of timers still."""
 OFTEN, RARELY = 64, 512
 """After so many inputs: descriptors and threads; memory."""
-MORE_BLOCKS = 60_000
-"""Blocks of memory that may be added: caches, and what the interpreter keeps for later."""
+MORE_BLOCKS = 20_000
+"""Blocks of memory that may be added. From one input to another their number changes by about 2,000."""
 LIMITS = Limits(
     message=100_000,
     mailbox_bytes=200_000,
