@@ -18,9 +18,9 @@ def decode(framing: PlainFraming, limit: int, chunks: Iterable[bytes]) -> tuple[
     decoder = framing.decoder(limit)
     found: list[bytes] = []
     for chunk in chunks:
-        found += decoder.receive(chunk)
+        found += decoder.feed(chunk)
         assert decoder.pending <= limit + SLACK
-        assert not (decoder.error and decoder.receive(chunk))
+        assert not (decoder.error and decoder.feed(chunk))
     if decoder.error is None:
         found += decoder.eof()
     assert decoder.pending == 0

@@ -154,7 +154,9 @@ class Statistics:
     dropped: int
     """Messages dropped by the overflow policy."""
     rejected: int
-    """Messages that could not be decoded, or were too large."""
+    """Messages that could not be decoded, or were too large, and bad frames of a plain framing."""
+    skipped: int
+    """Messages that the format has dropped with `Skip`."""
     callback_errors: int
     connections: int
     """Connections that are open now."""

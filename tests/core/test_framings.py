@@ -33,7 +33,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 def decode(decoder: PlainDecoder, chunks: list[bytes]) -> list[bytes]:
-    return [message for chunk in chunks for message in decoder.receive(chunk)]
+    return [message for chunk in chunks for message in decoder.feed(chunk)]
 
 
 # framing, bytes on the wire, the messages in them, bytes left over, what the end of the stream adds
@@ -69,7 +69,7 @@ def test_streams(
     assert found == messages
     assert {type(message) for message in found} <= {bytes}
     assert decoder.pending == left
-    assert decoder.receive(b"") == []
+    assert decoder.feed(b"") == []
     assert decoder.eof() == last
     assert (decoder.pending, decoder.error) == (0, None)
 
@@ -100,7 +100,7 @@ def test_errors_come_after_good_messages(
     assert decode(decoder, cut(data, size)) == messages
     assert isinstance(decoder.error, kind)
     assert re.search(text, str(decoder.error))
-    assert decoder.receive(b"a\n;\0") == decoder.eof() == []
+    assert decoder.feed(b"a\n;\0") == decoder.eof() == []
     assert decoder.pending == 0
 
 
@@ -131,18 +131,18 @@ def test_streams_that_end_too_early(
 
 def test_raw_passes_chunks_through() -> None:
     decoder = Raw().decoder(4)
-    assert decoder.receive(b"ab") == [b"ab"]
-    assert decoder.receive(b"") == []
-    assert decoder.receive(b"abcdefghi") == [b"abcd", b"efgh", b"i"]
+    assert decoder.feed(b"ab") == [b"ab"]
+    assert decoder.feed(b"") == []
+    assert decoder.feed(b"abcdefghi") == [b"abcd", b"efgh", b"i"]
     assert (decoder.eof(), decoder.pending, decoder.error) == ([], 0, None)
     assert Raw().encode(b"ab") == b"ab"
 
 
 def test_an_oversize_length_costs_nothing() -> None:
     decoder = LengthPrefixed().decoder(LIMIT)
-    assert decoder.receive(b"\xff\xff\xff") == []
+    assert decoder.feed(b"\xff\xff\xff") == []
     assert (decoder.error, decoder.pending) == (None, 3)
-    assert decoder.receive(b"\xff") == []
+    assert decoder.feed(b"\xff") == []
     assert (str(decoder.error)[:45], decoder.pending) == ("the peer sent a message of 4294967295 bytes, ", 0)
 
 
@@ -188,10 +188,10 @@ def test_round_trip_whole_and_chunked(framing: PlainFraming, payloads: list[byte
     decoder = framing.decoder(100)
     rest, found = data, []
     for size in sizes:
-        found += decoder.receive(rest[:size])
+        found += decoder.feed(rest[:size])
         rest = rest[size:]
-    found += decoder.receive(rest)
-    assert found == framing.decoder(100).receive(data) == good
+    found += decoder.feed(rest)
+    assert found == framing.decoder(100).feed(data) == good
     assert (decoder.eof(), decoder.error) == ([], None)
 
 
@@ -199,12 +199,12 @@ def test_round_trip_whole_and_chunked(framing: PlainFraming, payloads: list[byte
 @given(data=st.lists(bodies, max_size=8).map(b"".join), sizes=st.lists(st.integers(0, 9), max_size=9))
 def test_any_bytes_whole_equals_chunked(framing: PlainFraming, data: bytes, sizes: list[int]) -> None:
     whole, chunked = framing.decoder(6), framing.decoder(6)
-    expected = whole.receive(data) + whole.eof()
+    expected = whole.feed(data) + whole.eof()
     rest, found = data, []
     for size in sizes:
-        found += chunked.receive(rest[:size])
+        found += chunked.feed(rest[:size])
         rest = rest[size:]
-    found += chunked.receive(rest) + chunked.eof()
+    found += chunked.feed(rest) + chunked.eof()
     assert found == expected
     assert type(chunked.error) is type(whole.error)
 
@@ -296,15 +296,15 @@ class Tagged(PlainFraming):
         self._check_all(payloads)
         return b"".join(payload + b"|" for payload in payloads)
 
-    def decoder(self, max_message: int) -> PlainDecoder:
-        return Delimited(b"|").decoder(max_message)
+    def decoder(self, limit: int) -> PlainDecoder:
+        return Delimited(b"|").decoder(limit)
 
 
 def test_a_framing_of_ones_own() -> None:
     framing = as_framing(Tagged)
     assert isinstance(framing, Tagged)
     assert framing.encode(b"a") == b"a|"
-    assert framing.decoder(9).receive(framing.encode_many([b"a", b"b"])) == [b"a", b"b"]
+    assert framing.decoder(9).feed(framing.encode_many([b"a", b"b"])) == [b"a", b"b"]
     with pytest.raises(FormatError, match="no bars"):
         framing.encode_many([b"a", b"|"])
 

@@ -14,7 +14,17 @@ from typing import NamedTuple
 
 import pytest
 
-VALUES = {"errors", "address", "formats", "format_types", "events", "limits", "native", "text"}
+VALUES = {
+    "errors",
+    "address",
+    "formats",
+    "format_checks",
+    "format_types",
+    "events",
+    "limits",
+    "native",
+    "text",
+}
 BELOW = VALUES | {"tls", "core", "networks", "operations"}
 
 # Layer -> the layers of linkbox it may import. "linkbox" is the top package, linkbox/__init__.py.

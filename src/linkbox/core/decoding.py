@@ -7,6 +7,7 @@ from collections.abc import Callable
 from linkbox.core.arrival import Arrival
 from linkbox.core.values import Value
 from linkbox.errors import DecodeError, TooLarge
+from linkbox.formats import Skip
 
 Decode = Callable[[bytes], Value]
 """The decoding function of a format, for one message."""
@@ -26,7 +27,7 @@ def decode_all(decode: Decode, arrival: Arrival) -> list[Value]:
             continue
         try:
             values.append(decode(payload))
-        except DecodeError as error:
+        except (DecodeError, Skip) as error:
             values.append(error)
         except Exception as error:
             values.append(DecodeError(f"{type(error).__name__}: {error}"))

@@ -19,8 +19,9 @@ from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wire import frames
 from linkbox.core.wire.rejections import is_error, reject_frame
-from linkbox.errors import LinkboxError, MailboxFull, TooLarge
+from linkbox.errors import DecodeError, LinkboxError, MailboxFull, TooLarge
 from linkbox.events import EventKind
+from linkbox.formats import Skip
 
 DATA = EventKind.DATA
 REAP_EVERY = 0.25
@@ -78,6 +79,10 @@ class Inbox:
     def _store_one(self, session: Session, value: Value, number: int, nbytes: int, at: float) -> None:
         """Store one message, or reject it if it is invalid or the mailbox is full."""
         receiving, mailbox = session.receiving, self._context.mailbox
+        if isinstance(value, Skip):
+            self._context.counters.skipped += 1
+            receiving.processed = number
+            return
         if is_error(value):
             receiving.processed = number
             self._reject(session, number, value)
@@ -138,6 +143,9 @@ class Inbox:
     def _deliver_message(
         self, session: Session, ask: AskState, arrival: Arrival, values: Sequence[Value], now: float
     ) -> None:
+        if arrival.has_errors and isinstance(values[0], Skip):
+            self._skip_ask(session, ask)
+            return
         error = next(filter(is_error, values), None) if arrival.has_errors else None
         session.receiving.count_messages(len(values), bytes_of(arrival.payloads) if error is None else 0)
         if isinstance(ask, Ask):
@@ -156,6 +164,15 @@ class Inbox:
                 self._context.effects.emit(EventKind.PART, session.peer)
             elif self._sessions.server_asks.may_start(ask):
                 self._store_request(session, ask, arrival.last, now)
+
+    def _skip_ask(self, session: Session, ask: AskState) -> None:
+        """The format has dropped a part of a request, or a response."""
+        self._context.counters.skipped += 1
+        if isinstance(ask, IncomingAsk):
+            if not ask.is_finished:
+                self._fail(ask, "Skip", "skipped")
+        elif isinstance(ask, Ask) and not session.is_plain:  # There the next message is the response.
+            self._sessions.client_asks.settle(ask, None, DecodeError("the format has skipped the response"))
 
     def _store_request(self, session: Session, ask: IncomingAsk, last: int, now: float) -> None:
         """Put a complete request into the mailbox."""
