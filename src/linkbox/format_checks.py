@@ -1,4 +1,4 @@
-"""Checks and error messages of the formats: what part of a value does not fit, and what is wrong with bytes."""
+"""Checks and error messages of the formats: which part of a value does not fit, and why."""
 
 from __future__ import annotations
 

@@ -93,11 +93,12 @@ pyright cannot match overloaded constructors with it: it requires ``MsgPack()``,
 class Skip(Exception):
     """Raised by the ``decode`` of a format of yours: drop this message silently.
 
-    It is counted in ``statistics().skipped``. The sender's receipt goes on to TAKEN, as if the message had been
-    taken. A request that is skipped fails at the client with "skipped".
+    It is counted in ``statistics().skipped``. The sender's receipt goes on to TAKEN.
+    A request that is skipped fails at the client with "skipped".
     """
 
 
+_None = type(None)
 _SAME: Any = object()
 """Responses have the same type as requests."""
 
@@ -328,7 +329,7 @@ class MsgPack(Generic[A]):
     def __init__(self, type: Any = Any) -> None:
         self.type = type
         self._decode = decoder_of(
-            msgspec.msgpack.Decoder, type, (dict, list, str, bytes, int, float, bool, type(None))
+            msgspec.msgpack.Decoder, type, (dict, list, str, bytes, int, float, bool, _None)
         )
         self._classes = classes_of(type)
 
@@ -359,7 +360,7 @@ class MsgPack(Generic[A]):
 
 
 def _typed_decoder(type: Any) -> Callable[[bytes], Any]:
-    return decoder_of(msgspec.json.Decoder, type, (dict, list, str, int, float, bool, type(None)))
+    return decoder_of(msgspec.json.Decoder, type, (dict, list, str, int, float, bool, _None))
 
 
 def as_format(value: object) -> Format[Any, Any]:

@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from linkbox.errors import DecodeError, FormatError
-from linkbox.formats import MAX_DEPTH, Bytes, Format, Json, MsgPack, Typed, _too_deep, as_format
+from linkbox.format_checks import MAX_DEPTH, too_deep
+from linkbox.formats import Bytes, Format, Json, MsgPack, Typed, as_format
 
 
 class Point(msgspec.Struct):
@@ -347,8 +348,8 @@ def test_undefined_by_the_standard_but_defined_here() -> None:
 )
 def test_the_depth_scan_counts_right(text: Any, deep: bool) -> None:
     data = msgspec.json.encode(text)
-    assert _too_deep(data) is deep
-    assert _too_deep(msgspec.json.format(data, indent=1)) is deep
+    assert too_deep(data) is deep
+    assert too_deep(msgspec.json.format(data, indent=1)) is deep
 
 
 # ---- Json: values -----------------------------------------------------------------------------------
