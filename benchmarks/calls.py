@@ -62,10 +62,10 @@ class Budget:
 
 LIMITS = {
     "p2p_send": Budget(10),
-    "p2p_data_get": Budget(65),
-    "ar_ask": Budget(235),
-    "aio_p2p": Budget(100),
-    "aio_ar": Budget(242),
+    "p2p_data_get": Budget(33),
+    "ar_ask": Budget(205),
+    "aio_p2p": Budget(58),
+    "aio_ar": Budget(215),
 }
 """What must hold now: a change that makes more calls has to give a reason here. The goals are `BUDGETS`.
 

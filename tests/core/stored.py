@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,17 @@ class NoReserve:
         """The same."""
 
 
+def close(stores: list[MemoryStore]) -> None:
+    for store in stores:
+        store._connection.close()
+
+
 class StoredWire(Wire):
     """``stores``: the sides ("client", "server") that have one."""
 
     def __init__(self, *args: Any, stores: set[str], **options: Any) -> None:
         self.stores = {side: MemoryStore() for side in sorted(stores)}
+        self._close = weakref.finalize(self, close, list(self.stores.values()))
         self.writes = True
         """False: the disk is slow; see `write`."""
         super().__init__(*args, **options)
@@ -57,9 +64,8 @@ class StoredWire(Wire):
         self.take_up("client")
 
     def close(self) -> None:
-        """Give the stores back."""
-        for store in self.stores.values():
-            store._connection.close()
+        """Give the stores back; done anyway once nobody has this wire any more."""
+        self._close()
 
     def hub(self, side: str) -> EndpointCore:
         return self.client if side == "client" else self.server

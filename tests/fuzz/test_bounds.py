@@ -17,6 +17,7 @@ from fuzz.targets import TARGETS
 from linkbox.core import (
     admission,
     asks_server,
+    frame_reader,
     frame_writer,
     link,
     places,
@@ -110,7 +111,8 @@ def a_frame_of_the_handshake_may_be_large(patch: pytest.MonkeyPatch) -> None:
 
 @found_by("server", "a large frame")
 def a_frame_may_be_large(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoder, "_LIMITS", (ENDLESS,) * 256)
+    patch.setattr(decoder, "LIMITS", (ENDLESS,) * 256)
+    patch.setattr(frame_reader, "LIMITS", (ENDLESS,) * 256)
 
 
 def no_credit(self: ReceiveWindow, *args: Any) -> None:

@@ -16,9 +16,10 @@ VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class Events:
-    """What a driver is told."""
+    """What a driver and its core are told."""
 
     def __init__(self) -> None:
+        self.hub = self
         self.dirty: list[Any] = []
         self.heard = b""
         self.errors: list[OSError] = []

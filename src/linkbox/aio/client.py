@@ -14,7 +14,6 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
-from linkbox.operations.arguments import seconds
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
 from linkbox.operations.options import BYTES, ClientOptions, Overflow, StorePath
@@ -90,10 +89,8 @@ class ClientP2P(Client[T, K_co]):
         wait at all. Raises `FormatError` or `TooLarge` for what cannot be sent, `StateError` before the
         first connection and after the end.
         """
-        if timeout is not None:
-            seconds(timeout, "timeout")
         payload = self._sender.encode(data)
-        sent: Receipt | None = self._sender.try_send(payload)
+        sent: Receipt | None = self._sender.try_send(payload, timeout)
         if sent is not None:
             return sent
         receipt: Receipt = await self._tasks.run(self._sender.send(payload, timeout))
@@ -150,10 +147,8 @@ class ClientP2M(Client[T, object], Generic[T]):
         Non-blocking: returns at once; only a full send window makes it wait, up to ``timeout``
         (`MailboxFull`).
         """
-        if timeout is not None:
-            seconds(timeout, "timeout")
         payload = self._pusher.encode(data)
-        queued: Receipt | None = self._pusher.try_queue(payload)
+        queued: Receipt | None = self._pusher.try_queue(payload, timeout)
         if queued is not None:
             return queued
         receipt: Receipt = await self._tasks.run(self._pusher.send(payload, timeout))

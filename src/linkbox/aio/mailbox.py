@@ -8,7 +8,6 @@ from linkbox.aio.runtime import Tasks
 from linkbox.core.wait_queue import NOTHING
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
-from linkbox.operations.arguments import seconds
 from linkbox.operations.mailbox import MailboxCalls
 from linkbox.operations.steps import NEVER
 from linkbox.operations.taking import Taking, U
@@ -38,8 +37,6 @@ class Receiving(MailboxCalls[T, K_co]):
         been taken (on a view, or a client: `PeerLost` if the peer was lost).
         """
         taking, driver = self._taking, self._tasks.aio_driver
-        if timeout is not None:
-            seconds(timeout, "timeout")
         if driver is None or not taking.is_direct:
             return await self._tasks.run(taking.get(timeout))
         deadline = NEVER

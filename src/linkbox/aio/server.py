@@ -17,7 +17,6 @@ from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.answering import AnsweringServer
-from linkbox.operations.arguments import seconds
 from linkbox.operations.options import BYTES, Accept, AcceptLater, Overflow, ServerOptions, StorePath
 from linkbox.operations.requests import H, Request
 from linkbox.operations.secrets import Secret
@@ -217,9 +216,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
 async def _send(
     tasks: Tasks, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
 ) -> Receipt:
-    if timeout is not None:
-        seconds(timeout, "timeout")
-    sent: Receipt | None = sender.try_send(payload := sender.encode(data), to)
+    sent: Receipt | None = sender.try_send(payload := sender.encode(data), to, timeout)
     if sent is not None:
         return sent
     receipt: Receipt = await tasks.run(sender.send(payload, to, timeout))

@@ -176,8 +176,6 @@ class Mailbox:
         self.fast_batch: Batch | None = None
         """The batch that these messages belong to; None while there is no fast queue."""
         self._fast_size = 0
-        self._spare: Batch | None = None
-        """An empty batch, used again: most messages come alone and are taken at once."""
         self.changed: WaitQueue = MailboxQueue(self)
         self.end_changed = WaitQueue()
         """Woken when a conversation ends: then every waiting call can return."""
@@ -202,14 +200,7 @@ class Mailbox:
         else:
             if batch is None:
                 self.sources[source] = None
-            batch = self._spare
-            if batch is None:
-                batch = Batch(source, deque(items), last, nbytes, at)
-            else:
-                self._spare = None
-                batch.source, batch.last, batch.nbytes, batch.received_at = source, last, nbytes, at
-                batch.receipt, batch.redelivered = None, False
-                batch.items.extend(items)
+            batch = Batch(source, deque(items), last, nbytes, at)
             self.order.append(batch)
             source.batches.append(batch)
         source.processed = last
@@ -341,7 +332,6 @@ class Mailbox:
             source.batches.popleft()
             if self.order[0] is batch:
                 self.order.popleft()
-                self._spare = batch
             else:
                 self._sweep()
             if not source.batches:

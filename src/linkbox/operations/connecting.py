@@ -9,7 +9,7 @@ from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import ConnectFailed, Refused, StateError
-from linkbox.operations.arguments import Given, flag
+from linkbox.operations.arguments import Given, flag, seconds
 from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.options import ClientOptions
 from linkbox.operations.runtime import Runtime
@@ -132,8 +132,10 @@ class ConversingClient(ClientOperations):
 
     # -- sending ---------------------------------------------------------------------------------------
 
-    def try_send(self, payload: bytes) -> AnyReceipt | None:
+    def try_send(self, payload: bytes, timeout: Given) -> AnyReceipt | None:
         """Send if that is possible without waiting, else return None."""
+        if timeout is not None:
+            seconds(timeout, "timeout")
         core, driver = self.core, self.runtime.driver
         if core is None or driver is None or self.is_stopping:
             return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from linkbox.core.endpoint import Channel, ClientCore
 from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost
-from linkbox.operations.arguments import Given
+from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.predicates import IsDelivered
 from linkbox.operations.sending import AnyReceipt, spool, wait_for_disk, wait_for_room
@@ -30,8 +30,10 @@ class PushingClient(ClientOperations):
 
     # -- one message -----------------------------------------------------------------------------------
 
-    def try_queue(self, payload: bytes) -> AnyReceipt | None:
+    def try_queue(self, payload: bytes, timeout: Given) -> AnyReceipt | None:
         """Queue a message if that is possible without waiting, else return None."""
+        if timeout is not None:
+            seconds(timeout, "timeout")
         core = self.core
         if core is None or self.is_stopping or core.has_store or self.client_options.blocking:
             return None

@@ -11,7 +11,7 @@ from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer
 from linkbox.networks.choose import bind, descriptor_bound
 from linkbox.operations import arguments
-from linkbox.operations.arguments import Given
+from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import ServerOptions
 from linkbox.operations.runtime import Runtime
@@ -153,8 +153,10 @@ class SendingServer(ServerOperations):
             f"{len(channels)} peers are connected to {self}: use send(…, to=peer) or broadcast(…)"
         )
 
-    def try_send(self, payload: bytes, to: Given) -> AnyReceipt | None:
+    def try_send(self, payload: bytes, to: Given, timeout: Given) -> AnyReceipt | None:
         """Send if that is possible without waiting, else return None."""
+        if timeout is not None:
+            seconds(timeout, "timeout")
         receipt = self.target(self.server_core(), to).send_at_once(payload)
         driver = self.runtime.driver
         if receipt is not None and driver is not None:

@@ -11,7 +11,6 @@ from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
-from linkbox.operations.arguments import seconds
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
 from linkbox.operations.options import BYTES, ClientOptions, Overflow, StorePath
@@ -93,12 +92,10 @@ class ClientP2P(Client[T, K_co]):
         """
         if interrupts.pending:
             interrupts.run_pending()
-        if timeout is not None:
-            seconds(timeout, "timeout")
         sender, threads = self._sender, self._threads
         payload = sender.encode(data)
         with threads.lock:
-            receipt: Receipt | None = sender.try_send(payload)
+            receipt: Receipt | None = sender.try_send(payload, timeout)
             if receipt is None:
                 receipt = threads.run_locked(sender.send(payload, timeout))
         return receipt
@@ -156,12 +153,10 @@ class ClientP2M(Client[T, object], Generic[T]):
         """
         if interrupts.pending:
             interrupts.run_pending()
-        if timeout is not None:
-            seconds(timeout, "timeout")
         pusher, threads = self._pusher, self._threads
         payload = pusher.encode(data)
         with threads.lock:
-            receipt: Receipt | None = pusher.try_queue(payload)
+            receipt: Receipt | None = pusher.try_queue(payload, timeout)
             if receipt is None:
                 receipt = threads.run_locked(pusher.send(payload, timeout))
         return receipt

@@ -13,7 +13,6 @@ from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.answering import AnsweringServer
-from linkbox.operations.arguments import seconds
 from linkbox.operations.options import BYTES, Accept, Overflow, ServerOptions, StorePath
 from linkbox.operations.requests import H, Request
 from linkbox.operations.secrets import Secret
@@ -220,11 +219,9 @@ def _send(
 ) -> Receipt:
     if interrupts.pending:
         interrupts.run_pending()
-    if timeout is not None:
-        seconds(timeout, "timeout")
     payload = sender.encode(data)
     with threads.lock:
-        receipt: Receipt | None = sender.try_send(payload, to)
+        receipt: Receipt | None = sender.try_send(payload, to, timeout)
         if receipt is None:
             receipt = threads.run_locked(sender.send(payload, to, timeout))
     return receipt
