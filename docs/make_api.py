@@ -44,11 +44,12 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
     "Statistics": ("", ["Statistics", "PeerStatistics"]),
     "Formats": (
         "[Formats](formats.md) is the guide.",
-        ["Format", "Bytes", "Json", "Typed", "MsgPack"],
+        ["Format", "Bytes", "Text", "Json", "Typed", "MsgPack", "Skip"],
     ),
     "Framings": (
         "[Framings and devices](framings-and-devices.md) is the guide.",
-        ["Framing", "Linked", "Raw", "Lines", "Delimited", "LengthPrefixed", "FixedSize"],
+        """Linked Raw Lines Delimited LengthPrefixed FixedSize VarintPrefixed DecimalPrefixed Netstring JsonStream
+        Enclosed Slip Cobs Framing""".split(),
     ),
     "Settings": ("[Limits](limits.md) has all defaults.", ["Limits", "Backoff", "Address"]),
     "Errors": (
@@ -60,7 +61,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
 }
 
 # Not for users, though their names have no underscore.
-HIDDEN = {"decoder", "encode_many", "check"}
+HIDDEN = {"encode_many", "check", "check_limit", "tokens", "unescaped", "of_server", "is_pair"}
 # Handed out, or the base of others: nobody calls these. The fields of Limits are in its table.
 NOT_MADE = set(
     """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Format Framing

@@ -721,7 +721,7 @@ class _OutOfMemory:
 def test_no_memory_is_no_fault_of_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
     from linkbox import formats
 
-    for name in ("_json_encode", "_json_decode", "_msgpack_encode"):
+    for name in ("json_encode", "json_decode", "msgpack_encode"):
         monkeypatch.setattr(formats, name, _OutOfMemory())
     typed: list[Any] = [Typed(int), MsgPack(int)]
     for format in typed:
