@@ -99,8 +99,16 @@ class Skip(Exception):
 
 
 _None = type(None)
-_SAME: Any = object()
-"""Responses have the same type as requests."""
+
+
+class _Same:
+    """Responses have the same type as requests."""
+
+    def __repr__(self) -> str:
+        return "type"
+
+
+_SAME: Any = _Same()
 
 
 # ---- the formats ---------------------------------------------------------------------------

@@ -62,7 +62,9 @@ PURE = set(
 # Layers that may import only these of the standard library; the others may import all of it.
 STANDARD = {
     "core": PURE,
-    **dict.fromkeys(VALUES, PURE | {"codecs", "ipaddress", "os", "pathlib", "queue", "socket", "sys", "urllib"}),
+    **dict.fromkeys(
+        VALUES, PURE | {"codecs", "ipaddress", "os", "pathlib", "queue", "socket", "sys", "urllib"}
+    ),
 }
 
 EVERYWHERE = {"msgspec"}

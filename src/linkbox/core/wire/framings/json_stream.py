@@ -116,7 +116,7 @@ class _JsonDecoder(PlainDecoder):
                 token = _in_value.search(held, self._searched)
             if token is None:
                 # A backslash at the end belongs to a pair that is not complete.
-                cut = self._is_string and held[-1:] == b"\\"
+                cut = self._is_string and self._searched < len(held) and held[-1:] == b"\\"
                 self._searched = len(held) - 1 if cut else len(held)
                 return -1
             self._searched = token.end()

@@ -253,7 +253,7 @@ class _SeveralDecoder(SplitDecoder):
             for short in ordered
         }
         self._last_one = b""
-        """The delimiter that was last, if nothing has followed it yet."""
+        """The delimiter that was last, if it may still be the beginning of a longer one."""
 
     def feed(self, data: bytes) -> list[bytes]:
         while data and self._rests.get(self._last_one) and not self.error:
@@ -268,8 +268,9 @@ class _SeveralDecoder(SplitDecoder):
             data = data[len(rest) :]
             if not rest:
                 break
-        if data:
-            self._last_one = b""
+        if not data:
+            return []
+        self._last_one = b""
         return super().feed(data)
 
     def _is_in(self, held: bytearray, start: int) -> bool:
@@ -281,5 +282,7 @@ class _SeveralDecoder(SplitDecoder):
         for match in self._find.finditer(data):
             pieces.append(data[end : match.start()])
             end, last = match.end(), match[0]
-        self._last_one = last if end == len(data) else b""
-        return [*pieces, data[end:]]
+        rest = data[end:]
+        may_go_on = any(each.startswith(rest) for each in self._rests.get(last, ()))
+        self._last_one = last if may_go_on else b""
+        return [*pieces, rest]
