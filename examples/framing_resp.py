@@ -1,6 +1,6 @@
 """A framing of your own: RESP, the protocol of Redis. A message is one value, as its bytes.
 
-The decoder keeps what is missing of nested arrays, so it looks at each byte once, in whatever pieces it arrives.
+The decoder keeps what is missing of nested arrays, so it looks at each byte once, however it arrives.
 """
 
 import socket
@@ -33,7 +33,7 @@ class RespDecoder:
         while self.value():
             while len(self.missing) > 1 and not self.missing[-1]:
                 self.missing.pop()
-            if not self.missing[0]:
+            if self.missing == [0]:
                 message = bytes(self.buffer[: self.position])
                 del self.buffer[: self.position]
                 self.position, self.missing = 0, [1]
@@ -97,11 +97,6 @@ if __name__ == "__main__":
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=database, args=(listener,), daemon=True).start()
         with ClientP2P(("127.0.0.1", listener.getsockname()[1]), framing=Resp()) as redis:
-            for words in (
-                (b"SET", b"a", b"1\r\n2"),
-                (b"SET", b"b", b""),
-                (b"GET", b"a"),
-                (b"MGET", b"a", b"b"),
-            ):
-                redis.send(command(*words))
-                print(*words, "->", redis.data_get(timeout=5))
+            for words in ("SET a 1", "SET b 2", "GET a", "MGET a b"):
+                redis.send(command(*words.encode().split()))
+                print(words, "->", redis.data_get(timeout=5))

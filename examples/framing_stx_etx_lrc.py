@@ -1,8 +1,8 @@
 """A framing of your own: STX text ETX LRC, as many balances, readers and meters have it.
 
 The LRC is the exclusive or of the bytes behind STX, ETX included. A frame with a wrong one is left out and
-reported with ERROR; the next one is found at its STX. The device answers ACK and NAK outside of frames: here
-they are messages too. `Enclosed(b"\\x02", b"\\x03", checksum=lrc, checksum_after=True)` is the same without them.
+reported with ERROR; the next one is found at its STX. The device sends ACK and NAK outside of frames: here
+they are messages too. Without them, use `Enclosed(b"\\x02", b"\\x03", checksum=lrc, checksum_after=True)`.
 """
 
 import functools
