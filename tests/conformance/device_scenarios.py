@@ -92,22 +92,26 @@ FRAMINGS: list[Framing] = [
 async def every_framing_in_every_pattern(world: World) -> None:
     handler = world.handler(lambda request: request.data[::-1])
     for framing in FRAMINGS:
-        async with world.server("P2P", framing=framing) as server:
-            async with world.client("P2P", server.address, framing=framing) as client:
-                for payload in (b"1234567", b"7654321"):
-                    await client.send(payload)
-                    assert await server.data_get(5) == payload
-                    await server.send(payload)
-                    assert await client.data_get(5) == payload
-                await client.end()
+        async with (
+            world.server("P2P", framing=framing) as server,
+            world.client("P2P", server.address, framing=framing) as client,
+        ):
+            for payload in (b"1234567", b"7654321"):
+                await client.send(payload)
+                assert await server.data_get(5) == payload
+                await server.send(payload)
+                assert await client.data_get(5) == payload
+            await client.end()
         async with world.server("P2M", framing=framing) as server:
             client = world.client("P2M", server.address, framing=framing)
             assert await client.send_many([b"1234567"] * 3) == 3
             assert [await server.data_get(5) for _ in range(3)] == [b"1234567"] * 3
-        async with world.server("AR", framing=framing, handler=handler) as server:
-            async with world.client("AR", server.address, framing=framing, keep_alive=True) as client:
-                assert await client.ask(b"1234567", 5) == b"7654321"
-                assert await client.ask(b"7654321", 5) == b"1234567"
+        async with (
+            world.server("AR", framing=framing, handler=handler) as server,
+            world.client("AR", server.address, framing=framing, keep_alive=True) as client,
+        ):
+            assert await client.ask(b"1234567", 5) == b"7654321"
+            assert await client.ask(b"7654321", 5) == b"1234567"
 
 
 @scenario
@@ -146,17 +150,19 @@ async def bytes_up_to_a_separator(world: World) -> None:
 @scenario
 async def a_separator_behind_more_than_the_mailbox_usually_holds(world: World) -> None:
     limits = Limits(mailbox_bytes=1000, mailbox_total=100_000, message=1000)
-    async with world.server("P2P", limits=limits) as server:
-        async with world.client("P2P", server.address) as client:
-            sending = asyncio.create_task(_send_parts(client, [b"x" * 500] * 100 + [b"yz;"]))
-            assert await server.data_get_until(b"z;", 15) == b"x" * 50_000 + b"y"
-            await sending
-            sending = asyncio.create_task(_send_parts(client, [b"x" * 500] * 300 + [b";"]))
-            with pytest.raises(TooLarge, match="no separator in 1[0-9]* bytes; .*mailbox_total"):
-                await server.data_get_until(b";", 15)
-            assert await server.bytes_get(100_000, 15) == b"x" * 100_000
-            assert await server.data_get_until(b";", 15) == b"x" * 50_000
-            await sending
+    async with (
+        world.server("P2P", limits=limits) as server,
+        world.client("P2P", server.address) as client,
+    ):
+        sending = asyncio.create_task(_send_parts(client, [b"x" * 500] * 100 + [b"yz;"]))
+        assert await server.data_get_until(b"z;", 15) == b"x" * 50_000 + b"y"
+        await sending
+        sending = asyncio.create_task(_send_parts(client, [b"x" * 500] * 300 + [b";"]))
+        with pytest.raises(TooLarge, match=r"no separator in 1[0-9]* bytes; .*mailbox_total"):
+            await server.data_get_until(b";", 15)
+        assert await server.bytes_get(100_000, 15) == b"x" * 100_000
+        assert await server.data_get_until(b";", 15) == b"x" * 50_000
+        await sending
 
 
 async def _send_parts(client: Any, parts: list[bytes]) -> None:
@@ -195,25 +201,29 @@ class Answer:
 @scenario
 async def text_and_two_types(world: World) -> None:
     latin = Text("latin-1")
-    async with world.server("P2P", latin, framing=Lines()) as server:
-        async with world.client("P2P", server.address, Text, framing=Lines()) as client:
-            with pytest.raises(FormatError, match="cannot send a bytes over Text"):
-                await client.send(b"x")
-            await client.send("12 °C")
-            assert await server.data_get(5) == "12 Â°C"
-            await server.send("12 °C")
-            ear = Ear()
-            client.add_callback(ear, EventKind.ERROR)
-            await server.send("ok")
-            assert await client.data_get(5) == "ok"
-            assert "not UTF-8" in str((await ear.wait(EventKind.ERROR)).error)
+    async with (
+        world.server("P2P", latin, framing=Lines()) as server,
+        world.client("P2P", server.address, Text, framing=Lines()) as client,
+    ):
+        with pytest.raises(FormatError, match="cannot send a bytes over Text"):
+            await client.send(b"x")
+        await client.send("12 °C")
+        assert await server.data_get(5) == "12 Â°C"
+        ear = Ear()
+        client.add_callback(ear, EventKind.ERROR)
+        await server.send("12 °C")
+        await server.send("ok")
+        assert await client.data_get(5) == "ok"
+        assert "not UTF-8" in str((await ear.wait(EventKind.ERROR)).error)
     pair = Typed(Question, Answer)
     handler = world.handler(lambda request: Answer("*" * request.data.number))
-    async with world.server("AR", pair, handler=handler) as server:
-        async with world.client("AR", server.address, pair, keep_alive=True) as client:
-            assert await client.ask(Question(3), 5) == Answer("***")
-            with pytest.raises(FormatError, match="expected Question, got Answer"):
-                await client.ask(Answer("?"), 5)
+    async with (
+        world.server("AR", pair, handler=handler) as server,
+        world.client("AR", server.address, pair, keep_alive=True) as client,
+    ):
+        assert await client.ask(Question(3), 5) == Answer("***")
+        with pytest.raises(FormatError, match="expected Question, got Answer"):
+            await client.ask(Answer("?"), 5)
     with pytest.raises(TypeError, match="only AR has them"):
         world.server("P2P", pair)
 
@@ -250,14 +260,16 @@ async def a_format_may_skip_messages(world: World) -> None:
 @scenario
 async def a_request_that_is_skipped_fails(world: World) -> None:
     handler = world.handler(lambda request: request.data + (1 if request.data == 2 else 2))
-    async with world.server("AR", Even, handler=handler) as server:
-        async with world.client("AR", server.address, Even, keep_alive=True) as client:
-            with pytest.raises(Exception, match="skipped"):
-                await client.ask(1, 5)
-            with pytest.raises(DecodeError, match="the format has skipped the response"):
-                await client.ask(2, 5)
-            assert await client.ask(4, 5) == 6
-            assert (server.statistics().skipped, client.statistics().skipped) == (1, 1)
+    async with (
+        world.server("AR", Even, handler=handler) as server,
+        world.client("AR", server.address, Even, keep_alive=True) as client,
+    ):
+        with pytest.raises(Exception, match="skipped"):
+            await client.ask(1, 5)
+        with pytest.raises(DecodeError, match="the format has skipped the response"):
+            await client.ask(2, 5)
+        assert await client.ask(4, 5) == 6
+        assert (server.statistics().skipped, client.statistics().skipped) == (1, 1)
 
 
 @scenario
