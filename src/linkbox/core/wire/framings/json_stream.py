@@ -120,6 +120,9 @@ class _JsonDecoder(PlainDecoder):
                 self._searched = len(held) - 1 if cut else len(held)
                 return -1
             self._searched = token.end()
+            if self._searched - start > self.max_message:
+                self._too_large(f"at least {self._searched - start}")
+                return -1
             self._handle(token[0], start)
             if self.error:
                 return -1
