@@ -48,8 +48,8 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
     ),
     "Framings": (
         "[Framings and devices](framings-and-devices.md) is the guide.",
-        """Linked Raw Lines Delimited LengthPrefixed FixedSize VarintPrefixed DecimalPrefixed Netstring JsonStream
-        Enclosed Slip Cobs Framing""".split(),
+        """Linked Raw Lines Delimited LengthPrefixed FixedSize VarintPrefixed DecimalPrefixed Netstring
+        JsonStream Enclosed Slip Cobs Framing""".split(),
     ),
     "Settings": ("[Limits](limits.md) has all defaults.", ["Limits", "Backoff", "Address"]),
     "Errors": (

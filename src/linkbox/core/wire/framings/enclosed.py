@@ -239,6 +239,9 @@ class _EnclosedDecoder(PlainDecoder):
                 return True
             if token[0] == framing.start:
                 cut = bytes(held[self._begin : token.start()])
+                if len(cut) > self._longest:
+                    self._too_large(f"at least {len(cut)}")
+                    return False
                 if cut:
                     self.rejected.append(DecodeError(f"a frame that was cut: {excerpt(cut)}"))
                 self._begin = self._done = token.end()
