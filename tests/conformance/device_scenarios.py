@@ -273,6 +273,21 @@ async def a_request_that_is_skipped_fails(world: World) -> None:
 
 
 @scenario
+async def a_line_that_is_skipped_is_no_response(world: World) -> None:
+    """A device sends a keep-alive line between a request and its response."""
+    async with (
+        world.server("P2P", Even, framing=Lines()) as device,
+        world.client("AR", device.address, Even, framing=Lines(), keep_alive=True) as client,
+    ):
+        asking = asyncio.create_task(client.ask(2, 15))
+        assert await device.data_get(15) == 2
+        await device.send(1)
+        await device.send(4)
+        assert await asking == 4
+        assert client.statistics().skipped == 1
+
+
+@scenario
 async def json_with_a_default(world: World) -> None:
     format = Json(default=float)
     async with world.server("P2P", format) as server, world.client("P2P", server.address, Json) as client:

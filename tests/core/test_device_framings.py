@@ -26,6 +26,7 @@ from linkbox.core.wire.framings import (
     VarintPrefixed,
     as_framing,
 )
+from linkbox.core.wire.framings.users import UserDecoder
 from linkbox.errors import DecodeError, FormatError, PeerLost, ProtocolViolation, TooLarge
 from linkbox.events import EventKind
 from linkbox.limits import Limits
@@ -136,6 +137,18 @@ def test_long_streams(framing: PlainFraming, stream: bytes, count: int, size: in
         found += len(decoder.feed(stream[at : at + size]))
         assert decoder.pending <= 2 * 1_000_000 + 100
     assert (found, decoder.error, decoder.rejected) == (count, None, [])
+
+
+def test_frames_with_nothing_but_a_checksum_are_skipped() -> None:
+    for framing in (Slip(checksum=xor), INSIDE):
+        empty = b"\0\xc0" if isinstance(framing, Slip) else b"\x0200\x03"
+        assert framing.decoder(9).feed(empty + framing.encode(b"a")) == [b"a"]
+
+
+def test_json_that_is_nested_too_deep() -> None:
+    decoder = JsonStream().decoder(100_000)
+    assert decoder.feed(b"1 " + b"[" * 10_001) == [b"1"]
+    assert "nested more than 10000 deep" in str(decoder.error)
 
 
 def test_noise_is_not_kept() -> None:
@@ -301,6 +314,16 @@ def test_a_decoder_that_goes_wrong(stream: bytes, kind: type[Exception], text: s
     assert isinstance(decoder.error, kind) and text in str(decoder.error)
     assert decoder.feed(b"c;") == [] == decoder.eof()
     assert decoder.pending == 0
+
+
+def test_errors_of_linkbox_are_kept_as_they_are() -> None:
+    class Strict(SemicolonDecoder):
+        def feed(self, data: bytes) -> Iterator[Any]:
+            raise TooLarge("not so much")
+
+    decoder = UserDecoder(Strict(), 10)
+    assert decoder.feed(b"a") == []
+    assert isinstance(decoder.error, TooLarge) and str(decoder.error) == "not so much"
 
 
 def test_an_end_that_goes_wrong() -> None:

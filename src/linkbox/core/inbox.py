@@ -18,7 +18,7 @@ from linkbox.core.session_table import SessionTable
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wire import frames
-from linkbox.core.wire.rejections import is_error, reject_frame
+from linkbox.core.wire.rejections import is_absent, is_error, reject_frame
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, TooLarge
 from linkbox.events import EventKind
 from linkbox.formats import Skip
@@ -143,21 +143,14 @@ class Inbox:
     def _deliver_message(
         self, session: Session, ask: AskState, arrival: Arrival, values: Sequence[Value], now: float
     ) -> None:
-        if arrival.has_errors and isinstance(values[0], Skip):
-            self._skip_ask(session, ask)
-            return
-        error = next(filter(is_error, values), None) if arrival.has_errors else None
+        error = next(filter(is_absent, values), None) if arrival.has_errors else None
         session.receiving.count_messages(len(values), bytes_of(arrival.payloads) if error is None else 0)
         if isinstance(ask, Ask):
-            self._sessions.client_asks.settle(ask, None if error else values[0], error)
+            self._deliver_response(session, ask, values[0], error)
             return
         assert isinstance(ask, IncomingAsk)
         if error is not None:
-            self._context.counters.rejected += 1
-            self._context.effects.emit(EventKind.ERROR, session.peer, error)
-            kind = "linkbox.TooLarge" if isinstance(error, TooLarge) else "linkbox.DecodeError"
-            if not ask.is_finished:
-                self._fail(ask, kind, str(error))
+            self._reject_request(session, ask, error)
         elif not ask.is_finished:
             ask.messages += values
             if not arrival.is_final:
@@ -165,14 +158,27 @@ class Inbox:
             elif self._sessions.server_asks.may_start(ask):
                 self._store_request(session, ask, arrival.last, now)
 
-    def _skip_ask(self, session: Session, ask: AskState) -> None:
-        """The format has dropped a part of a request, or a response."""
-        self._context.counters.skipped += 1
-        if isinstance(ask, IncomingAsk):
-            if not ask.is_finished:
-                self._fail(ask, "Skip", "skipped")
-        elif isinstance(ask, Ask) and not session.is_plain:  # There the next message is the response.
-            self._sessions.client_asks.settle(ask, None, DecodeError("the format has skipped the response"))
+    def _deliver_response(self, session: Session, ask: Ask, value: Value, error: Exception | None) -> None:
+        if isinstance(error, Skip):
+            self._context.counters.skipped += 1
+            if session.is_plain:
+                return  # The next message is the response.
+            error = DecodeError("the format has skipped the response")
+        self._sessions.client_asks.settle(ask, None if error else value, error)
+
+    def _reject_request(self, session: Session, ask: IncomingAsk, error: Exception) -> None:
+        """A message of a request cannot be decoded, or was skipped: let the request fail."""
+        kind, text = "linkbox.DecodeError", str(error)
+        if isinstance(error, Skip):
+            self._context.counters.skipped += 1
+            kind, text = "Skip", "skipped"
+        else:
+            self._context.counters.rejected += 1
+            self._context.effects.emit(EventKind.ERROR, session.peer, error)
+            if isinstance(error, TooLarge):
+                kind = "linkbox.TooLarge"
+        if not ask.is_finished:
+            self._fail(ask, kind, text)
 
     def _store_request(self, session: Session, ask: IncomingAsk, last: int, now: float) -> None:
         """Put a complete request into the mailbox."""

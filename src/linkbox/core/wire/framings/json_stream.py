@@ -71,7 +71,7 @@ class _JsonDecoder(PlainDecoder):
         held += data
         messages: list[bytes] = []
         start = 0
-        while not self.error:
+        while True:
             if not self._searched or self._searched == start:
                 begin = _begin.search(held, start)
                 start = len(held) if begin is None else begin.start()
