@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin/python -m
 ARGS   ?=
 MINUTES ?= 5
 
-.PHONY: help demo test check native test-native fuzz bench bench-curves bench-guard measure measure-curves \
+.PHONY: help demo test check native test-native wheels fuzz bench bench-curves bench-guard measure measure-curves \
 	measure-guard calls instructions soak format clean
 .DEFAULT_GOAL := help
 
@@ -45,10 +45,10 @@ check: $(VENV)/.with-all ## format, lint, types, walls between the layers, docs 
 
 # The same sources, copied: the compiler leaves its work beside them.
 NATIVE := build/native-$(notdir $(VENV))
-$(NATIVE)/.made: $(VENV)/.made $(shell find src -name '*.py')
+$(NATIVE)/.made: $(VENV)/.made hatch_build.py $(shell find src -name '*.py')
 	@rm -rf build/sources $(NATIVE) && mkdir -p build/sources $(NATIVE)
-	@cp -r pyproject.toml README.md LICENSE src build/sources
-	@HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(BIN) pip wheel --quiet --disable-pip-version-check --no-deps \
+	@cp -r pyproject.toml hatch_build.py README.md LICENSE src build/sources
+	@LINKBOX_PURE=0 $(BIN) pip wheel --quiet --disable-pip-version-check --no-deps \
 		--wheel-dir $(NATIVE)/wheel build/sources
 	@$(BIN) pip install --quiet --disable-pip-version-check --no-deps --target $(NATIVE)/lib $(NATIVE)/wheel/*.whl
 	@touch $@
@@ -59,6 +59,9 @@ native: $(NATIVE)/.made ## compile what every message goes through: a wheel in d
 NATIVE_TESTS ?= tests/core tests/conformance tests/threaded tests/aio
 test-native: $(VENV)/.with-all $(NATIVE)/.made ## the tests of what is compiled, on the compiled code
 	PYTHONPATH=$(abspath $(NATIVE))/lib $(BIN) $(PYTEST) $(NATIVE_TESTS) $(ARGS)
+
+wheels: ## an sdist in dist/, wheels for each Python here and the pure one; each is installed and tested
+	@bash .ci/wheels $(ARGS)
 
 fuzz: $(VENV)/.with-fuzz ## any bytes into every decoder, and attackers at whole endpoints (MINUTES=5, TARGET=name)
 	$(BIN) fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(ARGS)
@@ -105,6 +108,9 @@ format: $(VENV)/.with-all ## format the code and repair what the linter can
 clean: ## remove the virtual environment and everything generated
 	rm -rf $(VENV) $(BENCH_VENV) .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
+# An editable install is pure Python. Said in advance, it does not wait for the compiler to be installed.
+EDITABLE := LINKBOX_PURE=1 $(BIN) pip install --quiet --quiet --disable-pip-version-check --editable
+
 # A changed pyproject.toml makes a new environment: nothing stale survives in it.
 $(VENV)/.made: pyproject.toml
 	@python="$(PYTHON)"; "$${python:-none}" -c '$(FITS)' 2>/dev/null || { \
@@ -114,11 +120,11 @@ $(VENV)/.made: pyproject.toml
 	@touch $@
 
 $(VENV)/.with-cli: $(VENV)/.made
-	@$(BIN) pip install --quiet --quiet --disable-pip-version-check --editable '.[cli]'
+	@$(EDITABLE) '.[cli]'
 	@touch $@
 
 $(VENV)/.with-all: $(VENV)/.made
-	@$(BIN) pip install --quiet --quiet --disable-pip-version-check --editable '.[cli,test,check]'
+	@$(EDITABLE) '.[cli,test,check]'
 	@touch $@
 
 # Where atheris cannot be had (it is for Linux), inputs are made by chance.
@@ -128,5 +134,5 @@ $(VENV)/.with-fuzz: $(VENV)/.with-all
 	@touch $@
 
 $(VENV)/.with-bench: $(VENV)/.made
-	@$(BIN) pip install --quiet --quiet --disable-pip-version-check --editable '.[cli,bench]'
+	@$(EDITABLE) '.[cli,bench]'
 	@touch $@

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
 
-import linkbox.threaded.engine
+import linkbox
 from linkbox import ClientAR, ClientP2P, EndOfData, Request, ServerAR, ServerP2P, aio
 
 ANY = "tcp://127.0.0.1:0"
@@ -32,7 +32,6 @@ MESSAGE = b"x" * 64
 WARM, MESSAGES = 300, 400
 GROUP = 10
 """Requests that are counted together, where several threads work on one."""
-IS_COMPILED = not linkbox.threaded.engine.__file__.endswith(".py")
 Counts = dict[CodeType, int]
 _NOT_COUNTED = (__file__, str(Path(asyncio.__file__).parent), selectors.__file__)
 
@@ -318,7 +317,7 @@ def verdict(scenario: str, found: Figures) -> str:
 
 def main(scenarios: list[str]) -> int:
     """Print the functions of each scenario with their calls per message; returns the exit status."""
-    if IS_COMPILED:
+    if linkbox.compiled:
         print("the calls of compiled functions cannot be counted: use the interpreted build")
         return 1
     if unknown := set(scenarios) - set(SCENARIOS):

@@ -32,6 +32,9 @@ Generated from the docstrings by `docs/make_api.py`; do not edit it by hand. Eve
 `linkbox`. Times are seconds and sizes are bytes, unless stated otherwise. The guides explain how the
 parts work together: [getting started](getting-started.md), [patterns](patterns.md),
 [guarantees](guarantees.md).
+
+`linkbox.__version__` is the version. `linkbox.compiled` is True on the compiled build, and False on the pure
+Python one.
 """
 
 # Heading -> (a line about it, the names in it). Every name of linkbox.__all__ is in exactly one.

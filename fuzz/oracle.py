@@ -9,13 +9,18 @@ from __future__ import annotations
 import gc
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from linkbox.core.asks_client import ClientAsks
+from linkbox.core.asks_server import ServerAsks
+from linkbox.core.channel import OutgoingMessage
 from linkbox.core.endpoint_core import EndpointCore, ServerCore
+from linkbox.core.incoming_asks import SessionAsks
 from linkbox.core.link import Link, State
 from linkbox.core.linked_link import LinkedLink
+from linkbox.core.outgoing import Piece, Unit
 from linkbox.core.places import PING_WAIT
 from linkbox.core.plain_link import PlainLink
 from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
@@ -25,6 +30,8 @@ from linkbox.core.wire.decoder import Decoder, Pile
 from linkbox.limits import Limits
 
 FRAMING_SLACK = 8
+REQUEST = 512
+"""Bytes that are counted for a request, each of its messages and each response, besides the payload."""
 MOMENT = 1e-6
 """Seconds, for what is lost in adding them up."""
 CONFIRM = 60.0
@@ -50,7 +57,8 @@ def check_tables(hub: EndpointCore, limits: Limits, now: float) -> None:
     """How many of each there are."""
     sessions = hub.sessions.by_id
     assert len(hub.links.links) <= limits.connections
-    waiting = sum(each.receiving.waiting_bytes for each in sessions.values())
+    turns = [each.receiving for each in sessions.values() if not each.receiving.is_suspended]
+    waiting = sum(each.waiting_bytes for each in turns)
     assert waiting <= hub.mailbox.nbytes <= most_waiting(hub, limits)
     if hub.journal is not None:
         assert hub.journal.spooled() <= limits.store_bytes
@@ -152,7 +160,9 @@ def check_session(session: Session, limits: Limits) -> None:
     assert sending.taken <= sending.acked <= sending.sent
     assert receiving.taken <= receiving.processed <= receiving.arrived
     window = max(limits.mailbox_bytes, EARLY_BYTES)
-    assert receiving.waiting_bytes <= window + (frames.MAX_EARLY if session.is_plain else limits.message)
+    requests = 2 * REQUEST * limits.asks if session.context.pattern.asks else 0
+    one_message = frames.MAX_EARLY if session.is_plain else limits.message
+    assert receiving.waiting_bytes <= window + one_message + requests
     # A plain link that is full is not read any more; what came in one read is there.
     one_read = frames.MAX_EARLY if session.is_plain else 1
     assert receiving.waiting <= max(EARLY_UNITS, limits.mailbox_messages) + one_read
@@ -160,9 +170,21 @@ def check_session(session: Session, limits: Limits) -> None:
     # Answers wait for a peer that does not take them; asks for more of them need credit.
     most = max(EARLY_UNITS, limits.mailbox_messages) + limits.asks if session.context.pattern.asks else 0
     assert sending.in_memory <= limits.window_messages + most
+    # Requests that the application had when the window became full may still get their responses.
+    kinds = [each.header.kind for each in unique(sending.queue, sending.unacked) if each.header is not None]
+    assert kinds.count(frames.ANSWER) <= limits.window_messages + limits.asks
     assert sending.held_bytes <= limits.window_bytes + limits.message * (1 + most)
     assert len(sending.dropped) <= 1000 and len(session.rejections.frames) <= 1000
     assert len(session.rejections.dropped) <= 1000
+
+
+def unique(*queues: Iterable[Unit]) -> set[OutgoingMessage]:
+    """The messages of which something waits, or is not acknowledged."""
+    return {
+        each.message if isinstance(each, Piece) else each
+        for each in chain(*queues)
+        if isinstance(each, (Piece, OutgoingMessage))
+    }
 
 
 def held(pile: Pile | None) -> int:
@@ -180,17 +202,46 @@ def check_asks(hub: EndpointCore, limits: Limits) -> None:
     assert {*server._by_session, *client._by_session, *client._raw} <= sessions
     open_asks = [ask for asks in server._by_session.values() for ask in asks.open.values()]
     assert server.open_count == len(open_asks)
-    assert server.gathered == sum(ask.held for ask in open_asks)
-    assert server.gathered <= max(limits.mailbox_total, 2 * limits.message)
     for session, asks in server._by_session.items():
-        assert len(asks.open) <= limits.asks
-        assert held(asks.raw._parts) <= limits.message
+        assert asks.session is session and len(asks.open) <= limits.asks
+        check_requests(asks, limits)
         assert all(ask.session is session and ask.id == id for id, ask in asks.open.items())
+    check_shares(server, limits)
     for ask in open_asks:
         kept = sum(len(each) + 100 for each in ask.messages if isinstance(each, bytes))
         assert kept + held(ask.assembler._parts) <= limits.mailbox_total + limits.message + 200
     assert all(held(each._parts) <= limits.message for each in client._raw.values())
     check_waiting(client, limits)
+
+
+def check_requests(asks: SessionAsks, limits: Limits) -> None:
+    """What is counted of one client's requests is what is kept of them."""
+    halves = {id: ask for id, ask in asks.open.items() if ask.held}
+    assert asks.halves == halves and not any(ask.is_whole for ask in halves.values())
+    unread = sum(len(each) + REQUEST for each in asks.unread)
+    assert asks.held == unread + asks.raw.held + sum(ask.held for ask in halves.values())
+    assert held(asks.raw._parts) <= limits.message
+    session = asks.session
+    # A plain connection is not read any more; what came in one read is there.
+    one_read = frames.MAX_EARLY if session.is_plain else 0
+    assert len(asks.unread) <= limits.asks + one_read
+    assert sum(map(len, asks.unread)) <= limits.mailbox_bytes + one_read
+    assert session.is_plain or not asks.raw.held
+    assert session.receiving.is_suspended == (asks.is_full and not session.is_plain)
+
+
+def check_shares(server: ServerAsks, limits: Limits) -> None:
+    """What the requests of all clients have together, and that each has its part of it."""
+    clients = list(server._by_session.values())
+    memory = server.memory
+    assert memory.gathered == sum(asks.held for asks in clients)
+    assert memory.kept == sum(asks.kept for asks in clients)
+    incomplete = {asks for asks in clients if asks.halves or asks.raw.held}
+    assert incomplete <= set(memory._holders) <= {asks for asks in clients if asks.held}
+    pieces = limits.message // frames.MAX_ASK_PIECE + 3
+    most = max(limits.mailbox_total, 2 * (limits.message + pieces * REQUEST))
+    one_read = max((frames.MAX_EARLY * (1 + REQUEST) for asks in clients if asks.session.is_plain), default=0)
+    assert memory.gathered <= most + one_read * len(clients)
 
 
 def check_waiting(asks: ClientAsks, limits: Limits) -> None:
@@ -206,7 +257,9 @@ def check_waiting(asks: ClientAsks, limits: Limits) -> None:
 def check_no_asks(hub: EndpointCore) -> None:
     """No request of anybody is left."""
     server, client = hub.sessions.server_asks, hub.sessions.client_asks
-    assert not server.open_count and not server.gathered and not server._by_session
+    memory = server.memory
+    assert not server.open_count and not server._by_session
+    assert not memory.gathered and not memory.kept and not memory._holders
     assert not client.waiting and not client._by_session and not client._raw
 
 

@@ -50,6 +50,8 @@ TINY: tuple[Word, ...] = (("data", 2, 0), ("repeat", 11), ("flush",))
 """Thousands of the smallest messages."""
 MUCH: tuple[Word, ...] = (("data", 1, 229), ("repeat", 11), ("flush",))
 """As many bytes as may come in one go, in messages that are not too large."""
+SENT = 24
+"""As a number of a message: the newest one that the endpoint has sent."""
 PINGS: tuple[Word, ...] = (("number", 0, 0), ("repeat", 11), ("flush",))
 ASKS: tuple[Word, ...] = (*(("ask", 0, 9 + index, 1, 5) for index in range(7)), ("flush",))
 """Each with a new id."""
@@ -84,6 +86,7 @@ LINKED: dict[str, Story] = {
     "bad messages": Story(0, P2P, (GREET, *(("data", 0, 0), ("repeat", 10), ("flush",)) * 2)),
     "many asks": Story(SMALL, AR, (GREET, *ASKS)),
     "half asks": Story(SMALL, AR, (GREET, ("ask", 1, 9, 1, 229), ("repeat", 11), ("flush",))),
+    "it takes no responses": Story(SMALL, AR, (GREET, *(("ask", 0, 9, 1, 5), ("application", 3, 0, 7)) * 30)),
     "it acknowledges nothing": Story(SMALL, P2P, (GREET, *(("application", 0, 10),) * 22)),
     "it acknowledges no bytes": Story(SMALL, P2P, (GREET, *(("application", 0, 229),) * 5)),
     "a session is left behind": Story(SMALL, P2P, (GREET, MESSAGE, ("cut",), wait(19), wait(2))),
@@ -96,7 +99,9 @@ LINKED: dict[str, Story] = {
     "ended, and left behind": Story(
         SMALL, P2M, (GREET, MESSAGE, ("flush",), ("end", 0), ("flush",), ("take", 1), ("cut",))
     ),
-    "many messages are said to be lost": Story(SMALL, P2P, (GREET, ("scatter", 0, 10), ("flush",))),
+    "many messages are said to be lost": Story(
+        SMALL, P2P, (GREET, ("application", 0, 9), ("dropped", SENT, SENT), ("repeat", 11), ("flush",))
+    ),
     "an end": Story(
         SMALL, P2P, (GREET, MESSAGE, ("flush",), ("end", 0), ("flush",), ("finish", 6), ("ack", 0, 0))
     ),
@@ -199,7 +204,7 @@ PLAIN: dict[str, Story] = {
 }
 PLAIN_ASKS: dict[str, Story] = {
     "many asks, one after the other": Story(
-        SMALL, 0, (("message", 65, 9), ("repeat", 6), ("flush",)), seed=LINES
+        SMALL, 0, (("message", 109, 229), ("repeat", 11), ("flush",)) * 4, seed=LINES
     ),
     "an ask without an end": Story(SMALL, 0, (("anything", 9, *b"x" * 9), ("repeat", 11)), seed=2),
 }

@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
-import linkbox.core.endpoint_core
+import linkbox
 
 # A time limit for one example says nothing under coverage or on a shared machine.
 # With CI set, hypothesis picks its own, deterministic profile.
@@ -16,7 +16,7 @@ if "CI" not in os.environ:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is compiled has its constants built in, and its methods cannot be exchanged."""
-    if not linkbox.core.endpoint_core.__file__.endswith(".py"):
+    if linkbox.compiled:
         skip = pytest.mark.skip(reason="changes the code under test, and that is compiled")
         for item in items:
             if item.get_closest_marker("patches"):

@@ -12,8 +12,11 @@ Overview of the package, for new readers:
 - ``cli``: the ``linkbox`` command.
 """
 
+from types import FunctionType as _FunctionType
+
 from linkbox.address import Address
 from linkbox.core.backoff import Backoff
+from linkbox.core.endpoint import Mailbox as _Mailbox
 from linkbox.core.wire.framings import (
     Cobs,
     DecimalPrefixed,
@@ -62,6 +65,8 @@ from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.server import LinkView, Server, ServerAR, ServerP2M, ServerP2P
 
 __version__ = "0.1.0"
+compiled = not isinstance(_Mailbox.take, _FunctionType)
+"""Is this the compiled build (True) or the pure Python one (False)?"""
 
 __all__ = [
     "Address",

@@ -151,6 +151,7 @@ class Statistics:
     waiting: int
     """Messages in the mailbox."""
     waiting_bytes: int
+    """The bytes of their payloads; for other formats than Bytes, the memory that their values take."""
     dropped: int
     """Messages dropped by the overflow policy."""
     rejected: int

@@ -249,7 +249,7 @@ class Typed(Generic[A]):
     `TypeError` at construction if msgspec cannot build the type from JSON.
     """
 
-    __slots__ = ("_classes", "_decode", "_received", "answer", "type")
+    __slots__ = ("_classes", "_decode", "answer", "received", "type")
     name: str = "json"
 
     @overload
@@ -267,8 +267,9 @@ class Typed(Generic[A]):
         self.answer = answer
         """The type of responses."""
         self._classes = classes_of(type)
-        self._received = type if answer is _SAME else answer
-        self._decode = _typed_decoder(self._received)
+        self.received = type if answer is _SAME else answer
+        """The type of the messages that arrive."""
+        self._decode = _typed_decoder(self.received)
         if answer is not _SAME:
             _typed_decoder(type)  # TypeError here, not at the first connection.
 
@@ -307,7 +308,7 @@ class Typed(Generic[A]):
         except MemoryError:
             raise
         except Exception as error:
-            raise undecodable(data, error, describe(self._received)) from error
+            raise undecodable(data, error, describe(self.received)) from error
 
     def __repr__(self) -> str:
         answer = "" if self.answer is _SAME else f", {describe(self.answer)}"

@@ -17,6 +17,8 @@ class Limits:
 
     message: int = 16 * _MIB
     """The largest message, encoded."""
+    decoded: int = 64 * _MIB
+    """What one received message may cost to decode: bytes of memory, estimated before it is decoded."""
     handshake: float = 5.0
     """From the TCP connection to the end of the handshake."""
     unwelcomed: int = 100
@@ -34,7 +36,7 @@ class Limits:
     stalled_write: float = 40.0
     """Time without a single byte written to the peer, after which the peer is declared lost."""
     mailbox_bytes: int = 16 * _MIB
-    """In the mailbox, from one peer."""
+    """In the mailbox, from one peer: the memory that its messages take."""
     mailbox_messages: int = 100_000
     """In the mailbox, from one peer."""
     mailbox_total: int = 256 * _MIB

@@ -1,4 +1,4 @@
-"""What only the compiler reads (``make native``). Interpreted code does without it."""
+"""What only the compiler reads. Interpreted code does without it."""
 
 from __future__ import annotations
 

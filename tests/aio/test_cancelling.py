@@ -171,7 +171,10 @@ def test_a_cancelled_push_ends_its_connection() -> None:
             await until(lambda: not server.peers())
             server.data_get_all()
             await client.send("the next one works", timeout=5)
-            assert (await server.data_get(5)) == "the next one works"
+            # Numbers that had arrived, but had no room to be decoded, come first.
+            while isinstance(found := await server.data_get(5), int):
+                pass
+            assert found == "the next one works"
             await client.stop()
 
     run(main)

@@ -14,7 +14,8 @@ LOCAL = "tcp://127.0.0.1:0"
 
 
 def test_version(run) -> None:
-    assert run("--version") == (0, f"linkbox {linkbox.__version__}\n".encode(), "")
+    build = "compiled" if linkbox.compiled else "pure Python"
+    assert run("--version") == (0, f"linkbox {linkbox.__version__} ({build})\n".encode(), "")
 
 
 @pytest.mark.parametrize("command", ["", "demo", "listen", "send", "ask", "chat", "spool", "cert"])

@@ -7,10 +7,12 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from linkbox.core.decoding import Decoding
 from linkbox.core.durable.journal import Batch
 from linkbox.core.durable.recovery import restore
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.errors import StoreError
+from linkbox.store.slices import Slices
 from linkbox.store.sqlite import Store
 from tests.core.wire import Wire, decode
 
@@ -21,6 +23,7 @@ class MemoryStore(Store):
     def __init__(self, **label: str) -> None:
         self.path = Path("memory")
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        self._slices = Slices()
         self._make(label)
         self._about(knows_since="0.0")  # the clock of the wire begins later
 
@@ -74,8 +77,8 @@ class StoredWire(Wire):
         """What a front end does when it starts with a store."""
         hub = self.hub(side)
         if side in self.stores:
-            left = self.stores[side].load(hub.context.incarnation)
-            restore(hub, left, decode, lambda: None, self.now)  # type: ignore[arg-type]
+            left = self.stores[side].load(hub.context.incarnation, hub.context.settings.wall)
+            restore(hub, left, Decoding(decode, None, 1 << 40), lambda: None, self.now)  # type: ignore[arg-type]
 
     def settle(self) -> None:
         super().settle()

@@ -186,13 +186,33 @@ def test_over_lines_asks_are_answered_in_turn() -> None:
     assert probe.raw() == b"1\n2\n"
 
 
-def test_over_lines_a_failure_closes_the_connection() -> None:
+def test_over_lines_a_failure_closes_the_connection_behind_the_answers() -> None:
     wire = Wire(AR, framing=Lines())
     probe = probe_server(wire, greets=False)
-    probe.say(b"one\n")
-    [request] = wire.requests()
-    request.fail("cannot say so in lines")
+    probe.say(b"one\ntwo\nthree\n")
+    wire.requests()[0].answer(b"1")
+    wire.requests()[0].fail("cannot say so in lines")
+    probe.say(b"four\n")
+    assert probe.raw() == b"1\n"
+    assert probe.sink.fin and not probe.is_closed
+    assert not wire.requests()
+    wire.advance(wire.limits.close)  # the peer does not close its half
+    assert probe.is_closed and not wire.server.sessions.by_id
+    [event] = wire.events(wire.server, EventKind.DISCONNECTED)
+    assert "a request" in str(event.error)
+
+
+def test_over_lines_without_keep_alive_the_answer_closes_the_connection() -> None:
+    wire = Wire(AR, framing=Lines(), keep_alive=False)
+    probe = probe_server(wire, greets=False)
+    probe.say(b"one\ntwo\n")
+    wire.requests()[0].answer(b"1")
+    assert probe.raw() == b"1\n"
+    assert probe.sink.fin and not wire.requests()
+    probe.eof()
     assert probe.is_closed
+    [event] = wire.events(wire.server, EventKind.DISCONNECTED)
+    assert event.error is None
 
 
 def test_an_answer_nobody_asked_for_over_lines_is_dropped() -> None:

@@ -60,9 +60,17 @@ class AnyCrashes(RuleBasedStateMachine):
             mailbox_messages=data.draw(st.sampled_from([2, 100_000])),
             window_bytes=data.draw(st.sampled_from([200, 1 << 20])),
             window_messages=data.draw(st.sampled_from([4, 100_000])),
+            stored_session=60.0,  # then what waits for a client that is dead is given up
         )
         stores = data.draw(st.sampled_from(self.choices))
-        self.wire = StoredWire(P2P, limits=limits, mailbox=mailbox, stores=set(stores), reconnect=NO_BACKOFF)
+        self.wire = StoredWire(
+            P2P,
+            limits=limits,
+            mailbox=mailbox,
+            stores=set(stores),
+            reconnect=NO_BACKOFF,
+            max_peers=100,  # what waits for a client that is dead keeps its place
+        )
         self.ways = {"client": Way(), "server": Way()}  # by who sends
         self.pending: list[tuple[str, list[bytes], Spool]] = []
         self.count = 0

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from linkbox.core.incoming_asks import OVERHEAD
 from linkbox.core.link import State
 from linkbox.core.patterns import AR
 from linkbox.core.send_window import EARLY_BYTES
@@ -180,7 +181,7 @@ def test_an_ask_that_never_ends_fails_and_leaves_nothing(body: bytes, flag: int)
     probe.say(piece(1, body, flag) * 60)
     [failure] = frame_of(frames.FAIL, probe)
     assert frames.decode_fail(failure)[:2] == (1, "linkbox.TooLarge")
-    assert wire.server.asks.gathered == 0 and wire.server.asks.open_count == 0
+    assert wire.server.asks.memory.gathered == 0 and wire.server.asks.open_count == 0
     [session] = wire.server.sessions.by_id.values()
     assert not wire.server.asks.has_open(session)
     probe.say(piece(2, b"x"))
@@ -189,18 +190,19 @@ def test_an_ask_that_never_ends_fails_and_leaves_nothing(body: bytes, flag: int)
 
 def test_what_is_kept_of_asks_is_given_back() -> None:
     wire = Wire(AR)
-    asks = wire.server.asks
+    memory = wire.server.asks.memory
     probe = probe_server(wire)
+    half = 50 + OVERHEAD
     probe.say(*(piece(id, b"x" * 50, frames.MORE_OF_MESSAGE) for id in (1, 2, 3, 4)))
-    assert asks.gathered == 4 * 50
+    assert memory.gathered == 4 * half
     probe.say(frames.encode_cancel(1, "enough"))
-    assert asks.gathered == 3 * 50
+    assert memory.gathered == 3 * half
     probe.say(piece(2, b"y"))
-    assert asks.gathered == 2 * 50
+    assert memory.gathered == 2 * half
     probe.say(piece(3, b"", frames.NO_MESSAGE))
-    assert asks.gathered == 50
+    assert memory.gathered == half
     wire.server.abort()
-    assert asks.gathered == 0
+    assert memory.gathered == 0
 
 
 def test_who_does_not_take_answers_asks_no_more() -> None:
@@ -221,25 +223,26 @@ def test_who_does_not_take_answers_asks_no_more() -> None:
     assert session.receiving.granted_units > granted
 
 
-def test_too_many_asks_at_once_over_a_plain_framing_leave_nothing() -> None:
-    wire = Wire(AR, framing=LengthPrefixed(1), limits=Limits(asks=3))
-    probe = probe_server(wire, greets=False)
-    probe.say(b"\1x" * 10)
-    assert probe.is_closed
-    asks = wire.server.asks
-    assert not (asks.open_count or asks._by_session or asks.gathered or wire.server.sessions.by_id)
-
-
-def test_asks_that_wait_for_their_turn_over_a_plain_framing_are_bounded() -> None:
-    wire = Wire(AR, framing=LengthPrefixed(1), limits=Limits(mailbox_total=1000, message=200))
+@pytest.mark.parametrize(
+    "limits", [Limits(asks=3), Limits(mailbox_bytes=3 * OVERHEAD)], ids=["asks", "bytes"]
+)
+def test_asks_that_wait_for_their_turn_over_a_plain_framing_are_bounded(limits: Limits) -> None:
+    """The server reads no further; it reads again when half of them have their answers."""
+    wire = Wire(AR, framing=LengthPrefixed(1), limits=limits)
+    memory = wire.server.asks.memory
     probe = probe_server(wire, greets=False)
     probe.say(b"\1x" * 3)
-    assert wire.server.asks.gathered == 2 * 101
-    [request] = wire.requests()
-    request.answer(b"y")
-    assert wire.server.asks.gathered == 101
-    probe.say(b"\1x" * 10)
-    assert probe.is_closed and wire.server.asks.gathered == 0
+    assert not probe.link.paused
+    probe.say(b"\1x")
+    assert probe.link.paused and memory.gathered == 3 * (1 + OVERHEAD)
+    answered = 0
+    while probe.link.paused:
+        wire.requests()[0].answer(b"y")
+        answered += 1
+    assert answered == 2 and memory.gathered == 1 + OVERHEAD
+    for _ in range(2):
+        wire.requests()[0].answer(b"y")
+    assert memory.gathered == 0 and probe.raw() == b"\1y" * 4
 
 
 @pytest.mark.parametrize("size", [90, 300])

@@ -14,7 +14,8 @@ from linkbox.core.channel import Channel, OutgoingMessage
 from linkbox.core.durable.inbox import InboxMarks
 from linkbox.core.durable.write_schedule import Touchable, WriteSchedule
 from linkbox.core.effects import Effects
-from linkbox.core.mailbox import FAST_COUNT, OVERFLOW_POLICIES, Mailbox, Source
+from linkbox.core.mailbox import FAST_COUNT, OVERFLOW_POLICIES, Mailbox
+from linkbox.core.source import Source
 from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.errors import EndOfData

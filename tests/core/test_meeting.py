@@ -648,7 +648,7 @@ def test_only_back_pressure_stops_reading(overflow: str) -> None:
     assert probe.link.paused is (overflow == "block")
     paused, session = wire.server.context.paused_links, probe.link.session
     assert paused is not None and session is not None
-    assert list(paused._paused) == ([session.receiving] if overflow == "block" else [])
+    assert list(paused.paused) == ([session.receiving] if overflow == "block" else [])
 
 
 @pytest.mark.parametrize("framing", [Linked(), Lines()])

@@ -21,10 +21,11 @@ from linkbox.core.durable.record import Record
 from linkbox.core.durable.rows import Row
 from linkbox.core.endpoint_core import ServerCore
 from linkbox.core.frame_reader import FrameReader
-from linkbox.core.mailbox import Mailbox, Source
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.send_window import SendWindow
 from linkbox.core.session import Session
+from linkbox.core.source import Source
 from linkbox.events import EventKind, Stage
 from tests.core.test_any_drops import AnyDrops, small_pieces
 from tests.core.test_crashes import AnyCrashes

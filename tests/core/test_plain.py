@@ -109,7 +109,7 @@ def test_a_paused_link_that_breaks_is_forgotten() -> None:
     probe.say(b"1\n")
     wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
     paused_links(wire).read_again()
-    assert not paused_links(wire)._paused
+    assert not paused_links(wire).paused
 
 
 def test_a_stopping_end_does_not_wait_for_ever_for_the_other() -> None:

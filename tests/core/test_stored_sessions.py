@@ -18,7 +18,8 @@ from linkbox.errors import DecodeError, EndOfData, PeerLost, Refused, SessionLos
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
 from tests.core.stored import StoredWire
-from tests.core.wire import Probe, Wire, probe_client
+from tests.core.test_meeting import refusal
+from tests.core.wire import Probe, Wire, probe_client, probe_server
 
 NOTHING = {"session": 0, "spool": 0, "inbox": 0, "doubt": 0}
 
@@ -343,3 +344,93 @@ def test_a_message_that_is_kept_is_taken_when_its_application_says_so() -> None:
         session.request_ack()
         wire.acks()
         assert receipt.stage is Stage.TAKEN
+
+
+# --- A server with messages for a client that is away --------------------------------------------------
+
+
+def server_spool(wire: StoredWire, *payloads: bytes) -> Session:
+    """The server's application sends, and the disk has it."""
+    [session] = wire.server.sessions.by_id.values()
+    entry = wire.server.spool(session, list(payloads), with_receipts=False)
+    wire.settle()
+    assert entry.is_settled and entry.error is None
+    return session
+
+
+def in_doubt(wire: StoredWire) -> list[SessionLost]:
+    found = [
+        each[2]
+        for notices in wire.notices.values()
+        for each in notices
+        if each[0] is EventKind.ERROR and isinstance(each[2], SessionLost)
+    ]
+    return list({id(each): each for each in found}.values())
+
+
+def leave(wire: StoredWire) -> None:
+    wire.is_reachable = False
+    wire.drop_all()
+    wire.settle()
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_messages_in_the_spool_of_a_server_keep_the_slot_of_its_client(is_restarted: bool) -> None:
+    with stored(P2P, "server") as wire:
+        begin(wire)
+        leave(wire)
+        session = server_spool(wire, b"1:", b"2:")
+        if is_restarted:
+            wire.crash("server")
+        probe = probe_server(wire, session="cd" * 16)
+        assert "1 by absent peers with undelivered messages" in refusal(probe.heard()).reason
+        assert session.peer.id in wire.server.sessions.by_id
+        wire.is_reachable = True
+        wire.advance(5)
+        assert wire.client.mailbox.take_all() == [b"1:", b"2:"]
+        assert not in_doubt(wire)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_what_a_server_gives_up_is_in_doubt(is_restarted: bool) -> None:
+    limits = Limits(stored_session=100.0)
+    with stored(P2P, "server", limits=limits) as wire:
+        begin(wire)
+        leave(wire)
+        server_spool(wire, b"1:", b"2:")
+        if is_restarted:
+            wire.crash("server")
+        wire.advance(101.0)
+        [error] = in_doubt(wire)
+        assert [each.payload for each in error.in_doubt] == [b"1:", b"2:"]
+        assert "stored_session" in str(error)
+        assert wire.stores["server"].counts() == NOTHING | {"doubt": 2}
+        assert any("2 messages" in note and "in doubt" in note for note in wire.notes)
+        assert wire.server.undelivered == 2
+        assert wire.server.journal is not None and wire.server.journal.spooled() == 0
+
+
+def test_a_message_that_was_being_written_when_its_session_was_given_up_is_in_doubt() -> None:
+    with stored(P2P, "server") as wire:
+        begin(wire)
+        leave(wire)
+        [session] = wire.server.sessions.by_id.values()
+        wire.writes = False
+        entry = wire.server.spool(session, [b"1:"], with_receipts=True)
+        wire.server.disconnect(session, "gone", wire.now)
+        wire.writes = True
+        wire.settle()
+        assert entry.messages is not None and entry.is_settled
+        assert isinstance(entry.messages[0].error, PeerLost)
+        assert wire.stores["server"].counts() == NOTHING | {"doubt": 1}
+
+
+def test_a_silent_client_keeps_its_slot_while_messages_for_it_are_in_the_spool() -> None:
+    with stored(P2P, "server") as wire:
+        first = probe_server(wire)
+        server_spool(wire, b"1:")
+        wire.advance(3)
+        second = probe_server(wire, session="cd" * 16)
+        wire.advance(3)
+        assert not first.is_closed
+        assert refusal(second.heard()).code == "busy"

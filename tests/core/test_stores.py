@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.decoding import Decoding
 from linkbox.core.durable.entries import Fetch
 from linkbox.core.durable.recovery import restore
 from linkbox.core.patterns import P2M, P2P
@@ -271,9 +272,9 @@ def test_what_cannot_be_decoded_any_more_is_named(wires: list[StoredWire]) -> No
         raise DecodeError("not so")
 
     hub = wire.make_server()
-    left = wire.stores["server"].load(hub.context.incarnation)
+    left = wire.stores["server"].load(hub.context.incarnation, hub.context.settings.wall)
     with pytest.raises(StoreError, match="message 1 in the store cannot be decoded any more: not so"):
-        restore(hub, left, fails, lambda: None, wire.now)
+        restore(hub, left, Decoding(fails, None, 1 << 40), lambda: None, wire.now)
     restore(wire.make_server(), left, None, lambda: None, wire.now)
 
 

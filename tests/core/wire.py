@@ -18,6 +18,7 @@ from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.link import Link
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.patterns import P2P, Pattern
+from linkbox.core.request_mailbox import RequestMailbox
 from linkbox.core.session import Session
 from linkbox.core.settings import Settings
 from linkbox.core.wire import frames
@@ -100,8 +101,10 @@ class Wire(CoreNetwork):
         identifies: bool = False,
         secure: bool = False,
         asks_first: bool = False,
+        keep_alive: bool = True,
         is_bytes: bool = False,
     ) -> None:
+        self.keep_alive = keep_alive
         self.is_bytes = is_bytes
         self.secure = secure
         self.asks_first = asks_first
@@ -138,6 +141,7 @@ class Wire(CoreNetwork):
             secrets=self.server_secrets if name == "server" else self.client_secrets,
             identifies=self.identifies,
             secure=self.secure,
+            keep_alive=self.keep_alive,
             asks_first=self.asks_first and name == "server",
             decodes=not self.is_bytes,
         )
@@ -148,7 +152,8 @@ class Wire(CoreNetwork):
 
     def make_server(self, started_at: float | None = None) -> ServerCore:
         started_at = self.now if started_at is None else started_at
-        mailbox = self.mailbox_class(self.limits, self.overflow)
+        kind = RequestMailbox if self.pattern.asks else self.mailbox_class
+        mailbox = kind(self.limits, self.overflow)
         hub = ServerCore(self.settings("server", self.limits), mailbox, self.max_peers, started_at)
         self._register(hub)
         return hub

@@ -175,7 +175,8 @@ class Place:
         if pattern == "AR":
             options.setdefault("handler", lambda request: request.data)
         options.setdefault("max_peers", 10_000)
-        server, more = self.server(pattern, format, **options), {"secret": options.get("secret")}
+        server = self.server(pattern, format, **options)
+        more = {name: options[name] for name in ("secret", "framing") if name in options}
         with server, self.regular(server.address, pattern, format, server, pause, within, **more):
             yield server
 

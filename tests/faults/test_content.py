@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from linkbox import DecodeError, EventKind, Json
+from linkbox import DecodeError, EventKind, Json, TooLarge
 from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, reason_of
 from tests.faults.place import Place
@@ -22,7 +22,7 @@ def _rejected(place: Place, *bodies: bytes) -> None:
             bare.say(data(b'"before"'), data(body), data(b'"after"'))
             assert reason_of(bare.until(frames.REJECT))
             assert [view.data_get(5), view.data_get(5)] == ["before", "after"]
-            assert isinstance(ear.wait(count).error, DecodeError)
+            assert isinstance(ear.wait(count).error, DecodeError | TooLarge)
         assert view.data_empty()
         assert server.statistics().rejected == len(bodies)
 

@@ -160,9 +160,13 @@ def test_a_flood_of_dropped(place: Place) -> None:
     with place.serving(pause=BUSY) as server, Bare(place, server.address) as bare:
         bare.meet()
         view = place.view(server)
-        flood = b"".join(frames.encode_dropped(2 * each, 2 * each) for each in range(1, 50_000))
+        for number in range(3000):
+            receipt = server.send(b"%d" % number, to=view.peer)
+        wait_until(lambda: receipt.stage is Stage.SENT, "all are written")
+        flood = b"".join(frames.encode_dropped(2 * each, 2 * each) for each in range(1, 1500))
         with growing_less_than(8):
-            bare.say(flood, data(b"done"))
+            assert bare.flood(flood, 30) == 30
+            bare.say(data(b"done"))
             assert view.data_get(PATIENCE) == b"done"
 
 
@@ -270,18 +274,17 @@ def test_mailboxes_that_are_full_together(place: Place) -> None:
     limits = Limits(mailbox_total=250_000, mailbox_bytes=100_000)
     with place.serving(limits=limits) as server, ExitStack() as stack:
         peers = [stack.enter_context(Bare(place, server.address)) for _ in range(3)]
-        for number, bare in enumerate(peers):
-            bare.meet(session=number)
-        for bare in peers:
+        granted = [bare.meet(session=number).credit[0] for number, bare in enumerate(peers)]
+        for bare, credit in zip(peers, granted, strict=True):
             bare.say(data(bytes(100_000)))
-            assert _credit(bare) == 100_000
+            assert _credit(bare) == credit
         with Bare(place, server.address) as late:
             late.say(opening(session=9), data(b"early"))
             assert late.refusal().code == "limit"
         for peer in server.peers():
             if peer.name == "bare":
                 assert server.link(peer).data_get_all() == [bytes(100_000)]
-        wait_until(lambda: _credit(peers[0]) == 200_000, "there is room again")
+        wait_until(lambda: _credit(peers[0]) > granted[0], "there is room again")
         with Bare(place, server.address) as late:
             late.meet(session=9)
 

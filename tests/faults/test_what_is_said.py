@@ -115,7 +115,8 @@ def _overrun(place: Place, limits: Limits, body: bytes) -> None:
     with place.serving(limits=limits) as server, Bare(place, server.address) as bare:
         ear = place.ear(server, EventKind.DISCONNECTED)
         welcome = bare.meet()
-        assert welcome.credit == (limits.mailbox_bytes, limits.mailbox_messages)
+        assert welcome.credit[0] == limits.mailbox_bytes
+        assert welcome.credit[1] <= limits.mailbox_messages
         view = place.view(server)
         allowed = min(-(-limits.mailbox_bytes // len(body)) if body else 1 << 30, limits.mailbox_messages)
         bare.say(data(body) * allowed)

@@ -16,7 +16,6 @@ from fuzz import bench
 from fuzz.targets import TARGETS
 from linkbox.core import (
     admission,
-    asks_server,
     frame_reader,
     frame_writer,
     link,
@@ -26,8 +25,10 @@ from linkbox.core import (
     server_side,
 )
 from linkbox.core.arrival import Assembler
+from linkbox.core.asks_server import ServerAsks
 from linkbox.core.effects import LogLine, UnauthenticatedLog
 from linkbox.core.frame_reader import FrameReader
+from linkbox.core.incoming_asks import AskMemory, SessionAsks
 from linkbox.core.paused_links import PausedLinks
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.resumption import HelloVerdict, on_hello
@@ -111,8 +112,8 @@ def a_frame_of_the_handshake_may_be_large(patch: pytest.MonkeyPatch) -> None:
 
 @found_by("server", "a large frame")
 def a_frame_may_be_large(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoder, "LIMITS", (ENDLESS,) * 256)
-    patch.setattr(frame_reader, "LIMITS", (ENDLESS,) * 256)
+    for module in (decoder, frame_reader):
+        patch.setattr(module, "LIMITS", (ENDLESS,) * 256)
 
 
 def no_credit(self: ReceiveWindow, *args: Any) -> None:
@@ -177,12 +178,24 @@ def each_stranger_has_a_line_in_the_log(patch: pytest.MonkeyPatch) -> None:
 
 @found_by("server", "half asks")
 def half_asks_are_held_without_end(patch: pytest.MonkeyPatch) -> None:
-    def hold(self: asks_server.ServerAsks, ask: Any, size: int) -> bool:
-        ask.held += size
-        self.gathered += size
+    hold = AskMemory.hold
+
+    def hold_all(self: AskMemory, asks: SessionAsks, size: int, now: float) -> bool:
+        hold(self, asks, size, now)
         return True
 
-    patch.setattr(asks_server.ServerAsks, "_hold", hold)
+    patch.setattr(AskMemory, "hold", hold_all)
+
+
+@found_by("server", "it takes no responses")
+def any_number_of_responses_waits(patch: pytest.MonkeyPatch) -> None:
+    keep = AskMemory.keep
+
+    def keep_all(self: AskMemory, asks: SessionAsks) -> bool:
+        keep(self, asks)
+        return False
+
+    patch.setattr(AskMemory, "keep", keep_all)
 
 
 @found_by("full-house", "a crowd")
@@ -243,7 +256,7 @@ def without_limit(patch: pytest.MonkeyPatch, target: str) -> None:
 
 @found_by("plain-ar-server", "many asks, one after the other")
 def any_number_of_asks_waits(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(asks_server.ServerAsks, "_fail_early", lambda self, ask, type, text: None)
+    patch.setattr(ServerAsks, "_pause", lambda self, asks: None)
 
 
 @found_by("plain-ar-server", "an ask without an end")

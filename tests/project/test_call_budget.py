@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.calls import IS_COMPILED, LIMITS
+import linkbox
+from benchmarks.calls import LIMITS
 
 MEASURE = """
 import sys
@@ -22,7 +23,7 @@ sys.exit(found.calls > LIMITS[name].calls)
 """
 
 
-pytestmark = pytest.mark.skipif(IS_COMPILED, reason="the calls of compiled functions cannot be counted")
+pytestmark = pytest.mark.skipif(linkbox.compiled, reason="the calls of compiled functions cannot be counted")
 
 
 @pytest.mark.parametrize("scenario", LIMITS)

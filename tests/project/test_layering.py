@@ -14,16 +14,10 @@ from typing import NamedTuple
 
 import pytest
 
-VALUES = {
-    "errors",
-    "address",
-    "formats",
+VALUES = {"errors", "address", "formats", "format_types", "events", "limits", "native", "text"} | {
     "format_checks",
-    "format_types",
-    "events",
-    "limits",
-    "native",
-    "text",
+    "format_costs",
+    "msgpack_survey",
 }
 BELOW = VALUES | {"tls", "core", "networks", "operations"}
 
@@ -45,8 +39,9 @@ MAY_IMPORT = {
 
 # The interface of the core for operations and endpoints. Sessions, links, tables and frames are behind it.
 SEAM = set(
-    """arrival backoff connection decoding durable.entries durable.journal durable.recovery effects endpoint
-    patterns settings statistics timers values wait_queue wire.authentication wire.framings""".split()
+    """arrival backlog backoff connection decoding durable.entries durable.journal durable.recovery effects
+    endpoint patterns settings statistics timers values wait_queue wire.authentication
+    wire.framings""".split()
 )
 ABOVE_THE_SEAM = {"operations", "threaded", "aio"}
 # Sockets are behind the lower seam. A user may pass a listening socket of its own: these name its type.

@@ -30,7 +30,7 @@ PROMISED = {
 }
 BASES = {"Server": "ServerP2P, ServerP2M or ServerAR", "Client": "ClientP2P, ClientP2M or ClientAR"}
 VIEW = MAILBOX | {"peer", "send", "end"}
-REQUEST = {"data", "messages", "peer", "deadline", "cancelled", "answer", "fail"}
+REQUEST = {"data", "messages", "peer", "deadline", "cancelled", "answer", "fail", "ignore"}
 RECEIPT = {"stage", "failed", "error", "payload", "wait"}
 OF_THE_CORE = {"channel", "header", "kind", "number", "offset", "size", "stored_number"}
 """Fields of a message on its way that receipts show as long as the core makes them."""

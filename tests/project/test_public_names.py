@@ -35,6 +35,11 @@ def test_all_says_the_truth() -> None:
     assert [name for name in names.__all__ if not hasattr(names, name)] == []
 
 
+def test_the_build_is_known() -> None:
+    linkbox, core = importlib.import_module("linkbox"), importlib.import_module("linkbox.core.session")
+    assert linkbox.compiled is not str(core.__file__).endswith(".py")
+
+
 def test_names_of_aio() -> None:
     aio = importlib.import_module("linkbox.aio")
     assert set(aio.__all__) == SIX | {"Server", "Client", "LinkView", "Receipt"}

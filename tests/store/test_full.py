@@ -121,6 +121,25 @@ def test_what_has_arrived_on_a_full_disk_can_be_taken_and_makes_room(small_disk:
         assert server.data_empty(), "taken, and there again"
 
 
+@pytest.mark.parametrize("size", [100, 20 * KIB])
+def test_much_that_is_taken_at_once_on_a_full_disk_makes_room(small_disk: Path, size: int) -> None:
+    """One transaction that deletes all of it would need more log than there is room."""
+    store = small_disk / "store"
+    count = 7_000_000 // (size + 40)
+    sent = [b"%d:" % number + bytes(size) for number in range(count)]
+    with (
+        ServerP2M("tcp://127.0.0.1:0", store=store) as server,
+        ClientP2M(server.address, blocking=False, linger=60, reconnect=NOW) as client,
+    ):
+        client.send_many(sent)
+        client.flush(30)
+        fill_up(small_disk)
+        assert [server.data_get(20) for _ in sent] == sent
+        assert server.stop(20) is not None
+    with ServerP2M("tcp://127.0.0.1:0", store=store) as server:
+        assert server.data_empty(), "taken, and there again"
+
+
 def test_taking_and_acknowledging_go_on_while_nothing_can_be_sent(small_disk: Path) -> None:
     """Both ways, both stores on the disk that is full."""
     with (
@@ -144,6 +163,29 @@ def test_taking_and_acknowledging_go_on_while_nothing_can_be_sent(small_disk: Pa
             while not end.data_get(10).endswith(b"t"):
                 pass
         assert client.stop() is True
+
+
+@pytest.mark.parametrize("size", [100, 3 * KIB, 100 * KIB])
+@pytest.mark.parametrize("left", [4096, 8192])
+def test_both_stores_on_one_full_disk_do_not_block_each_other(small_disk: Path, size: int, left: int) -> None:
+    """A client fills the disk; what it has sent needs room in the server's store before it makes any."""
+    with (
+        ServerP2M("tcp://127.0.0.1:0", store=small_disk / "server") as server,
+        pusher(server.address, small_disk / "client", format=Bytes) as client,
+    ):
+        fill_up(small_disk).write_bytes(bytes((12 * KIB - left) * KIB))
+        accepted: list[bytes] = []
+        try:
+            for number in range(4 * left * KIB // (size + 150)):
+                message = b"%d:" % number + bytes(size)
+                client.send(message)
+                accepted.append(message)
+        except StoreError as error:
+            assert FULL.search(str(error))  # noqa: PT017
+        else:
+            raise AssertionError("it is never full")
+        assert [server.data_get(20) for _ in accepted] == accepted
+        client.flush(20)
 
 
 def test_store_that_finds_no_room_to_begin_says_so(small_disk: Path) -> None:

@@ -29,6 +29,7 @@ FRAME = 24 + 4096
 def no_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no part in this, and writing it for each copy takes its time."""
     monkeypatch.setattr(Reserve, "keep", lambda self, size=0: None)
+    monkeypatch.setattr(Reserve, "keep_log", lambda self: None)
 
 
 class Camera:
@@ -82,7 +83,7 @@ def spooled(path: Path, side: str = "client", pattern: str = "p2m") -> tuple[lis
     """What is to be sent, and what is unread."""
     store = Store(path, {"side": side, "pattern": pattern, "format": "json"})
     try:
-        left = store.load("")
+        left = store.load("", 0.0)
         rows = [
             each for row, _, _ in left.rows for each in store._spooled(row.key << 40, (row.key + 1) << 40)
         ]

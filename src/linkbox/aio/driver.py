@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from linkbox.address import Address
+from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
@@ -52,11 +53,11 @@ class Driver(EndpointDriver):
     def __init__(
         self,
         hub: EndpointCore,
-        decode: Callable[[bytes], Any] | None,
+        decoding: Decoding | None,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
     ) -> None:
-        super().__init__(hub, decode)
+        super().__init__(hub, decoding)
         self.is_closed = False
         self._loop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls)
@@ -109,9 +110,12 @@ class Driver(EndpointDriver):
     # -- turns and timers -------------------------------------------------------------------------------
 
     def turn_soon(self) -> None:
-        self._loop.call_soon(self._turn)
+        if not self.is_turn_due:
+            self.is_turn_due = True
+            self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
+        self.is_turn_due = False
         self.turn_done(self.now())
 
     def look_earlier(self) -> None:
@@ -126,7 +130,7 @@ class Driver(EndpointDriver):
 
     def _on_timer(self) -> None:
         self._timer, self.looks_at = None, NEVER
-        self._turn()
+        self.turn_done(self.now())
 
     async def close(self) -> None:
         """Close every connection, and wake every waiting task."""

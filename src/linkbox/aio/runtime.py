@@ -78,7 +78,7 @@ class Tasks(Runtime):
     # -- one life --------------------------------------------------------------------------------------
 
     def open(self, core: EndpointCore) -> None:
-        driver = Driver(core, self._options.decode, self._options.address, self._make_tls)
+        driver = Driver(core, self._options.decoding, self._options.address, self._make_tls)
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
         self.driver = self.aio_driver = driver
 

@@ -27,7 +27,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"linkbox {linkbox.__version__}")
+        print(f"linkbox {linkbox.__version__} ({'compiled' if linkbox.compiled else 'pure Python'})")
         raise typer.Exit
 
 
@@ -35,7 +35,7 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show version and build."),
     ] = False,
 ) -> None:
     pass

@@ -362,11 +362,17 @@ class Admission:
             session.receiving.arrived,
             is_resumed,
             born=session.generation.born,
-            is_new=not is_resumed and hello.age > 0 and link.opened_at - hello.age > context.knows_since,
+            is_new=not is_resumed and self._never_had(hello, link.opened_at),
         )
         link.send_welcome(handshake_messages.encode_welcome(welcome))
         link.open(session, now)
         context.effects.to_write.append(link)
+
+    def _never_had(self, hello: Hello, now: float) -> bool:
+        """Is it certain that this server never had the session? See generation.py."""
+        context = self._context
+        is_mine = hello.incarnation in ("", context.incarnation)
+        return is_mine and hello.age > 0 and now - hello.age > context.knows_since
 
     # -- all peer slots in use -------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from linkbox.core.session import Session
 from linkbox.core.wire import frames
 from linkbox.core.wire.decoder import Pile, too_large
@@ -9,6 +11,9 @@ from linkbox.errors import TooLarge
 
 Payload = bytes | TooLarge
 """A message as it arrived, or the reason to reject it."""
+SLICE_BYTES: Final = 32 * 1024
+SLICE_MESSAGES: Final = 2048
+"""Most bytes (unless it is one message) and most messages that are decoded at a time."""
 
 
 class Assembler:
@@ -19,6 +24,11 @@ class Assembler:
     def __init__(self) -> None:
         self._parts: Pile | None = None
         self._size = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept of the message."""
+        return 0 if self._parts is None else self._parts.size
 
     def add(self, body: bytes, limit: int) -> None:
         """Add a piece that is not the last."""
@@ -51,12 +61,14 @@ class Assembler:
 class AskState:
     """A request without a response yet: `Ask` on a client, `IncomingAsk` on a server."""
 
-    __slots__ = ("assembler", "id", "session")
+    __slots__ = ("assembler", "id", "memory", "session")
 
     def __init__(self, session: Session, id: int) -> None:
         self.session = session
         self.id = id
         self.assembler = Assembler()
+        self.memory = 0
+        """Bytes of memory of the values that were decoded for it."""
 
 
 class Arrival:
@@ -64,10 +76,11 @@ class Arrival:
 
     ``ask`` is the request or response that the only message belongs to, or None; ``is_final`` is true if this
     message completes it. ``mark`` is the number of bytes received up to and including these messages. If
-    ``has_errors`` is true, a payload may be a `TooLarge`: that message must be rejected.
+    ``has_errors`` is true, a payload may be a `TooLarge`: that message must be rejected. ``memory`` is what
+    the decoded values take; -1 if that is the size of the payloads.
     """
 
-    __slots__ = ("ask", "has_errors", "is_final", "last", "mark", "payloads", "session")
+    __slots__ = ("ask", "has_errors", "is_final", "last", "mark", "memory", "payloads", "session", "size")
 
     def __init__(
         self, session: Session, payloads: list[Payload], last: int, ask: AskState | None = None
@@ -79,3 +92,29 @@ class Arrival:
         self.ask = ask
         self.is_final = True
         self.has_errors = len(payloads) == 1 and isinstance(payloads[0], TooLarge)
+        self.memory = -1
+        self.size = 0
+        """Bytes of the payloads; set by `slices`."""
+
+    def slices(self) -> list[Arrival]:
+        """Split it: each slice is decoded at once, and is small enough that other peers do not wait long."""
+        sizes = [len(each) if isinstance(each, bytes) else 0 for each in self.payloads]
+        self.size = sum(sizes)
+        count = len(sizes)
+        if count < 2 or (self.size <= SLICE_BYTES and count <= SLICE_MESSAGES):
+            return [self]
+        found: list[Arrival] = []
+        start, size, mark = 0, 0, self.mark - self.size
+        for at, each in enumerate(sizes):
+            if at > start and (size + each > SLICE_BYTES or at - start == SLICE_MESSAGES):
+                found.append(self._slice(start, at, size, mark))
+                start, size = at, 0
+            size += each
+            mark += each
+        found.append(self._slice(start, count, size, mark))
+        return found
+
+    def _slice(self, start: int, end: int, size: int, mark: int) -> Arrival:
+        part = Arrival(self.session, self.payloads[start:end], self.last - (len(self.payloads) - end))
+        part.has_errors, part.size, part.mark = self.has_errors, size, mark
+        return part

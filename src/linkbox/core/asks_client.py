@@ -11,8 +11,8 @@ from __future__ import annotations
 from linkbox.core.arrival import Arrival, AskState, Assembler
 from linkbox.core.channel import AskHeader, OutgoingMessage
 from linkbox.core.context import Context
-from linkbox.core.mailbox import Source
 from linkbox.core.session import Session
+from linkbox.core.source import Source
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames
@@ -58,20 +58,39 @@ class Ask(AskState):
         self.error: Exception | None = None
 
 
+class SlotQueue(WaitQueue):
+    """The queue of callers that may send a request when another one is finished."""
+
+    __slots__ = ("_asks",)
+
+    def __init__(self, asks: ClientAsks) -> None:
+        super().__init__()
+        self._asks = asks
+
+    def available(self) -> int:
+        return self._asks.free_slots()
+
+
 class ClientAsks:
     """All requests of a client that wait for their response."""
 
-    __slots__ = ("_by_session", "_context", "_last_id", "_raw", "waiting")
+    __slots__ = ("_by_session", "_context", "_last_id", "_raw", "slots", "waiting")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.waiting: dict[int, Ask] = {}
+        self.slots = SlotQueue(self)
+        """Woken when fewer requests wait for their responses."""
         self._by_session: dict[Session, dict[int, Ask]] = {}
         self._raw: dict[Session, Assembler] = {}
         """With Raw: the responses, which are complete when their streams end."""
         self._last_id = 0
 
     # -- sending ---------------------------------------------------------------------------------------
+
+    def free_slots(self) -> int:
+        """The number of requests that may be sent now: `Limits.asks` is the most that wait at a time."""
+        return self._context.limits.asks - len(self.waiting)
 
     def begin(self, session: Session, to_mailbox: bool, ends_session: bool = False) -> Ask:
         """Begin a request. Its id is set by the first call of `add`, so that ids are sent in order."""
@@ -108,13 +127,18 @@ class ClientAsks:
         session = ask.session
         if session.is_plain:
             return True
-        session.send_part(AskHeader(frames.CANCEL, ask.id), frames.encode_cancel(ask.id, reason))
+        unsent = session.sending.withdraw(ask.id)
+        self._context.effects.to_wake.append(session.changed)
+        if unsent < ask.frames_sent:  # The server must not be asked to cancel what it does not know.
+            session.send_part(AskHeader(frames.CANCEL, ask.id), frames.encode_cancel(ask.id, reason))
         return False
 
     def _forget(self, ask: Ask) -> bool:
         """Remove a request. False if it was removed already."""
         if self.waiting.pop(ask.id, None) is None:
             return False
+        if self.slots.waiters:
+            self._context.effects.to_wake.append(self.slots)
         of_session = self._by_session[ask.session]
         del of_session[ask.id]
         if not of_session:

@@ -1,74 +1,36 @@
 """The server's side of requests: assembles them, keeps the open ones, sends responses and failures.
 
-asks_client.py explains requests. With a plain framing requests have no id: responses are sent in the order of
-the requests, and only the oldest request of a connection is worked on.
+asks_client.py explains requests. With a plain framing requests have no id: the next request of a connection
+begins when the one before it has its response. incoming_asks.py has the limits on memory.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-from linkbox.core.arrival import Arrival, AskState, Assembler, Payload
+from linkbox.core.arrival import Arrival, Payload
 from linkbox.core.channel import AskHeader, OutgoingMessage
 from linkbox.core.context import Context
+from linkbox.core.effects import ACK_DUE_SOON
+from linkbox.core.incoming_asks import OVERHEAD, AskMemory, IncomingAsk, SessionAsks
+from linkbox.core.request_mailbox import RequestMailbox
 from linkbox.core.session import Session
-from linkbox.core.values import Value
 from linkbox.core.wire import frames
-from linkbox.errors import PeerLost, ProtocolViolation, StateError, TooLarge
+from linkbox.errors import PeerLost, ProtocolViolation, StateError
 
-OVERHEAD = 100
-"""Bytes counted for a message besides its payload: empty messages use memory too."""
-
-
-class IncomingAsk(AskState):
-    """A client's request that has no response yet."""
-
-    __slots__ = ("deadline", "held", "is_cancelled", "is_finished", "is_whole", "messages")
-
-    def __init__(self, session: Session, id: int, deadline: float | None) -> None:
-        super().__init__(session, id)
-        self.deadline = deadline
-        self.messages: list[Value] = []
-        self.held = 0
-        """Bytes kept of it, counted until it is complete."""
-        self.is_whole = False
-        """Has the whole request arrived?"""
-        self.is_cancelled = False
-        self.is_finished = False
-        """Is there a response or a failure, or was it cancelled? Then nothing more can be sent."""
-
-    def weight(self) -> int:
-        """The bytes that it counts in the mailbox."""
-        weight = 0
-        for each in self.messages:
-            weight += len(each) if isinstance(each, bytes) else OVERHEAD
-        return weight
-
-
-class _SessionAsks:
-    """The requests of one session."""
-
-    __slots__ = ("newest", "open", "raw")
-
-    def __init__(self) -> None:
-        self.open: dict[int, IncomingAsk] = {}
-        self.newest = 0
-        """The highest id used so far."""
-        self.raw = Assembler()
-        """With Raw: the request, which is complete when the stream ends."""
+__all__ = ["IncomingAsk", "ServerAsks", "request_failed"]
 
 
 class ServerAsks:
     """All requests of a server that have no response yet."""
 
-    __slots__ = ("_by_session", "_context", "abandoned", "gathered", "open_count")
+    __slots__ = ("_by_session", "_context", "abandoned", "memory", "open_count")
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._by_session: dict[Session, _SessionAsks] = {}
+        self._by_session: dict[Session, SessionAsks] = {}
+        self.memory = AskMemory(context)
         self.open_count = 0
-        self.gathered = 0
-        """Bytes of all requests that are incomplete or not started: credit does not limit them."""
         self.abandoned: deque[IncomingAsk] = deque()
         """Requests that the application has dropped without a response; any thread may append."""
 
@@ -77,7 +39,7 @@ class ServerAsks:
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
         """Send the response, unless the client has disconnected or cancelled the request."""
         if self._close(ask):
-            ask.session.send_part(AskHeader(frames.ANSWER, ask.id), payload)
+            self._send(ask, AskHeader(frames.ANSWER, ask.id), payload)
 
     def fail(self, ask: IncomingAsk, type: str, text: str) -> bool:
         """Send a failure, unless the client has disconnected or cancelled the request.
@@ -88,21 +50,39 @@ class ServerAsks:
             return False
         if ask.session.is_plain:
             return True
-        ask.session.send_part(AskHeader(frames.FAIL, ask.id), frames.encode_fail(ask.id, type, text))
+        self._send(ask, AskHeader(frames.FAIL, ask.id), frames.encode_fail(ask.id, type, text))
         return False
+
+    def ignore(self, ask: IncomingAsk) -> None:
+        """With a plain framing: the request gets no response."""
+        self._close(ask)
+
+    def _send(self, ask: IncomingAsk, header: AskHeader, payload: bytes) -> None:
+        ask.session.send_part(header, payload)
+        asks = ask.asks
+        if self.memory.keep(asks) or asks.is_full:
+            self._regulate(asks)
+            if ask.session.link is None and not self.memory.is_kept(asks):
+                ask.session.close(_no_room(ask.session))
 
     def _close(self, ask: IncomingAsk) -> bool:
         """Remove the request. False if the client does not wait for the response any more."""
         if ask.is_finished and not ask.is_cancelled:
             raise StateError("this request has been answered already")
-        asks = self._by_session.get(ask.session)
-        is_known = asks is not None and asks.open.pop(ask.id, None) is not None
+        is_known = ask.asks.open.pop(ask.id, None) is not None
         if is_known:
             self.open_count -= 1
         if ask.held:
-            self._release(ask)
+            self._settle(ask)
         ask.is_finished = True
         return is_known and not ask.is_cancelled
+
+    def _settle(self, ask: IncomingAsk) -> None:
+        """The request is complete, or will never be: forget what is kept of an incomplete one."""
+        if ask.asks.halves.pop(ask.id, None) is not None:
+            self.memory.count(ask.asks, -ask.held)
+        ask.held = 0
+        ask.assembler.clear()
 
     def on_message_failed(self, session: Session, message: OutgoingMessage) -> None:
         """The response is larger than the client accepts: fail the request."""
@@ -113,19 +93,77 @@ class ServerAsks:
                 session.sending.message_type(session, fail, AskHeader(frames.FAIL, header.id))
             )
 
+    # -- peers that do not take their responses --------------------------------------------------------
+
+    def acked(self, session: Session) -> None:
+        """The peer has acknowledged responses (with a plain framing: they were written)."""
+        asks = self._by_session.get(session)
+        if asks is not None and asks.kept:
+            before = asks.kept
+            if self.memory.keep(asks) != asks.is_full:
+                self._regulate(asks)
+            elif asks.is_full and asks.kept < before:
+                session.request_ack()  # Others may wait on their way: ask again.
+
+    def _regulate(self, asks: SessionAsks) -> None:
+        """Start no further requests of a peer that has to take its responses first, or start them again."""
+        is_full = self.memory.keep(asks)
+        if is_full == asks.is_full:
+            return
+        asks.is_full = is_full
+        session, receiving = asks.session, asks.session.receiving
+        if session.is_plain:
+            self.go_on(session)
+        elif is_full:
+            self._mailbox().suspend(receiving)
+            session.request_ack()
+        else:
+            mailbox = self._mailbox()
+            mailbox.resume(receiving)
+            self._context.effects.to_wake.append(mailbox.changed)
+            receiving.request_ack(ACK_DUE_SOON)
+        self.memory.keep(asks)
+
+    def _mailbox(self) -> RequestMailbox:
+        mailbox = self._context.mailbox
+        assert isinstance(mailbox, RequestMailbox)
+        return mailbox
+
+    # -- the ends of connections and sessions ----------------------------------------------------------
+
     def has_open(self, session: Session) -> bool:
         """Does the peer wait for responses?"""
         asks = self._by_session.get(session)
-        return asks is not None and bool(asks.open)
+        return asks is not None and bool(asks.open or asks.unread)
+
+    def end_arrived(self, session: Session) -> None:
+        """The peer sends nothing more: its incomplete requests will never be complete."""
+        asks = self._by_session.get(session)
+        if asks is not None and asks.halves:
+            self._fail_halves(asks, "RequestFailed", "the client ended before the request was complete")
+
+    def disconnected(self, session: Session) -> bool:
+        """The connection is lost. False: there is no room for what has to be kept until the peer returns."""
+        asks = self._by_session.get(session)
+        if asks is None:
+            return True
+        self.memory.disconnected(asks)
+        self.memory.keep(asks)
+        return self.memory.is_kept(asks)
 
     def drop_session(self, session: Session) -> None:
         """Cancel the requests of a peer whose session is closed."""
         asks = self._by_session.pop(session, None)
-        if asks is not None:
-            for ask in asks.open.values():
-                ask.is_cancelled = ask.is_finished = True
-                self._release(ask)
-            self.open_count -= len(asks.open)
+        if asks is None:
+            return
+        for ask in asks.open.values():
+            ask.is_cancelled = ask.is_finished = True
+        self.open_count -= len(asks.open)
+        asks.open.clear()
+        asks.halves.clear()
+        asks.unread.clear()
+        self.memory.forget(asks)
+        self._mailbox().discard(session.receiving)
 
     # -- from the wire ---------------------------------------------------------------------------------
 
@@ -144,71 +182,86 @@ class ServerAsks:
 
     def _on_ask(self, session: Session, payload: bytes, now: float) -> Arrival | None:
         id, flags, left, body = frames.decode_ask(payload)
-        session.receiving.add_units(1, len(body), len(body))
+        receiving = session.receiving
+        receiving.add_units(1, len(body), len(body))
         asks = self._of(session)
         ask = asks.open.get(id)
         if ask is None:
             if id <= asks.newest:
                 return None  # The rest of a cancelled or failed request.
-            ask = self._open(session, id, None if left is None else now + left / 1000)
+            ask = self._open(asks, id, None if left is None else now + left / 1000)
             if ask is None:
                 return None
-        if ask.is_whole:
+        elif ask.is_whole:
             return None  # It is complete; nothing can be added.
         is_last = not flags & (frames.MORE_OF_MESSAGE | frames.MORE_OF_ASK)
         ask.is_whole = is_last or bool(flags & frames.NO_MESSAGE)
-        arrived = session.receiving.arrived
         if flags & frames.NO_MESSAGE:
-            self._release(ask)
-            return Arrival(session, [], arrived, ask)
-        overhead = 0 if flags & frames.MORE_OF_MESSAGE else OVERHEAD
-        if not ask.is_whole and not self._hold(ask, len(body) + overhead):
+            self._settle(ask)
+            return Arrival(session, [], receiving.arrived, ask)
+        if not ask.is_whole and not self._hold(ask, len(body), flags, now):
             return None
         whole = ask.assembler.gather(body, flags, self._context.limits.message)
         if whole is None:
             return None
-        arrival = Arrival(session, [whole], arrived, ask)
+        arrival = Arrival(session, [whole], receiving.arrived, ask)
         arrival.is_final = not flags & frames.MORE_OF_ASK
         if ask.is_whole and ask.held:
-            self._release(ask)  # From now on the mailbox counts it.
+            self._settle(ask)  # From now on the mailbox counts it.
         return arrival
 
-    def _of(self, session: Session) -> _SessionAsks:
+    def _of(self, session: Session) -> SessionAsks:
         asks = self._by_session.get(session)
         if asks is None:
-            asks = self._by_session[session] = _SessionAsks()
+            asks = self._by_session[session] = SessionAsks(session)
         return asks
 
-    def _open(self, session: Session, id: int, deadline: float | None) -> IncomingAsk | None:
+    def _open(self, asks: SessionAsks, id: int, deadline: float | None) -> IncomingAsk | None:
         """Add a new request. If there are too many, fail it and return None."""
-        ask, asks, most = IncomingAsk(session, id, deadline), self._of(session), self._context.limits.asks
+        ask, most = IncomingAsk(asks, id, deadline), self._context.limits.asks
         asks.newest = id
         asks.open[id] = ask
         self.open_count += 1
         if len(asks.open) <= most:
             return ask
-        self._fail_early(ask, "limit", f"more than {most} requests at once")
+        self.fail(ask, "limit", f"more than {most} requests at once: the server has Limits(asks={most})")
         return None
 
-    def _fail_early(self, ask: IncomingAsk, type: str, text: str) -> None:
-        """Fail a request that reaches a limit before it is complete."""
-        if self.fail(ask, type, text):
-            ask.session.close(request_failed(ask.session))
-
-    def _hold(self, ask: IncomingAsk, size: int) -> bool:
-        """Count bytes of an incomplete request. Beyond the limit, fail the request and return False."""
+    def _hold(self, ask: IncomingAsk, size: int, flags: int, now: float) -> bool:
+        """Count bytes of an incomplete request. If there is no room, fail the request and return False."""
+        asks, memory = ask.asks, self.memory
+        if not ask.held:
+            size += OVERHEAD
+            asks.halves[ask.id] = ask
+        if not flags & frames.MORE_OF_MESSAGE:
+            size += OVERHEAD
         ask.held += size
-        self.gathered += size
-        limits = self._context.limits
-        limit = max(limits.mailbox_total, 2 * limits.message)
-        if self.gathered <= limit:
+        if memory.hold(asks, size, now) or self._make_room(asks, now):
             return True
-        self._fail_early(ask, "linkbox.TooLarge", f"incomplete requests have more than {limit} bytes")
+        self.fail(
+            ask,
+            "linkbox.TooLarge",
+            f"the incomplete requests of this client have {asks.held} bytes, and all clients "
+            f"share {memory.limit}",
+        )
         return False
 
-    def _release(self, ask: IncomingAsk) -> None:
-        self.gathered -= ask.held
-        ask.held = 0
+    def _make_room(self, asks: SessionAsks, now: float) -> bool:
+        """Fail incomplete requests of other clients that are disconnected or silent. True if that helps."""
+        while (other := self.memory.stale(asks, now)) is not None:
+            if other.session.is_plain:
+                other.session.close(request_failed(other.session))
+            else:
+                self._fail_halves(
+                    other, "limit", "the request was not completed in time; others needed its memory"
+                )
+            if not self.memory.is_over(asks):
+                return True
+        return False
+
+    def _fail_halves(self, asks: SessionAsks, type: str, text: str) -> None:
+        for ask in list(asks.halves.values()):
+            self.fail(ask, type, text)
 
     def _on_cancel(self, session: Session, id: int) -> bool:
         """Process CANCEL: the client no longer waits for the response. True if the request was open."""
@@ -225,50 +278,89 @@ class ServerAsks:
     # -- over plain framings ---------------------------------------------------------------------------
 
     def on_plain(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
-        """Process messages of a plain framing. With Raw, a request is complete at FIN."""
-        if self._context.settings.framing.name == "raw":
-            raw = self._of(session).raw
-            for payload in payloads:
-                raw.add(payload, self._context.limits.message)
+        """Process messages of a plain framing; without any, begin the next request. See `go_on`.
+
+        With Raw, a request is complete at FIN.
+        """
+        asks, memory = self._of(session), self.memory
+        if session.is_ending:
             return []
-        found = (self._plain_message(session, payload) for payload in payloads if session.error is None)
-        return [each for each in found if each is not None]
+        if self._context.settings.framing.name == "raw":
+            self._on_raw(asks, payloads)
+            return []
+        if payloads:
+            asks.unread.extend(payloads)
+            memory.count(asks, sum(map(len, payloads)) + OVERHEAD * len(payloads))
+        arrivals: list[Arrival] = []
+        if asks.unread and not asks.open and not asks.is_full:
+            payload = asks.unread.popleft()
+            memory.count(asks, -len(payload) - OVERHEAD)
+            arrivals.append(self._begin_plain(asks, payload))
+        self._pause(asks)
+        return arrivals
+
+    def _begin_plain(self, asks: SessionAsks, payload: Payload) -> Arrival:
+        session = asks.session
+        asks.newest += 1
+        ask = asks.open[asks.newest] = IncomingAsk(asks, asks.newest, None)
+        ask.is_whole = True
+        self.open_count += 1
+        return Arrival(session, [payload], session.receiving.arrived, ask)
+
+    def _pause(self, asks: SessionAsks) -> None:
+        """Read from the connection only while not too many requests wait for their turn."""
+        link, limits = asks.session.link, self._context.limits
+        assert link is not None
+        count, held = len(asks.unread), asks.held
+        if link.paused:  # Read again when half of them are gone.
+            count, held = 2 * count, 2 * held
+        must_pause = bool(asks.unread) and (
+            count >= limits.asks or held >= limits.mailbox_bytes or self.memory.is_over(asks)
+        )
+        if must_pause != link.paused:
+            link.paused = must_pause
+            self._context.effects.to_write.append(link)
+
+    def _on_raw(self, asks: SessionAsks, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            asks.raw.add(payload, self._context.limits.message)
+        now = self._context.effects.now
+        if not self.memory.hold(asks, asks.raw.held - asks.held, now) and not self._make_room(asks, now):
+            asks.session.close(request_failed(asks.session))
 
     def on_plain_eof(self, session: Session) -> list[Arrival]:
         """Process FIN: with Raw, it completes the client's request."""
         if self._context.settings.framing.name != "raw" or not session.receiving.arrived_bytes:
             return []
-        whole = self._of(session).raw.whole(self._context.limits.message)
-        arrival = self._plain_message(session, whole)
-        return [] if arrival is None else [arrival]
-
-    def _plain_message(self, session: Session, payload: Payload) -> Arrival | None:
         asks = self._of(session)
-        ask = self._open(session, asks.newest + 1, None)
-        if ask is None:
-            return None
-        size = 0 if isinstance(payload, TooLarge) else len(payload)
-        if len(asks.open) > 1 and not self._hold(ask, size + OVERHEAD):
-            return None
-        return Arrival(session, [payload], session.receiving.arrived, ask)
+        whole = asks.raw.whole(self._context.limits.message)
+        self.memory.count(asks, -asks.held)
+        return [self._begin_plain(asks, whole)]
 
-    def may_start(self, ask: IncomingAsk) -> bool:
-        """May work on a complete request start? With a plain framing only if it is the oldest."""
-        return not self._context.is_plain or self._oldest(ask.session) is ask
+    def go_on(self, session: Session) -> None:
+        """With a plain framing: begin the next request, if none is open and the peer takes its responses.
 
-    def next_plain(self, session: Session) -> IncomingAsk | None:
-        """Return the next request to work on, if it is complete."""
-        ask = self._oldest(session)
-        if ask is None or not ask.messages:
-            return None
-        self._release(ask)
-        return ask
-
-    def _oldest(self, session: Session) -> IncomingAsk | None:
+        The driver calls the link again, and so `on_plain`: the message is decoded outside of the lock.
+        """
         asks = self._by_session.get(session)
-        return None if asks is None else next(iter(asks.open.values()), None)
+        if asks is not None and asks.unread and not asks.open and not asks.is_full:
+            link = session.link
+            assert link is not None
+            self._context.effects.to_read.append(link)
+
+    def end_plain(self, session: Session) -> None:
+        """With a plain framing: send the responses that are due, then close. Begin no further request."""
+        asks = self._of(session)
+        asks.unread.clear()
+        self.memory.count(asks, -asks.held)
+        session.end()
 
 
 def request_failed(session: Session) -> PeerLost:
     """Return the reason to close a plain connection: a plain framing cannot report a failed request."""
     return PeerLost(f"a request of {session.peer} failed or was cancelled")
+
+
+def _no_room(session: Session) -> PeerLost:
+    """Return the reason to close the session of a peer that is disconnected."""
+    return PeerLost(f"{session.peer} is disconnected, and there is no room for its responses")

@@ -6,14 +6,20 @@ import re
 from collections import deque
 from collections.abc import Sequence
 
-from linkbox.core.mailbox import Batch, Mailbox, Source
+from linkbox.core.mailbox import Mailbox
+from linkbox.core.source import Batch, Source
 from linkbox.core.values import Value
+from linkbox.limits import Limits
 
 
 class BytesMailbox(Mailbox):
     """A mailbox of bytes: a count is in bytes and may split a message."""
 
     counts_bytes = True
+
+    def __init__(self, limits: Limits, overflow: str = "block") -> None:
+        super().__init__(limits, overflow)
+        self.may_join = True  # Byte counts are exact.
 
     def _make_whole(self, batch: Batch) -> None:
         if batch.items[0].__class__ is memoryview:  # what `_cut` left

@@ -36,8 +36,10 @@ class Effects:
         "acks_due",
         "acks_due_at",
         "events",
+        "is_blocked",
         "log_lines",
         "now",
+        "room",
         "timers",
         "to_read",
         "to_wake",
@@ -53,6 +55,10 @@ class Effects:
         self.to_read: list[Connection] = []
         """Connections with held bytes to process now: call `EndpointCore.received` with ``b""``."""
         self.to_wake: list[WaitQueue] = []
+        self.is_blocked = False
+        """Do messages in the backlog wait until there is room in the mailbox?"""
+        self.room = WaitQueue()
+        """Woken when there is room, or something to decode."""
         self.log_lines: list[LogLine] = []
         self.events = EventQueue(wall)
         self.timers = Timers()
@@ -76,6 +82,11 @@ class Effects:
         if kind in events.listening:
             events.add(kind, peer, error, receipt, count, self.now)
             self.to_wake.append(events.changed)
+
+    def room_again(self) -> None:
+        """There may be room in the mailbox again: go on with the backlog."""
+        self.is_blocked = False
+        self.to_wake.append(self.room)
 
     def log(self, level: str, text: str) -> None:
         """Write a line to the log."""

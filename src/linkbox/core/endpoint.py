@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from linkbox.core.admission import PendingAccept
-from linkbox.core.asks_client import Answer, Ask
+from linkbox.core.asks_client import Answer, Ask, ClientAsks
 from linkbox.core.asks_server import IncomingAsk
 from linkbox.core.bytes_mailbox import BytesMailbox, SeparatorSearch
 from linkbox.core.channel import Channel, OutgoingMessage
 from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
-from linkbox.core.mailbox import Batch, Mailbox, Source
+from linkbox.core.mailbox import Mailbox
+from linkbox.core.request_mailbox import RequestMailbox
+from linkbox.core.source import Batch, Source
 
 __all__ = [
     "Answer",
@@ -16,12 +18,14 @@ __all__ = [
     "Batch",
     "BytesMailbox",
     "Channel",
+    "ClientAsks",
     "ClientCore",
     "EndpointCore",
     "IncomingAsk",
     "Mailbox",
     "OutgoingMessage",
     "PendingAccept",
+    "RequestMailbox",
     "SeparatorSearch",
     "ServerCore",
     "Source",

@@ -27,11 +27,12 @@ from linkbox.core.inbox import Inbox
 from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
-from linkbox.core.mailbox import Mailbox, Source
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.server_side import ServerSide
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
 from linkbox.core.settings import Settings
+from linkbox.core.source import Source
 from linkbox.core.statistics import statistics
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
@@ -265,6 +266,10 @@ class ServerCore(EndpointCore):
     def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
         """Let a request fail. `StateError` if there was a response already."""
         self.inbox.fail(ask, type, text)
+
+    def ignore(self, ask: IncomingAsk) -> None:
+        """Send no response to a request of a plain framing. `StateError` if there was a response already."""
+        self.inbox.ignore(ask)
 
     def disconnect(self, channel: Channel, reason: str, now: float) -> None:
         """Disconnect a peer for the application."""

@@ -22,13 +22,15 @@ _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.C
 class FrameReader:
     """Finds frames in the bytes of one open link, and processes them."""
 
-    __slots__ = ("_arrivals", "_context", "_decoder", "_late", "_link", "_session", "_stores")
+    __slots__ = ("_arrivals", "_asks", "_context", "_decoder", "_late", "_link", "_session", "_stores")
 
     def __init__(self, link: Link, session: Session, held: bytes) -> None:
         """``held``: bytes that arrived behind the handshake; the next `receive` processes them first."""
         self._link = link
         self._session = session
         self._context = context = link.context
+        self._asks = context.pattern.asks
+        """Do requests and responses arrive, and no messages?"""
         self._stores = (
             not context.settings.decodes and context.mailbox.overflow == "block" and session.record is None
         )
@@ -77,8 +79,8 @@ class FrameReader:
 
     def _on_message(self, payload: bytes) -> None:
         session = self._session
-        if session.ending.peer_last is not None:
-            raise ProtocolViolation("messages after END")
+        if session.ending.peer_last is not None or self._asks:
+            raise self._misplaced(frames.DATA)
         receiving = session.receiving
         size, largest = len(payload), self._context.limits.message
         receiving.add_units(1, size, size)
@@ -94,11 +96,20 @@ class FrameReader:
         else:  # It is decoded first, or others before it.
             self._add_messages([payload], False)
 
-    def _receiving_session(self) -> Session:
-        """Return the session, if messages may arrive now."""
-        if self._session.ending.peer_last is not None:
-            raise ProtocolViolation("messages after END")
+    def _receiving_session(self, kind: int) -> Session:
+        """Return the session, if such a frame may arrive now."""
+        if self._session.ending.peer_last is not None or (
+            kind != frames.END and self._asks != (kind in _ASK_FRAMES)
+        ):
+            raise self._misplaced(kind)
         return self._session
+
+    def _misplaced(self, kind: int) -> ProtocolViolation:
+        if self._session.ending.peer_last is not None:
+            return ProtocolViolation("messages after END")
+        return ProtocolViolation(
+            f"a {frames.type_name(kind)} frame, although the pattern is {self._context.pattern.name}"
+        )
 
     def _add_messages(self, payloads: list[Payload], may_have_errors: bool) -> None:
         session, arrivals = self._session, self._arrivals
@@ -149,7 +160,7 @@ class FrameReader:
             raise ProtocolViolation(f"a {frames.type_name(kind)} that is out of place")
 
     def _on_batch(self, payload: bytes) -> None:
-        session = self._receiving_session()
+        session = self._receiving_session(frames.BATCH)
         bodies = frames.decode_batch(payload)
         receiving, limit = session.receiving, self._context.limits.message
         if receiving.assembly is not None:
@@ -163,7 +174,7 @@ class FrameReader:
             self._add_messages([*bodies], False)
 
     def _on_part(self, payload: bytes) -> None:
-        receiving = self._receiving_session().receiving
+        receiving = self._receiving_session(frames.PART).receiving
         if receiving.assembly is not None:
             receiving.add_piece(0, payload)
         else:
@@ -195,10 +206,7 @@ class FrameReader:
         session = self._session
         if not self._is_early(session, frames.ACK, payload):
             acked, taken, byte_limit, unit_limit = frames.decode_ack(payload)
-            was_full = not session.has_room()
             done = session.sending.on_ack(acked, taken, byte_limit, unit_limit)
-            if was_full and self._context.pattern.asks:
-                session.receiving.request_ack(ACK_DUE_SOON)
             session.owner.acked(session, done)
 
     def _on_reject(self, payload: bytes) -> None:
@@ -211,7 +219,7 @@ class FrameReader:
                 session.owner.message_failed(session, message)
 
     def _on_end(self, payload: bytes) -> None:
-        session = self._receiving_session()
+        session = self._receiving_session(frames.END)
         last = frames.decode_number(frames.END, payload)
         arrived = session.receiving.arrived
         if last != arrived or session.receiving.assembly is not None:
@@ -244,7 +252,7 @@ class FrameReader:
         self._link.abort(error)
 
     def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:
-        session = self._receiving_session()
+        session = self._receiving_session(kind)
         arrival = self._link.owner.ask_frame(session, kind, payload, now)
         # A frame without a complete message must be counted as processed too, in order.
         self._arrivals.append(arrival or Arrival(session, [], session.receiving.arrived))

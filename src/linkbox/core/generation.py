@@ -24,6 +24,8 @@ knows_since  `Context.knows_since`            Server: since this time it has for
                                               doubt (``Welcome.is_new``).
 life         `Journal.life`                   The number of starts of an endpoint with a store.
 ============ ================================ ================================================================
+
+In a store, these times survive changes of the wall clock: see store/clock.py.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ from linkbox.core.context import Context
 from linkbox.core.durable.entries import Inflow
 from linkbox.core.durable.record import Record
 from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON
-from linkbox.core.link import bytes_of
-from linkbox.core.mailbox import Source
+from linkbox.core.incoming_asks import OVERHEAD
+from linkbox.core.link import Link, bytes_of
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
+from linkbox.core.source import Source
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wire import frames
@@ -56,27 +57,35 @@ class Inbox:
         else:
             journal, record = self._sessions.journal, session.record
             assert journal is not None and isinstance(record, Record)
+            receiving.storing += max(arrival.memory, 0)
             journal.add(Inflow(record, arrival, values, context.wall_time(now)))
 
     def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         """Put messages into the mailbox; with a store, call this once they are on disk."""
         session, payloads = arrival.session, arrival.payloads
-        receiving = session.receiving
+        context, receiving = self._context, session.receiving
+        if session.record is not None:
+            receiving.storing -= max(arrival.memory, 0)
+            if context.effects.is_blocked:
+                context.effects.room_again()
         if arrival.mark > receiving.processed_bytes:
             receiving.processed_bytes = arrival.mark
-        if self._context.mailbox.overflow == "block" and not arrival.has_errors:
-            receiving.store(values, arrival.last, bytes_of(payloads), at)
+        if context.mailbox.overflow == "block" and not arrival.has_errors:
+            receiving.store(values, arrival.last, bytes_of(payloads), at, arrival.memory)
         else:
             number = arrival.last - len(values)
+            share = arrival.memory // max(len(values), 1)
             for payload, value in zip(payloads, values, strict=True):
                 number += 1
                 nbytes = len(payload) if isinstance(payload, bytes) else 0
-                self._store_one(session, value, number, nbytes, at)
+                self._store_one(session, value, number, nbytes, nbytes if share < 0 else share, at)
             receiving.store((), arrival.last, 0, at)
         if session.ending.peer_last is not None:
             self._sessions.end_arrived(session)
 
-    def _store_one(self, session: Session, value: Value, number: int, nbytes: int, at: float) -> None:
+    def _store_one(
+        self, session: Session, value: Value, number: int, nbytes: int, memory: int, at: float
+    ) -> None:
         """Store one message, or reject it if it is invalid or the mailbox is full."""
         receiving, mailbox = session.receiving, self._context.mailbox
         if isinstance(value, Skip):
@@ -88,10 +97,10 @@ class Inbox:
             self._reject(session, number, value)
             return
         if mailbox.overflow == "block":
-            receiving.store((value,), number, nbytes, at)
+            receiving.store((value,), number, nbytes, at, memory)
             return
         effects = self._context.effects
-        stored, dropped = mailbox.put_bounded(receiving, value, number, nbytes, at)
+        stored, dropped = mailbox.put_bounded(receiving, value, number, memory, at)
         for victim, victim_number in dropped:
             self._report_dropped(victim, victim_number)
             effects.emit(EventKind.OVERFLOW, victim.peer)
@@ -153,9 +162,10 @@ class Inbox:
             self._reject_request(session, ask, error)
         elif not ask.is_finished:
             ask.messages += values
+            ask.memory += max(arrival.memory, 0)
             if not arrival.is_final:
                 self._context.effects.emit(EventKind.PART, session.peer)
-            elif self._sessions.server_asks.may_start(ask):
+            else:
                 self._store_request(session, ask, arrival.last, now)
 
     def _deliver_response(self, session: Session, ask: Ask, value: Value, error: Exception | None) -> None:
@@ -184,7 +194,11 @@ class Inbox:
         """Put a complete request into the mailbox."""
         effects, mailbox = self._context.effects, self._context.mailbox
         self._reaper.start(now, self._context)
-        mailbox.put(session.receiving, (ask,), last, ask.weight(), self._context.wall_time(now))
+        nbytes = OVERHEAD
+        for each in ask.messages:
+            nbytes += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
+        nbytes = max(nbytes, ask.memory)
+        mailbox.put(session.receiving, (ask,), last, nbytes, self._context.wall_time(now))
         effects.to_wake.append(mailbox.changed)
         effects.emit(DATA, session.peer)
 
@@ -198,16 +212,25 @@ class Inbox:
         self._fail(ask, type, text)
         self.ask_closed(ask.session)
 
+    def ignore(self, ask: IncomingAsk) -> None:
+        """With a plain framing: send no response to a request. `StateError` if there was one already."""
+        self._sessions.server_asks.ignore(ask)
+        self.ask_closed(ask.session)
+
     def _fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+        session = ask.session
         if self._sessions.server_asks.fail(ask, type, text):
-            self._sessions.close_session(ask.session, request_failed(ask.session))
+            assert isinstance(session.link, Link)  # Without its connection, a plain session is closed.
+            session.link.error = request_failed(session)
+            self._sessions.server_asks.end_plain(session)
 
     def ask_closed(self, session: Session) -> None:
-        """One request less is open: the next may start, if requests are answered in their order."""
-        if self._context.is_plain:
-            ask = self._sessions.server_asks.next_plain(session)
-            if ask is not None:
-                self._store_request(session, ask, session.receiving.processed, self._context.effects.now)
+        """One request less is open: with a plain framing, the next one may begin."""
+        context = self._context
+        if context.is_plain and context.settings.keep_alive:
+            self._sessions.server_asks.go_on(session)
+        elif context.is_plain and session.error is None:
+            self._sessions.server_asks.end_plain(session)
         self._sessions.ask_closed(session)
 
     def fail_abandoned(self) -> bool:
@@ -234,6 +257,7 @@ class Inbox:
         mailbox = self._context.mailbox
         if count > mailbox.requested:
             mailbox.requested = count
+            self._context.effects.room_again()
             self._grant_all()
 
     def _grant_all(self) -> None:

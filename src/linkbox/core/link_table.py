@@ -20,12 +20,14 @@ class LinkTable:
     def add(self, link: Link) -> None:
         """Add a new connection."""
         self.links.add(link)
+        self._context.mailbox.peers = len(self.links)
         self._context.counters.connections += 1
         link.schedule(link.next_timer())
 
     def closed(self, link: Link, error: Exception | None) -> None:
         """A connection is closed: notify its session."""
         self.links.discard(link)
+        self._context.mailbox.peers = len(self.links)
         effects = self._context.effects
         effects.timers.forget_one()
         effects.to_write.append(link)

@@ -6,7 +6,11 @@ taken once, whichever queue it was found in. An empty batch is removed from a qu
 
 Taking a message costs only a ``popleft``, because no counter is updated for it: the number of messages taken
 follows from what is left (`Source.taken`), and credit from what is waiting. Byte counts are exact for Bytes.
-For other formats the bytes of a batch are released when the batch is empty, at most 256 KiB late.
+For other formats they are what the values take in memory (an estimate, see format_costs.py), and the bytes of
+a batch are released when the batch is empty, at most 256 KiB late.
+
+**Limits count what messages cost.** A message of one byte takes more than a byte: `Source.cost` adds what the
+messages and batches themselves take.
 
 **The fast queue.** Taking the front end's lock costs more than the ``popleft``. So up to `FAST_COUNT`
 messages at the front are put in ``fast_queue``, from which any thread may take without the lock: a deque
@@ -23,116 +27,17 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
-from linkbox.core.channel import OutgoingMessage
-from linkbox.core.durable.inbox import InboxMarks
 from linkbox.core.effects import ACK_DUE_SOON
+from linkbox.core.room import Room
+from linkbox.core.source import Batch, Source
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
-from linkbox.events import Peer
 from linkbox.limits import Limits
 
-_BATCH_BYTES: Final = 256 * 1024
-_BATCH_SECONDS: Final = 0.01
 FAST_COUNT: Final = 64
 """Most messages in the fast queue: settling it moves up to this many."""
 _NOTHING: deque[Value] = deque()
 OVERFLOW_POLICIES: Final = ("block", "drop_oldest", "drop_newest", "error")
-
-
-class Batch:
-    """Messages of one source that arrived together. ``last`` is the number of the last one."""
-
-    __slots__ = ("items", "last", "nbytes", "receipt", "received_at", "redelivered", "source")
-
-    def __init__(
-        self, source: Source, items: deque[Value], last: int, nbytes: int, received_at: float
-    ) -> None:
-        self.source = source
-        self.items = items
-        self.last = last
-        self.nbytes = nbytes
-        self.received_at = received_at
-        """Seconds since the epoch."""
-        self.receipt: OutgoingMessage | None = None
-        self.redelivered = False
-
-    def joins(self, number: int, at: float) -> bool:
-        """May the message after ``number`` be added to this batch? Saves memory for single messages."""
-        return (
-            self.last == number
-            and self.nbytes < _BATCH_BYTES
-            and not self.redelivered
-            and at - self.received_at < _BATCH_SECONDS
-            and self.receipt is None
-        )
-
-
-class Source:
-    """One peer's part of the mailbox. The subclass for a session is `ReceiveWindow`."""
-
-    __slots__ = (
-        "ack_each",
-        "base",
-        "batches",
-        "end_reason",
-        "held",
-        "inbox",
-        "peer",
-        "processed",
-        "waiting",
-        "waiting_bytes",
-    )
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.batches: deque[Batch] = deque()
-        self.waiting = 0
-        self.waiting_bytes = 0
-        self.processed = 0
-        """Number of the newest message that was stored or rejected."""
-        self.held: set[int] = set()
-        """Numbers of messages taken with ``ack=False`` that the application has not acknowledged yet."""
-        self.end_reason: Exception | None = None
-        """Why nothing more will arrive; None while something may."""
-        self.ack_each = False
-        """Report each message when it is taken, instead of each batch when it is empty."""
-        self.inbox: InboxMarks | None = None
-        """With a store: its record of these messages."""
-        self.base = 0
-        """With a store: add this to a message's number to get its number on disk. It never changes: unread
-        messages keep their numbers when the peer has forgotten the session."""
-
-    def on_taken(self) -> None:
-        """The application has taken something: with a store, acknowledged once that is on disk."""
-        if self.inbox is None:
-            self.request_ack(ACK_DUE_SOON)
-        else:
-            self.inbox.on_taken(self.given + self.base, self.cut)
-
-    def request_ack(self, urgency: int) -> None:
-        """Request an acknowledgement, if the source has a peer that waits for one."""
-
-    @property
-    def given(self) -> int:
-        """All messages up to this number have been given to the application."""
-        if self.batches:
-            batch = self.batches[0]
-            return batch.last - len(batch.items)
-        return self.processed
-
-    @property
-    def taken(self) -> int:
-        """All messages up to this number have been taken."""
-        return min(self.given, min(self.held) - 1) if self.held else self.given
-
-    @property
-    def cut(self) -> int:
-        """Bytes taken of the message after `given`."""
-        first: Value = self.batches[0].items[0] if self.batches and self.batches[0].items else b""
-        if not isinstance(first, memoryview):
-            return 0
-        whole: Value = first.obj
-        return len(whole) - len(first)
 
 
 class MailboxQueue(WaitQueue):
@@ -148,25 +53,18 @@ class MailboxQueue(WaitQueue):
         return self._mailbox.count
 
 
-class Mailbox:
+class Mailbox(Room):
     """Messages of all sources. Not thread-safe: the front end holds its lock around each call."""
-
-    counts_bytes = False
-    """Are the items bytes, so that the bytes of each are released when it is taken?"""
 
     def __init__(self, limits: Limits, overflow: str = "block") -> None:
         if overflow not in OVERFLOW_POLICIES:
             raise ValueError(f"overflow={overflow!r}: one of {', '.join(OVERFLOW_POLICIES)} is needed")
-        self.limits = limits
-        self.overflow: str = overflow
-        self.order: deque[Batch] = deque()
+        super().__init__(limits, overflow)
         self.sources: dict[Source, None] = {}
         """The sources with messages in the mailbox, in the order in which they got their first."""
-        self.count = 0
-        self.nbytes = 0
+        self.may_join = overflow == "block"
+        """May messages share a batch? Not with a dropping policy: each must release its own bytes."""
         self.dropped = 0
-        self.requested = 0
-        """The largest count that a caller is waiting for: the mailbox may hold that much."""
         self.end_reason: Exception | None = None
         """Why nothing more will arrive from any peer; None while something may."""
         self.emptied = 0
@@ -189,7 +87,7 @@ class Mailbox:
         batch = source.batches[-1] if source.batches else None
         if (
             batch is not None
-            and self.overflow == "block"  # with a dropping policy, messages are stored one by one
+            and self.may_join
             and batch is self.order[-1]
             and batch is not self.fast_batch
             and batch.joins(last - count, at)
@@ -230,20 +128,6 @@ class Mailbox:
             self.dropped += 1
         self.put(source, (item,), number, nbytes, at)
         return True, gone
-
-    def is_full(self, source: Source) -> bool:
-        """Has this source, or have all sources together, reached a limit?"""
-        limits = self.limits
-        return (
-            source.waiting >= max(limits.mailbox_messages, self.requested)
-            or source.waiting_bytes >= max(limits.mailbox_bytes, self.requested)
-            or self.nbytes >= max(limits.mailbox_total, self.requested)
-        )
-
-    def is_crowded(self) -> bool:
-        """Have all sources together reached the limit, so that no new client should be admitted?"""
-        full = max(self.limits.mailbox_total, self.requested)
-        return self.overflow == "block" and self.nbytes >= full
 
     def clear(self) -> None:
         """Remove everything: a store has it."""

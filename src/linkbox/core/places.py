@@ -12,7 +12,11 @@ PING_WAIT = 2.0
 
 
 class Places:
-    """The slots, at most ``max_peers``. A session without a connection gives its slot to a new client."""
+    """The slots, at most ``max_peers``. A session without a connection gives its slot to a new client.
+
+    Only one with messages in its spool keeps it: they were accepted for that peer, and no other client may
+    cause their loss.
+    """
 
     __slots__ = ("_sessions", "max_peers")
 
@@ -29,7 +33,7 @@ class Places:
         if not self.are_taken():
             return True
         for session in self._sessions.by_id.values():
-            if session.link is None:
+            if session.link is None and not has_spool(session):
                 error = PeerLost(f"{session.peer} was disconnected, and another client needed its slot")
                 self._sessions.close_session(session, error)
                 return True
@@ -45,7 +49,7 @@ class Places:
     def evict_silent(self, since: float) -> None:
         """Close the session of one peer that has sent nothing since that time."""
         for session, link in self._live():
-            if link.heard_at < since:
+            if link.heard_at < since and not has_spool(session):
                 error = PeerLost(f"{session.peer} gave no sign of life, and another client needed its slot")
                 self._sessions.close_session(session, error)
                 return
@@ -57,4 +61,10 @@ class Places:
     def describe(self) -> str:
         """The reason to refuse a client when no slot is free."""
         places = "the only peer slot is" if self.max_peers == 1 else f"all {self.max_peers} peer slots are"
-        return f"{places} in use"
+        away = sum(each.link is None for each in self._sessions.by_id.values())
+        return f"{places} in use" + (f", {away} by absent peers with undelivered messages" if away else "")
+
+
+def has_spool(session: Session) -> bool:
+    """Is a message for the peer of this session in the store?"""
+    return session.record is not None and session.in_flight() > 0

@@ -63,8 +63,8 @@ class PlainLink(Link):
         if not self.context.is_client:
             # A client has chosen its server, which may send the beginning of a line and wait, as a prompt.
             self.watch_progress(self._decoder.pending, bool(payloads), now)
-        if self.eof and not self.closed:  # FIN arrived before the peer was admitted.
-            arrivals += self.receive_eof(now)
+        if self.eof and not self.closed and self.session.ending.peer_last is None:
+            arrivals += self.receive_eof(now)  # FIN arrived before the peer was admitted.
         return arrivals
 
     def violated(self, error: LinkboxError) -> None:
@@ -79,7 +79,8 @@ class PlainLink(Link):
         session = self.session
         if self._decoder.rejected:
             self._report_rejected()
-        if not payloads or session is None:
+        # A server of requests begins the next one that has arrived, even if none has arrived now.
+        if session is None or not (payloads or self.context.pattern.asks):
             return []
         messages = list(payloads)
         session.receiving.add_plain(messages)
@@ -149,6 +150,8 @@ class PlainLink(Link):
             self.close_soon(now)
             was_silent = session is None or not session.sending.sent
             self.close_by(now + (0.0 if was_silent else _LAST_READ))
+        elif self.context.pattern.asks and not self.context.is_client and self.state is State.OPEN:
+            self.close_soon(now)  # After the last response the peer has nothing more to send.
 
     def send_control(self, frame: bytes) -> None:
         pass  # A plain framing has no frames.

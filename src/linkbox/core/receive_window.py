@@ -21,8 +21,8 @@ from typing import Final
 
 from linkbox.core.context import Context
 from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, Route
-from linkbox.core.mailbox import Source
 from linkbox.core.send_window import EARLY_BYTES, EARLY_UNITS
+from linkbox.core.source import MESSAGE_COST, Source
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire.decoder import Assembly
@@ -123,10 +123,11 @@ class ReceiveWindow(Source):
 
     # -- storing ---------------------------------------------------------------------------------------
 
-    def store(self, values: Sequence[Value], last: int, nbytes: int, at: float) -> None:
+    def store(self, values: Sequence[Value], last: int, nbytes: int, at: float, memory: int = -1) -> None:
         """Put messages into the mailbox; with that, everything up to ``last`` is processed.
 
-        There may be none, if all of it was rejected, or complete no message.
+        There may be none, if all of it was rejected, or complete no message. ``memory`` is what the values
+        take, if that is not ``nbytes``.
         """
         context = self.context
         mailbox, effects = context.mailbox, context.effects
@@ -134,7 +135,7 @@ class ReceiveWindow(Source):
             count = len(values)
             self.messages_received += count
             self.bytes_received += nbytes
-            mailbox.put(self, values, last, nbytes, at)
+            mailbox.put(self, values, last, nbytes if memory < 0 else memory, at)
             if mailbox.changed.waiters:
                 effects.to_wake.append(mailbox.changed)
             if DATA in effects.events.listening:
@@ -144,6 +145,8 @@ class ReceiveWindow(Source):
         if context.paused_links is not None:
             if mailbox.is_full(self):
                 context.paused_links.pause(self, self.route)
+            elif context.paused_links.paused:
+                context.paused_links.read_again()
         elif not self.route.ack_due or self.ack_each:
             self.request_ack(ACK_DUE_SOON)
 
@@ -160,26 +163,26 @@ class ReceiveWindow(Source):
         assert self.inbox is not None
         self.inbox.known_taken = taken
 
+    def undecoded(self) -> int:
+        return self.arrived_bytes - self.processed_bytes
+
     # -- granting --------------------------------------------------------------------------------------
 
     def grant_endless(self) -> None:
-        """Grant unlimited credit."""
-        self._grant(ENDLESS, ENDLESS)
+        """Grant unlimited credit. Acknowledge as often as if it were limited: the peer keeps what it sent."""
+        self.granted_bytes = self.granted_units = ENDLESS
+        self.bytes_regained = self.arrived_bytes + self.context.limits.mailbox_bytes / 4
+        self.units_regained = self.arrived + self.context.limits.asks / 4
 
-    def grant(self, waiting: int, waiting_bytes: int, window_units: int, window_bytes: int) -> None:
-        """Raise the credit to one window beyond what was processed and is not waiting."""
+    def grant(self, waiting: int, cost: int, window_units: int, window_bytes: int) -> None:
+        """Raise the credit to one window beyond what was processed and is not waiting (``cost`` in bytes)."""
         assembly = self.assembly
         pieces, nbytes = (0, 0) if assembly is None else (assembly.pieces, assembly.arrived)
         units, size = self.processed + pieces, self.processed_bytes + nbytes
-        self._grant(
-            max(self.granted_bytes, size - waiting_bytes + window_bytes),
-            max(self.granted_units, units - waiting + window_units),
-        )
-
-    def _grant(self, nbytes: int, units: int) -> None:
-        self.granted_bytes, self.granted_units = nbytes, units
-        self.bytes_regained = nbytes - 0.75 * self.context.limits.mailbox_bytes
-        self.units_regained = units - 0.75 * self.context.limits.mailbox_messages
+        self.granted_bytes = max(self.granted_bytes, size - cost + window_bytes)
+        self.granted_units = max(self.granted_units, units - waiting + window_units)
+        self.bytes_regained = self.granted_bytes - 0.75 * window_bytes
+        self.units_regained = self.granted_units - 0.75 * window_units
 
     # -- acknowledging ---------------------------------------------------------------------------------
 
@@ -189,6 +192,9 @@ class ReceiveWindow(Source):
         Small grants wait: they would make the sender send in small portions. With a plain framing, check
         instead whether there is room to read again.
         """
+        effects = self.route.effects
+        if effects.is_blocked:
+            effects.room_again()
         if self.context.paused_links is not None:
             self.context.paused_links.read_again()
             return
@@ -197,7 +203,7 @@ class ReceiveWindow(Source):
             return
         if (
             self.arrived - self.waiting >= self.units_regained
-            or self.arrived_bytes - self.waiting_bytes >= self.bytes_regained
+            or self.arrived_bytes - self.waiting_bytes - MESSAGE_COST * self.waiting >= self.bytes_regained
             or (self.ack_each and (self.inbox is None or self.ack_each_until > self.reported_taken))
         ):
             urgency = ACK_DUE_NOW

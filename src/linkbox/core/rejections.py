@@ -8,6 +8,10 @@ from linkbox.core.outgoing import add_range
 
 KEPT = 1000
 """Most REJECT frames that are kept."""
+FRAME_COST = 64
+"""Bytes of memory that a kept frame uses besides its contents."""
+RANGE_COST = 176
+"""Bytes of memory that a range of numbers uses."""
 
 
 class Rejections:
@@ -23,6 +27,11 @@ class Rejections:
         """Ranges of numbers that were acknowledged, and then dropped from the full mailbox."""
         self.unreported: list[tuple[int, int]] = []
         """Ranges that have not been reported to the peer."""
+
+    def memory(self) -> int:
+        """The bytes of memory that this uses."""
+        frames = sum(map(len, self.frames)) + FRAME_COST * len(self.frames)
+        return frames + RANGE_COST * len(self.dropped)
 
     def keep(self, frames: Iterable[bytes]) -> None:
         """Keep REJECT frames, to send them again after a reconnect."""

@@ -41,6 +41,10 @@ from linkbox.limits import Limits
 BATCH_BODIES: Final = frames.MAX_BATCH // 2
 """Most bytes of payload in one BATCH. The lengths need the rest: as much, if messages are small."""
 BATCH_COUNT: Final = BATCH_BODIES // 4 - 1
+UNIT_COST: Final = 192
+"""Bytes of memory that a message takes besides its payload, until it is acknowledged. The limit on bytes
+counts them, too, beyond the first `FREE_COST`."""
+FREE_COST: Final = 64 * 1024
 EARLY_BYTES: Final = 64 * 1024
 EARLY_UNITS: Final = EARLY_BYTES // 16
 """Most units that a client writes before it is welcomed."""
@@ -133,16 +137,19 @@ class SendWindow:
 
     def has_room(self) -> bool:
         """Is the send window open?"""
-        limits = self.limits
+        limits, count = self.limits, len(self.queue) + len(self.unacked) + self.bundled
         return (
             self.held_bytes < limits.window_bytes
-            and len(self.queue) + len(self.unacked) + self.bundled < limits.window_messages
+            and count < limits.window_messages
+            and self.held_bytes + UNIT_COST * count < limits.window_bytes + FREE_COST
         )
 
     def send_all(self, payloads: list[bytes], may_bundle: bool) -> int:
         """Queue as many of these as the window has room for (at least one); return how many."""
         limits, channel, message_type = self.limits, self.channel, self.message_type
-        count, nbytes = min(len(payloads), limits.window_messages - self.in_memory), sum(map(len, payloads))
+        used = self.held_bytes + UNIT_COST * self.in_memory - FREE_COST
+        room = min(limits.window_messages - self.in_memory, (limits.window_bytes - used) // UNIT_COST)
+        count, nbytes = min(len(payloads), max(room, 1)), sum(map(len, payloads))
         if count < len(payloads) or self.held_bytes + nbytes > limits.window_bytes:
             sizes = list(accumulate(map(len, payloads[:count])))
             count = min(count, bisect_left(sizes, limits.window_bytes - self.held_bytes) + 1)
@@ -178,7 +185,7 @@ class SendWindow:
         head = self.queue[0]
         if isinstance(head, Bundle):
             return len(head.payloads[0])
-        return head.message.size() if isinstance(head, Piece) else _message(head).size()
+        return head.message.size() if isinstance(head, Piece) else message_of(head).size()
 
     def pull(self, byte_budget: int) -> list[Unit]:
         """Take units off the queue to write them now: all of one kind, within credit and budget.
@@ -195,7 +202,7 @@ class SendWindow:
             head = self.queue[0]
         if isinstance(head, Piece):
             return [self._pull_piece(head)]
-        message = _message(head)
+        message = message_of(head)
         size = message.size()
         if size > self.peer_message and message.kind in _LIMITED:
             return []
@@ -205,12 +212,12 @@ class SendWindow:
             or size >= byte_budget
             or self.peer_units - self.sent == 1
         ):
-            return [self._pull_message(message)]
+            return [self.pull_message(message)]
         return self._pull_batch(byte_budget)
 
     def pop_too_large(self) -> OutgoingMessage:
         """Take the first message off the queue and fail it, because it is larger than the peer accepts."""
-        message = _message(self.queue.popleft())
+        message = message_of(self.queue.popleft())
         size = message.size()
         self.held_bytes -= size
         message.error = TooLarge(
@@ -218,17 +225,13 @@ class SendWindow:
         )
         return message
 
-    def pull_one(self) -> None:
-        """Take the first unit of the first message off the queue: it was written before a restart."""
-        self._pull_message(_message(self.queue[0]))
-
     def _pull_piece(self, piece: Piece) -> Piece:
         """Take off the queue a piece that is sent again after a resume."""
         self._count_unit(piece, piece.message, piece.stop - piece.start, piece.is_last)
         self.queue.popleft()
         return piece
 
-    def _pull_message(self, message: OutgoingMessage) -> Unit:
+    def pull_message(self, message: OutgoingMessage) -> Unit:
         size = message.size()
         longest = frames.MAX_PIECE if message.header is None else frames.MAX_ASK_PIECE
         if size <= longest:
@@ -322,7 +325,7 @@ class SendWindow:
         payloads: list[bytes] = []
         queue, size = self.queue, 0
         while queue and size < byte_budget:
-            message = _message(queue[0])
+            message = message_of(queue[0])
             payload = message.payload or b""
             if payloads and size + len(payload) > byte_budget:
                 break
@@ -374,7 +377,7 @@ class SendWindow:
                         continue
                     message = unit.message
                 else:
-                    message = _message(unit)
+                    message = message_of(unit)
                     freed += message.size()
                 message.payload = None
                 self.unacked.popleft()
@@ -397,14 +400,16 @@ class SendWindow:
             self.unacked = self._unbundled(self.unacked, index)
             index = bisect_left(self.unacked, number, key=_number)
         unit = self.unacked[index]
-        message = unit.message if isinstance(unit, Piece) else _message(unit)
+        message = unit.message if isinstance(unit, Piece) else message_of(unit)
         if message.error is not None:
             return None
         message.error = error
         return message
 
     def on_dropped(self, first: int, last: int) -> None:
-        """The peer dropped acknowledged messages before its application took them."""
+        """The peer dropped messages that it had received before its application took them."""
+        if last > self.sent:
+            raise ProtocolViolation(f"{self.channel.peer} dropped unit {last}; {self.sent} were sent")
         add_range(self.dropped, first, last)
 
     def rewind(self, arrived: int) -> None:
@@ -430,6 +435,18 @@ class SendWindow:
                 self.messages_sent -= 1
                 self.bytes_sent -= unit.message.size()
 
+    def withdraw(self, id: int) -> int:
+        """Take what was not sent of a request off the queue; return of how many messages nothing was sent."""
+        queue, count = self.queue, 0
+        self.queue = deque()
+        for unit in queue:
+            if isinstance(unit, OutgoingMessage) and unit.header is not None and unit.header.id == id:
+                self.held_bytes -= unit.size() - unit.offset
+                count += not unit.offset
+            else:
+                self.queue.append(unit)
+        return count
+
     def abandon(self) -> tuple[list[OutgoingMessage], list[OutgoingMessage]]:
         """Remove all messages. Return those in doubt and those never sent completely, each in order."""
         unacked, queued = messages_of(self.unacked), messages_of(self.queue)
@@ -442,17 +459,13 @@ class SendWindow:
         self.held_bytes = self.bundled = 0
         return list(doubt.values()), list(unsent.values())
 
-    def restore(self, acked: int) -> None:
-        """Continue after a restart: ``acked`` units were sent and acknowledged before it."""
-        self.sent = self.acked = acked
-
-    def restore_bytes(self, acked: int, nbytes: int) -> None:
-        """The same, with the number of bytes in these units."""
+    def restore(self, acked: int, nbytes: int = 0) -> None:
+        """Continue after a restart: ``acked`` units, of ``nbytes``, were acknowledged before it."""
         self.sent = self.acked = acked
         self.sent_bytes = self.acked_bytes = nbytes
 
 
-def _message(unit: Unit) -> OutgoingMessage:
+def message_of(unit: Unit) -> OutgoingMessage:
     """The unit as a message; it must not be a piece or a bundle."""
     assert isinstance(unit, OutgoingMessage)
     return unit

@@ -9,7 +9,8 @@ from linkbox.core.ending import is_finished
 from linkbox.core.inbox import Inbox
 from linkbox.core.link import Link
 from linkbox.core.link_table import LinkTable
-from linkbox.core.places import Places
+from linkbox.core.places import Places, has_spool
+from linkbox.core.rejections import RANGE_COST
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable, Side
 from linkbox.core.wire import frames, handshake_messages
@@ -25,7 +26,7 @@ PENDING_LEAVE = 0.25
 class ServerSide(Side):
     """Keeps a server's sessions when their connections are lost, and stops the server."""
 
-    __slots__ = ("_context", "_inbox", "_links", "_sessions", "admission")
+    __slots__ = ("_context", "_inbox", "_kept", "_kept_bytes", "_links", "_sessions", "admission")
 
     def __init__(
         self, context: Context, sessions: SessionTable, links: LinkTable, inbox: Inbox, max_peers: int
@@ -34,6 +35,9 @@ class ServerSide(Side):
         self._sessions = sessions
         self._links = links
         self._inbox = inbox
+        self._kept: dict[Session, int] = {}
+        """What sessions without a connection use of ``Limits.mailbox_total``."""
+        self._kept_bytes = 0
         self.admission = Admission(context, sessions, links, Places(sessions, max_peers), self)
 
     # -- what links report -----------------------------------------------------------------------------
@@ -79,7 +83,9 @@ class ServerSide(Side):
         has_ended = session.receiving.end_reason is not None
         self._sessions.announce_down(session, None if has_ended and isinstance(error, PeerLost) else error)
         limits = self._context.limits
-        if self._context.is_stopping or not session.resumes or self._are_too_many(session):
+        has_room = self._sessions.server_asks.disconnected(session)
+        is_kept = has_room and session.resumes and not self._context.is_stopping
+        if not is_kept or (not has_spool(session) and self._are_too_many(session)):
             self._sessions.close_session(session, None if is_finished(session) else error)
         elif session.record is not None:
             self.await_return(session)
@@ -88,14 +94,22 @@ class ServerSide(Side):
             session.timer.wake_at(self._context.effects.now + patience)
 
     def _are_too_many(self, session: Session) -> bool:
-        """Are too many sessions without a connection kept, or too many bytes of incomplete messages?"""
+        """Are too many sessions without a connection kept, or would this one use too much of their memory?"""
         dropped = [each for each in self._sessions.by_id.values() if each.link is None]
         if len(dropped) > self._context.limits.sessions:
             return True
-        if session.receiving.assembly is None:
-            return False
-        halves = (each.receiving.assembly for each in dropped if each is not session)
-        return sum(half.size for half in halves if half is not None) > self._context.limits.mailbox_total
+        nbytes = _memory_of(session)
+        if nbytes and self._kept_bytes and nbytes > self._context.limits.mailbox_total - self._kept_bytes:
+            return True
+        self._kept[session] = nbytes
+        self._kept_bytes += nbytes
+        return False
+
+    def session_up(self, session: Session) -> None:
+        self._kept_bytes -= self._kept.pop(session, 0)
+
+    def session_closed(self, session: Session, error: Exception | None) -> None:
+        self._kept_bytes -= self._kept.pop(session, 0)
 
     def await_return(self, session: Session) -> None:
         """Keep a stored session for a long time."""
@@ -103,7 +117,10 @@ class ServerSide(Side):
 
     def session_due(self, session: Session, now: float) -> None:
         """The peer of a session did not reconnect in time."""
-        lost = PeerLost(f"{session.peer} did not come back in {self._context.limits.session:g} s")
+        limits, is_stored = self._context.limits, session.record is not None
+        seconds = limits.stored_session if is_stored else limits.session
+        rule = f"Limits({'stored_session' if is_stored else 'session'}=...)"
+        lost = PeerLost(f"{session.peer} did not come back in {seconds:g} s ({rule})")
         self._sessions.close_session(session, None if is_finished(session) else lost)
 
     def session_closing(self, session: Session, is_known: bool) -> None:
@@ -111,6 +128,8 @@ class ServerSide(Side):
             self._context.knows_since = max(self._context.knows_since, self._context.effects.now)
 
     def session_acked(self, session: Session) -> None:
+        if self._context.pattern.asks:
+            self._sessions.server_asks.acked(session)
         if self._context.is_stopping and not self._context.pattern.stop_ends and session.error is None:
             self._go_away(session)
 
@@ -171,3 +190,10 @@ class ServerSide(Side):
         if link is not None and not session.is_plain:
             link.send_control(handshake_messages.refuse("disconnected", reason))
         self._part(session, PeerLost(f"{session.peer} was disconnected from here: {reason}"))
+
+
+def _memory_of(session: Session) -> int:
+    """Bytes that are kept until a peer without a connection returns, besides what was sent to it."""
+    assembly, dropped = session.receiving.assembly, session.sending.dropped
+    half = 0 if assembly is None else assembly.size
+    return half + session.rejections.memory() + RANGE_COST * len(dropped)

@@ -16,7 +16,7 @@ from linkbox.core.effects import ACK_NOT_DUE, Route
 from linkbox.core.generation import Generation
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.rejections import Rejections
-from linkbox.core.send_window import EARLY_BYTES, SendWindow
+from linkbox.core.send_window import EARLY_BYTES, FREE_COST, UNIT_COST, SendWindow
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames
 from linkbox.errors import StateError, TooLarge
@@ -297,6 +297,7 @@ class Session(Channel):
             or len(payload) > sending.peer_message
             or sending.held_bytes >= limits.window_bytes
             or len(sending.unacked) >= limits.window_messages
+            or sending.held_bytes + UNIT_COST * len(sending.unacked) >= limits.window_bytes + FREE_COST
         ):
             return None
         effects, message = self.route.effects, sending.message_type(self, payload)
@@ -372,18 +373,17 @@ class Session(Channel):
         limits, mailbox = context.limits, context.mailbox
         if context.pattern.asks and context.is_client:
             receiving.grant_endless()  # Responses need no credit: open requests are limited instead.
-        elif context.pattern.asks and not self.sending.has_room():
-            pass  # A peer that does not read its responses gets no credit for requests.
+        elif receiving.is_suspended:
+            pass  # A peer that does not take its responses gets no credit for requests.
         elif context.effects.events.pending >= limits.mailbox_messages:
             pass  # A callback blocks: its events count as waiting messages.
         elif mailbox.overflow != "block":
             window = max(limits.mailbox_bytes, EARLY_BYTES)
             units = max(limits.mailbox_messages, min(mailbox.requested, window))
             receiving.grant(0, 0, units, window)
-        elif mailbox.nbytes < max(limits.mailbox_total, mailbox.requested) or not receiving.waiting:
-            window = max(limits.mailbox_bytes, mailbox.requested)
-            units = max(limits.mailbox_messages, min(mailbox.requested, window))
-            receiving.grant(receiving.waiting, receiving.waiting_bytes, units, window)
+        elif not receiving.waiting or not mailbox.is_full_together():
+            window, units = mailbox.window(receiving)
+            receiving.grant(receiving.waiting, receiving.cost(), units, window)
         return receiving.granted_bytes, receiving.granted_units
 
     def ack_frame(self) -> bytes:

@@ -7,6 +7,7 @@ from linkbox.core.asks_server import ServerAsks
 from linkbox.core.channel import OutgoingMessage, Unit
 from linkbox.core.context import Context
 from linkbox.core.durable.journal import Journal
+from linkbox.core.durable.record import Record
 from linkbox.core.ending import end_has_arrived, is_finished
 from linkbox.core.link import Link, LinkOwner
 from linkbox.core.outgoing import messages_of
@@ -28,6 +29,9 @@ class Side(LinkOwner):
     def peer_ended(self, session: Session) -> None:
         """The peer has ended, and everything that it sent is in the mailbox."""
 
+    def session_up(self, session: Session) -> None:
+        """A session has a connection."""
+
     def ask_closed(self, session: Session) -> None:
         """A request of this session has a response, has failed or was cancelled."""
 
@@ -40,7 +44,7 @@ class Side(LinkOwner):
         raise NotImplementedError
 
     def session_closing(self, session: Session, is_known: bool) -> None:
-        """A session is about to be closed. ``is_known``: the peer certainly knows that it has ended."""
+        """A session is about to be closed. ``is_known``: it is not forgotten without the peer knowing."""
 
     def session_closed(self, session: Session, error: Exception | None) -> None:
         """A session was closed."""
@@ -94,6 +98,7 @@ class SessionTable(SessionOwner):
         session.generation.established = session.is_up = True
         self.context.effects.to_wake += (self.changed, session.changed)
         self.context.effects.emit(kind, session.peer)
+        self.side.session_up(session)
 
     def announce_down(self, session: Session, error: Exception | None) -> None:
         """Emit DISCONNECTED, once for each connection."""
@@ -139,6 +144,7 @@ class SessionTable(SessionOwner):
             if not self.context.pattern.asks:
                 effects.emit(EventKind.END, session.peer)
             self.side.peer_ended(session)
+        self.server_asks.end_arrived(session)
         if not self.server_asks.has_open(session):
             session.ending.is_requested = True
         session.flush()
@@ -155,7 +161,7 @@ class SessionTable(SessionOwner):
 
     def ask_closed(self, session: Session) -> None:
         """A request is closed: the session may have waited only for that before its end."""
-        if session.ending.peer_last is not None:
+        if session.ending.peer_last is not None and session.error is None:
             self.end_arrived(session)
         self.side.ask_closed(session)
 
@@ -183,10 +189,10 @@ class SessionTable(SessionOwner):
         if session.error is not None:
             return
         effects = self.context.effects
-        self.side.session_closing(session, is_known)
+        is_kept = self._is_kept(session)
+        self.side.session_closing(session, is_known or is_kept)
         self.by_id.pop(session.peer.id, None)
         effects.timers.forget_one()
-        is_kept = self._is_kept(session)
         session.error = error or EndOfData(f"the conversation with {session.peer} is over")
         if session.receiving.end_reason is None:
             session.receiving.end_reason = session.error
@@ -213,11 +219,19 @@ class SessionTable(SessionOwner):
 
     def _fail_all(self, session: Session, error: Exception) -> None:
         """Fail all messages that are not acknowledged."""
+        count, record = session.in_flight(), session.record
         doubt, unsent = session.sending.abandon()
         messages = doubt + unsent
-        if session.record is not None:
-            messages += session.record.absent()
-            session.record.finish()
+        if record is not None:
+            messages += record.absent()
+        if count and isinstance(record, Record) and self.journal is not None:
+            self.context.effects.log(
+                "warning", f"{count} messages to {session.peer} are in doubt, and kept aside: {error}"
+            )
+            messages = [each for each in messages if each.stored_number]  # The store reports the others.
+            self.journal.give_up(record, error, messages)
+        elif record is not None:
+            record.finish()
         for message in messages:
             self.fail_message(session, message, error)
 

@@ -49,6 +49,8 @@ class Settings:
     """Does each secret belong to one peer only, so that it authenticates the name of the peer?"""
     secure: bool = False
     """Is TLS used? Then each link waits for `Connection.secured`."""
+    keep_alive: bool = True
+    """A server of requests with a plain framing: does a connection stay open after a response?"""
     decodes: bool = True
     """Must the driver decode messages? Else they are the bytes that arrived, and stored at once."""
     asks_first: bool = False

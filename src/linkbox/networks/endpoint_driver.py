@@ -6,9 +6,12 @@ threads or tasks are woken, and how the next timer is set.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import gc
+from typing import Any, Final, TypeAlias
 
-from linkbox.core.decoding import Decode, decode_all
+from linkbox.core.arrival import Arrival
+from linkbox.core.backlog import Backlog
+from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import WaitQueue
@@ -18,16 +21,22 @@ from linkbox.networks.network import Listener, Network, NetworkEvents
 Awaited: TypeAlias = Any
 """With threads the result itself, with asyncio an awaitable for it."""
 
+LARGE: Final = 1024 * 1024
+"""Bytes of memory of values from which on decoding them pauses the garbage collector."""
+
 
 class EndpointDriver(NetworkEvents):
     """The driver of an endpoint from ``start()`` to ``stop()``. Used under the lock, or on the event loop."""
 
     _network: Network
 
-    def __init__(self, hub: EndpointCore, decode: Decode | None) -> None:
+    def __init__(self, hub: EndpointCore, decoding: Decoding | None) -> None:
         super().__init__(hub)
-        self._decode = decode
+        self._decoding = decoding
         """None: messages are the bytes themselves."""
+        self.backlog = Backlog(hub.context)
+        self.is_turn_due = False
+        """With asyncio: will a turn come soon, which decodes first what was left?"""
         self.looks_at = NEVER
         """When the driver will look at the timers by itself; minus infinity while it is about to."""
         self._lazy: list[Channel] = []
@@ -58,7 +67,7 @@ class EndpointDriver(NetworkEvents):
                         self.ring(queue)
             elif not effects.to_write:
                 break
-        if effects.to_read:
+        if effects.to_read or (self.backlog.queues and self.must_decode()):
             self.turn_soon()
         if effects.log_lines:
             log_lines(effects)
@@ -80,16 +89,36 @@ class EndpointDriver(NetworkEvents):
             self._lazy.pop().flush()
         while effects.to_read:
             hub.received(effects.to_read.pop(), b"", now)
-        if hub.arrivals:
+        if hub.arrivals or self.backlog.queues:
             self.deliver(now)
         self.settle()
 
     def deliver(self, now: float) -> None:
-        """Decode and store what has arrived."""
-        hub, decode = self.hub, self._decode
-        while hub.arrivals:
-            arrival = hub.arrivals.popleft()
-            hub.deliver(arrival, arrival.payloads if decode is None else decode_all(decode, arrival), now)
+        """Decode and store what has arrived, or a part of it."""
+        hub = self.hub
+        if self._decoding is None:
+            while hub.arrivals:
+                arrival = hub.arrivals.popleft()
+                hub.deliver(arrival, arrival.payloads, now)
+        elif self.is_turn_due:
+            self.backlog.add(hub.arrivals)
+        else:
+            for arrival in self.backlog.next(hub.arrivals):
+                hub.deliver(arrival, self._decoded(arrival), now)
+
+    def _decoded(self, arrival: Arrival) -> list[Any]:
+        """The values of an arrival, with an exception for each message that could not be decoded."""
+        decoding = self._decoding
+        assert decoding is not None
+        decoding.check(arrival)
+        if arrival.memory < LARGE or not gc.isenabled():
+            return decoding.values(arrival)
+        # It would visit a million new objects many times, and find nothing: that takes longer than decoding.
+        gc.disable()
+        try:
+            return decoding.values(arrival)
+        finally:
+            gc.enable()
 
     def ring(self, queue: WaitQueue) -> None:
         """Wake waiters of a changed queue whose predicate holds.
@@ -102,8 +131,12 @@ class EndpointDriver(NetworkEvents):
         """A timer is due before `looks_at`: look at the timers in time."""
         raise NotImplementedError
 
+    def must_decode(self) -> bool:
+        """Must a turn be taken to decode what is left?"""
+        return self.backlog.is_ready()
+
     def is_busy(self) -> bool:
-        return super().is_busy() or bool(self._lazy)
+        return super().is_busy() or bool(self._lazy) or self.backlog.is_ready()
 
     # -- connections -----------------------------------------------------------------------------------
 

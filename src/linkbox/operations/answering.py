@@ -6,7 +6,8 @@ import logging
 from typing import Any
 
 from linkbox.core.endpoint import IncomingAsk, OutgoingMessage, ServerCore
-from linkbox.errors import StateError
+from linkbox.core.wait_queue import NOTHING
+from linkbox.errors import FormatError, StateError
 from linkbox.operations.options import Handler, ServerOptions, check_handler
 from linkbox.operations.predicates import HasRequest
 from linkbox.operations.request_owner import RequestOwner
@@ -55,19 +56,29 @@ class AnsweringServer(ServerOperations):
             if requests.is_obsolete(incoming):
                 continue
             request: Request[Any] = Request(incoming, requests)
+            value: Any = NOTHING
             try:
                 value = yield Call(handler, request)
                 if not incoming.is_finished:
                     if value.__class__ is bytes and self._takes_as_is:
                         payload = self.encode(value)
-                    else:  # decoding may call user code
+                    else:  # encoding may call user code
                         payload = yield Call(self.encode, value)
                     requests.send(incoming, payload)
             except BaseException as error:
                 if runtime.must_pass(error):
                     raise
+                if value is None and isinstance(error, FormatError):
+                    error = self._nothing_returned(error)
                 requests.on_failed(incoming, error)
-            del request
+            del request, value
+
+    def _nothing_returned(self, error: FormatError) -> FormatError:
+        """The error of a handler that has returned None, if the format cannot encode that."""
+        hint = "the handler returned None"
+        if self.options.plain is not None:
+            hint += "; for a request without a response, call request.ignore()"
+        return FormatError(f"{error} ({hint})")
 
 
 class Responder(RequestOwner):
@@ -117,6 +128,16 @@ class Responder(RequestOwner):
             core = self._core()
             if core is not None:
                 core.fail(incoming, type, text)
+                runtime.update()
+
+    def ignore(self, incoming: IncomingAsk) -> None:
+        runtime = self._server.runtime
+        if self._server.options.plain is None:
+            raise StateError("with Linked() each request has a response: answer it, or let it fail")
+        with runtime.lock:
+            core = self._core()
+            if core is not None:
+                core.ignore(incoming)
                 runtime.update()
 
     def on_failed(self, incoming: IncomingAsk, error: BaseException) -> None:

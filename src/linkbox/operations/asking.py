@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable
 from typing import Any, TypeVar
 
-from linkbox.core.endpoint import Ask, ClientCore, OutgoingMessage
+from linkbox.core.endpoint import Ask, ClientAsks, ClientCore, OutgoingMessage
 from linkbox.errors import DeadlineExceeded, MailboxFull, StateError
 from linkbox.operations.arguments import Given
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.options import ClientOptions
-from linkbox.operations.predicates import IsAnswered
+from linkbox.operations.predicates import HasSlot, IsAnswered
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, wait_for_room
 from linkbox.operations.steps import NEVER, Call, NextItems, Operation, Wait, deadline_after, items_of
@@ -32,6 +32,7 @@ class AskingClient(ClientOperations):
             not options.keep_alive and options.plain is None
         )
         """Does the end of a request half-close its connection?"""
+        self._most_asks = options.limits.asks
 
     # -- one request -----------------------------------------------------------------------------------
 
@@ -43,9 +44,12 @@ class AskingClient(ClientOperations):
             core = yield from self.ready()
         assert isinstance(core, ClientCore)
         self._check_timeout(timeout)
-        ask = self._begin_ask(core, deadline, to_mailbox=False)
+        asks = core.asks
+        if self._keep_alive and len(asks.waiting) >= self._most_asks:
+            yield from self._wait_for_slot(core, deadline)
+        ask = self._begin_ask(core, asks, deadline, to_mailbox=False)
         try:
-            core.asks.add(ask, payload, False, None if timeout is None else deadline)
+            asks.add(ask, payload, False, None if timeout is None else deadline)
             self._launch(core, ask)
             yield Wait(ask.changed, IsAnswered(ask), deadline)
         finally:
@@ -56,7 +60,13 @@ class AskingClient(ClientOperations):
     def send(self, payload: bytes) -> Operation[AnyReceipt]:
         """Send a request whose response goes to the mailbox; returns its receipt."""
         core = yield from self.ready()
-        ask = self._begin_ask(core, NEVER, to_mailbox=True)
+        limit = self._most_asks
+        if self._keep_alive and len(core.asks.waiting) + self.mailbox.count >= limit:
+            raise MailboxFull(
+                f"as many requests wait for their responses, or the responses wait to be taken, as "
+                f"Limits(asks={limit}) allows"
+            )
+        ask = self._begin_ask(core, core.asks, NEVER, to_mailbox=True)
         core.asks.add(ask, payload, False, None)
         receipt = ask.receipt
         self._launch(core, ask)
@@ -69,7 +79,9 @@ class AskingClient(ClientOperations):
         deadline = deadline_after(timeout, self.now())
         core = yield from self.ready()
         self._check_timeout(timeout)
-        ask = self._begin_ask(core, deadline, to_mailbox=False)
+        if self._keep_alive and len(core.asks.waiting) >= self._most_asks:
+            yield from self._wait_for_slot(core, deadline)
+        ask = self._begin_ask(core, core.asks, deadline, to_mailbox=False)
         self.runtime.update()
         try:
             step = NextItems(items_of(iterable), 1)
@@ -96,21 +108,31 @@ class AskingClient(ClientOperations):
         if timeout is None and self.in_callback():
             raise StateError("inside a callback a request needs a timeout")
 
-    def _begin_ask(self, core: ClientCore, deadline: float, to_mailbox: bool) -> Ask:
+    def _wait_for_slot(self, core: ClientCore, deadline: float) -> Operation[None]:
+        """Wait until fewer requests wait for their responses than `Limits.asks`."""
+        began = self.now()
+        is_free = yield Wait(core.asks.slots, HasSlot(core.asks), deadline)
+        if self.core is not core or self.is_stopping:
+            raise self.not_running()
+        if is_free:
+            return
+        raise DeadlineExceeded(
+            f"the request was not sent within {max(0.0, deadline - began):.3g} s: as many others wait for "
+            f"their responses as Limits(asks={self._most_asks}) allows"
+        )
+
+    def _begin_ask(self, core: ClientCore, asks: ClientAsks, deadline: float, to_mailbox: bool) -> Ask:
         """Begin a request. With a plain framing, a connection carries one request at a time."""
         now = self.now()
         if not self._keep_alive:
             channel = core.begin(now)
             channel.connect_within(deadline)
-            return core.asks.begin(channel, to_mailbox, channel.is_plain)
+            return asks.begin(channel, to_mailbox, channel.is_plain)
         channel = core.current(now)
-        if self.options.plain is not None and core.asks.is_busy(channel):
+        if self.options.plain is not None and asks.is_busy(channel):
             channel = core.conversations.idle() or core.begin(now)
-        limit = self.options.limits.asks
-        if len(core.asks.waiting) + self.mailbox.count >= limit:
-            raise MailboxFull(f"{limit} requests wait for their responses, or the responses wait to be taken")
         ends_session = channel.is_plain and channel is not core.conversation
-        return core.asks.begin(channel, to_mailbox, ends_session)
+        return asks.begin(channel, to_mailbox, ends_session)
 
     def _launch(self, core: ClientCore, ask: Ask) -> None:
         """Send the complete request, and end a connection that is for this request only."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from linkbox.core.decoding import Decoding
 from linkbox.core.durable.journal import Journal
 from linkbox.core.durable.recovery import Left, restore
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
@@ -39,13 +39,13 @@ class DiskWriter(Predicate):
         """Wake the writer: a batch is due earlier than before."""
         self._core.effects.to_wake.append(self._queue)
 
-    def take_up(self, opening: Opening, left: Left, decode: Callable[[bytes], Any] | None) -> Journal:
+    def take_up(self, opening: Opening, left: Left, decoding: Decoding | None) -> Journal:
         """Start with the content of the opened store."""
         core = self._core
         assert isinstance(core, ClientCore | ServerCore)
         core.mailbox.clear()
         self._store = opening.store
-        self._journal = restore(core, left, decode, self.wake, self._now())
+        self._journal = restore(core, left, decoding, self.wake, self._now())
         return self._journal
 
     def start(self) -> None:
@@ -83,13 +83,14 @@ class DiskWriter(Predicate):
         except StoreError as raised:
             error = raised
         if error is not None:
-            yield Call(self._runtime.blocking, store.recover)
+            may_help = yield Call(self._runtime.blocking, store.recover)
             journal.failed(batch, error, self._now())
             self._runtime.update()
-            return not (self._is_closing and journal.due > self._now())
+            return may_help or not (self._is_closing and journal.due > self._now())
         journal.committed(batch, self._now())
         self._runtime.update()
-        return True
+        # Received messages that find no room are not acknowledged: their sender keeps them.
+        return not (self._is_closing and journal.error is not None and journal.due > self._now())
 
     def close(self, timeout: float) -> Operation[None]:
         """Write what is left, then close the store."""

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from linkbox.core.durable.journal import Journal
-from linkbox.core.endpoint import BytesMailbox, Channel, EndpointCore, Mailbox, OutgoingMessage
+from linkbox.core.endpoint import (
+    BytesMailbox,
+    Channel,
+    EndpointCore,
+    Mailbox,
+    OutgoingMessage,
+    RequestMailbox,
+)
 from linkbox.core.settings import Counters, Settings
 from linkbox.core.statistics import statistics
 from linkbox.core.wait_queue import Predicate
@@ -63,7 +70,9 @@ class EndpointOperations(Started):
 
     def _make_mailbox(self) -> Mailbox:
         options = self.options
-        kind = BytesMailbox if options.is_bytes and not options.pattern.asks else Mailbox
+        kind: type[Mailbox] = BytesMailbox if options.is_bytes else Mailbox
+        if options.pattern.asks:
+            kind = RequestMailbox if options.side == "server" else Mailbox
         return kind(options.limits, options.overflow)
 
     def settings(self) -> Settings:
@@ -82,7 +91,7 @@ class EndpointOperations(Started):
             secrets=options.secrets,
             identifies=options.identifies,
             secure=options.is_secure,
-            decodes=options.decode is not None,
+            decodes=not options.is_bytes,
         )
 
     # -- is it running? --------------------------------------------------------------------------------

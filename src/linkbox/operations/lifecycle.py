@@ -57,13 +57,19 @@ class Life(EndpointOperations):
         if path is None:
             self._go(core)
             return
+        context = core.context
         opening = Opening(
-            path, self.store_label(), self.store_notes(), self.journal, core.context.incarnation
+            path,
+            self.store_label(),
+            self.store_notes(),
+            self.journal,
+            context.incarnation,
+            context.settings.wall,
         )
         try:
             left = yield Call(self.runtime.blocking, opening.run)
             writer = DiskWriter(core, self.runtime)
-            self.journal = writer.take_up(opening, left, self.options.decode)
+            self.journal = writer.take_up(opening, left, self.options.decoding)
             self._go(core)
         except BaseException:
             opening.close()

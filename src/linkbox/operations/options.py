@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from linkbox.address import Address
 from linkbox.core.backoff import Backoff
+from linkbox.core.decoding import Decoding
 from linkbox.core.patterns import Pattern
 from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.events import PeerInfo
+from linkbox.format_costs import cost_of
 from linkbox.formats import Bytes, Format, Typed, as_format
 from linkbox.limits import Limits
 from linkbox.operations import arguments
@@ -94,9 +96,12 @@ class Options:
         return isinstance(self.format, Bytes)
 
     @property
-    def decode(self) -> Callable[[bytes], Any] | None:
-        """The decoding function; None if messages are the bytes themselves."""
-        return None if self.is_bytes else self.format.decode
+    def decoding(self) -> Decoding | None:
+        """Decodes messages; None if messages are the bytes themselves."""
+        if self.is_bytes:
+            return None
+        cost = cost_of(self.format, self.limits.decoded)
+        return Decoding(self.format.decode, None if cost is None else cost.of, self.limits.decoded)
 
 
 def of_side(format: Format[Any, Any], side: str, pattern: Pattern) -> Format[Any, Any]:
@@ -130,6 +135,7 @@ class ServerOptions(Options):
         max_peers: int,
         handler: Handler | None = None,
         workers: int = 1,
+        keep_alive: bool = True,
     ) -> None:
         arguments.whole_number(max_peers, "max_peers", 1)
         arguments.whole_number(workers, "workers", 1)
@@ -153,6 +159,12 @@ class ServerOptions(Options):
         """Responds to requests; None: requests go to the mailbox."""
         self.workers = workers
         """How many requests are handled at a time."""
+        self.keep_alive = arguments.flag(keep_alive, "keep_alive")
+        """With a plain framing: does a connection stay open after a response?"""
+        if not keep_alive and self.plain is None:
+            raise ValueError(
+                "keep_alive=False is for plain framings: with Linked() the client ends the connection"
+            )
 
 
 class ClientOptions(Options):

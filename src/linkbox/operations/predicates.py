@@ -6,6 +6,7 @@ from linkbox.core.durable.entries import Spool
 from linkbox.core.endpoint import (
     Ask,
     Channel,
+    ClientAsks,
     EndpointCore,
     Mailbox,
     OutgoingMessage,
@@ -138,6 +139,18 @@ class IsAnswered(Predicate):
 
     def holds(self) -> bool:
         return self.ask.is_done
+
+
+class HasSlot(Predicate):
+    """Fewer requests wait for their responses than `Limits.asks`."""
+
+    __slots__ = ("asks",)
+
+    def __init__(self, asks: ClientAsks) -> None:
+        self.asks = asks
+
+    def holds(self) -> bool:
+        return self.asks.free_slots() > 0
 
 
 class IsOnDisk(Predicate):

@@ -32,6 +32,10 @@ class RequestOwner:
         """Send a failure."""
         raise NotImplementedError
 
+    def ignore(self, incoming: IncomingAsk) -> None:
+        """Send no response."""
+        raise NotImplementedError
+
     def forget(self, incoming: IncomingAsk) -> None:
         """The application has dropped the request without a response. From any thread, without a lock."""
         raise NotImplementedError

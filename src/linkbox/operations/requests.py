@@ -56,6 +56,10 @@ class Request(Generic[T]):
         """Let the client's call raise `AnswerError` with this text."""
         self._owner.fail(self._incoming, "RequestFailed", str(reason))
 
+    def ignore(self) -> None:
+        """Send no response: the request was a command. Only over a plain framing, else `StateError`."""
+        self._owner.ignore(self._incoming)
+
     def __repr__(self) -> str:
         return f"<Request {self._incoming.id} from {self.peer}>"
 

@@ -37,6 +37,7 @@ class ServerOperations(Life):
         options = self.server_options
         settings = self.settings()
         settings.asks_first = options.accept is not None
+        settings.keep_alive = options.keep_alive
         core = ServerCore(settings, self.mailbox, options.max_peers, self.now())
         core.admission.max_links = descriptor_bound(options.limits.connections)
         return core

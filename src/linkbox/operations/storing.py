@@ -60,12 +60,14 @@ class Opening:
         notes: dict[str, str],
         before: Journal | None,
         incarnation: str,
+        wall: float,
     ) -> None:
         self._path = path
         self._label = label
         self._notes = notes
         self._before = before
         self._incarnation = incarnation
+        self._wall = wall
         self.store: Store | None = None
 
     def run(self) -> Left:
@@ -80,7 +82,7 @@ class Opening:
             store.note(self._notes)
             if self._before is not None and not self._before.is_idle():
                 store.apply(self._before.take())
-            return store.load(self._incarnation)
+            return store.load(self._incarnation, self._wall)
         except BaseException:
             self.close()
             raise

@@ -8,6 +8,9 @@ from zlib import crc32
 
 _head = struct.Struct("<qqd").pack
 _WAL_HEADER, _FRAME_HEADER = 32, 24
+PAGE = 4096
+FRAME = _FRAME_HEADER + PAGE
+"""Bytes of the write-ahead log for each page."""
 
 
 def checksum(payload: bytes, id: int, mark: int = 0, at: float = 0.0) -> int:
@@ -33,7 +36,7 @@ def log_damage(path: Path) -> str | None:
         data = wal_of(path).read_bytes()
     except FileNotFoundError:
         return None
-    if len(data) <= _WAL_HEADER:
+    if len(data) <= _WAL_HEADER or not any(data):  # Space for it may be reserved (see files.py).
         return None
     magic, _, size, _, salt, salt2, *sums = struct.unpack_from(">8I", data)
     order, step = "<>"[magic & 1], _FRAME_HEADER + size

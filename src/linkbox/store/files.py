@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from io import FileIO
 from pathlib import Path
 
@@ -15,6 +16,36 @@ RESERVE = 1024 * 1024
 
 STEP = RESERVE // 4
 """The reserve grows in steps of this size."""
+LOG = RESERVE // 2
+"""Bytes of disk space for SQLite's log, from the beginning."""
+LEAST = RESERVE // 4
+"""The part of the reserve that received messages and messages to send leave alone: enough to delete some."""
+
+SUFFIXES = ("-lock", "-reserve", "-wal", "-shm")
+"""Of the names of the files beside a store."""
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+def guard(store: Path) -> None:
+    """Raise if a file beside the store is a symbolic link, or no file; make those that exist private.
+
+    In a folder where others may write, a link could make this process truncate a file of its user. The files
+    are not opened: see `create`.
+    """
+    for suffix in SUFFIXES:
+        path = store.with_name(store.name + suffix)
+        try:
+            mode = os.lstat(path).st_mode
+            if not stat.S_ISREG(mode):
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+                raise StoreError(f"the store {store} cannot be opened: {path} is {kind}; remove it")
+            if os.name == "posix" and mode & 0o077:
+                with contextlib.suppress(PermissionError):  # It belongs to another user.
+                    os.chmod(path, stat.S_IMODE(mode) & 0o700)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise not_opened(store, error) from error
 
 
 def create(path: Path) -> None:
@@ -38,11 +69,13 @@ def create(path: Path) -> None:
 
 
 def check_access(path: Path) -> None:
-    """Raise unless the file can be read and written. The caller must hold the lock."""
+    """Raise unless the file can be read and written; make it private. The caller must hold the lock."""
     try:
-        with open(path, "r+b") as file:
-            if os.name == "posix" and not file.seek(0, os.SEEK_END):
-                os.fchmod(file.fileno(), 0o600)  # another program created it
+        with open(os.open(path, os.O_RDWR | _NO_FOLLOW), "r+b") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if os.name == "posix" and mode & 0o077:
+                with contextlib.suppress(PermissionError):  # It belongs to another user.
+                    os.fchmod(file.fileno(), mode & 0o700)
     except OSError as error:
         raise not_opened(path, error) from error
 
@@ -81,23 +114,27 @@ class Lock:
 
 
 class Reserve:
-    """A file that is deleted to free disk space when the disk is full.
+    """Disk space that is kept for a full disk: a file that is deleted then, and space for SQLite's log.
 
     A commit is in SQLite's log first, and later needs the same space again in the database file. The
     reserve must therefore be as large as the log; otherwise a store on a full disk could not even be
-    emptied.
+    emptied. The space of the log is not given up: nobody else can take it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._log = path.with_name(path.name.removesuffix("-reserve") + "-wal")
         self._size = 0
+        self.has_log = False
+        """Is the space of the log reserved? Set this to False whenever SQLite opens a new log."""
 
     def keep(self, size: int = RESERVE) -> None:
         """Reserve at least ``size`` bytes. OSError if the disk has no space for them."""
         if size <= self._size:
             return
         size = -(-size // STEP) * STEP
-        with open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
+        flags = os.O_RDWR | os.O_CREAT | _NO_FOLLOW
+        with open(os.open(self._path, flags, 0o600), "r+b", buffering=0) as file:
             there = file.seek(0, os.SEEK_END)
             try:
                 _allocate(file, there, size)
@@ -106,13 +143,24 @@ class Reserve:
                 raise
         self._size = size
 
+    def keep_log(self) -> None:
+        """Reserve space for the log. OSError if the disk has none."""
+        if hasattr(os, "posix_fallocate"):  # Elsewhere the log grows as it is written.
+            with open(os.open(self._log, os.O_RDWR | _NO_FOLLOW), "r+b", buffering=0) as file:
+                there = file.seek(0, os.SEEK_END)
+                if there < LOG:
+                    os.posix_fallocate(file.fileno(), there, LOG - there)
+        self.has_log = True
+
     def try_to_keep(self) -> None:
         """Reserve the minimum if the disk has space for it."""
-        if not self._size:
-            try:
+        try:
+            if not self.has_log:
+                self.keep_log()
+            if not self._size:
                 self.keep()
-            except OSError:
-                self.give_up()
+        except OSError:
+            self.give_up()
 
     def was_kept(self) -> bool:
         """Did a store exist at this path before?"""

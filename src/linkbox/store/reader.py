@@ -23,7 +23,8 @@ import msgspec
 from linkbox.core.durable.rows import Row, units_of
 from linkbox.errors import StoreError
 from linkbox.store.checks import checksum
-from linkbox.store.sqlite import APPLICATION, MASK, NUMBERS, VERSION, decode_row, translate_errors
+from linkbox.store.sqlite import APPLICATION, VERSION, translate_errors
+from linkbox.store.tables import MASK, NUMBERS, decode_row
 
 PARTS = {"spool": "in the spool", "inbox": "in the inbox", "doubt": "in doubt"}
 """The tables with messages, and how messages to the user refer to them."""
@@ -177,7 +178,8 @@ class Reader:
     def _began(self, row: Row) -> float:
         """The start of a session. A server cannot spool anything before its peer has connected."""
         is_client = self.about.get("side") == "client"
-        return min(row.began or row.connected_at, row.connected_at) if is_client else row.connected_at
+        began = row.began if row.began > 0 else row.connected_at
+        return min(began, row.connected_at) if is_client else row.connected_at
 
     # -- the messages -----------------------------------------------------------------------------------
 

@@ -15,42 +15,42 @@ import struct
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any, ClassVar
 
 import msgspec
 
-from linkbox.core.durable.entries import Entry, Fetch, Inflow, Online, Restart, Spool
+from linkbox.core.durable.entries import Entry, Fetch, GiveUp, Inflow, Online, Restart, Spool
 from linkbox.core.durable.journal import FETCH_BYTES, FETCH_COUNT, Batch
 from linkbox.core.durable.recovery import Left, Unread
-from linkbox.core.durable.rows import Row, Stored, units_of
+from linkbox.core.durable.rows import LONG_AGO, Row, Stored, units_of
 from linkbox.errors import StoreError
-from linkbox.store.checks import checksum, log_damage, wal_of
-from linkbox.store.files import RESERVE, Lock, Reserve, check_access, create
+from linkbox.store import clock
+from linkbox.store.checks import FRAME, PAGE, checksum, log_damage, wal_of
+from linkbox.store.files import LEAST, RESERVE, Lock, Reserve, check_access, create, guard
+from linkbox.store.slices import Slices
+from linkbox.store.tables import (
+    MASK,
+    NUMBERS,
+    decode_row,
+    first_of,
+    read_row,
+    save,
+    schema,
+    statements,
+    transaction,
+    write_rows,
+)
 
 VERSION = 1
 """The version of the tables. A store with another version is not opened."""
 APPLICATION = 0x6C6B6278  # "lkbx"
 _OVERHEAD = 100
 """Bytes that a message occupies on disk besides its payload, roughly."""
-NUMBERS = 40
-"""The low bits of a row id are the number of the message, the others the key of its session."""
-MASK = (1 << NUMBERS) - 1
-
-_TABLES = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE session (key INTEGER PRIMARY KEY, row TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE spool (
-    id INTEGER PRIMARY KEY, total INTEGER NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL);
-CREATE TABLE inbox (
-    id INTEGER PRIMARY KEY, turn INTEGER NOT NULL, at REAL NOT NULL, crc INTEGER NOT NULL,
-    payload BLOB NOT NULL);
-CREATE TABLE doubt (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL);
-"""
-
-_encode_row = msgspec.json.Encoder().encode
-decode_row = msgspec.json.Decoder(Row).decode
+PLENTY = 16 * RESERVE
+"""Free bytes of a disk that is not full any more."""
 
 
 @contextmanager
@@ -80,33 +80,16 @@ def _damaged(path: Path, why: str) -> StoreError:
     return StoreError(f"the store {path} is damaged: {why}; {_export(path)}")
 
 
-def _first(key: int) -> int:
-    return key << NUMBERS
-
-
-def _text_of(row: Row) -> str:
-    """Encode a row. Its ``kept`` and ``freed`` numbers follow from the inbox, and may be many."""
-    return _encode_row(msgspec.structs.replace(row, kept=(), freed=())).decode()
-
-
-def _statements() -> list[str]:
-    """The SQL statements that create the tables."""
-    return [each.strip() for each in _TABLES.split(";") if each.strip()]
-
-
-def _schema(connection: sqlite3.Connection) -> list[str]:
-    """The SQL statements that created the tables of a database."""
-    select = "SELECT sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*' ORDER BY rowid"
-    return [row[0] for row in connection.execute(select).fetchall()]
-
-
 class Store:
     """An open store. ``label`` describes its endpoint: a store of another endpoint is not opened."""
 
     def __init__(self, path: Path, label: dict[str, str]) -> None:
+        if path.is_symlink() and not path.exists():
+            raise StoreError(f"the store {path} cannot be opened: it is a link to a file that does not exist")
         self.path = path = Path(os.path.realpath(path))  # symbolic links share the lock
         if path.is_dir():
             raise StoreError(f"the store {path} cannot be opened: it is a folder; give the path of a file")
+        guard(path)
         self._lock = Lock(path.with_name(path.name + "-lock"))
         self._reserve = Reserve(path.with_name(path.name + "-reserve"))
         try:
@@ -118,8 +101,9 @@ class Store:
             self._lock.release()
             raise
         self._reserve.try_to_keep()
+        self._slices = Slices()
+        self._is_full = False
         self._turn = 0
-        self._knows_since = 0.0
 
     def _open(self, label: dict[str, str]) -> None:
         verdict = log_damage(self.path)
@@ -139,8 +123,11 @@ class Store:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA cell_size_check=ON")
+            # Deleted pages are not overwritten: some builds do that, and need as much log for it.
+            connection.execute("PRAGMA secure_delete=OFF")
             connection.execute("PRAGMA wal_autocheckpoint=256")
             connection.execute(f"PRAGMA journal_size_limit={RESERVE}")
+            self._reserve.has_log = False
         except BaseException:
             connection.close()
             raise
@@ -171,9 +158,10 @@ class Store:
         verdict = execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise _damaged(self.path, verdict)
-        if _schema(self._connection) != _statements():
+        if schema(self._connection) != statements():
             raise _damaged(self.path, "its tables are not those of a store")
         there = self._read_about()
+        self._knows_since = float(there["knows_since"])
         for name, value in label.items():
             if there.get(name) != value:
                 raise StoreError(
@@ -182,15 +170,17 @@ class Store:
                 )
 
     def _make(self, label: dict[str, str]) -> None:
+        self._knows_since = time.time()
         about = {
             **label,
             "life": "0",
             "incarnation": "",
-            "knows_since": repr(time.time()),
+            "knows_since": repr(self._knows_since),
+            "has_forgotten": "",
         }
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
-        for statement in _statements():
+        for statement in statements():
             execute(statement)
         self._about(**about)
         execute(f"PRAGMA application_id={APPLICATION}")
@@ -199,26 +189,45 @@ class Store:
 
     # -- opening --------------------------------------------------------------------------------------
 
-    def load(self, incarnation: str) -> Left:
+    def load(self, incarnation: str, wall: float) -> Left:
         """Read what the earlier lives of the endpoint left, and begin a new life.
 
-        ``incarnation`` is the name of the first life, if this is the first.
+        ``incarnation`` is the name of the first life, if this is the first. ``wall`` is the wall clock less
+        the monotonic clock, in this life.
         """
-        with translate_errors(self.path, "read"), self._transaction():
+        with translate_errors(self.path, "read"), transaction(self._connection):
             execute = self._connection.execute
             about = self._read_about()
-            life = int(about["life"]) + 1
-            self._about(life=str(life), incarnation=about["incarnation"] or incarnation)
+            life, incarnation = int(about["life"]) + 1, about["incarnation"] or incarnation
             self._turn = execute("SELECT coalesce(max(turn), 0) FROM inbox").fetchone()[0]
-            self._knows_since = float(about["knows_since"])
             found = execute("SELECT key, row, crc FROM session ORDER BY key").fetchall()
             rows = [self._row(*each) for each in found]
+            self._move_times(about, [row for row, _, _ in rows], wall)
+            self._about(life=str(life), incarnation=incarnation)
             unread = list(self._unread([row for row, _, _ in rows]))
-            return Left(life, about["incarnation"] or incarnation, self._knows_since, rows, unread)
+            return Left(life, incarnation, self._knows_since, rows, unread)
+
+    def _move_times(self, about: dict[str, str], rows: list[Row], wall: float) -> None:
+        """Move the times of earlier lives to the clock of this one.
+
+        If it is unknown how long ago they were: all sessions began too long ago, and the last one was
+        forgotten just now. Then messages may be in doubt, but none is sent again that has arrived.
+        """
+        shift, knows_since = clock.moved(about.get("clock", ""), wall), float(about["knows_since"])
+        if shift is not None:
+            knows_since += shift
+        elif about.get("has_forgotten", "yes"):
+            knows_since = time.time()
+        begun = [row for row in rows if row.began > 0]
+        for row in begun:
+            row.began = LONG_AGO if shift is None else row.began + shift
+        write_rows(self._connection, begun if shift != 0 else [])
+        self._knows_since = knows_since
+        self._about(knows_since=repr(knows_since), clock=clock.describe(wall))
 
     def note(self, notes: dict[str, str]) -> None:
         """Write more fields beside the label, for readers of the store, such as the address of the server."""
-        with translate_errors(self.path, "written"), self._transaction():
+        with translate_errors(self.path, "written"), transaction(self._connection):
             self._about(**notes)
 
     def _about(self, **values: str) -> None:
@@ -239,7 +248,7 @@ class Store:
         self._verify(text.encode(), crc, f"session {key}", key)
         row = decode_row(text)
         count, nbytes, last = 0, 0, None
-        first = _first(key)
+        first = first_of(key)
         for number, _, payload in self._spooled(first, first + MASK):
             if last is None and number - units_of(len(payload)) > row.acked:
                 break  # earlier messages are missing
@@ -249,7 +258,7 @@ class Store:
         return row, count, nbytes
 
     def _unread(self, rows: list[Row]) -> Iterator[Unread]:
-        begun = {_first(row.key) + row.given + 1: row.start for row in rows if row.start}
+        begun = {first_of(row.key) + row.given + 1: row.start for row in rows if row.start}
         found = self._connection.execute("SELECT id, turn, at, crc, payload FROM inbox ORDER BY turn, id")
         with closing(found):  # an open cursor keeps the file open
             for id, turn, at, crc, payload in found:
@@ -263,36 +272,49 @@ class Store:
 
     # -- writing --------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
-            raise
-
     def apply(self, batch: Batch) -> None:
         """Write a batch. On return it is on disk. On `StoreError` nothing of it was written."""
         self._turn += 1
+        self._is_full = False
         with translate_errors(self.path, "written"):
-            self._reserve_for(batch)
-            with self._transaction():
-                for entry in batch.entries:
-                    self._WRITERS.get(type(entry), _nothing)(self, entry)
-                self._save([row for _, row in batch.rows])
-                for entry in batch.entries:
-                    self._READERS.get(type(entry), _nothing)(self, entry)
-                if batch.knows_since != self._knows_since:
-                    self._about(knows_since=repr(batch.knows_since))
-        self._knows_since = batch.knows_since
+            try:
+                self._make_room(batch)
+                with transaction(self._connection):
+                    self._write(batch)
+            except (sqlite3.Error, OSError) as error:
+                # Errors of the module sqlite3 itself have no code.
+                code = getattr(error, "sqlite_errorcode", None)
+                self._is_full = isinstance(error, OSError) or code == sqlite3.SQLITE_FULL
+                raise
+        if self._has_forgotten(batch):
+            self._knows_since = batch.knows_since
         self._reserve.try_to_keep()
+        if self._slices.most and disk_usage(self.path.parent).free >= PLENTY:
+            self._slices.most = 0
 
-    def _reserve_for(self, batch: Batch) -> None:
-        """Reserve space for the messages of a batch, so that the log can be written back later."""
+    def _write(self, batch: Batch) -> None:
+        for entry in batch.entries:
+            self._WRITERS.get(type(entry), _nothing)(self, entry)
+        save(self._connection, [row for _, row in batch.rows])
+        for entry in batch.entries:
+            self._READERS.get(type(entry), _nothing)(self, entry)
+        if self._has_forgotten(batch):
+            self._about(knows_since=repr(batch.knows_since), has_forgotten="yes")
+
+    def _has_forgotten(self, batch: Batch) -> bool:
+        """Was a session forgotten since the last batch? (The times are rounded.)"""
+        return abs(batch.knows_since - self._knows_since) > 1e-3
+
+    def _make_room(self, batch: Batch) -> None:
+        """Reserve space for the messages of a batch, so that the log can be written back later.
+
+        If the disk was full, first delete in slices what the batch frees.
+        """
+        if self._slices.most:
+            for entry in batch.entries:
+                if isinstance(entry, Restart | GiveUp):
+                    self._set_aside_in_slices(entry)
+            self._slices.delete(self._connection, [row for _, row in batch.rows])
         more = 0
         for entry in batch.entries:
             if isinstance(entry, Spool):
@@ -301,10 +323,16 @@ class Store:
                 more += entry.nbytes + len(entry.arrival.payloads) * _OVERHEAD
         if more:
             log = wal_of(self.path)
-            self._reserve.keep(RESERVE + more + (log.stat().st_size if log.exists() else 0))
+            try:
+                self._reserve.keep(LEAST + more + (log.stat().st_size if log.exists() else 0))
+            except OSError:  # Perhaps the log is written back, and the file has free pages.
+                execute = self._connection.execute
+                _, frames, written_back = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                free = execute("PRAGMA freelist_count").fetchone()[0] * PAGE
+                self._reserve.keep(LEAST + max(0, more - free) + (frames - written_back) * FRAME)
 
     def _spool(self, entry: Spool) -> None:
-        first = _first(entry.record.key)
+        first = first_of(entry.record.key)
         self._connection.executemany(
             "INSERT OR REPLACE INTO spool VALUES (?, ?, ?, ?)",
             [
@@ -314,7 +342,7 @@ class Store:
         )
 
     def _inflow(self, entry: Inflow) -> None:
-        first, turn, at = _first(entry.record.key), self._turn, entry.at
+        first, turn, at = first_of(entry.record.key), self._turn, entry.at
         self._connection.executemany(
             "INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)",
             [
@@ -323,56 +351,13 @@ class Store:
             ],
         )
 
-    def _save(self, rows: list[Row]) -> None:
-        texts = [(row.key, _text_of(row)) for row in rows]
-        execute, executemany = self._connection.execute, self._connection.executemany
-        executemany(
-            "INSERT OR REPLACE INTO session VALUES (?, ?, ?)",
-            [(key, text, checksum(text.encode(), key)) for key, text in texts],
-        )
-        for row in rows:
-            first = _first(row.key)
-            execute(
-                "DELETE FROM spool WHERE id BETWEEN ? AND ?",
-                (first, first + (MASK if row.over else row.acked)),
-            )
-            # A commit that was reported as failed may be on disk nevertheless: its messages were not
-            # accepted.
-            execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (first + row.next + 1, first + MASK))
-            self._delete_taken(row)
-            if row.over:
-                execute(
-                    "DELETE FROM session WHERE key=? AND NOT EXISTS "
-                    "(SELECT 1 FROM inbox WHERE id BETWEEN ? AND ?)",
-                    (row.key, first, first + MASK),
-                )
-
-    def _delete_taken(self, row: Row) -> None:
-        first = _first(row.key)
-        kept = sorted(number for number in row.kept if number <= row.given)
-        starts, ends = (0, *(number + 1 for number in kept)), (*(number - 1 for number in kept), row.given)
-        self._connection.executemany(
-            "DELETE FROM inbox WHERE id BETWEEN ? AND ?",
-            [(first + start, first + end) for start, end in zip(starts, ends, strict=True) if start <= end],
-        )
-        self._connection.executemany(
-            "DELETE FROM inbox WHERE id=?", [(first + number,) for number in row.freed]
-        )
-
     def _restart(self, entry: Restart) -> None:
         key = entry.record.key
-        first, last = _first(key), _first(key) + MASK
-        doubtful = (first, first + entry.until)
-        execute, at = self._connection.execute, time.time()
-        entry.doubtful = list(self._spooled(*doubtful))
-        self._connection.executemany(
-            "INSERT INTO doubt (at, crc, payload) VALUES (?, ?, ?)",
-            [(at, checksum(payload, 0, 0, at), payload) for _, _, payload in entry.doubtful],
-        )
-        execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", doubtful)
-        text = execute("SELECT row FROM session WHERE key=?", (key,)).fetchone()[0]
-        row = decode_row(text)
-        rest = execute(
+        first, last = first_of(key), first_of(key) + MASK
+        self._set_aside(entry, None)
+        row = read_row(self._connection, key)
+        assert row is not None
+        rest = self._connection.execute(
             "SELECT id, total, length(payload) FROM spool WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1",
             (first, last),
         ).fetchone()
@@ -381,7 +366,41 @@ class Store:
             entry.base, entry.base_total = rest[0] - first - units_of(rest[2]), rest[1] - rest[2]
         row.base, row.base_total = entry.base, entry.base_total
         row.acked = row.sent_most = entry.base
-        self._save([row])
+        save(self._connection, [row])
+
+    def _give_up(self, entry: GiveUp) -> None:
+        self._set_aside(entry, None)
+
+    def _set_aside(self, entry: Restart | GiveUp, most: int | None) -> int | None:
+        """Move messages in doubt out of the spool, all or ``most``. Return the number of the last one."""
+        first, at = first_of(entry.record.key), time.time()
+        after = 0
+        if isinstance(entry, GiveUp):  # Acknowledged ones are deleted only after this.
+            after = entry.record.spool.acked
+        until = entry.until if isinstance(entry, Restart) else MASK
+        with closing(self._spooled(first + after + 1, first + until)) as found:
+            moved = list(islice(found, most))
+        if not moved:
+            return None
+        self._connection.executemany(
+            "INSERT INTO doubt (at, crc, payload) VALUES (?, ?, ?)",
+            [(at, checksum(payload, 0, 0, at), payload) for _, _, payload in moved],
+        )
+        last = moved[-1][0]
+        self._connection.execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (first, first + last))
+        # Those of an earlier attempt are moved already, if they are not here again.
+        entry.doubtful = [each for each in entry.doubtful if each[0] < moved[0][0]] + moved
+        return last
+
+    def _set_aside_in_slices(self, entry: Restart | GiveUp) -> None:
+        row = read_row(self._connection, entry.record.key)
+        last: int | None = 0
+        while row is not None and last is not None:
+            with transaction(self._connection):
+                last = self._set_aside(entry, self._slices.most)
+                if last is not None:
+                    row.acked = last
+                    write_rows(self._connection, [row])
 
     def _fetch(self, entry: Fetch) -> None:
         entry.rows = self._some_of(entry, entry.after, 0)
@@ -393,7 +412,7 @@ class Store:
     def _some_of(self, entry: Entry, after: int, until: int) -> list[Stored]:
         """Spooled messages after that number: all up to ``until``, and otherwise about `FETCH_BYTES`."""
         rows: list[Stored] = []
-        first, nbytes = _first(entry.record.key), 0
+        first, nbytes = first_of(entry.record.key), 0
         with closing(self._spooled(first + after + 1, first + MASK)) as found:
             for row in found:
                 if not rows and row[0] - units_of(len(row[2])) > after:
@@ -420,7 +439,11 @@ class Store:
                 before = number
                 yield number, total, payload
 
-    _WRITERS: ClassVar[dict[type[Entry], Callable[[Store, Any], None]]] = {Spool: _spool, Inflow: _inflow}
+    _WRITERS: ClassVar[dict[type[Entry], Callable[[Store, Any], None]]] = {
+        Spool: _spool,
+        Inflow: _inflow,
+        GiveUp: _give_up,
+    }
     _READERS: ClassVar[dict[type[Entry], Callable[[Store, Any], None]]] = {
         Restart: _restart,
         Fetch: _fetch,
@@ -429,14 +452,23 @@ class Store:
 
     # -- recovery and closing ---------------------------------------------------------------------------
 
-    def recover(self) -> None:
-        """After `apply` has failed: delete the reserve, and reopen the store as it is on disk."""
+    def recover(self) -> bool:
+        """After `apply` has failed: delete the reserve, and use the store as it is on disk.
+
+        If the disk is full, keep the files open: their space would go to the next writer. Returns whether
+        another attempt may succeed although nothing else has changed.
+        """
         self._reserve.give_up()
+        may_help = self._slices.shrink() and self._is_full
         try:
-            self._connection.close()
-            self._connection = self._connect()
+            if self._is_full:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            else:
+                self._connection.close()
+                self._connection = self._connect()
         except (sqlite3.Error, StoreError):
             pass  # The next `apply` reports the reason.
+        return may_help
 
     def close(self) -> None:
         """Close the store. Everything that was applied is on disk."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from linkbox.core.arrival import Arrival
+from linkbox.core.backlog import Backlog
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
 from linkbox.formats import Bytes, Json, MsgPack, Text, Typed
@@ -105,7 +104,9 @@ class Threads(Runtime):
 
     def open(self, core: EndpointCore) -> None:
         options = self._options
-        transport = Transport(core, self.lock, options.decode, options.name, options.address, self._make_tls)
+        transport = Transport(
+            core, self.lock, options.decoding, options.name, options.address, self._make_tls
+        )
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
         self.closed.clear()
@@ -116,12 +117,9 @@ class Threads(Runtime):
 
     def _decode_loop(self, transport: Transport) -> Operation[None]:
         """Decode with a format that is user code, on a thread that does no I/O."""
-        waiting = transport.undecoded
-        wait = Wait(transport.undecoded_box, HasUndecoded(waiting))
+        wait = Wait(transport.hub.effects.room, HasUndecoded(transport.backlog))
         while (yield wait):
-            arrivals = list(waiting)
-            waiting.clear()
-            yield Call(transport.decode, arrivals)
+            yield Call(transport.decode)
 
     def close(self) -> None:
         with self.lock:
@@ -181,10 +179,10 @@ class Threads(Runtime):
 class HasUndecoded(Predicate):
     """There are messages to decode."""
 
-    __slots__ = ("waiting",)
+    __slots__ = ("backlog",)
 
-    def __init__(self, waiting: deque[Arrival]) -> None:
-        self.waiting = waiting
+    def __init__(self, backlog: Backlog) -> None:
+        self.backlog = backlog
 
     def holds(self) -> bool:
-        return bool(self.waiting)
+        return self.backlog.is_ready()

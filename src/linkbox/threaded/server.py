@@ -177,7 +177,9 @@ class ServerAR(Server[Request[T], str], Generic[T]):
     """Ask - response: a ``handler`` responds to requests, or you take them from the mailbox and respond.
 
     A request whose client no longer waits is skipped: `data_get` does not return it, and no handler is
-    called.
+    called. The clients take turns: requests are handled one of each client at a time. No request of a client
+    is started while it does not take its responses. ``keep_alive=False``, for plain framings only, closes
+    each connection after its response.
     """
 
     def __init__(
@@ -187,6 +189,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         *,
         handler: Callable[[Request[T]], T] | None = None,
         workers: int = 8,
+        keep_alive: bool = True,
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
@@ -199,7 +202,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         self._set_up(
             ServerOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
-                max_peers, handler, workers,
+                max_peers, handler, workers, keep_alive,
             )
         )  # fmt: skip
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from linkbox.address import Address
 from linkbox.core.arrival import Arrival
-from linkbox.core.decoding import Decode, decode_all
+from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.choose import threaded_network
@@ -33,56 +33,53 @@ class Transport(EndpointDriver):
         self,
         hub: EndpointCore,
         lock: threading.RLock,
-        decode: Callable[[bytes], Any] | None,
+        decoding: Decoding | None,
         name: str,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
     ) -> None:
-        super().__init__(hub, decode)
+        super().__init__(hub, decoding)
         self.lock = lock
         self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls)
         self._use(self.network)
         self.engine = Engine(lock, self, hub.effects, self.network, name)
         self.decode_later = False
-        """Is the format user code? Then a thread of its own decodes (see `undecoded`)."""
-        self.undecoded: deque[Arrival] = deque()
-        self.undecoded_box = WaitQueue()
+        """Is the format user code? Then a thread of its own decodes."""
 
     # -- what has arrived ------------------------------------------------------------------------------
 
     def deliver(self, now: float) -> None:
-        if self._decode is None:
+        if self._decoding is None:
             super().deliver(now)
         elif self.decode_later:
-            self.undecoded += self.hub.arrivals
-            self.hub.arrivals.clear()
-            self.engine.ring(self.undecoded_box)
-        else:
+            if self.hub.arrivals:
+                self.backlog.add(self.hub.arrivals)
+                self.engine.ring(self.effects.room)
+        elif group := self.backlog.next(self.hub.arrivals):
             self.settle()  # nothing else has to wait for the decoder
-            self._decode_and_deliver(self._decode)
+            self._decode_and_deliver(group)
 
-    def _decode_and_deliver(self, decode: Decode) -> None:
-        """Decode with one of our own formats. Without the lock, because it may take long."""
-        arrivals = list(self.hub.arrivals)
-        self.hub.arrivals.clear()
+    def _decode_and_deliver(self, group: list[Arrival]) -> None:
+        """Decode without the lock, because it may take long."""
         self.lock.release()
         try:
-            decoded = [decode_all(decode, arrival) for arrival in arrivals]
+            decoded = [self._decoded(arrival) for arrival in group]
         finally:
             self.lock.acquire()
         now = self.now()
-        for arrival, values in zip(arrivals, decoded, strict=True):
+        for arrival, values in zip(group, decoded, strict=True):
             self.hub.deliver(arrival, values, now)
 
-    def decode(self, arrivals: list[Arrival]) -> None:
+    def decode(self) -> None:
         """Decode with a format that is user code, and deliver. Only the decoding thread calls this."""
-        decode = self._decode
-        assert decode is not None
-        for arrival in arrivals:
-            values = decode_all(decode, arrival)
-            with self.lock:
-                self.hub.deliver(arrival, values, self.now())
-                self.settle()
+        with self.lock:
+            while group := self.backlog.next(deque()):
+                for arrival in group:
+                    self._decode_and_deliver([arrival])
+                    self.settle()
+
+    def must_decode(self) -> bool:
+        return not self.decode_later and super().must_decode()
 
     # -- waking ----------------------------------------------------------------------------------------
 

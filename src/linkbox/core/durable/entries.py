@@ -15,7 +15,18 @@ from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire.rejections import is_absent, is_error, reject_frame
 from linkbox.errors import SessionLost, StoreError, TooLarge
 
-__all__ = ["Entry", "Fetch", "Inflow", "JournalOwner", "Online", "Restart", "Spool", "Unit", "in_doubt"]
+__all__ = [
+    "Entry",
+    "Fetch",
+    "GiveUp",
+    "Inflow",
+    "JournalOwner",
+    "Online",
+    "Restart",
+    "Spool",
+    "Unit",
+    "in_doubt",
+]
 
 
 class JournalOwner:
@@ -67,14 +78,13 @@ class Spool(Entry):
         self.error: StoreError | None = None
 
     def done(self, owner: JournalOwner) -> None:
-        record = self.record
-        record.queue(self.rows, self.messages)
-        session = record.owner()
-        if record.is_over:  # The session was closed in the meantime.
-            assert session.error is not None
+        record, session = self.record, self.record.owner()
+        if session.error is not None and record.is_over:  # It was closed in the meantime.
             for message in self.messages or ():
                 owner.fail_message(session, message, session.error)
-        session.flush()
+        else:
+            record.queue(self.rows, self.messages)
+            session.flush()
         self._settle(owner)
 
     def refuse(self, owner: JournalOwner, error: StoreError) -> None:
@@ -193,30 +203,56 @@ class Restart(Entry):
         record.spool.restart(self.base, self.base_total, len(self.doubtful))
         record.gates -= 1
         record.restarts -= 1
-        self._report(owner)
+        _report(owner, self.old, self.doubtful, self.known)
         if record.owner().link is not None:
             record.resume(0)
 
-    def _report(self, owner: JournalOwner) -> None:
-        """Report the messages in doubt as failed; they are not sent again."""
-        old = self.old
-        messages: list[OutgoingMessage] = []
-        for number, _, payload in self.doubtful:
-            message = self.known.get(number)
-            if message is None:
-                message = old.sending.message_type(old, payload)
-                message.stored_number = number
-            messages.append(message)
-        if messages:
-            error = in_doubt(old, messages)
-            for message in messages:
-                owner.fail_message(old, message, error)
-            owner.report_error(old, error)
+
+class GiveUp(Entry):
+    """A server gives up a session with messages in its spool: they are in doubt, and leave the spool.
+
+    The store returns them in ``doubtful``. ``known`` contains their receipts, if the application still has
+    them.
+    """
+
+    __slots__ = ("doubtful", "error", "known")
+
+    def __init__(self, record: Record, error: Exception, known: dict[int, OutgoingMessage]) -> None:
+        super().__init__(record)
+        self.error = error
+        self.known = known
+        self.doubtful: list[Stored] = []
+
+    def done(self, owner: JournalOwner) -> None:
+        _report(owner, self.record.owner(), self.doubtful, self.known, self.error)
 
 
-def in_doubt(session: Session, messages: list[OutgoingMessage]) -> SessionLost:
-    """The error of messages for which it is unknown whether they were received."""
-    text = (
-        f"{session.peer} has forgotten the session (it was restarted); {len(messages)} messages are in doubt"
-    )
-    return SessionLost(text, tuple(messages))
+def in_doubt(
+    session: Session, messages: list[OutgoingMessage], reason: Exception | None = None
+) -> SessionLost:
+    """The error of messages for which it is unknown whether they were received.
+
+    ``reason``: None if the peer has forgotten the session.
+    """
+    text = reason or f"{session.peer} has forgotten the session (it was restarted)"
+    return SessionLost(f"{text}; {len(messages)} messages are in doubt", tuple(messages))
+
+
+def _report(
+    owner: JournalOwner,
+    session: Session,
+    rows: list[Stored],
+    known: dict[int, OutgoingMessage],
+    reason: Exception | None = None,
+) -> None:
+    """Report the messages in doubt as failed; they are not sent again."""
+    messages: list[OutgoingMessage] = []
+    for number, _, payload in rows:
+        message = known.get(number) or session.sending.message_type(session)
+        message.payload, message.stored_number = payload, number
+        messages.append(message)
+    if messages:
+        error = in_doubt(session, messages, reason)
+        for message in messages:
+            owner.fail_message(session, message, error)
+        owner.report_error(session, error)

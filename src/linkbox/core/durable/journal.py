@@ -15,7 +15,7 @@ from itertools import accumulate
 
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.context import Context
-from linkbox.core.durable.entries import Entry, Fetch, Inflow, JournalOwner, Online, Restart, Spool
+from linkbox.core.durable.entries import Entry, Fetch, GiveUp, Inflow, JournalOwner, Online, Restart, Spool
 from linkbox.core.durable.record import JournalHooks, Record
 from linkbox.core.durable.rows import Row
 from linkbox.core.durable.write_schedule import MARKS_WAIT, WriteSchedule
@@ -145,6 +145,14 @@ class Journal(JournalHooks):
         self.add(Restart(record, old, until, known))
         record.attach(new)
 
+    def give_up(self, record: Record, error: Exception, known: list[OutgoingMessage]) -> None:
+        """A session of a server is closed with messages in its spool: they are in doubt.
+
+        ``known`` contains their receipts, as far as the application still has them.
+        """
+        record.finish()
+        self.add(GiveUp(record, error, {each.stored_number: each for each in known}))
+
     # -- for the writer --------------------------------------------------------------------------------
 
     def take(self) -> Batch:
@@ -190,7 +198,7 @@ class Journal(JournalHooks):
             effects.log("info", "the store works again")
         for record, row in batch.rows:
             record.on_written(row)
-            if row.over and record.spool.acked >= record.spool.next:
+            if row.over:
                 self.spooling.discard(record)
         for entry in batch.entries:
             entry.done(self._owner)
@@ -220,9 +228,10 @@ class Journal(JournalHooks):
         for each in spools:
             each.refuse(self._owner, error)
         # Try again at once without received messages: perhaps only they find no room.
-        arrived = sum(each.nbytes for each in batch.entries if isinstance(each, Inflow))
+        arrived = [each.nbytes for each in batch.entries if isinstance(each, Inflow)]
         if arrived:
-            self._is_sparing, self._most = True, max(SMALL, arrived // 2)
+            self._is_sparing = True
+            self._most = max(SMALL, sum(arrived) // 2) if len(arrived) > 1 else SMALL
         self.schedule.retry_at(now if spools or self._is_sparing else now + RETRY)
 
     def is_idle(self) -> bool:

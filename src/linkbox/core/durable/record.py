@@ -26,6 +26,7 @@ from linkbox.core.durable.rows import REJECTIONS, UNKNOWN, Row, Stored, units_of
 from linkbox.core.durable.spool import SpoolMarks
 from linkbox.core.durable.write_schedule import WriteSchedule
 from linkbox.core.effects import ACK_DUE_SOON
+from linkbox.core.send_window import message_of
 from linkbox.core.session import Session, SessionRecord
 from linkbox.errors import ProtocolViolation
 from linkbox.events import Peer
@@ -243,10 +244,10 @@ class Record(SessionRecord):
         # The peer may have acknowledged some units of the first message: skip these.
         spool.loaded = _before(rows[0]) if rows else spool.acked
         total = rows[0][1] - len(rows[0][2]) if rows else spool.written_total
-        session.sending.restore_bytes(spool.loaded - spool.base, total - spool.base_total)
+        session.sending.restore(spool.loaded - spool.base, total - spool.base_total)
         self.load(rows)
         while session.sending.sent < spool.resume_at:
-            session.sending.pull_one()
+            session.sending.pull_message(message_of(session.sending.queue[0]))
         if session.link is not None:
             session.link.process_late()
 

@@ -7,13 +7,14 @@ from itertools import groupby
 from typing import NamedTuple
 
 from linkbox.core.bytes_mailbox import BytesMailbox
-from linkbox.core.decoding import Decode
+from linkbox.core.decoding import Decoding
 from linkbox.core.durable.journal import Journal
 from linkbox.core.durable.record import Record
 from linkbox.core.durable.rows import Row
 from linkbox.core.endpoint_core import ClientCore, ServerCore
-from linkbox.core.mailbox import Mailbox, Source
+from linkbox.core.mailbox import Mailbox
 from linkbox.core.session import Session
+from linkbox.core.source import Source
 from linkbox.core.values import Value
 from linkbox.errors import StoreError
 from linkbox.events import Peer
@@ -55,7 +56,7 @@ class _Sources(NamedTuple):
 
 
 def restore(
-    core: ClientCore | ServerCore, left: Left, decode: Decode | None, wake: Callable[[], None], now: float
+    core: ClientCore | ServerCore, left: Left, decoding: Decoding | None, wake: Callable[[], None], now: float
 ) -> Journal:
     """Give the core its journal and sessions, and put the unread messages into its mailbox.
 
@@ -69,7 +70,7 @@ def restore(
     sources: dict[int, _Sources] = {}
     for row, waiting, nbytes in left.rows:
         sources[row.key] = _restore_session(core, journal, row, waiting, nbytes, now)
-    _restore_mailbox(core.mailbox, sources, left.unread, decode)
+    _restore_mailbox(core.mailbox, sources, left.unread, decoding)
     for each in sources.values():
         if each.session is not None:
             each.session.receiving.processed = each.record.received()
@@ -101,7 +102,7 @@ def _restore_session(
 
 
 def _restore_mailbox(
-    mailbox: Mailbox, sources: dict[int, _Sources], unread: Iterable[Unread], decode: Decode | None
+    mailbox: Mailbox, sources: dict[int, _Sources], unread: Iterable[Unread], decoding: Decoding | None
 ) -> None:
     def run_of(item: tuple[int, Unread]) -> tuple[int, int, bool]:
         """A key that is equal for consecutive messages; one taken in part begins a new run."""
@@ -115,17 +116,20 @@ def _restore_mailbox(
         record, earlier, session = sources[key]
         source: Source = session.receiving if is_current and session is not None else earlier
         record.inbox.given = min(record.inbox.given, messages[0].number - 1)
-        values = [_value(each, decode, mailbox) for each in messages]
-        nbytes = sum(len(each.payload) - each.start for each in messages)
+        values = [_value(each, decoding, mailbox) for each in messages]
+        if decoding is None or isinstance(mailbox, BytesMailbox):
+            nbytes = sum(len(each.payload) - each.start for each in messages)
+        else:
+            nbytes = decoding.memory_of([each.payload for each in messages])
         # Messages of an earlier conversation keep their numbers on disk.
         last = messages[-1].number - source.base
         batch = mailbox.put(source, values, last, nbytes, messages[0].received_at)
         batch.redelivered = True
 
 
-def _value(message: Unread, decode: Decode | None, mailbox: Mailbox) -> Value:
+def _value(message: Unread, decoding: Decoding | None, mailbox: Mailbox) -> Value:
     try:
-        value = message.payload if decode is None else decode(message.payload)
+        value = message.payload if decoding is None else decoding.decode(message.payload)
     except Exception as error:
         raise StoreError(
             f"message {message.number} in the store cannot be decoded any more: {error}; "

@@ -11,6 +11,9 @@ REJECTIONS = 100
 UNKNOWN = -1
 """A value of `Row.sent_most`: all messages may have been sent."""
 
+LONG_AGO = -1.0
+"""A value of `Row.began`: before all times that can be compared with it."""
+
 Stored = tuple[int, int, bytes]
 """A message in the spool: its number, the bytes of all messages up to it, its payload."""
 
@@ -50,7 +53,8 @@ class Row(msgspec.Struct):
     """Bytes taken of the message after ``given``."""
     kept: tuple[int, ...] = ()
     began: float = 0.0
-    """Client: when the first unit may have been written, in seconds since the epoch; 0: never."""
+    """Client: when the first unit may have been written, in seconds since the epoch; 0: never; or `LONG_AGO`.
+    """
     refusals: tuple[bytes, ...] = ()
     """REJECT frames that the peer may not have seen."""
     freed: tuple[int, ...] = ()
