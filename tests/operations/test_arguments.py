@@ -65,6 +65,9 @@ def test_options(front: Any, name: str) -> None:
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "timeout": ("1", b"x", [], Odd()),
     "count": ("1", 1.0, None, True, Odd()),
+    "n": ("1", 1.0, None, True, Odd()),
+    "separator": ("x", 7, None, b"", (), (b"a", "b"), Odd()),
+    "keep": ("no", None, 1, Odd()),
     "ack": ("no", None, 1, Odd()),
     "wait": ("no", None, 1, Odd()),
     "peer": ("x", 7, None, Odd()),
@@ -76,7 +79,7 @@ TESTED_ELSEWHERE = {"data", "iterable", "value", "fn", "kinds"}
 """What the format checks, what can be iterated over, and callbacks."""
 PEER = Peer("nobody", "tcp://127.0.0.1:9", "0" * 32, 0.0)
 RIGHT: dict[str, Any] = {
-    "data": b"x", "iterable": [b"x"], "count": 1, "timeout": 0, "stage": Stage.SENT, "ack": True,
+    "data": b"x", "iterable": [b"x"], "count": 1, "n": 1, "separator": b";", "timeout": 0, "stage": Stage.SENT, "ack": True,
     "wait": False, "to": None, "peer": PEER, "reason": "why",
 }  # fmt: skip
 

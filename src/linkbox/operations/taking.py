@@ -187,8 +187,9 @@ class Taking(Predicate):
         """Take the bytes up to a separator."""
         check_timeout(timeout)
         with_separator = flag(keep, "keep")
+        marks = separators(separator)
         mailbox = self._bytes_mailbox("data_get_until")
-        search = SeparatorSearch(mailbox, self.source, separators(separator))
+        search = SeparatorSearch(mailbox, self.source, marks)
         if timeout is None:
             timeout = self._default_timeout()
         driver, deadline = self.endpoint.runtime.driver, deadline_after(timeout, self.endpoint.now())
@@ -240,6 +241,8 @@ class Taking(Predicate):
 
     def get_bytes(self, count: Given, timeout: Given) -> Operation[bytes]:
         """Take ``count`` bytes, only for Bytes."""
+        check_timeout(timeout)
+        whole_number(count, "n", 1)
         self._bytes_mailbox("bytes_get")
         taken: bytes = yield from self.get_count(count, timeout)
         return taken
