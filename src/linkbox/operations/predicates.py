@@ -52,18 +52,19 @@ class HasCount(Predicate):
 class HasSeparator(Predicate):
     """There is a separator to take bytes up to, or none can arrive any more, or there is no room for more."""
 
-    __slots__ = ("mailbox", "search", "source")
+    __slots__ = ("mailbox", "most", "search", "source")
 
     def __init__(self, mailbox: Mailbox, source: Source | None, search: SeparatorSearch) -> None:
         self.mailbox = mailbox
         self.source = source
         self.search = search
+        self.most = mailbox.count_limit()
 
     def holds(self) -> bool:
-        if self.search.is_done() or self.mailbox.is_full_for(self.source):
+        mailbox, source = self.mailbox, self.source
+        if self.search.is_done() or mailbox.is_full_for(source) or mailbox.available(source) >= self.most:
             return True
-        source = self.source
-        return self.mailbox.end_reason is not None or (source is not None and source.end_reason is not None)
+        return mailbox.end_reason is not None or (source is not None and source.end_reason is not None)
 
 
 class HasRequest(Predicate):

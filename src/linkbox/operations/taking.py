@@ -196,8 +196,7 @@ class Taking(Predicate):
         while not search.is_done():
             if self.end_reason() is not None or timeout == 0:
                 raise self._no_separator()
-            if mailbox.is_full_for(self.source):
-                self._make_room(mailbox)
+            self._make_room(mailbox)
             has_separator = HasSeparator(mailbox, self.source, search)
             if not (yield Wait(mailbox.changed, has_separator, deadline)):
                 self._check_life(driver)
@@ -212,14 +211,16 @@ class Taking(Predicate):
         return taken if with_separator else taken[:before]
 
     def _make_room(self, mailbox: Mailbox) -> None:
-        """No separator is in a full mailbox: let it hold twice as much. `TooLarge` at its limit."""
+        """Let a full mailbox without a separator hold twice as much. `TooLarge` at its limit."""
         limits, core = mailbox.limits, self.endpoint.core
-        if mailbox.requested >= mailbox.count_limit():
+        is_full = mailbox.is_full_for(self.source)
+        is_all_used = is_full and mailbox.requested >= mailbox.count_limit()
+        if is_all_used or mailbox.available(self.source) >= mailbox.count_limit():
             raise TooLarge(
                 f"no separator in {mailbox.available(self.source)} bytes; "
                 "take them with data_get_count(), or raise Limits(mailbox_total=…)"
             )
-        if core is not None:
+        if is_full and core is not None:
             most = max(mailbox.requested, limits.mailbox_bytes, limits.mailbox_messages)
             core.raise_limit(min(2 * most, mailbox.count_limit()))
             self.endpoint.runtime.update()
