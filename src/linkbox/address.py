@@ -320,3 +320,26 @@ def address_of(sock: socket.socket) -> Address:
         path = os.fsdecode(name) if isinstance(name, bytes) else name
         return Address("unix", "", 0, path.replace("\0", "@", 1))
     return Address("tcp", name[0], name[1], "")
+
+
+def peer_host(host: str) -> str:
+    """The IP address of a peer as it is shown: ::ffff:1.2.3.4 is a client with IPv4, at a socket for both."""
+    ip = _unmapped(host)
+    return host if ip is None or ip.version == 6 else str(ip)
+
+
+def origin_of(host: str) -> str | None:
+    """What counts as one in the limits per address: an IPv4 address, or an IPv6 network of 64 bits.
+
+    A provider gives at least such a network to each customer, who may use any address in it. None: this
+    machine, or no IP address.
+    """
+    ip = _unmapped(host.partition("%")[0])
+    if ip is None or ip.is_loopback:
+        return None
+    return str(ip) if ip.version == 4 else f"{ipaddress.IPv6Address(int(ip) >> 64 << 64)}/64"
+
+
+def origin_of_url(address: str) -> str | None:
+    """The same for the address of a peer, as a URL."""
+    return origin_of(address.partition("://")[2].rpartition(":")[0].strip("[]"))

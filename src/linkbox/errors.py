@@ -35,14 +35,20 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
-from .text import printable
+from .text import LONGEST_MESSAGE, printable
 
-_LONGEST_TEXT = 1000
-"""Characters of a remote error that ``str(error)`` shows."""
+_LONGEST_ANSWER = 1000
+"""Most characters of a remote exception that ``str(error)`` shows."""
 
 
 class LinkboxError(Exception):
-    """Base of every error of linkbox. Never raised itself."""
+    """Base of every error of linkbox. Never raised itself.
+
+    Text from a peer may be part of an error: ``str(error)`` escapes control characters and cuts long texts.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), LONGEST_MESSAGE)
 
     def __reduce__(self) -> tuple[Callable[..., LinkboxError], tuple[Any, ...]]:
         # Exception.__reduce__ calls the class with `args`, which not every constructor takes.
@@ -180,12 +186,12 @@ class DeadlineExceeded(LinkboxError, TimeoutError):
 class AnswerError(LinkboxError):
     """The remote handler failed. ``type`` is the class name of its exception, ``text`` the message.
 
-    Both are as the peer sent them; ``str(error)`` escapes control characters and cuts long texts.
-    The connection is unharmed, and the traceback is in the server's log.
+    Both are as the peer sent them; ``str(error)`` escapes and cuts them. The connection is unharmed, and the
+    traceback is in the server's log.
     """
 
     def __init__(self, type: str, text: str) -> None:
-        super().__init__(printable(f"{type}: {text}" if text else type, _LONGEST_TEXT))
+        super().__init__(printable(f"{type}: {text}" if text else type, _LONGEST_ANSWER))
         self.type = type
         self.text = text
 

@@ -60,9 +60,10 @@ class Peer:
     """The other end of a conversation. The same object for as long as the peer's session exists."""
 
     name: str
-    """The name that the peer gave itself; by default ``host:pid``. Over a plain framing, its address."""
+    """The name that the peer gave itself; by default ``host:pid``. Over a plain framing, its address. A new
+    one when the session is resumed with another name."""
     address: str
-    """The address of the peer, as a URL."""
+    """The address of the peer, as a URL. A new one when the session is resumed from elsewhere."""
     id: str
     """Unique for each conversation, 32 hexadecimal digits."""
     connected_at: float
@@ -159,6 +160,10 @@ class Statistics:
     skipped: int
     """Messages that the format has dropped with `Skip`."""
     callback_errors: int
+    errors: int
+    """Exceptions in callbacks, handlers, ``accept=`` and in the loops of this endpoint, which go on."""
+    events_dropped: int
+    """Events of connections that were dropped because 10,000 waited behind a callback that blocks."""
     connections: int
     """Connections that are open now."""
     connections_total: int

@@ -12,6 +12,7 @@ import msgspec
 
 from .errors import DecodeError, FormatError
 from .format_types import brief, with_article
+from .text import text_of
 
 MAX_DEPTH = 100  # nested JSON arrays and objects; the depth that Python itself can parse differs by version
 SHALLOW = (
@@ -137,7 +138,7 @@ def too_deep(data: bytes) -> bool:
 
 def undecodable(data: bytes, error: Exception, what: str) -> DecodeError:
     """The error for bytes that could not be decoded: what is wrong with them, and how they begin."""
-    why = str(error)
+    why = text_of(error)
     if isinstance(error, RecursionError):
         why = "nested too deep"
     elif isinstance(error, UnicodeDecodeError):

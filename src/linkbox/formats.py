@@ -43,6 +43,7 @@ from .format_checks import (
     unfit,
 )
 from .format_types import check_class, classes_of, decoder_of, describe, with_article
+from .text import shown
 
 if TYPE_CHECKING:
     # Type variables have defaults from Python 3.13 on; before, only type checkers see them.
@@ -175,7 +176,7 @@ class Text:
         try:
             return data.decode(self.encoding, self.errors)
         except UnicodeError as error:
-            raise undecodable(data, error, self.encoding) from error
+            raise undecodable(data, error, self.encoding) from shown(error)
 
     def __repr__(self) -> str:
         errors = "" if self.errors == "strict" else f", errors={self.errors!r}"
@@ -230,7 +231,7 @@ class Json:
         except MemoryError:
             raise
         except Exception as error:
-            raise undecodable(data, error, "JSON") from error
+            raise undecodable(data, error, "JSON") from shown(error)
 
     def __repr__(self) -> str:
         return "Json()" if self.default is None else f"Json(default={self.default!r})"
@@ -308,7 +309,7 @@ class Typed(Generic[A]):
         except MemoryError:
             raise
         except Exception as error:
-            raise undecodable(data, error, describe(self.received)) from error
+            raise undecodable(data, error, describe(self.received)) from shown(error)
 
     def __repr__(self) -> str:
         answer = "" if self.answer is _SAME else f", {describe(self.answer)}"
@@ -362,7 +363,7 @@ class MsgPack(Generic[A]):
             raise
         except Exception as error:
             what = "MessagePack" if self.type is Any else describe(self.type)
-            raise undecodable(data, error, what) from error
+            raise undecodable(data, error, what) from shown(error)
 
     def __repr__(self) -> str:
         return "MsgPack()" if self.type is Any else f"MsgPack({describe(self.type)})"

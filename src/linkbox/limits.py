@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 _MIB = 1024 * 1024
+NAME_CHARACTERS = 256
+"""Most characters of the name of an endpoint: the name is part of the handshake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,3 +146,52 @@ def test_beyond_this_machine(run, start, lab: Path, tmp_path: Path) -> None:
     done = run("send", f"tls://localhost:{listener.port}", *TRUST, *secret, stdin=b"one\n")
     assert done.status == 0, done.err
     assert listener.done().out == b"one\n"
+
+
+NO_HOSTS = (
+    "",
+    " ",
+    "a b,DNS:evil",
+    "a,DNS:evil",
+    "x\ny",
+    "-a",
+    "a-",
+    "a..b",
+    ".a",
+    "a.",
+    "*",
+    "a.*.b",
+    "x" * 64,
+)
+
+
+@pytest.mark.parametrize("host", [*NO_HOSTS, "fe80::1%eth0"])
+def test_a_san_that_is_no_host_is_not_signed(run, lab: Path, host: str) -> None:
+    done = run("cert", "issue", "gauge", "--folder", "lab", f"--san={host}")
+    assert done.status == 2
+    assert "is neither a host name" in done.err
+    assert not (lab / "gauge.pem").exists()
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "pump_7.lab", "*.example.com", "grüße.example", "::1", "10.0.0.7"]
+)
+def test_a_san_that_is_a_host_is_signed(run, lab: Path, host: str) -> None:
+    done = run("cert", "issue", "gauge", "--folder", "lab", "--san", host)
+    assert done.status == 0, done.err
+    assert (lab / "gauge.pem").exists()
+
+
+@pytest.mark.parametrize("days", ["36501", "10000000", "999999999999999999999"])
+def test_a_certificate_is_not_valid_for_ever(run, tmp_path: Path, days: str) -> None:
+    done = run("cert", "init", "--folder", "lab", "--days", days)
+    assert done.status == 2
+    assert "36500" in done.err
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "lab").exists()
+
+
+def test_the_longest_time(run, lab: Path) -> None:
+    assert run("cert", "init", "--folder", "other", "--days", "36500").status == 0
+    done = run("cert", "issue", "late", "--folder", "other", "--days", "36501")
+    assert done.status == 2

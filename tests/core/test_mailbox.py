@@ -15,6 +15,7 @@ from linkbox.core.durable.inbox import InboxMarks
 from linkbox.core.durable.write_schedule import Touchable, WriteSchedule
 from linkbox.core.effects import Effects
 from linkbox.core.mailbox import FAST_COUNT, OVERFLOW_POLICIES, Mailbox
+from linkbox.core.settings import Counters
 from linkbox.core.source import Source
 from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import ENDLESS
@@ -31,7 +32,7 @@ class Tap:
         self.told = 0
         self.taken: list[int] = []
         """What was taken each time."""
-        self.schedule = WriteSchedule(Effects(0.0, 0.0), self.tell)
+        self.schedule = WriteSchedule(Effects(0.0, 0.0, Counters()), self.tell)
         self.it = new_source()
         self.it.inbox = InboxMarks(Touchable(), self.schedule)
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from linkbox import Framing, Lines, Linked
-from linkbox.core.link import State
+from linkbox.core.link import Link, State
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.pending_links import GRACE, PendingLinks
 from linkbox.core.session import Session
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
@@ -241,14 +242,33 @@ def test_a_place_that_becomes_free_goes_to_who_waits() -> None:
 def test_limits_on_who_has_not_introduced_itself() -> None:
     wire = Wire(limits=Limits(unwelcomed=3, unwelcomed_per_ip=2))
     server = wire.server
-    assert server.accept("tcp://a", "10.0.0.1", wire.now)
-    assert server.accept("tcp://a", "10.0.0.1", wire.now)
+    first = server.accept("tcp://a", "10.0.0.1", wire.now)
+    second = server.accept("tcp://a", "10.0.0.1", wire.now)
+    assert first is not None and second is not None
     assert server.accept("tcp://a", "10.0.0.1", wire.now) is None
-    assert not server.admission.is_crowded()
-    assert server.accept("tcp://b", "10.0.0.2", wire.now)
-    assert server.admission.is_crowded()
-    assert server.accept("tcp://c", None, wire.now) is None
+    assert not server.admission.is_crowded(wire.now)
+    last = server.accept("tcp://b", "10.0.0.2", wire.now)
+    assert server.admission.is_crowded(wire.now), "all of them have just come"
+    wire.now += GRACE
+    assert not server.admission.is_crowded(wire.now), "a silent one makes room"
+    newest = server.accept("tcp://c", None, wire.now)
+    assert newest is not None and last is not None
+    assert first.closed and not (second.closed or last.closed), "the oldest, of the address with the most"
     assert server.context.counters.refused == 2
+
+
+def test_who_waits_for_a_decision_makes_no_room() -> None:
+    wire = Wire(limits=Limits(unwelcomed=2), asks_first=True)
+    server = wire.server
+    waiting = [probe_server(wire, session=f"{number:032x}") for number in range(2)]
+    assert server.admission.is_crowded(wire.now)
+    assert server.accept("tcp://c", None, wire.now) is None
+    wire.now += GRACE
+    assert server.admission.is_crowded(wire.now)
+    server.decide(server.pending_accepts.popleft(), False, wire.now)
+    assert not server.admission.is_crowded(wire.now)
+    assert server.accept("tcp://c", None, wire.now) is not None, "the one that was refused is closed"
+    assert not waiting[1].is_closed
 
 
 def test_a_plain_server_turns_away_without_a_word() -> None:
@@ -763,3 +783,40 @@ def test_a_flood_of_strangers_does_not_fill_the_log() -> None:
     wire.notes.clear()
     probe_server(wire, format="json")
     assert len(wire.notes) == 1, "nothing was left out in the minute before"
+
+
+def test_a_peer_that_is_back_before_its_connection_broke_was_lost() -> None:
+    """The new connection may arrive first: DISCONNECTED has a reason, as if the server had seen the RST."""
+    wire = Wire()
+    first = probe_server(wire, epoch=1)
+    probe_server(wire, epoch=2, born=1)
+    assert first.is_closed
+    error = wire.events(wire.server, EventKind.DISCONNECTED)[0][2]
+    assert isinstance(error, PeerLost)
+    assert "came back on another connection" in str(error)
+
+
+def test_a_peer_that_is_back_after_its_end_has_left_in_order() -> None:
+    wire = Wire()
+    first = probe_server(wire, epoch=1)
+    first.say(frames.encode_number(frames.END, 0))
+    probe_server(wire, epoch=2, born=1)
+    assert wire.events(wire.server, EventKind.DISCONNECTED)[0][2] is None
+
+
+def test_who_has_left_does_not_wait_for_the_application() -> None:
+    wire = Wire(P2M, limits=Limits(unwelcomed=2), asks_first=True)
+    for number in range(20):
+        probe = probe_server(wire, session=f"{number:032x}")
+        wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
+    assert len(wire.server.pending_accepts) <= 4
+
+
+def test_a_decision_for_a_connection_that_is_gone_changes_nothing() -> None:
+    wire = Wire()
+    probe = probe_server(wire, greets=False)
+    wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
+    pending = PendingLinks(Limits())
+    assert isinstance(probe.link, Link)
+    pending.decided(probe.link)
+    assert pending.least_worthy(wire.now) is None

@@ -46,8 +46,9 @@ def header(kind: int, length: int) -> bytes:
 class Bare:
     """One connection of a bare socket."""
 
-    def __init__(self, place: Place, address: str) -> None:
-        self.sock = place.transport.dial(address)
+    def __init__(self, place: Place, address: str, sock: socket.socket | None = None) -> None:
+        """``sock``: connected already; otherwise it is dialled."""
+        self.sock = sock or place.transport.dial(address)
         self.sock.settimeout(PATIENCE)
         self._received = b""
         self._is_greeted = False
@@ -85,6 +86,12 @@ class Bare:
         found = decode_message(frames.REFUSE, self.until(frames.REFUSE))
         assert isinstance(found, handshake.Refuse)
         return found
+
+    def as_server(self) -> Bare:
+        """This is the server's end: the client has dialled."""
+        assert self._take(8) == frames.preface()
+        self._is_greeted = True
+        return self
 
     def frame(self) -> tuple[int, bytes]:
         """The next frame: type and payload. EOFError when the other side has closed, or reset."""

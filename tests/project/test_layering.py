@@ -19,15 +19,19 @@ VALUES = {"errors", "address", "formats", "format_types", "events", "limits", "n
     "format_costs",
     "msgpack_survey",
 }
-BELOW = VALUES | {"tls", "core", "networks", "operations"}
+LOG = {"signals", "logs", "surviving"}
+BELOW = VALUES | LOG | {"tls", "core", "networks", "operations"}
 
 # Layer -> the layers of linkbox it may import. "linkbox" is the top package, linkbox/__init__.py.
 MAY_IMPORT = {
     **dict.fromkeys(VALUES, VALUES),
     "tls": VALUES,
+    "signals": VALUES,
+    "logs": VALUES | {"signals"},
+    "surviving": VALUES | {"signals", "logs", "core"},
     "core": VALUES | {"core"},
     "store": VALUES | {"core", "store"},
-    "networks": VALUES | {"tls", "core", "networks"},
+    "networks": VALUES | LOG | {"tls", "core", "networks"},
     "operations": BELOW | {"store"},
     "threaded": BELOW | {"threaded"},
     "aio": BELOW | {"aio"},
@@ -157,6 +161,18 @@ def test_walls_stand(root: Path) -> None:
     assert not broken_walls(root / "src")
 
 
+def test_only_one_module_logs(root: Path) -> None:
+    """`linkbox.logs` escapes what peers have sent, and survives handlers that raise: nobody logs past it."""
+    source = root / "src"
+    loggers = {
+        "/".join(parts[1:])
+        for _, parts, tree in modules(source)
+        for wanted in imports(tree, parts)
+        if wanted.module.partition(".")[0] == "logging"
+    }
+    assert loggers == {"logs", "cli/status", "cli/demo/child"}
+
+
 def test_aio_is_under_a_third_of_core(root: Path) -> None:
     """Whatever has a meaning stands in core, once: a front end that grows is repeating it."""
 
@@ -174,6 +190,7 @@ def test_aio_is_under_a_third_of_core(root: Path) -> None:
     ("file", "code", "why"),
     [
         ("errors.py", "from .core import link", "errors may not import core"),
+        ("core/link.py", "from linkbox import logs", "core may not import logs"),
         ("events.py", "import time", "events may not import time"),
         ("limits.py", "from linkbox import ServerP2P", "limits may not import linkbox"),
         ("core/link.py", "import socket", "core may not import socket"),

@@ -25,6 +25,7 @@ from linkbox.core.wait_queue import NOTHING, Predicate, Waiter, WaitQueue
 from linkbox.networks.choose import aio_network
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import AioNetwork
+from linkbox.surviving import LoopErrors
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
@@ -56,8 +57,9 @@ class Driver(EndpointDriver):
         decoding: Decoding | None,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
+        errors: LoopErrors,
     ) -> None:
-        super().__init__(hub, decoding)
+        super().__init__(hub, decoding, errors)
         self.is_closed = False
         self._loop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls)

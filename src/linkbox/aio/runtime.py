@@ -12,9 +12,11 @@ from typing import Any
 from linkbox.aio.calls import is_set_within, on_thread, within
 from linkbox.aio.driver import Driver
 from linkbox.core.endpoint import EndpointCore
+from linkbox.networks.sockets_aio import is_cancelled
 from linkbox.operations.options import Options
-from linkbox.operations.runtime import Runtime, Service
+from linkbox.operations.runtime import RESTART, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
+from linkbox.signals import is_from_signal
 
 
 class ServiceTask(Service):
@@ -78,7 +80,7 @@ class Tasks(Runtime):
     # -- one life --------------------------------------------------------------------------------------
 
     def open(self, core: EndpointCore) -> None:
-        driver = Driver(core, self._options.decoding, self._options.address, self._make_tls)
+        driver = Driver(core, self._options.decoding, self._options.address, self._make_tls, self.errors)
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
         self.driver = self.aio_driver = driver
 
@@ -105,9 +107,22 @@ class Tasks(Runtime):
 
     # -- services --------------------------------------------------------------------------------------
 
-    def make_service(self, operation: Operation[None], what: str) -> ServiceTask:
+    def make_service(self, make: Callable[[], Operation[None]], what: str) -> ServiceTask:
         loop = asyncio.get_running_loop()
-        return ServiceTask(loop.create_task(self.run(operation), name=f"linkbox {what}"))
+        return ServiceTask(loop.create_task(self._serve(make, what), name=f"linkbox {what}"))
+
+    async def _serve(self, make: Callable[[], Operation[None]], what: str) -> None:
+        """Run an operation; again after an unexpected error."""
+        while await self._fails(make, what):
+            await is_set_within(RESTART, self.closed)
+
+    async def _fails(self, make: Callable[[], Operation[None]], what: str) -> bool:
+        """Run the operation. Returns whether it must be run again, after an unexpected error."""
+        try:
+            await self.run(make())
+        except BaseException as error:
+            return self.survived_by(f"task {what}", error)
+        return False
 
     async def join(self, deadline: float) -> None:
         """Wait for the tasks until ``deadline``, then cancel those that still run."""
@@ -127,10 +142,9 @@ class Tasks(Runtime):
         return not late
 
     def must_pass(self, error: BaseException) -> bool:
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            return task is None or task.cancelling() > 0  # otherwise user code has raised it
-        return not isinstance(error, Exception)
+        # A coroutine that is closed with its event loop gets GeneratorExit outside of its task.
+        is_closed = isinstance(error, GeneratorExit) and not self.is_ours()
+        return is_closed or is_cancelled(error) or is_from_signal(error)
 
     # -- code that is not to run in the loop -----------------------------------------------------------
 

@@ -22,6 +22,10 @@ CA, CA_KEY = "ca.pem", "ca.key"
 CA_DAYS = 3650
 DAYS = 397
 """The usual maximum of public authorities; for longer, see ``--days``."""
+MOST_DAYS = 36_500
+"""A hundred years: more is a typing error, and the dates of certificates end with the year 9999."""
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+"""A part of a host name. Hosts in labs have underscores, too."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}")
 
 cert = typer.Typer(
@@ -36,7 +40,9 @@ FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="The
 def init(
     folder: FolderOption = Path(),
     name: Annotated[str, typer.Option(help="Set the name of the authority.")] = "linkbox lab",
-    days: Annotated[int, typer.Option(min=1, help="Set how many days the certificate is valid.")] = CA_DAYS,
+    days: Annotated[
+        int, typer.Option(min=1, max=MOST_DAYS, help="Set how many days the certificate is valid.")
+    ] = CA_DAYS,
     quiet: QuietOption = False,
 ) -> None:
     """Make an authority: ca.pem, its public certificate, and ca.key, its private key."""
@@ -68,7 +74,9 @@ def issue(
         typer.Option("--san", metavar="HOST", help="Add a host name or IP address. May be repeated."),
     ] = None,
     folder: FolderOption = Path(),
-    days: Annotated[int, typer.Option(min=1, help="Set how many days the certificate is valid.")] = DAYS,
+    days: Annotated[
+        int, typer.Option(min=1, max=MOST_DAYS, help="Set how many days the certificate is valid.")
+    ] = DAYS,
     quiet: QuietOption = False,
 ) -> None:
     """Issue a certificate for a server or a client: NAME.pem, and its private key NAME.key.
@@ -78,9 +86,10 @@ def issue(
     with exit_status(quiet):
         if not _NAME.fullmatch(name):
             raise WrongUse(f"NAME {name!r}: it may have up to 64 letters, digits, spaces and . _ : -")
-        hosts = [_host(each) for each in san or []]
-        if " " not in name:
-            hosts.insert(0, _host(name))
+        hosts = [_host_of(each) for each in san or []]
+        own = _host(name)
+        if own is not None:  # otherwise it is the name of a client only
+            hosts.insert(0, own)
         x509, ec = _library()
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -111,17 +120,35 @@ def _library() -> tuple[Any, Any]:
     return x509, ec
 
 
-def _host(text: str) -> x509.GeneralName:
+def _host_of(text: str) -> x509.GeneralName:
+    """The host name or IP address of a ``--san``."""
+    host = _host(text)
+    if host is None:
+        raise WrongUse(
+            f"--san {text!r} is neither a host name, such as pump-7.example.com, nor an IP address; "
+            "repeat --san for several"
+        )
+    return host
+
+
+def _host(text: str) -> x509.GeneralName | None:
+    """A host name or IP address as it is in a certificate; None for any other text."""
     from cryptography import x509
 
     try:
-        return x509.IPAddress(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
         pass
+    else:  # a certificate cannot have the scope of fe80::1%eth0
+        return None if "%" in text else x509.IPAddress(address)
     try:
-        return x509.DNSName(text.encode("idna").decode("ascii"))
-    except UnicodeError as error:
-        raise WrongUse(f"{text!r} is not a host name: {error}") from error
+        name = text.encode("idna").decode("ascii")
+    except UnicodeError:
+        return None
+    labels = name.removeprefix("*.").split(".")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        return None
+    return x509.DNSName(name)
 
 
 def _common_name(name: str) -> x509.Name:

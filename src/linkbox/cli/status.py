@@ -13,11 +13,9 @@ from typing import NoReturn
 import typer
 
 from linkbox import AddressError, FormatError, LinkboxError, TooLarge
-from linkbox.text import printable
+from linkbox.text import LONGEST_MESSAGE, printable
 
 FINE, LINK_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
-LONGEST = 2000
-"""Characters of a message on stderr, at most."""
 
 
 class WrongUse(Exception):
@@ -29,7 +27,7 @@ def say(text: str, quiet: bool = False) -> None:
     if not quiet:
         try:
             # One call, so that lines of several processes do not mix.
-            sys.stderr.write(f"linkbox: {printable(text, LONGEST)}\n")
+            sys.stderr.write(f"linkbox: {printable(text, LONGEST_MESSAGE)}\n")
             sys.stderr.flush()
         except OSError:
             pass  # stderr is closed; that is no reason to stop.

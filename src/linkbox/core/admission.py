@@ -6,10 +6,12 @@ from collections import deque
 from typing import NamedTuple
 
 from linkbox.core.context import Context
+from linkbox.core.effects import UNAUTHENTICATED
 from linkbox.core.handshake import STEP, ServerHandshake
 from linkbox.core.link import Link, LinkOwner, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
+from linkbox.core.pending_links import PendingLinks
 from linkbox.core.places import PING_WAIT, Places
 from linkbox.core.plain_link import PlainLink
 from linkbox.core.resumption import HelloVerdict, on_hello
@@ -23,6 +25,7 @@ from linkbox.core.wire.handshake_errors import NotLinkbox, NotProven, OtherVersi
 from linkbox.core.wire.handshake_messages import Hello, Welcome
 from linkbox.errors import LinkError, PeerLost, ProtocolViolation
 from linkbox.events import EventKind, Peer, PeerInfo
+from linkbox.text import printable
 
 
 class PendingAccept(NamedTuple):
@@ -63,9 +66,9 @@ class Admission:
         "_context",
         "_links",
         "_owner",
+        "_pending",
         "_sessions",
         "max_links",
-        "pending",
         "pending_accepts",
         "pending_accepts_changed",
         "places",
@@ -83,8 +86,7 @@ class Admission:
         self.places = places
         self.max_links = context.limits.connections
         """Most connections. The front end lowers it to what the process's descriptors allow."""
-        self.pending: dict[Link, str | None] = {}
-        """Connections that are not admitted yet, each with the IP address it counts for (None: exempt)."""
+        self._pending = PendingLinks(context.limits)
         self.waiting: list[PendingHandshake] = []
         self.pending_accepts: deque[PendingAccept] = deque()
         """Call ``accept=`` for each of these, then `decide`."""
@@ -92,47 +94,55 @@ class Admission:
 
     # -- connections -----------------------------------------------------------------------------------
 
-    def is_crowded(self) -> bool:
-        """Is the limit of pending connections reached? More connections wait in the kernel's queue."""
-        return len(self.pending) >= self._context.limits.unwelcomed
+    @property
+    def pending(self) -> dict[Link, str | None]:
+        """Connections that are not admitted yet, each with its origin: what it counts for (None: exempt)."""
+        return self._pending.links
 
-    def accept(self, address: str, ip: str | None, now: float) -> Link | None:
+    def is_crowded(self, now: float) -> bool:
+        """Is there no room for another pending connection? More connections wait in the kernel's queue."""
+        return self._pending.is_full() and not self._pending.can_make_room(now)
+
+    def accept(self, address: str, origin: str | None, now: float) -> Link | None:
         """Make the link for a new connection. None: close the connection at once, a limit is reached.
 
-        ``ip`` is the key of the per-address limit; None (loopback, unix) is exempt.
+        ``origin`` is what the connection counts for, see ``address.origin_of``; None is exempt.
         """
         context = self._context
         context.effects.now = now
-        limits = context.limits
-        from_ip = sum(1 for each in self.pending.values() if each == ip) if ip is not None else 0
-        is_full = self.is_crowded() or len(self._links.links) >= self.max_links
-        if is_full or from_ip >= limits.unwelcomed_per_ip:
+        if self._pending.is_share_full(origin) or not self._make_room(now):
             context.counters.refused += 1
             return None
         framing = context.settings.framing
         link: Link
+        plain: PlainLink | None = None
         if isinstance(framing, PlainFraming):
             if self._has_no_place(address):
                 return None
             link = plain = PlainLink(self._owner, context, address, now, framing)
-            self._add(link, ip)
-            if not context.settings.secure:
-                self._meet_plain(plain, now)
         else:
             link = LinkedLink(self._owner, context, address, now, ServerHandshake(context))
-            self._add(link, ip)
+        self._links.add(link)
+        self._pending.add(link, origin)
+        if plain is not None and not context.settings.secure:
+            self._meet_plain(plain, now)
         return link
 
-    def _add(self, link: Link, ip: str | None) -> None:
-        self._links.add(link)
-        self.pending[link] = ip
+    def _make_room(self, now: float) -> bool:
+        """Is there room for one more connection? If necessary, close one that has not been authenticated."""
+        if not self._pending.is_full() and len(self._links.links) < self.max_links:
+            return True
+        victim = self._pending.least_worthy(now)
+        if victim is None:
+            return False
+        self._context.counters.refused += 1
+        reason = "closed before its handshake was complete: too many connections at a time"
+        victim.abort(PeerLost(f"{victim.address} was {reason}"))
+        return True
 
     def forget(self, link: Link) -> bool:
         """Remove a connection that is admitted or closed. True if it was pending."""
-        if link not in self.pending:
-            return False
-        del self.pending[link]
-        return True
+        return self._pending.remove(link)
 
     def hurry(self, seconds: float, now: float) -> None:
         """The server is stopping: give pending connections ``seconds`` to send HELLO and be refused."""
@@ -140,7 +150,10 @@ class Admission:
             link.shorten_handshake(seconds, now)
 
     def _has_no_place(self, address: str) -> bool:
-        """With a plain framing: are all peer slots in use? If so, log it."""
+        """With a plain framing: are all peer slots in use, or is the server stopping? If so, log it."""
+        if self._context.is_stopping:
+            self._log_rejected(address, "the server is stopping")
+            return True
         is_full = self.places.are_taken()
         if is_full:
             self._log_rejected(address, f"all {self.places.max_peers} peer slots are in use")
@@ -148,7 +161,7 @@ class Admission:
 
     def _log_rejected(self, address: str, reason: str) -> None:
         self._context.counters.refused += 1
-        self._context.effects.log_unauthenticated(f"{address} was rejected: {reason}")
+        self._context.effects.log_limited(UNAUTHENTICATED, f"{address} was rejected: {reason}")
 
     # -- plain framings --------------------------------------------------------------------------------
 
@@ -196,7 +209,13 @@ class Admission:
         """Let the application decide (``accept=``). The front end calls `decide` with the result."""
         name = link.address if hello is None else hello.name
         identity = link.identity if hello is None else self._identity(link, hello)
+        if len(self.pending_accepts) > self._context.limits.unwelcomed:
+            # The application takes its time, and others have left in the meantime.
+            waiting = [each for each in self.pending_accepts if not each.link.closed]
+            self.pending_accepts.clear()
+            self.pending_accepts.extend(waiting)
         self.pending_accepts.append(PendingAccept(link, hello, PeerInfo(link.address, name, identity)))
+        self._pending.waits(link)
         effects = self._context.effects
         effects.to_wake.append(self.pending_accepts_changed)
         effects.to_write.append(link)
@@ -208,6 +227,7 @@ class Admission:
         link, hello = pending.link, pending.hello
         if link.state is not State.HANDSHAKE:
             return  # It was closed in the meantime.
+        self._pending.decided(link)
         if isinstance(link, LinkedLink) and hello is not None:
             no = self._objection(hello) if is_accepted else ("denied", "rejected by the server's accept=")
             self._try(link, hello, no, now)
@@ -256,7 +276,7 @@ class Admission:
 
     def _handshake_failed(self, link: LinkedLink, error: ProtocolViolation, now: float) -> None:
         if isinstance(error, NotLinkbox):
-            self._context.effects.log_unauthenticated(f"{link.address}: {error}")
+            self._context.effects.log_limited(UNAUTHENTICATED, f"{link.address}: {error}")
             link.abort(error)
         elif isinstance(error, OtherVersion):
             link.refuse("version", str(error), now)
@@ -280,9 +300,9 @@ class Admission:
         context = self._context
         pattern, format_name = context.pattern.name, context.settings.format_name
         if hello.pattern != pattern:
-            return "pattern", f"this is a server for {pattern}, the client is for {hello.pattern}"
+            return "pattern", f"this is a server for {pattern}, the client is for {printable(hello.pattern)}"
         if hello.format != format_name:
-            return "format", f"the format here is {format_name}, the client's is {hello.format}"
+            return "format", f"the format here is {format_name}, the client's is {printable(hello.format)}"
         if hello.session in self._sessions.by_id:
             return None
         if context.is_stopping:
@@ -292,16 +312,16 @@ class Admission:
 
     def _enter(self, link: LinkedLink, hello: Hello, now: float) -> None:
         """Admit or resume a client without an objection, if a peer slot is free."""
-        known = self._sessions.by_id.get(hello.session)
+        known, identity = self._sessions.by_id.get(hello.session), self._identity(link, hello)
         verdict = on_hello(
             is_known=known is not None,
-            is_same_identity=known is not None and known.peer.identity == self._identity(link, hello),
+            is_same_identity=known is not None and known.peer.identity == identity,
             is_newer=known is not None and hello.epoch > known.generation.epoch,
             is_same_birth=known is not None and hello.born == known.generation.born,
         )
         if known is None or verdict is HelloVerdict.NEW:
-            if self.places.make_room():
-                self._admit(link, hello, now)
+            if self.places.make_room(identity):
+                self._admit(link, hello, identity, now)
             else:
                 self._let_wait(link, hello, now)
         elif verdict is HelloVerdict.NOT_ITS_OWN:
@@ -314,15 +334,14 @@ class Admission:
 
     def _refuse(self, link: LinkedLink, code: str, reason: str, now: float) -> None:
         self._context.counters.refused += 1
-        self._context.effects.log_unauthenticated(f"{link.address} was refused ({code}): {reason}")
+        self._context.effects.log_limited(UNAUTHENTICATED, f"{link.address} was refused ({code}): {reason}")
         link.refuse(code, reason, now)
 
     def _identity(self, link: Link, hello: Hello) -> str | None:
         """Return the client's authenticated name: from its certificate, or from a secret of its own."""
         return link.identity or (hello.name if self._context.settings.identifies else None)
 
-    def _admit(self, link: LinkedLink, hello: Hello, now: float) -> None:
-        identity = self._identity(link, hello)
+    def _admit(self, link: LinkedLink, hello: Hello, identity: str | None, now: float) -> None:
         peer = Peer(hello.name, link.address, hello.session, self._context.wall_time(now), identity)
         session = self._sessions.open(peer)
         session.generation.born = hello.epoch
@@ -337,8 +356,10 @@ class Admission:
             session.record.resume(received)
         old = session.detach()
         if old is not None:
-            old.abort(PeerLost(f"{session.peer} came back on another connection"))
-            self._sessions.announce_down(session, None)
+            lost = PeerLost(f"{session.peer} came back on another connection")
+            old.abort(lost)
+            self._sessions.announce_down(session, lost if session.receiving.end_reason is None else None)
+        self._sessions.relocate(session, hello.name, link.address)
         self._welcome(link, session, hello, is_same, now)
         self._context.counters.reconnects += 1
         self._sessions.announce_up(session, EventKind.RESUMED if is_same else EventKind.CONNECTED)
@@ -381,27 +402,34 @@ class Admission:
         if not self.places.ping_silent(now):
             self._refuse(link, "busy", self.places.describe(), now)
             return
+        self._pending.waits(link)
         pending = PendingHandshake(self, link, hello, now)
         self.waiting.append(pending)
         self._context.effects.timers.schedule(pending, pending.next_timer())
 
     def settle_waiting(self, pending: PendingHandshake, now: float) -> None:
         """Disconnect a peer that has not answered the ping, and admit or else refuse the waiting client."""
-        self.waiting.remove(pending)
-        if pending.link.state is not State.HANDSHAKE:
-            return
-        self.places.evict_silent(pending.asked_at)
-        if self.places.make_room():
-            self._admit_waiting(pending, now)
-        else:
+        if pending.link.state is State.HANDSHAKE:
+            self.places.evict_silent(pending.asked_at)
+        self.place_free()
+        if pending in self.waiting:
+            self.waiting.remove(pending)
+            self._pending.decided(pending.link)
             self._refuse(pending.link, "busy", self.places.describe(), now)
 
     def place_free(self) -> None:
-        """A peer slot may be free: admit clients that wait for one."""
-        self.waiting = [each for each in self.waiting if each.link.state is State.HANDSHAKE]
-        while self.waiting and self.places.make_room():
-            self._admit_waiting(self.waiting.pop(0), self._context.effects.now)
-
-    def _admit_waiting(self, pending: PendingHandshake, now: float) -> None:
-        self._admit(pending.link, pending.hello, now)
-        self._context.effects.to_read.append(pending.link)
+        """A peer slot may be free: admit clients that wait for one. Each is checked again."""
+        now = self._context.effects.now
+        while self.waiting:
+            link, hello = self.waiting[0].link, self.waiting[0].hello
+            if link.state is State.HANDSHAKE:
+                no = self._objection(hello)
+                is_known = hello.session in self._sessions.by_id
+                if no is None and not is_known and not self.places.make_room(self._identity(link, hello)):
+                    return
+                self._pending.decided(link)
+                del self.waiting[0]
+                self._try(link, hello, no, now)
+                self._context.effects.to_read.append(link)
+            else:
+                del self.waiting[0]  # It was closed in the meantime.

@@ -162,7 +162,8 @@ class ClientAsks:
             batch = mailbox.put(source, (Answer(value, error),), 1, 0, at)
             batch.receipt = ask.receipt
             effects.to_wake.append(mailbox.changed)
-            effects.emit(EventKind.DATA, session.peer)
+            if not effects.events.takes_over(session.peer):
+                effects.emit(EventKind.DATA, session.peer)
 
     # -- sessions --------------------------------------------------------------------------------------
 

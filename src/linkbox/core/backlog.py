@@ -70,6 +70,16 @@ class Backlog:
             if context.paused_links is not None and session.receiving.undecoded() > PLAIN_BYTES:
                 context.paused_links.pause(session.receiving, session.route)
 
+    def put_back(self, group: list[Arrival]) -> None:
+        """Take back what `next` has returned and what was not decoded: it comes first again."""
+        for arrival in reversed(group):
+            queue = self.queues.get(arrival.session)
+            if queue is None:
+                queue = self.queues[arrival.session] = deque()
+                self._new.appendleft(arrival.session)
+            queue.appendleft(arrival)
+            self._context.mailbox.undecoded += arrival.size
+
     def _take(self) -> list[Arrival]:
         """The next group: about one slice of new sessions, and one of old ones."""
         if self._blocked and not self._context.effects.is_blocked:

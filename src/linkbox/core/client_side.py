@@ -7,6 +7,7 @@ from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.context import Context
 from linkbox.core.conversations import Conversations
 from linkbox.core.dialing import Dialing
+from linkbox.core.effects import UNAUTHENTICATED
 from linkbox.core.ending import is_finished
 from linkbox.core.handshake import STEP, ClientHandshake
 from linkbox.core.link import Link, State
@@ -131,7 +132,7 @@ class ClientSide(Side):
                 if not view:
                     break
         except NotLinkbox as error:
-            self._context.effects.log_unauthenticated(f"{link.address}: {error}")
+            self._context.effects.log_limited(UNAUTHENTICATED, f"{link.address}: {error}")
             link.abort(error)
         except ProtocolViolation as error:
             link.violated(error)

@@ -48,7 +48,11 @@ class Context:
         self.knows_since = 0.0
         """Server: see generation.py."""
         delay = SLOW_ACK_DELAY if settings.pattern.slow_ack else ACK_DELAY
-        self.effects = Effects(delay, settings.wall)
+        has_credit = (
+            not self.is_plain and mailbox.overflow == "block" and not (self.pattern.asks and is_client)
+        )
+        most = None if has_credit else settings.limits.mailbox_messages
+        self.effects = Effects(delay, settings.wall, settings.counters, most)
         self.paused_links = PausedLinks(mailbox, self.effects) if self.is_plain else None
 
     def wall_time(self, now: float) -> float:

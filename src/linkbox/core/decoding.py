@@ -8,11 +8,21 @@ from linkbox.core.arrival import Arrival
 from linkbox.core.values import Value
 from linkbox.errors import DecodeError, TooLarge
 from linkbox.formats import Skip
+from linkbox.text import text_of
 
 Decode = Callable[[bytes], Value]
 """The decoding function of a format, for one message."""
 Estimate = Callable[[Sequence[bytes]], tuple[int, int]]
 """The memory and the work of decoding messages, see format_costs.py."""
+
+
+MustPass = Callable[[BaseException], bool]
+"""Must this exception end the decoding, because it is not about the message?"""
+
+
+def nothing_passes(error: BaseException) -> bool:
+    """Every exception is about the message."""
+    return False
 
 
 class Decoding:
@@ -30,9 +40,9 @@ class Decoding:
         """The memory of the values of these messages."""
         return sum(map(len, payloads)) if self._estimate is None else self._estimate(payloads)[0]
 
-    def values(self, arrival: Arrival) -> list[Value]:
+    def values(self, arrival: Arrival, must_pass: MustPass = nothing_passes) -> list[Value]:
         """Decode an arrival, after `check`."""
-        return decode_all(self.decode, arrival)
+        return decode_all(self.decode, arrival, must_pass)
 
     def check(self, arrival: Arrival) -> None:
         """Set the ``memory`` of an arrival. Replace messages that would cost too much by errors."""
@@ -65,13 +75,20 @@ def _too_costly(size: int, memory: int, work: int, limit: int) -> TooLarge:
     )
 
 
-def decode_all(decode: Decode, arrival: Arrival) -> list[Value]:
-    """Return the values of an arrival, with an exception object for each message that cannot be decoded."""
+def decode_all(decode: Decode, arrival: Arrival, must_pass: MustPass = nothing_passes) -> list[Value]:
+    """Return the values of an arrival, with an exception object for each message that cannot be decoded.
+
+    A format may be code of the application, which can raise anything.
+    """
     if len(arrival.payloads) > 1 and not arrival.has_errors:
         try:
-            return list(map(decode, arrival.payloads))  # type: ignore[arg-type]
-        except Exception:
-            pass  # The loop below finds the message that failed.
+            found: list[Value] = list(map(decode, arrival.payloads))  # type: ignore[arg-type]
+            if len(found) == len(arrival.payloads):  # a StopIteration of `decode` would end it early
+                return found
+        except BaseException as error:
+            if must_pass(error):
+                raise
+            # The loop below finds the message that failed.
     values: list[Value] = []
     for payload in arrival.payloads:
         if isinstance(payload, TooLarge):
@@ -82,7 +99,9 @@ def decode_all(decode: Decode, arrival: Arrival) -> list[Value]:
             continue
         except (DecodeError, Skip) as error:
             values.append(error)
-        except Exception as error:
-            values.append(DecodeError(f"{type(error).__name__}: {error}"))
+        except BaseException as error:
+            if must_pass(error):
+                raise
+            values.append(DecodeError(f"{type(error).__name__}: {text_of(error)}"))
         arrival.has_errors = True
     return values

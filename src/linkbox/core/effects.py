@@ -10,15 +10,17 @@ from typing import NamedTuple
 
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.connection import Connection
-from linkbox.core.event_queue import EventQueue
+from linkbox.core.event_queue import DATA, PART, EventQueue
+from linkbox.core.log_limit import LogLimit
+from linkbox.core.settings import Counters
 from linkbox.core.timers import NEVER, Timers
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.events import EventKind, Peer
 
 ACK_NOT_DUE, ACK_DUE_SOON, ACK_DUE_NOW = 0, 1, 2
 """Urgency of an acknowledgement: none is due; with the next write, or after a delay; at the next flush."""
-UNAUTHENTICATED_LINES = 10
-"""Most log lines per minute about connections that were not admitted."""
+UNAUTHENTICATED, REJECTED = "connections were not admitted", "messages were rejected"
+"""Kinds of log lines that peers can cause: see `Effects.log_limited`."""
 
 
 class LogLine(NamedTuple):
@@ -32,10 +34,12 @@ class Effects:
     """The work that calls into the core have left for the driver."""
 
     __slots__ = (
+        "_limited",
         "ack_delay",
         "acks_due",
         "acks_due_at",
         "events",
+        "failures",
         "is_blocked",
         "log_lines",
         "now",
@@ -44,10 +48,11 @@ class Effects:
         "to_read",
         "to_wake",
         "to_write",
-        "unauthenticated",
     )
 
-    def __init__(self, ack_delay: float, wall: float) -> None:
+    def __init__(
+        self, ack_delay: float, wall: float, counters: Counters, most_data_events: int | None = None
+    ) -> None:
         self.now = 0.0
         """The time of the current call."""
         self.to_write: list[Connection] = []
@@ -60,14 +65,17 @@ class Effects:
         self.room = WaitQueue()
         """Woken when there is room, or something to decode."""
         self.log_lines: list[LogLine] = []
-        self.events = EventQueue(wall)
+        self.events = EventQueue(wall, counters, most_data_events)
         self.timers = Timers()
         self.acks_due: dict[Route, None] = {}
         """Routes with an acknowledgement that may wait for the next write."""
         self.acks_due_at = NEVER
         self.ack_delay = ack_delay
         """Seconds that an acknowledgement may wait for a write that can carry it."""
-        self.unauthenticated = UnauthenticatedLog()
+        self.failures = self.timers.failures
+        """Unexpected errors that the core has survived: what has failed, and the exception."""
+        self._limited: dict[str, LimitedLines] = {}
+        """Log lines that peers can cause, by their kinds."""
 
     def emit(
         self,
@@ -80,8 +88,34 @@ class Effects:
         """Emit an event. It is dropped if there is no callback for its kind."""
         events = self.events
         if kind in events.listening:
-            events.add(kind, peer, error, receipt, count, self.now)
-            self.to_wake.append(events.changed)
+            if kind is DATA or kind is PART or receipt is not None or peer is None:
+                events.add(kind, peer, error, receipt, count, self.now)
+                self.to_wake.append(events.changed)
+            else:
+                self.emit_limited(kind, peer, error)
+
+    def emit_limited(
+        self, kind: EventKind, peer: Peer, error: Exception | None, is_promised: bool = False
+    ) -> bool:
+        """Emit an event that a peer causes and that no credit limits. False if too many wait already.
+
+        ``is_promised``: in any case, because it belongs to one that was emitted.
+        """
+        events = self.events
+        if kind not in events.listening:
+            return True
+        if not is_promised and not events.has_room():
+            if not events.is_overflowing:
+                events.is_overflowing = True
+                self.log(
+                    "warning",
+                    f"{events.others} events wait behind a callback that blocks: more of connections are "
+                    "dropped (see statistics().events_dropped); peers() has who is connected",
+                )
+            return False
+        events.add_limited(kind, peer, error, self.now)
+        self.to_wake.append(events.changed)
+        return True
 
     def room_again(self) -> None:
         """There may be room in the mailbox again: go on with the backlog."""
@@ -92,12 +126,26 @@ class Effects:
         """Write a line to the log."""
         self.log_lines.append(LogLine(level, text))
 
-    def log_unauthenticated(self, text: str, level: str = "warning") -> None:
-        """Log a connection that was not admitted: ten lines per minute, then only a count.
+    def may_log(self, kind: str) -> bool:
+        """May a line about something that a peer has caused be logged now? If not, it is counted.
 
-        Unauthenticated peers must not be able to fill the log or to delay other peers.
+        Ten lines a minute of each kind, then only a count: peers must be able neither to fill the log nor to
+        delay other peers. Ask before the text is made, which costs time.
         """
-        self.log_lines += self.unauthenticated.lines(text, level, self.now)
+        lines = self._limited.get(kind)
+        if lines is None:
+            lines = self._limited[kind] = LimitedLines(self, kind)
+        return lines.allows()
+
+    def log_limited(self, kind: str, text: str, level: str = "warning") -> None:
+        """Log a line, if `may_log`."""
+        if self.may_log(kind):
+            self.log(level, text)
+
+    def report_suppressed(self) -> None:
+        """The endpoint stops: log how many lines were left out."""
+        for lines in self._limited.values():
+            lines.report()
 
     def next_timer(self) -> float:
         """When the next timer of the core is due; infinity if there is none."""
@@ -114,30 +162,41 @@ class Effects:
         self.acks_due_at = NEVER
 
 
-class UnauthenticatedLog:
-    """Limits the log lines about connections that were not admitted."""
+class LimitedLines:
+    """The log lines of one kind that peers cause: ten a minute, and a count when the minute is over."""
 
-    __slots__ = ("count", "until")
+    __slots__ = ("_effects", "_limit", "_what", "timer_at")
 
-    def __init__(self) -> None:
-        self.count = 0
-        """Lines in this minute, including those that were not logged."""
-        self.until = 0.0
+    def __init__(self, effects: Effects, what: str) -> None:
+        self._effects = effects
+        self._limit = LogLimit()
+        self._what = what
+        """What the lines are about, for the count."""
+        self.timer_at = NEVER
 
-    def lines(self, text: str, level: str, now: float) -> list[LogLine]:
-        """Return the lines to log now."""
-        lines: list[LogLine] = []
-        if now >= self.until:
-            if self.count > UNAUTHENTICATED_LINES:
-                more = self.count - UNAUTHENTICATED_LINES
-                lines.append(
-                    LogLine("warning", f"{more} more connections were not admitted in the minute after that")
-                )
-            self.until, self.count = now + 60.0, 0
-        self.count += 1
-        if self.count <= UNAUTHENTICATED_LINES:
-            lines.append(LogLine(level, text))
-        return lines
+    def allows(self) -> bool:
+        """May one more line be logged? If not, it is counted."""
+        effects, limit = self._effects, self._limit
+        if limit.allows(effects.now):
+            self.report()
+            return True
+        effects.timers.schedule(self, limit.until)
+        return False
+
+    def report(self) -> None:
+        """Log how many lines were left out."""
+        suppressed = self._limit.take_suppressed()
+        if suppressed:
+            self._effects.log("warning", f"{suppressed} more {self._what} in that minute")
+
+    def next_timer(self) -> float:
+        """When the count is logged."""
+        return self._limit.until if self._limit.suppressed else NEVER
+
+    def handle_timer(self, now: float) -> None:
+        """The minute is over."""
+        if now >= self._limit.until:
+            self.report()
 
 
 class Route:

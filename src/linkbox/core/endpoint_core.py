@@ -165,9 +165,13 @@ class EndpointCore(JournalOwner):
     def abort(self) -> None:
         """Close everything now; messages that are not acknowledged fail."""
         self.context.is_stopping = True
+        self.effects.report_suppressed()
         for session in list(self.sessions.by_id.values()):
             error = PeerLost(f"stopped before {session.peer} had everything")
-            self.sessions.close_session(session, error)
+            try:
+                self.sessions.close_session(session, error)
+            except BaseException as failure:  # the others must be closed nevertheless
+                self.effects.failures.append((session.peer, failure))
         self.links.abort_all()
 
     # -- stores ----------------------------------------------------------------------------------------
@@ -227,9 +231,9 @@ class ServerCore(EndpointCore):
         """The requests without a response."""
         return self.sessions.server_asks
 
-    def accept(self, address: str, ip: str | None, now: float) -> Link | None:
+    def accept(self, address: str, origin: str | None, now: float) -> Link | None:
         """Make the link for a new connection; see `Admission.accept`."""
-        return self.admission.accept(address, ip, now)
+        return self.admission.accept(address, origin, now)
 
     def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         assert isinstance(link.handshake, ServerHandshake)
@@ -245,8 +249,9 @@ class ServerCore(EndpointCore):
         self.admission.decide(pending, is_accepted, now)
 
     def channel_of(self, peer: Peer) -> Session | None:
-        """The conversation with a peer."""
-        return self.sessions.by_id.get(peer.id)
+        """The conversation with a peer. Its id alone does not identify it: the client chooses that."""
+        session = self.sessions.by_id.get(peer.id)
+        return session if session is not None and session.peer.identity == peer.identity else None
 
     def source_of(self, peer: Peer) -> Source | None:
         """A connected peer's part of the mailbox."""

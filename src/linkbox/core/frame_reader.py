@@ -14,6 +14,7 @@ from linkbox.core.wire import frames, handshake_messages
 from linkbox.core.wire.decoder import HEADER_SIZE, LIMITS, Decoder, too_large
 from linkbox.core.wire.rejections import error_of
 from linkbox.errors import ProtocolViolation
+from linkbox.text import LONGEST_MESSAGE, printable
 
 OPEN: Final = State.OPEN
 _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.CANCEL))
@@ -213,7 +214,8 @@ class FrameReader:
         session = self._session
         if not self._is_early(session, frames.REJECT, payload):
             number, code, reason = frames.decode_reject(payload)
-            error = error_of(code, f"{session.peer} rejected the message: {reason}")
+            shown = printable(reason, LONGEST_MESSAGE)
+            error = error_of(code, f"{session.peer} rejected the message: {shown}")
             message = session.sending.on_reject(number, error)
             if message is not None:
                 session.owner.message_failed(session, message)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from linkbox.core.arrival import Arrival, AskState
 from linkbox.core.asks_client import Ask
 from linkbox.core.asks_server import IncomingAsk, request_failed
+from linkbox.core.connection import Connection
 from linkbox.core.context import Context
 from linkbox.core.durable.entries import Inflow
 from linkbox.core.durable.record import Record
-from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON
+from linkbox.core.effects import ACK_DUE_NOW, ACK_DUE_SOON, REJECTED
 from linkbox.core.incoming_asks import OVERHEAD
 from linkbox.core.link import Link, bytes_of
 from linkbox.core.session import Session
@@ -107,7 +108,8 @@ class Inbox:
         if stored:
             receiving.count_messages(1, nbytes)
             effects.to_wake.append(mailbox.changed)
-            effects.emit(DATA, session.peer)
+            if not effects.events.takes_over(session.peer):
+                effects.emit(DATA, session.peer)
         else:
             error = MailboxFull(f"the mailbox is full (overflow={mailbox.overflow!r})")
             effects.emit(EventKind.OVERFLOW, session.peer, error)
@@ -124,7 +126,7 @@ class Inbox:
         """Reject a message: report it to the sender and continue with the next one."""
         self._context.counters.rejected += 1
         effects = self._context.effects
-        if session.rejections.count_one():
+        if effects.may_log(REJECTED):
             effects.log("warning", f"a message from {session.peer} was rejected: {error}")
         effects.emit(EventKind.ERROR, session.peer, error)
         if session.record is None:
@@ -137,6 +139,25 @@ class Inbox:
             session.rejections.keep((frame,))
             if session.link is not None:
                 session.link.send_control(frame)
+
+    # -- unexpected errors ------------------------------------------------------------------------------
+
+    def reading_failed(self, connection: Connection, error: Exception) -> None:
+        """An unexpected error has hit `EndpointCore.received`, and the connection is closed."""
+        assert isinstance(connection, Link)
+        if connection.session is not None:
+            self.storing_failed(connection.session, error)
+
+    def storing_failed(self, session: Session, error: Exception) -> None:
+        """End a conversation if an unexpected error may have cost messages.
+
+        They count as arrived, so the peer would not send them again after a reconnect, and the next
+        acknowledgement would cover them. As the conversation ends, the peer has them in doubt.
+        """
+        receiving = session.receiving
+        pieces = 0 if receiving.assembly is None else receiving.assembly.pieces
+        if receiving.arrived != receiving.processed + pieces:
+            self._sessions.close_session(session, error)
 
     # -- requests and responses ------------------------------------------------------------------------
 
@@ -200,7 +221,8 @@ class Inbox:
         nbytes = max(nbytes, ask.memory)
         mailbox.put(session.receiving, (ask,), last, nbytes, self._context.wall_time(now))
         effects.to_wake.append(mailbox.changed)
-        effects.emit(DATA, session.peer)
+        if not effects.events.takes_over(session.peer):
+            effects.emit(DATA, session.peer)
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
         """Send the response to a request. `StateError` if there was a response already."""

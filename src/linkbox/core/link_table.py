@@ -39,4 +39,7 @@ class LinkTable:
     def abort_all(self) -> None:
         """Close every connection now."""
         for link in list(self.links):
-            link.abort(None)
+            try:
+                link.abort(None)
+            except BaseException as failure:  # the others must be closed nevertheless
+                self._context.effects.failures.append((link, failure))

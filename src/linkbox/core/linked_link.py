@@ -182,6 +182,11 @@ class LinkedLink(Link):
             elif not session.resumes:
                 self.half_close = True
 
+    def finish_writing(self) -> None:
+        super().finish_writing()
+        if self.state is OPEN:  # Both have ended and the peer does not reconnect: only its FIN is missing.
+            self.close_by(self.context.effects.now + self.context.limits.close)
+
     def send_control(self, frame: bytes) -> None:
         limit = self.context.limits.control_frames
         if self._stalled_at is not None and len(self._control) >= limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linkbox.core.kept_sessions import KeptSessions, has_spool
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
@@ -14,30 +15,31 @@ PING_WAIT = 2.0
 class Places:
     """The slots, at most ``max_peers``. A session without a connection gives its slot to a new client.
 
-    Only one with messages in its spool keeps it: they were accepted for that peer, and no other client may
-    cause their loss.
+    Only one with messages in its spool keeps it: they were accepted for that peer, and another client must
+    not delete them.
     """
 
-    __slots__ = ("_sessions", "max_peers")
+    __slots__ = ("_kept", "_sessions", "max_peers")
 
-    def __init__(self, sessions: SessionTable, max_peers: int) -> None:
+    def __init__(self, sessions: SessionTable, kept: KeptSessions, max_peers: int) -> None:
         self._sessions = sessions
+        self._kept = kept
         self.max_peers = max_peers
 
     def are_taken(self) -> bool:
         """Are all slots in use?"""
         return len(self._sessions.by_id) >= self.max_peers
 
-    def make_room(self) -> bool:
-        """Is a slot free? If necessary, close a session without a connection to free its slot."""
+    def make_room(self, identity: str | None) -> bool:
+        """Is a slot free for this identity? If necessary, close a session without a connection."""
         if not self.are_taken():
             return True
-        for session in self._sessions.by_id.values():
-            if session.link is None and not has_spool(session):
-                error = PeerLost(f"{session.peer} was disconnected, and another client needed its slot")
-                self._sessions.close_session(session, error)
-                return True
-        return False
+        session = self._kept.for_slot(identity)
+        if session is None:
+            return False
+        error = PeerLost(f"{session.peer} was disconnected, and another client needed its slot")
+        self._sessions.close_session(session, error)
+        return True
 
     def ping_silent(self, now: float) -> bool:
         """Ping the peers from which nothing has arrived lately. False if there are none."""
@@ -61,10 +63,5 @@ class Places:
     def describe(self) -> str:
         """The reason to refuse a client when no slot is free."""
         places = "the only peer slot is" if self.max_peers == 1 else f"all {self.max_peers} peer slots are"
-        away = sum(each.link is None for each in self._sessions.by_id.values())
+        away = len(self._kept)
         return f"{places} in use" + (f", {away} by absent peers with undelivered messages" if away else "")
-
-
-def has_spool(session: Session) -> bool:
-    """Is a message for the peer of this session in the store?"""
-    return session.record is not None and session.in_flight() > 0

@@ -14,6 +14,7 @@ from linkbox.core.context import Context
 from linkbox.core.ending import wants_end
 from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
 from linkbox.core.session import Session
+from linkbox.core.timers import NEVER
 from linkbox.core.wire.framings import PlainFraming
 from linkbox.errors import DecodeError, FormatError, LinkboxError, LinkError, PeerLost, ProtocolViolation
 
@@ -145,13 +146,45 @@ class PlainLink(Link):
             session.ending.is_acked = True  # No acknowledgement will follow.
             session.owner.end_acked(session, [])
         super().finish_writing()
-        if self.context.is_stopping and self.state is State.OPEN:
-            # The peer may never close its half: give it time to read what was sent, then close.
-            self.close_soon(now)
+        if self.state is not State.OPEN:
+            return
+        # The peer may never close its half.
+        if self.context.is_stopping:
+            self.close_soon(now)  # Give it time to read what was sent.
             was_silent = session is None or not session.sending.sent
             self.close_by(now + (0.0 if was_silent else _LAST_READ))
-        elif self.context.pattern.asks and not self.context.is_client and self.state is State.OPEN:
+        elif self.context.pattern.asks and not self.context.is_client:
             self.close_soon(now)  # After the last response the peer has nothing more to send.
+        elif self._is_two_way():
+            self.heard_at = now
+            self.schedule(self.silence_deadline())
+        elif not self._awaits_response():
+            self.close_by(now + self.context.limits.close)
+
+    def _is_two_way(self) -> bool:
+        """May the peer send messages after this side has ended?"""
+        pattern = self.context.pattern
+        return pattern.server_sends and not pattern.asks
+
+    def _awaits_response(self) -> bool:
+        """Is FIN the end of a request? Then the timeout of the request closes the connection."""
+        return self.context.is_client and self.context.pattern.asks and self._framing.name == "raw"
+
+    def silence_deadline(self) -> float:
+        """When to close after this side has ended, if nothing more arrives."""
+        if not self.shut or self.eof or not self._is_two_way():
+            return NEVER
+        limits = self.context.limits
+        # The slot of a server is wanted by others; the server of a client may still be at work.
+        patience = limits.heartbeat + limits.peer_timeout if self.context.is_client else limits.close
+        return self.heard_at + patience
+
+    def on_silence(self, now: float) -> None:
+        if self.paused:
+            self.heard_at = now  # Nothing is read, because the mailbox is full.
+            return
+        silence = now - self.heard_at
+        self.abort(PeerLost(f"{self.address} sent nothing for {silence:.1f} s, and did not close its half"))
 
     def send_control(self, frame: bytes) -> None:
         pass  # A plain framing has no frames.

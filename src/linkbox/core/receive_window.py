@@ -138,7 +138,9 @@ class ReceiveWindow(Source):
             mailbox.put(self, values, last, nbytes if memory < 0 else memory, at)
             if mailbox.changed.waiters:
                 effects.to_wake.append(mailbox.changed)
-            if DATA in effects.events.listening:
+            if DATA in effects.events.listening and not (
+                context.is_plain and effects.events.takes_over(self.peer, count)
+            ):
                 effects.emit(DATA, self.peer, count=count)
         else:
             self.processed = last

@@ -17,12 +17,11 @@ RANGE_COST = 176
 class Rejections:
     """The REJECT frames of a session, and the ranges of messages that a full mailbox dropped."""
 
-    __slots__ = ("count", "dropped", "frames", "unreported")
+    __slots__ = ("dropped", "frames", "unreported")
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         """The last thousand REJECT frames: sent again after a reconnect, as they may not have arrived."""
-        self.count = 0
         self.dropped: list[tuple[int, int]] = []
         """Ranges of numbers that were acknowledged, and then dropped from the full mailbox."""
         self.unreported: list[tuple[int, int]] = []
@@ -37,14 +36,6 @@ class Rejections:
         """Keep REJECT frames, to send them again after a reconnect."""
         self.frames += frames
         del self.frames[:-KEPT]
-
-    def count_one(self) -> bool:
-        """Count one more rejected message; return whether to log it.
-
-        The 1st, 2nd, 4th, 8th, … are logged: a flood must neither fill the log nor delay other peers.
-        """
-        self.count += 1
-        return self.count & (self.count - 1) == 0
 
     def add_dropped(self, number: int) -> None:
         """Add a message that was dropped from the full mailbox."""

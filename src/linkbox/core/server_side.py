@@ -5,12 +5,13 @@ from __future__ import annotations
 from linkbox.core.admission import Admission
 from linkbox.core.arrival import Arrival
 from linkbox.core.context import Context
+from linkbox.core.effects import UNAUTHENTICATED
 from linkbox.core.ending import is_finished
 from linkbox.core.inbox import Inbox
+from linkbox.core.kept_sessions import KeptSessions, has_spool, is_unused
 from linkbox.core.link import Link
 from linkbox.core.link_table import LinkTable
-from linkbox.core.places import Places, has_spool
-from linkbox.core.rejections import RANGE_COST
+from linkbox.core.places import Places
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable, Side
 from linkbox.core.wire import frames, handshake_messages
@@ -26,7 +27,7 @@ PENDING_LEAVE = 0.25
 class ServerSide(Side):
     """Keeps a server's sessions when their connections are lost, and stops the server."""
 
-    __slots__ = ("_context", "_inbox", "_kept", "_kept_bytes", "_links", "_sessions", "admission")
+    __slots__ = ("_context", "_inbox", "_kept", "_links", "_sessions", "admission")
 
     def __init__(
         self, context: Context, sessions: SessionTable, links: LinkTable, inbox: Inbox, max_peers: int
@@ -35,17 +36,16 @@ class ServerSide(Side):
         self._sessions = sessions
         self._links = links
         self._inbox = inbox
-        self._kept: dict[Session, int] = {}
-        """What sessions without a connection use of ``Limits.mailbox_total``."""
-        self._kept_bytes = 0
-        self.admission = Admission(context, sessions, links, Places(sessions, max_peers), self)
+        self._kept = KeptSessions(context.limits.mailbox_total)
+        places = Places(sessions, self._kept, max_peers)
+        self.admission = Admission(context, sessions, links, places, self)
 
     # -- what links report -----------------------------------------------------------------------------
 
     def link_closed(self, link: Link, error: Exception | None) -> None:
         was_pending = self.admission.forget(link)
         if was_pending and error is not None and not isinstance(error, ProtocolViolation):  # logged already
-            self._context.effects.log_unauthenticated(str(error), "info")
+            self._context.effects.log_limited(UNAUTHENTICATED, str(error), "info")
         self._links.closed(link, error)
         self.admission.place_free()
 
@@ -79,53 +79,50 @@ class ServerSide(Side):
     # -- what sessions report --------------------------------------------------------------------------
 
     def session_dropped(self, session: Session, error: Exception) -> None:
-        """Keep the session until its peer reconnects, unless too many sessions are kept already."""
+        """Keep the session until its peer reconnects; if too many are kept then, give one up."""
         has_ended = session.receiving.end_reason is not None
         self._sessions.announce_down(session, None if has_ended and isinstance(error, PeerLost) else error)
-        limits = self._context.limits
         has_room = self._sessions.server_asks.disconnected(session)
         is_kept = has_room and session.resumes and not self._context.is_stopping
-        if not is_kept or (not has_spool(session) and self._are_too_many(session)):
+        if not is_kept or not (has_spool(session) or self._kept.has_room(session)):
             self._sessions.close_session(session, None if is_finished(session) else error)
-        elif session.record is not None:
-            self.await_return(session)
-        else:
-            patience = min(CONFIRM, limits.session) if has_ended else limits.session
-            session.timer.wake_at(self._context.effects.now + patience)
-
-    def _are_too_many(self, session: Session) -> bool:
-        """Are too many sessions without a connection kept, or would this one use too much of their memory?"""
-        dropped = [each for each in self._sessions.by_id.values() if each.link is None]
-        if len(dropped) > self._context.limits.sessions:
-            return True
-        nbytes = _memory_of(session)
-        if nbytes and self._kept_bytes and nbytes > self._context.limits.mailbox_total - self._kept_bytes:
-            return True
-        self._kept[session] = nbytes
-        self._kept_bytes += nbytes
-        return False
-
-    def session_up(self, session: Session) -> None:
-        self._kept_bytes -= self._kept.pop(session, 0)
-
-    def session_closed(self, session: Session, error: Exception | None) -> None:
-        self._kept_bytes -= self._kept.pop(session, 0)
+            return
+        self.await_return(session)
+        most = self._context.limits.sessions
+        surplus = self._kept.surplus() if len(self._kept) > most else None
+        if surplus is not None:
+            text = f"{surplus.peer} was disconnected, and {most} more sessions are kept: Limits(sessions=...)"
+            self._sessions.close_session(surplus, None if is_finished(surplus) else PeerLost(text))
 
     def await_return(self, session: Session) -> None:
-        """Keep a stored session for a long time."""
-        session.timer.wake_at(self._context.effects.now + self._context.limits.stored_session)
+        """Keep a session for the return of its peer."""
+        self._kept.add(session)
+        session.timer.wake_at(self._context.effects.now + self._patience(session)[0])
+
+    def _patience(self, session: Session) -> tuple[float, str]:
+        """How long a session is kept, and what says so."""
+        limits = self._context.limits
+        if session.record is not None:
+            return limits.stored_session, "Limits(stored_session=...)"
+        if session.receiving.end_reason is not None and limits.session > CONFIRM:
+            return CONFIRM, "it had ended the conversation"
+        return limits.session, "Limits(session=...)"
 
     def session_due(self, session: Session, now: float) -> None:
         """The peer of a session did not reconnect in time."""
-        limits, is_stored = self._context.limits, session.record is not None
-        seconds = limits.stored_session if is_stored else limits.session
-        rule = f"Limits({'stored_session' if is_stored else 'session'}=...)"
+        seconds, rule = self._patience(session)
         lost = PeerLost(f"{session.peer} did not come back in {seconds:g} s ({rule})")
         self._sessions.close_session(session, None if is_finished(session) else lost)
 
+    def session_up(self, session: Session) -> None:
+        self._kept.remove(session)
+
     def session_closing(self, session: Session, is_known: bool) -> None:
-        if session.resumes and not is_known:
+        if session.resumes and not is_known and not is_unused(session):
             self._context.knows_since = max(self._context.knows_since, self._context.effects.now)
+
+    def session_closed(self, session: Session, error: Exception | None) -> None:
+        self._kept.remove(session)
 
     def session_acked(self, session: Session) -> None:
         if self._context.pattern.asks:
@@ -142,6 +139,7 @@ class ServerSide(Side):
     def shutdown(self, now: float) -> None:
         """Shut down gracefully: send END, or GOAWAY, once everything is sent."""
         self.admission.hurry(PENDING_LEAVE, now)
+        self.admission.place_free()  # Clients that wait for a slot are refused.
         for session in list(self._sessions.by_id.values()):
             link = session.link
             if link is None:
@@ -190,10 +188,3 @@ class ServerSide(Side):
         if link is not None and not session.is_plain:
             link.send_control(handshake_messages.refuse("disconnected", reason))
         self._part(session, PeerLost(f"{session.peer} was disconnected from here: {reason}"))
-
-
-def _memory_of(session: Session) -> int:
-    """Bytes that are kept until a peer without a connection returns, besides what was sent to it."""
-    assembly, dropped = session.receiving.assembly, session.sending.dropped
-    half = 0 if assembly is None else assembly.size
-    return half + session.rejections.memory() + RANGE_COST * len(dropped)

@@ -60,6 +60,10 @@ class SessionRecord(Touchable):
 
     __slots__ = ()
 
+    def touch(self, is_urgent: bool = False) -> None:
+        """Something that the record contains has changed: write it soon."""
+        raise NotImplementedError
+
     def waiting(self) -> int:
         """The number of messages that are accepted and only on disk."""
         raise NotImplementedError
@@ -184,6 +188,7 @@ class Session(Channel):
         "context",
         "ending",
         "generation",
+        "is_announced",
         "is_up",
         "owner",
         "receiving",
@@ -210,7 +215,9 @@ class Session(Channel):
         self.resumes = True
         """Can the session continue on another connection?"""
         self.is_up = False
-        """Is there a connection, for which CONNECTED was emitted?"""
+        """Is there a connection?"""
+        self.is_announced: bool | None = None
+        """Was CONNECTED (or RESUMED) emitted for it, or dropped? None: it has no callback."""
         self.record: SessionRecord | None = None
         self.successor: Session | None = None
         """The session that took over the unsent messages of this one, if any."""

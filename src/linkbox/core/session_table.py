@@ -93,18 +93,35 @@ class SessionTable(SessionOwner):
         self.by_id[peer.id] = session
         return session
 
+    def relocate(self, session: Session, name: str, address: str) -> None:
+        """A peer has come back with this name, from this address. Its `Peer` stays the same object."""
+        peer = session.peer
+        if (peer.name, peer.address) != (name, address):
+            object.__setattr__(peer, "name", name)  # It is frozen for applications.
+            object.__setattr__(peer, "address", address)
+            if session.record is not None:
+                session.record.touch()
+
     def announce_up(self, session: Session, kind: EventKind) -> None:
         """Emit CONNECTED or RESUMED for a session."""
         session.generation.established = session.is_up = True
-        self.context.effects.to_wake += (self.changed, session.changed)
-        self.context.effects.emit(kind, session.peer)
+        effects = self.context.effects
+        effects.to_wake += (self.changed, session.changed)
+        is_emitted = effects.emit_limited(kind, session.peer, None)
+        session.is_announced = is_emitted if kind in effects.events.listening else None
         self.side.session_up(session)
 
     def announce_down(self, session: Session, error: Exception | None) -> None:
         """Emit DISCONNECTED, once for each connection."""
         if session.is_up:
             session.is_up = False
-            self.context.effects.emit(EventKind.DISCONNECTED, session.peer, error)
+            self._emit_for(session, EventKind.DISCONNECTED, error)
+
+    def _emit_for(self, session: Session, kind: EventKind, error: Exception | None) -> None:
+        """Emit an event of a connected session, unless its CONNECTED was dropped."""
+        if session.is_announced is not False:
+            is_promised = session.is_announced is True
+            self.context.effects.emit_limited(kind, session.peer, error, is_promised)
 
     def peers(self) -> tuple[Peer, ...]:
         """The connected peers."""
@@ -142,7 +159,7 @@ class SessionTable(SessionOwner):
             session.receiving.end_reason = EndOfData(f"{session.peer} has ended the conversation")
             effects.to_wake += (self.context.mailbox.end_changed, session.changed)
             if not self.context.pattern.asks:
-                effects.emit(EventKind.END, session.peer)
+                self._emit_for(session, EventKind.END, None)
             self.side.peer_ended(session)
         self.server_asks.end_arrived(session)
         if not self.server_asks.has_open(session):
@@ -172,7 +189,9 @@ class SessionTable(SessionOwner):
         session.detach()
         if session.record is not None:
             session.record.offline()
-        if is_finished(session) and link.eof and not session.is_plain:
+        # Without a reconnect, the peer's FIN adds nothing to its confirmation.
+        is_known = link.eof or (session.ending.is_acked and not session.resumes)
+        if is_finished(session) and is_known and not session.is_plain:
             self.acked(session, session.sending.forget(session.sending.sent))
             self.close_session(session, None, is_known=True)
         elif session.is_plain:

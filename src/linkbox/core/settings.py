@@ -23,6 +23,8 @@ class Counters:
     rejected: int = 0
     skipped: int = 0
     callback_errors: int = 0
+    errors: int = 0
+    events_dropped: int = 0
     connections: int = 0
     refused: int = 0
     reconnects: int = 0

@@ -24,6 +24,8 @@ def statistics(sessions: list[Session], counters: Counters, mailbox: Mailbox) ->
         rejected=counters.rejected,
         skipped=counters.skipped,
         callback_errors=counters.callback_errors,
+        errors=counters.errors,
+        events_dropped=counters.events_dropped,
         connections=len(up),
         connections_total=counters.connections,
         refused=counters.refused,

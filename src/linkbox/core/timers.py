@@ -11,6 +11,8 @@ from typing import Final, Protocol
 
 NEVER: Final = float("inf")
 """The time of a timer that is not set."""
+RETRY: Final = 1.0
+"""Seconds after an unexpected error of a timer until it is handled again."""
 
 
 class Timed(Protocol):
@@ -31,9 +33,11 @@ class Timed(Protocol):
 class Timers:
     """All deadlines of an endpoint."""
 
-    __slots__ = ("_count", "_heap", "_stale", "soonest")
+    __slots__ = ("_count", "_heap", "_stale", "failures", "soonest")
 
     def __init__(self) -> None:
+        self.failures: list[tuple[object, BaseException]] = []
+        """See `Effects.failures`."""
         self.soonest = NEVER
         """When to call `handle` next; infinity: never."""
         self._stale = 0
@@ -74,6 +78,10 @@ class Timers:
             when, _, target = heapq.heappop(self._heap)
             if when == target.timer_at:  # otherwise it was moved to an earlier time and has been called
                 target.timer_at = NEVER
-                target.handle_timer(now)
-                self.schedule(target, target.next_timer())
+                try:
+                    target.handle_timer(now)
+                    self.schedule(target, target.next_timer())
+                except BaseException as error:  # the timers of others must be handled nevertheless
+                    self.failures.append((target, error))
+                    self.schedule(target, now + RETRY)
         self._look()

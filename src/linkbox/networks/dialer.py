@@ -44,7 +44,10 @@ class Attempt:
     def handle_timer(self, now: float) -> None:
         """Timeout: try the next address, or fail."""
         if now >= self.until:
-            self.dialer.try_next(self, TimeoutError("no answer in time"))
+            try:
+                self.dialer.try_next(self, TimeoutError("no answer in time"))
+            except BaseException as error:
+                self.dialer.failed(self, error)
 
 
 class Dialer:
@@ -92,20 +95,30 @@ class Dialer:
             ).start()
 
     def _resolve(self, session: Session) -> None:
-        found: list[Target] | OSError
+        found: list[Target] | BaseException
         try:
             found = resolve(self._address)
-        except OSError as error:
+        except BaseException as error:
             found = error
+        events = self._network.events
         with self._lock:
-            if isinstance(found, OSError):
-                self._fail(session, found)
-            else:
-                self._try_all(session, found)
-            self._network.events.turn_soon()
+            try:
+                if isinstance(found, OSError):
+                    self._fail(session, found)
+                elif isinstance(found, BaseException):
+                    raise found
+                else:
+                    self._try_all(session, found)
+            except BaseException as error:
+                events.dial_failed(session, error)
+            events.turn_soon()
 
     def _try_all(self, session: Session, targets: list[Target]) -> None:
-        self.try_next(Attempt(self, session, deque(targets)), OSError("no address"))
+        attempt = Attempt(self, session, deque(targets))
+        try:
+            self.try_next(attempt, OSError("no address"))
+        except BaseException as error:
+            self.failed(attempt, error)
 
     def try_next(self, attempt: Attempt, error: OSError) -> None:
         """Try the next address; ``error`` is the error of the one before."""
@@ -148,24 +161,39 @@ class Dialer:
         attempt = self._attempts.get(fd)
         if attempt is None or attempt.sock is None:
             return
-        code = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            self.try_next(attempt, OSError(code, os.strerror(code)))
-        else:
-            del self._attempts[fd]
-            self._network.poller.forget(fd)
-            self._connected(attempt, now)
+        try:
+            code = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                self.try_next(attempt, OSError(code, os.strerror(code)))
+            else:
+                del self._attempts[fd]
+                self._network.poller.forget(fd)
+                self._connected(attempt, now)
+        except BaseException as error:
+            self.failed(attempt, error)
+
+    def failed(self, attempt: Attempt, error: BaseException) -> None:
+        """An unexpected error has hit an attempt: give it up."""
+        self._drop(attempt)
+        self._network.events.dial_failed(attempt.session, error)
 
     def _connected(self, attempt: Attempt, now: float) -> None:
         sock, events = attempt.sock, self._network.events
         assert sock is not None
         attempt.sock, attempt.until = None, NEVER
-        prepare(sock, events.limits)
-        link = events.connected(attempt.session, now)
+        link: Link | None = None
+        try:
+            prepare(sock, events.limits)
+            link = events.connected(attempt.session, now)
+            if link is not None:
+                self._open(sock, link)
+        except BaseException as error:
+            sock.close()
+            if link is None:
+                raise
+            events.link_failed(link, error)
         if link is None:
             sock.close()
-        else:
-            self._open(sock, link)
 
     def _fail(self, session: Session, error: OSError) -> None:
         network = self._network

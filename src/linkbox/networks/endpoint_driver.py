@@ -11,12 +11,19 @@ from typing import Any, Final, TypeAlias
 
 from linkbox.core.arrival import Arrival
 from linkbox.core.backlog import Backlog
+from linkbox.core.connection import Connection as Link
 from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import WaitQueue
+from linkbox.errors import ConnectFailed, PeerLost
+from linkbox.events import Peer
 from linkbox.networks.driver_log import log_lines
 from linkbox.networks.network import Listener, Network, NetworkEvents
+from linkbox.signals import is_from_signal
+from linkbox.surviving import LoopErrors
+from linkbox.text import text_of
 
 Awaited: TypeAlias = Any
 """With threads the result itself, with asyncio an awaitable for it."""
@@ -25,13 +32,36 @@ LARGE: Final = 1024 * 1024
 """Bytes of memory of values from which on decoding them pauses the garbage collector."""
 
 
+TURN_PAUSE = 0.01
+"""Seconds after an unexpected error of a turn until the next one."""
+
+
+class TurnAgain:
+    """A timer that only causes a turn."""
+
+    __slots__ = ("due", "timer_at")
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self.timer_at = NEVER
+
+    def next_timer(self) -> float:
+        """When to take a turn."""
+        return self.due
+
+    def handle_timer(self, now: float) -> None:
+        """The turn has begun."""
+        self.due = NEVER
+
+
 class EndpointDriver(NetworkEvents):
     """The driver of an endpoint from ``start()`` to ``stop()``. Used under the lock, or on the event loop."""
 
     _network: Network
 
-    def __init__(self, hub: EndpointCore, decoding: Decoding | None) -> None:
+    def __init__(self, hub: EndpointCore, decoding: Decoding | None, errors: LoopErrors) -> None:
         super().__init__(hub)
+        self.errors = errors
         self._decoding = decoding
         """None: messages are the bytes themselves."""
         self.backlog = Backlog(hub.context)
@@ -57,9 +87,13 @@ class EndpointDriver(NetworkEvents):
         effects, network = self.hub.effects, self._network
         while True:
             while effects.to_write:
-                network.flush(effects.to_write.pop())
+                link = effects.to_write.pop()
+                try:
+                    network.flush(link)
+                except BaseException as error:
+                    self.link_failed(link, error)
             if self.dials:
-                network.dial(self.dials.pop(0))
+                self._dial(self.dials.pop(0))
             elif effects.to_wake:
                 changed, effects.to_wake = effects.to_wake, []
                 for queue in changed:
@@ -71,8 +105,80 @@ class EndpointDriver(NetworkEvents):
             self.turn_soon()
         if effects.log_lines:
             log_lines(effects)
+        if effects.failures:
+            self._report_failures()
         if effects.acks_due_at < self.looks_at or effects.timers.soonest < self.looks_at:
             self.look_earlier()
+
+    def _dial(self, session: Session) -> None:
+        try:
+            self._network.dial(session)
+        except BaseException as error:
+            self.dial_failed(session, error)
+
+    # -- unexpected errors: the rule is in surviving.py ------------------------------------------------
+
+    def link_failed(self, link: Link, error: BaseException) -> None:
+        """An unexpected error has hit a connection: close it, and go on with the others."""
+        self.errors.survive("connections", f"unexpected error of the connection with {link.address}", error)
+        effects = self.hub.effects
+        if link.closed:
+            link.handle = None  # closing it has failed, too: the network does not try again
+            return
+        try:
+            link.abort(_lost(link.address, error))
+        except BaseException as failure:
+            self.errors.survive("connections", f"unexpected error of closing {link.address}", failure)
+        effects.to_write.append(link)
+
+    def reading_failed(self, link: Link, error: BaseException) -> None:
+        self.link_failed(link, error)
+        try:
+            self.hub.inbox.reading_failed(link, _lost(link.address, error))
+        except BaseException as failure:
+            self.errors.survive("connections", f"unexpected error of closing {link.address}", failure)
+
+    def accept_failed(self, error: BaseException) -> None:
+        """An unexpected error has hit a connection that is being accepted: it is closed."""
+        self.errors.survive("accepting", "unexpected error of accepting a connection", error)
+
+    def dial_failed(self, session: Session, error: BaseException) -> None:
+        """An unexpected error has hit an attempt to connect: count it as failed."""
+        self.errors.survive("connecting", f"unexpected error of connecting to {session.peer}", error)
+        failure = ConnectFailed(f"cannot connect to {session.peer}: {type(error).__name__}: {text_of(error)}")
+        try:
+            self.connect_failed(session, failure, self.now())
+        except BaseException as raised:
+            self.errors.survive("connecting", f"unexpected error of connecting to {session.peer}", raised)
+
+    def arrival_failed(self, arrival: Arrival, error: BaseException) -> None:
+        """An unexpected error has hit the storing of messages: end their conversation."""
+        session = arrival.session
+        self.errors.survive("storing", f"unexpected error of storing messages of {session.peer}", error)
+        try:
+            self.hub.inbox.storing_failed(session, _lost(str(session.peer), error))
+        except BaseException as failure:
+            self.errors.survive("storing", f"unexpected error of ending {session.peer}", failure)
+
+    def turn_failed(self, error: BaseException) -> None:
+        """An unexpected error that belongs to no connection: take another turn, but not at full speed."""
+        again = TurnAgain(self.now() + TURN_PAUSE)
+        self.schedule(again, again.due)
+        if again.due < self.looks_at:
+            self.look_earlier()
+        self.errors.survive("turns", "unexpected error in a turn of the endpoint", error)
+
+    def _report_failures(self) -> None:
+        failures = self.hub.effects.failures[:]
+        self.hub.effects.failures.clear()
+        for what, error in failures:
+            if isinstance(what, Link):
+                self.link_failed(what, error)
+            elif isinstance(what, Arrival):
+                self.arrival_failed(what, error)
+            else:
+                name = str(what) if isinstance(what, (str, Peer)) else type(what).__name__
+                self.errors.survive("timers", f"unexpected error of {name}", error)
 
     def write_later(self, channel: Channel) -> None:
         """Let the next turn write what the channel has queued, many messages at once."""
@@ -83,15 +189,22 @@ class EndpointDriver(NetworkEvents):
     def turn_done(self, now: float) -> None:
         """Handle due timers, flush the channels of `write_later`, store what has arrived; then settle."""
         hub, effects = self.hub, self.hub.effects
-        if now >= effects.acks_due_at or now >= effects.timers.soonest:
-            hub.handle_timers(now)
-        while self._lazy:
-            self._lazy.pop().flush()
-        while effects.to_read:
-            hub.received(effects.to_read.pop(), b"", now)
-        if hub.arrivals or self.backlog.queues:
-            self.deliver(now)
-        self.settle()
+        try:
+            if now >= effects.acks_due_at or now >= effects.timers.soonest:
+                hub.handle_timers(now)
+            while self._lazy:
+                self._lazy.pop().flush()
+            while effects.to_read:
+                link = effects.to_read.pop()
+                try:
+                    hub.received(link, b"", now)
+                except BaseException as error:
+                    self.reading_failed(link, error)
+            if hub.arrivals or self.backlog.queues:
+                self.deliver(now)
+            self.settle()
+        except BaseException as error:
+            self.turn_failed(error)
 
     def deliver(self, now: float) -> None:
         """Decode and store what has arrived, or a part of it."""
@@ -99,26 +212,48 @@ class EndpointDriver(NetworkEvents):
         if self._decoding is None:
             while hub.arrivals:
                 arrival = hub.arrivals.popleft()
-                hub.deliver(arrival, arrival.payloads, now)
+                try:
+                    hub.deliver(arrival, arrival.payloads, now)
+                except BaseException as error:
+                    self.arrival_failed(arrival, error)
         elif self.is_turn_due:
             self.backlog.add(hub.arrivals)
-        else:
-            for arrival in self.backlog.next(hub.arrivals):
-                hub.deliver(arrival, self._decoded(arrival), now)
+        elif group := self.backlog.next(hub.arrivals):
+            self._store(group, [self._decoded(arrival) for arrival in group], now)
 
-    def _decoded(self, arrival: Arrival) -> list[Any]:
-        """The values of an arrival, with an exception for each message that could not be decoded."""
+    def _store(self, group: list[Arrival], decoded: list[Any], now: float) -> None:
+        """Store what `_decoded` has returned. What a signal handler has interrupted is decoded again."""
+        for at, (arrival, values) in enumerate(zip(group, decoded, strict=True)):
+            try:
+                if isinstance(values, BaseException):
+                    raise values
+                self.hub.deliver(arrival, values, now)
+            except BaseException as error:
+                if is_from_signal(error):
+                    self.backlog.put_back(group[at:] if error is values else group[at + 1 :])
+                    raise
+                self.arrival_failed(arrival, error)
+
+    def _decoded(self, arrival: Arrival) -> list[Any] | BaseException:
+        """The values of an arrival, with an exception for each message that could not be decoded.
+
+        Returns an exception that is not about one message: of a signal handler, or of our own code.
+        """
         decoding = self._decoding
         assert decoding is not None
-        decoding.check(arrival)
-        if arrival.memory < LARGE or not gc.isenabled():
-            return decoding.values(arrival)
-        # It would visit a million new objects many times, and find nothing: that takes longer than decoding.
-        gc.disable()
         try:
-            return decoding.values(arrival)
-        finally:
-            gc.enable()
+            decoding.check(arrival)
+            if arrival.memory < LARGE or not gc.isenabled():
+                return decoding.values(arrival, is_from_signal)
+            # It would visit a million new objects many times, and find nothing: that takes longer than
+            # decoding.
+            gc.disable()
+            try:
+                return decoding.values(arrival, is_from_signal)
+            finally:
+                gc.enable()
+        except BaseException as error:
+            return error
 
     def ring(self, queue: WaitQueue) -> None:
         """Wake waiters of a changed queue whose predicate holds.
@@ -156,3 +291,7 @@ class EndpointDriver(NetworkEvents):
     def close_copies(self) -> None:
         """In a forked child: close the copies of the descriptors; the connections belong to the parent."""
         self._network.close_copies()
+
+
+def _lost(where: str, error: BaseException) -> PeerLost:
+    return PeerLost(f"{where}: unexpected error at this end ({type(error).__name__})")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import stat
 from dataclasses import replace
 
+from linkbox import logs
 from linkbox.address import Address, address_of
 from linkbox.core.connection import Connection as Link
 from linkbox.errors import ListenFailed
 from linkbox.networks.network import Listener, NetworkEvents
 from linkbox.networks.sockets import OUT_OF, describe, prepare
-
-log = logging.getLogger("linkbox")
 
 BACKLOG = 1024
 ACCEPTS = 64
@@ -155,7 +153,7 @@ def accept_some(
     """Accept the queued connections. Return them with their links, and the seconds to pause after that."""
     accepted: list[tuple[socket.socket, Link]] = []
     for _ in range(ACCEPTS):
-        if events.is_crowded():
+        if events.is_crowded(now):
             return accepted, CROWD_PAUSE
         try:
             sock, address = listener.sock.accept()
@@ -163,12 +161,18 @@ def accept_some(
             break
         except OSError as error:
             if error.errno in OUT_OF:
-                log.warning("linkbox: cannot accept connections for now: %s", error)
+                logs.write(logs.WARNING, f"cannot accept connections for now: {error}")
                 return accepted, ACCEPT_PAUSE
             continue  # This connection was closed before it was accepted.
-        prepare(sock, events.limits)
-        url, ip = describe(sock.family, address, is_secure)
-        link = events.accept(url, ip, now)
+        link = None
+        try:
+            prepare(sock, events.limits)
+            url, origin = describe(sock.family, address, is_secure)
+            link = events.accept(url, origin, now)
+        except OSError:
+            pass  # It was closed again before this.
+        except BaseException as error:
+            events.accept_failed(error)
         if link is None:
             sock.close()
         else:

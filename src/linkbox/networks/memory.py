@@ -133,7 +133,10 @@ class MemoryPort:
                 end = self.station.noted.popleft()
                 end.is_noted = False
             if end.link is not None and not end.link.closed:
-                self._look_at(end, end.link, now)
+                try:
+                    self._look_at(end, end.link, now)
+                except BaseException as error:
+                    self.events.reading_failed(end.link, error)
 
     def _look_at(self, end: MemoryEnd, link: Link, now: float) -> None:
         if end.unsent and not end.is_reset:
@@ -226,7 +229,7 @@ class MemoryPort:
 
     def _accept(self, now: float) -> None:
         while True:
-            if self.events.is_crowded():
+            if self.events.is_crowded(now):
                 self._pause_until = now + CROWD_PAUSE
                 self.events.schedule(self, self._pause_until)
                 return
@@ -234,7 +237,11 @@ class MemoryPort:
                 if not self.station.callers:
                     return
                 end = self.station.callers.popleft()
-            self._open(end, self.events.accept("memory:", None, now))
+            try:
+                self._open(end, self.events.accept("memory:", None, now))
+            except BaseException as error:
+                end.close(is_abortive=True)
+                self.events.accept_failed(error)
 
     def next_timer(self) -> float:
         """When to accept again."""

@@ -53,6 +53,26 @@ class NetworkEvents:
         """A manual clock was advanced: check every deadline. Under the lock, or on the event loop."""
         raise NotImplementedError
 
+    def link_failed(self, link: Link, error: BaseException) -> None:
+        """An unexpected error has hit this connection: close it. Raises ``error`` again if it must pass."""
+        raise NotImplementedError
+
+    def reading_failed(self, link: Link, error: BaseException) -> None:
+        """The same, where bytes of the peer were processed: their messages may be lost."""
+        raise NotImplementedError
+
+    def dial_failed(self, session: Session, error: BaseException) -> None:
+        """An unexpected error has hit an attempt to connect. Raises ``error`` again if it must pass."""
+        raise NotImplementedError
+
+    def accept_failed(self, error: BaseException) -> None:
+        """An unexpected error has hit the accepting. Raises ``error`` again if it must pass."""
+        raise NotImplementedError
+
+    def turn_failed(self, error: BaseException) -> None:
+        """An unexpected error that belongs to no connection. Raises ``error`` again if it must pass."""
+        raise NotImplementedError
+
     def is_busy(self) -> bool:
         """Is there work left? A manual clock waits until there is none."""
         return bool(self.hub.arrivals or self.hub.effects.to_write or self.hub.effects.to_read)
@@ -71,16 +91,19 @@ class NetworkEvents:
 
     # Connections of a server.
 
-    def is_crowded(self) -> bool:
+    def is_crowded(self, now: float) -> bool:
         """Must no more connections be accepted for now?"""
         hub = self.hub
         assert isinstance(hub, ServerCore)
-        return hub.admission.is_crowded() and not hub.is_stopping
+        return hub.admission.is_crowded(now) and not hub.is_stopping
 
-    def accept(self, url: str, ip: str | None, now: float) -> Link | None:
-        """Make the link for a connection of a client. None: close the connection at once."""
+    def accept(self, url: str, origin: str | None, now: float) -> Link | None:
+        """Make the link for a connection of a client. None: close the connection at once.
+
+        ``origin`` is what it counts for in the limits per address: see ``address.origin_of``.
+        """
         assert isinstance(self.hub, ServerCore)
-        return self.hub.accept(url, ip, now)
+        return self.hub.accept(url, origin, now)
 
     # Connections of a client.
 

@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Any
 
-from linkbox.address import Address
+from linkbox.address import Address, origin_of, peer_host
 from linkbox.errors import ConnectFailed
 from linkbox.limits import Limits
 
@@ -74,13 +74,14 @@ def reset_on_close(sock: socket.socket) -> None:
 
 
 def describe(family: int, address: Any, secure: bool = False) -> tuple[str, str | None]:
-    """A peer's URL, and the key of the per-address limit (None: local, exempt)."""
+    """A peer's URL, and what it counts for in the limits per address (None: this machine, exempt)."""
     if family == AF_UNIX:
         return "unix:", None
     host, port = address[:2]
-    local = host == "::1" or host.startswith(("127.", "::ffff:127."))
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'tls' if secure else 'tcp'}://{shown}:{port}", None if local else host
+    shown = peer_host(host)
+    if ":" in shown:
+        shown = f"[{shown}]"
+    return f"{'tls' if secure else 'tcp'}://{shown}:{port}", origin_of(host)
 
 
 def resolve(address: Address) -> list[Any]:

@@ -47,27 +47,36 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = found = cast(asyncio.Transport, transport)  # uvloop's class is not a subclass
-        found.set_write_buffer_limits(HIGH, LOW)
-        self._network.opened(self)
-        if self._is_waiting or self.link.paused:
+        try:
+            found.set_write_buffer_limits(HIGH, LOW)
+            self._network.opened(self)
+        except BaseException as error:
+            self._events.link_failed(self.link, error)
+        if self._is_waiting or self.link.paused or self.link.closed:
             self._writable()
 
     def data_received(self, data: bytes) -> None:
         if not self.link.closed:
             now = self._network.now()
-            if self._tls is None:
-                self._events.hub.received(self.link, data, now)
-            else:
-                self._tls.receive(self._events, self.link, data, now)
+            try:
+                if self._tls is None:
+                    self._events.hub.received(self.link, data, now)
+                else:
+                    self._tls.receive(self._events, self.link, data, now)
+            except BaseException as error:
+                self._events.reading_failed(self.link, error)
             self._events.turn_done(now)
 
     def eof_received(self) -> bool:
         if not self.link.closed:
             now = self._network.now()
-            if self._tls is None:
-                self._events.hub.ended(self.link, now)
-            else:
-                self._tls.receive_eof(self._events, self.link, now)
+            try:
+                if self._tls is None:
+                    self._events.hub.ended(self.link, now)
+                else:
+                    self._tls.receive_eof(self._events, self.link, now)
+            except BaseException as error:
+                self._events.reading_failed(self.link, error)
             self._events.turn_done(now)
         return True  # Keep the other half open until everything is written.
 
@@ -81,6 +90,13 @@ class Connection(asyncio.Protocol):
         self._follow_buffer()
 
     def resume_writing(self) -> None:
+        try:
+            self._resume_writing()
+        except BaseException as error:
+            self._events.link_failed(self.link, error)
+            self._events.turn_done(self._network.now())
+
+    def _resume_writing(self) -> None:
         assert self._transport is not None
         self.link.write_moved()
         if self._transport.get_write_buffer_size() > LOW:
@@ -198,7 +214,10 @@ class AioSockets(AioNetwork):
             broken = isinstance(error, OSError)
             failure = error if broken else ConnectionResetError("the connection was closed")
             now = self.now()
-            self.events.hub.lost(link, cast(OSError, failure), now)
+            try:
+                self.events.hub.lost(link, cast(OSError, failure), now)
+            except BaseException as raised:
+                self.events.reading_failed(link, raised)
             self.events.turn_done(now)
 
     # -- accepting ----------------------------------------------------------------------------------------
@@ -209,7 +228,10 @@ class AioSockets(AioNetwork):
         self._loop.add_reader(listener.sock.fileno(), self._on_acceptable)
 
     def _on_acceptable(self) -> None:
-        self._accept()
+        try:
+            self._accept()
+        except BaseException as error:
+            self.events.accept_failed(error)
         self.events.turn_done(self.now())
 
     def _accept(self) -> None:
@@ -227,13 +249,20 @@ class AioSockets(AioNetwork):
             self._loop.add_reader(self._listener.sock.fileno(), self._on_acceptable)
 
     async def _carry(self, sock: socket.socket, link: Link) -> None:
-        tls = None if self._make_tls is None else self._make_tls()
-        link.handle = connection = Connection(self, link, sock, tls)
+        connection: Connection | None = None
         try:
+            tls = None if self._make_tls is None else self._make_tls()
+            link.handle = connection = Connection(self, link, sock, tls)
             await self._loop.connect_accepted_socket(lambda: connection, sock)
-        except OSError as error:
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
             sock.close()
-            self.gone(connection, error)
+            if connection is not None and isinstance(error, OSError):
+                self.gone(connection, error)
+                return
+            self.events.link_failed(link, error)
+            self.events.turn_done(self.now())
 
     def stop_listening(self) -> None:
         if self._listener is not None:
@@ -252,6 +281,16 @@ class AioSockets(AioNetwork):
         self._spawn(self._dial(session))
 
     async def _dial(self, session: Session) -> None:
+        try:
+            await self._connect_any(session)
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            self.events.dial_failed(session, error)
+            self.events.turn_done(self.now())
+
+    async def _connect_any(self, session: Session) -> None:
+        """Try the addresses one by one."""
         events = self.events
         failure = OSError("no address")
         try:
@@ -324,6 +363,14 @@ class AioSockets(AioNetwork):
         for sock in socks:
             if sock.fileno() >= 0:
                 os.close(sock.detach())
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Is the current task being cancelled? Otherwise a CancelledError is an error like any other."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _write(transport: asyncio.Transport, buffers: list[Buffer]) -> None:

@@ -53,7 +53,7 @@ class Connection:
         self.mask = READ
         """The events for which the poller watches the socket."""
         self.read_size = READ_SIZE
-        self.received: bytes | OSError | None = None
+        self.received: bytes | BaseException | None = None
         """Bytes that the leader has read and not reported yet. Empty: the peer has closed its half."""
         self.unsent: list[Buffer] = []
         """Buffers that the kernel did not accept."""
@@ -112,12 +112,14 @@ class ThreadedSockets(ThreadedNetwork):
             if connection is None or not mask & (READ | BROKEN):
                 self._others.append((fd, mask))
                 continue
+            if connection.received is not None:
+                continue  # It is of a turn that was interrupted, and not reported yet.
             if not connection.link.eof:
                 try:
                     data = connection.sock.recv(connection.read_size)
                 except (BlockingIOError, InterruptedError):
                     pass
-                except OSError as error:
+                except BaseException as error:
                     connection.received = error
                 else:
                     connection.received = data
@@ -139,17 +141,22 @@ class ThreadedSockets(ThreadedNetwork):
             link = connection.link
             if link.closed:
                 continue
-            if isinstance(received, OSError):
-                hub.lost(link, received, now)
-            elif connection.tls is not None:
-                if received:
-                    connection.tls.receive(events, link, received, now)
+            try:
+                if isinstance(received, OSError):
+                    hub.lost(link, received, now)
+                elif isinstance(received, BaseException):
+                    raise received
+                elif connection.tls is not None:
+                    if received:
+                        connection.tls.receive(events, link, received, now)
+                    else:
+                        connection.tls.receive_eof(events, link, now)
+                elif received:
+                    hub.received(link, received, now)
                 else:
-                    connection.tls.receive_eof(events, link, now)
-            elif received:
-                hub.received(link, received, now)
-            else:
-                hub.ended(link, now)
+                    hub.ended(link, now)
+            except BaseException as error:
+                events.reading_failed(link, error)
         self._read.clear()
         if self._others:
             others, self._others = self._others, []
@@ -159,7 +166,10 @@ class ThreadedSockets(ThreadedNetwork):
     def _handle_other(self, fd: int, now: float) -> None:
         connection = self._connections.get(fd)
         if connection is not None:
-            self._resume_writing(connection)
+            try:
+                self._resume_writing(connection)
+            except BaseException as error:
+                self.events.link_failed(connection.link, error)
         elif self._listener is not None and fd == self._listener.sock.fileno():
             self._accept(now)
         elif not self.poller.drain(fd):
@@ -314,7 +324,11 @@ class ThreadedSockets(ThreadedNetwork):
         assert self._listener is not None
         accepted, seconds = accept_some(self.events, self._listener, self._make_tls is not None, now)
         for sock, link in accepted:
-            self.open(sock, link)
+            try:
+                self.open(sock, link)
+            except BaseException as error:
+                sock.close()
+                self.events.link_failed(link, error)
         if seconds:
             self.poller.watch(self._listener.sock.fileno(), 0, True)
             pause = AcceptPause(self, now + seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 from typing import Any
 
 from linkbox.core.endpoint import IncomingAsk, OutgoingMessage, ServerCore
@@ -15,8 +15,7 @@ from linkbox.operations.requests import Request
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.serving import ServerOperations
 from linkbox.operations.steps import Call, Operation, Wait
-
-log = logging.getLogger("linkbox")
+from linkbox.text import text_of
 
 
 class AnsweringServer(ServerOperations):
@@ -41,7 +40,7 @@ class AnsweringServer(ServerOperations):
         super().start_services(core)
         if self.handler is not None:
             for number in range(self.server_options.workers):
-                self.runtime.spawn(self._work(core, self.handler), f"worker {number + 1}")
+                self.runtime.spawn(partial(self._work, core, self.handler), f"worker {number + 1}")
 
     def _work(self, core: ServerCore, handler: Handler) -> Operation[None]:
         """One worker: take a request, call the handler, respond."""
@@ -53,11 +52,11 @@ class AnsweringServer(ServerOperations):
             if mailbox.count:  # wake the next worker
                 core.effects.to_wake.append(mailbox.changed)
                 runtime.settle()
-            if requests.is_obsolete(incoming):
-                continue
             request: Request[Any] = Request(incoming, requests)
             value: Any = NOTHING
             try:
+                if requests.is_obsolete(incoming):
+                    continue
                 value = yield Call(handler, request)
                 if not incoming.is_finished:
                     if value.__class__ is bytes and self._takes_as_is:
@@ -66,8 +65,6 @@ class AnsweringServer(ServerOperations):
                         payload = yield Call(self.encode, value)
                     requests.send(incoming, payload)
             except BaseException as error:
-                if runtime.must_pass(error):
-                    raise
                 if value is None and isinstance(error, FormatError):
                     error = self._nothing_returned(error)
                 requests.on_failed(incoming, error)
@@ -142,11 +139,12 @@ class Responder(RequestOwner):
 
     def on_failed(self, incoming: IncomingAsk, error: BaseException) -> None:
         """The handler, or encoding its result, has raised: let the client's call raise the same error."""
-        if not incoming.is_cancelled:
+        if not incoming.is_cancelled or self._server.runtime.must_pass(error):
             peer = incoming.session.peer
-            log.error("linkbox: the handler of %s failed, called for %s", self._server, peer, exc_info=error)
+            what = f"the handler of {self._server} failed, called for {peer}"
+            self._server.runtime.survive("handler", what, error)
         if not incoming.is_finished:
-            self.fail(incoming, type(error).__name__, str(error))
+            self.fail(incoming, type(error).__name__, text_of(error))
 
     def forget(self, incoming: IncomingAsk) -> None:
         core = self._core()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
+from linkbox import logs
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
 from linkbox.events import Callback, Event, EventKind
 from linkbox.operations.runtime import Runtime, Service
 from linkbox.operations.steps import NEVER, Call, Operation, Wait
-
-log = logging.getLogger("linkbox")
 
 PATIENCE = 10.0
 """Seconds after which a blocking callback is logged; then again after twice as long."""
@@ -94,10 +92,10 @@ class CallbackLoop(Predicate):
                     self._watch.begin(fn)
                     try:
                         yield Call(fn, event)
-                    except BaseException as raised:
-                        if runtime.must_pass(raised):
-                            raise
-                        self._watch.failed(fn, event, raised)
+                    except BaseException as error:
+                        what = f"the callback {_name_of(fn)} failed on {kind}"
+                        runtime.survive("callbacks", what, error)
+                        core.context.counters.callback_errors += 1
                     finally:
                         self._watch.end()
             core.events_done(count)
@@ -130,11 +128,6 @@ class Watch:
         """Start the timer that watches callbacks."""
         self._core.effects.timers.schedule(self, self._now() + self._warn_after)
 
-    def failed(self, fn: Callback, event: Event, error: BaseException) -> None:
-        """Log the exception of a callback, with its traceback."""
-        self._core.context.counters.callback_errors += 1
-        log.error("linkbox: the callback %s failed on %s", _name_of(fn), event.kind, exc_info=error)
-
     def next_timer(self) -> float:
         """When to check whether a callback blocks."""
         return self._since + self._warn_after if self._running is not None else NEVER
@@ -144,12 +137,11 @@ class Watch:
         running, blocked = self._running, now - self._since
         if running is None or blocked < self._warn_after:
             return
-        log.warning(
-            "linkbox: the callback %s has been blocking for %.0f s; %d events wait behind it "
+        logs.write(
+            logs.WARNING,
+            f"the callback {_name_of(running)} has been blocking for {blocked:.0f} s; "
+            f"{self._core.effects.events.pending} events wait behind it "
             "(data still arrives, and can be taken)",
-            _name_of(running),
-            blocked,
-            self._core.effects.events.pending,
         )
         self._warn_after *= 2
 

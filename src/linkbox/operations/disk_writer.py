@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from linkbox import logs
 from linkbox.core.decoding import Decoding
 from linkbox.core.durable.journal import Journal
 from linkbox.core.durable.recovery import Left, restore
@@ -14,11 +15,10 @@ from linkbox.errors import StoreError
 from linkbox.operations.runtime import Runtime, Service
 from linkbox.operations.steps import NEVER, Call, Operation, Wait
 from linkbox.operations.storing import Opening
+from linkbox.text import text_of
 
 if TYPE_CHECKING:  # load SQLite only for a store
     from linkbox.store.sqlite import Store
-
-log = logging.getLogger("linkbox")
 
 
 class DiskWriter(Predicate):
@@ -50,7 +50,7 @@ class DiskWriter(Predicate):
 
     def start(self) -> None:
         """Start writing."""
-        self.service = self._runtime.spawn(self._run(), "store")
+        self.service = self._runtime.spawn(self._run, "store")
 
     def holds(self) -> bool:
         assert self._journal is not None
@@ -62,8 +62,9 @@ class DiskWriter(Predicate):
         try:
             while (yield from self._write_next(store, journal)):
                 pass
-        except BaseException:  # the event loop is torn down
-            store.close()
+        except BaseException as error:
+            if self._runtime.must_pass(error):  # the event loop is torn down
+                store.close()
             raise
         yield Call(self._runtime.blocking, store.close)
 
@@ -77,13 +78,12 @@ class DiskWriter(Predicate):
         if self._is_closing and journal.is_idle():
             return False
         batch = journal.take()
-        error: StoreError | None = None
-        try:
-            yield Call(self._runtime.blocking, store.apply, batch)
-        except StoreError as raised:
-            error = raised
-        if error is not None:
-            may_help = yield Call(self._runtime.blocking, store.recover)
+        _, raised = yield Call(self._runtime.blocking, _tried, store.apply, batch)
+        if raised is not None:
+            error = self._as_store_error(raised, "write to the store")
+            may_help, raised = yield Call(self._runtime.blocking, _tried, store.recover)
+            if raised is not None:
+                self._as_store_error(raised, "recover the store")
             journal.failed(batch, error, self._now())
             self._runtime.update()
             return may_help or not (self._is_closing and journal.due > self._now())
@@ -92,10 +92,25 @@ class DiskWriter(Predicate):
         # Received messages that find no room are not acknowledged: their sender keeps them.
         return not (self._is_closing and journal.error is not None and journal.due > self._now())
 
+    def _as_store_error(self, error: BaseException, what: str) -> StoreError:
+        """The error for those who wait for the disk. One that the store does not expect is survived."""
+        if isinstance(error, StoreError):
+            return error
+        self._runtime.survive("the disk writer", f"unexpected error: cannot {what}", error)
+        return StoreError(f"cannot {what}: {type(error).__name__}: {text_of(error)}")
+
     def close(self, timeout: float) -> Operation[None]:
         """Write what is left, then close the store."""
         self._is_closing = True
         self.wake()
         self._runtime.settle()
         if self.service is not None and not (yield Call(self._runtime.wait_for, self.service, timeout)):
-            log.warning("linkbox: the disk does not respond; the store will be closed when it does")
+            logs.write(logs.WARNING, "the disk does not respond; the store will be closed when it does")
+
+
+def _tried(function: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
+    """Call it; return its result, and what it raised. Raised in the operation, it could look like its end."""
+    try:
+        return function(*arguments), None
+    except BaseException as error:
+        return None, error

@@ -16,7 +16,7 @@ from linkbox.core.endpoint import (
     OutgoingMessage,
     RequestMailbox,
 )
-from linkbox.core.settings import Counters, Settings
+from linkbox.core.settings import Settings
 from linkbox.core.statistics import statistics
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import DeadlineExceeded, FormatError, StateError, TooLarge
@@ -50,7 +50,7 @@ class EndpointOperations(Started):
         self.address = options.address
         self.callbacks = Callbacks()
         self.callback_loop: CallbackLoop | None = None
-        self.counters = Counters()
+        self.counters = runtime.counters
         self.core: EndpointCore | None = None
         """None before the start and after the stop."""
         self.is_stopping = False
@@ -184,7 +184,7 @@ class EndpointOperations(Started):
     def start_callbacks(self, core: EndpointCore) -> None:
         """Start calling callbacks."""
         self.callback_loop = loop = CallbackLoop(self.endpoint, core, self.callbacks, self.runtime)
-        loop.service = self.runtime.spawn(loop.run(), "callbacks")
+        loop.service = self.runtime.spawn(loop.run, "callbacks")
 
     def in_callback(self) -> bool:
         """Is the caller one of the endpoint's own callbacks?"""

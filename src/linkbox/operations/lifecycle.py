@@ -83,6 +83,7 @@ class Life(EndpointOperations):
         self.callback_loop = None
         self.writer = None
         self.runtime.services = []
+        self.runtime.is_closing = False
         self.runtime.open(core)
         self.core = core
         process_hooks.started.add(self)
@@ -114,7 +115,7 @@ class Life(EndpointOperations):
             over = runtime.closed if runtime.is_ours() else runtime.stopped
             is_over: bool = yield Call(runtime.wait_until_set, over, patience)
             return is_over and self.was_clean
-        self.is_stopping = True
+        self.is_stopping = runtime.is_closing = True
         self.was_clean = False
         # Every waiter must be woken also after an error. No step is in an `except` or a `finally`, where the
         # compiler loses the error.

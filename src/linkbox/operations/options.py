@@ -16,7 +16,7 @@ from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.events import PeerInfo
 from linkbox.format_costs import cost_of
 from linkbox.formats import Bytes, Format, Typed, as_format
-from linkbox.limits import Limits
+from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
 from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
 from linkbox.operations.secrets import Secret, lookup_of
@@ -68,9 +68,7 @@ class Options:
         """All limits on memory and time."""
         self.overflow = arguments.text(overflow, "overflow")
         """What a full mailbox does."""
-        if name is not None:
-            arguments.text(name, "name")
-        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self.name = _checked_name(name) if name not in (None, "") else f"{socket.gethostname()}:{os.getpid()}"
         """The name that the peer gets as `Peer.name`."""
         self.plain = self.framing if isinstance(self.framing, PlainFraming) else None
         if self.plain is not None:
@@ -113,6 +111,18 @@ def of_side(format: Format[Any, Any], side: str, pattern: Pattern) -> Format[Any
             f"format={format!r} has one type for requests and one for responses: only AR has them"
         )
     return format.of_server() if side == "server" else format
+
+
+def _checked_name(name: str) -> str:
+    """The same name; the peer would refuse every connection with one that it cannot read."""
+    arguments.text(name, "name")
+    if len(name) > NAME_CHARACTERS:
+        raise ValueError(
+            f"name={name!r:.40}…: at most {NAME_CHARACTERS} characters are possible, not {len(name)}"
+        )
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError(f"name={name!r}: not valid Unicode, it has half of a surrogate pair")
+    return name
 
 
 class ServerOptions(Options):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 
-log = logging.getLogger("linkbox")
+from linkbox import logs
 
 
 class Started:
@@ -29,16 +28,23 @@ must exist until the exit of the process, where undelivered messages are reporte
 def _after_fork() -> None:
     """In the child: the connections belong to the parent, and its threads do not exist here."""
     for endpoint in list(started):
-        endpoint.forked()
+        try:
+            endpoint.forked()
+        except Exception as error:  # the others must be closed nevertheless
+            logs.write(logs.ERROR, f"unexpected error of {endpoint} after a fork", error)
     started.clear()
 
 
 def _at_exit() -> None:
     for endpoint in list(started):
-        held = endpoint.undelivered()
+        try:
+            held = endpoint.undelivered()
+        except Exception:  # its threads are still running, and may change what is counted
+            held = 0
         if held:
-            log.warning(
-                "linkbox: %s was not stopped; %d messages were not delivered or not confirmed", endpoint, held
+            logs.write(
+                logs.WARNING,
+                f"{endpoint} was not stopped; {held} messages were not delivered or not confirmed",
             )
 
 

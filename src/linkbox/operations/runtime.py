@@ -8,14 +8,19 @@ from typing import Any, TypeAlias
 
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.settings import Counters
 from linkbox.errors import StateError
 from linkbox.native import mypyc_attr
 from linkbox.networks.choose import time_source, tls_maker
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import Listener
 from linkbox.operations.options import Options
+from linkbox.operations.secrets import SecretsOfUser
 from linkbox.operations.steps import Operation
+from linkbox.surviving import LoopErrors
 
+RESTART = 0.1
+"""Seconds after an unexpected error of a service until it runs again."""
 Awaited: TypeAlias = Any
 """With threads the result itself, with asyncio an awaitable for it. Only for a `Call`."""
 
@@ -61,7 +66,14 @@ class Runtime:
         self.now = time_source(options.address)
         self.driver: EndpointDriver | None = None
         """None before the start and after the stop."""
+        self.counters = Counters()
+        self.errors = LoopErrors(self.counters)
+        """Where every loop of the endpoint reports the exceptions that it has survived."""
+        if isinstance(options.secrets, SecretsOfUser):
+            options.secrets.survive = self.errors.survive
         self.services = []
+        self.is_closing = False
+        """Has a stop begun?"""
         self._options = options
         self._make_tls = tls_maker(
             options.address, options.ssl, options.side == "server", options.secrets is not None
@@ -118,16 +130,34 @@ class Runtime:
 
     # -- services --------------------------------------------------------------------------------------
 
-    def spawn(self, operation: Operation[None], what: str) -> Service:
-        """Run an operation in a thread or task of its own, which `join` waits for."""
-        service = self.make_service(operation, what)
+    def spawn(self, make: Callable[[], Operation[None]], what: str) -> Service:
+        """Run an operation in a thread or task of its own, which `join` waits for.
+
+        ``make`` makes it. It is called again after an exception that the operation has not survived itself:
+        while the endpoint runs, its services do.
+        """
+        service = self.make_service(make, what)
         self.services.append(service)
         service.start()
         return service
 
-    def make_service(self, operation: Operation[None], what: str) -> Service:
+    def make_service(self, make: Callable[[], Operation[None]], what: str) -> Service:
         """Make the thread or task for an operation."""
         raise NotImplementedError
+
+    def survived_by(self, what: str, error: BaseException) -> bool:
+        """A service has ended with an exception. Returns whether to run it again, after `RESTART` seconds."""
+        self.survive("services", f"unexpected error in the {what}", error)
+        return self.is_ours() and not self.is_closing
+
+    def survive(self, kind: str, what: str, error: BaseException) -> None:
+        """Log and count an exception in a service, so that it can go on: see surviving.py.
+
+        Raises it again if it must end the service.
+        """
+        if self.must_pass(error):
+            raise error
+        self.errors.survive(kind, what, error)
 
     def join(self, deadline: float) -> Awaited:
         """Wait for all services to end, until ``deadline``."""
@@ -142,7 +172,7 @@ class Runtime:
         return any(service.is_current() for service in self.services)
 
     def must_pass(self, error: BaseException) -> bool:
-        """Must this error end a service? False for every error of user code."""
+        """Must this exception end a service? False for every exception of user code."""
         raise NotImplementedError
 
     # -- code that is not to run here ------------------------------------------------------------------

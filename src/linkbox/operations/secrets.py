@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from linkbox.core.wire.authentication import Lookup
-
-log = logging.getLogger("linkbox")
 
 Secret = bytes | str | Path | Callable[[str], Any] | Sequence[Any]
 """Bytes, a text, the path of a file, ``callable(peer name)``, or a list of accepted secrets."""
@@ -21,21 +18,32 @@ def lookup_of(secret: Secret) -> tuple[Lookup, bool]:
     Raises ValueError for an empty secret, TypeError for a wrong type, OSError for a file that cannot be read.
     """
     if callable(secret):
-        ask = secret
-
-        def lookup(name: str) -> list[bytes]:
-            try:
-                found = ask(name)
-                return [] if found is None else _all_of(found)
-            except Exception as error:
-                # The name comes from an unauthenticated peer, so an error must have the same effect as an
-                # unknown name. Log only its type: the text may contain a secret.
-                log.error("linkbox: secret= raised %s for the name %r", type(error).__name__, name)
-                return []
-
-        return lookup, True
+        return SecretsOfUser(secret), True
     known = _all_of(secret)
     return lambda name: known, False
+
+
+class SecretsOfUser:
+    """Asks the application for the secrets of each peer."""
+
+    def __init__(self, ask: Callable[[str], Any]) -> None:
+        self._ask = ask
+        self.survive: Callable[[str, str, BaseException, bool], None] | None = None
+        """`LoopErrors.survive` of the endpoint."""
+
+    def __call__(self, name: str) -> list[bytes]:
+        try:
+            found = self._ask(name)
+            return [] if found is None else _all_of(found)
+        except BaseException as error:
+            # The name comes from an unauthenticated peer, so an error must have the same effect as an
+            # unknown name. Log only its type: the text may contain a secret.
+            if self.survive is None:
+                raise
+            self.survive(
+                "secret=", f"secret= raised {type(error).__name__} for the name {name!r}", error, True
+            )
+            return []
 
 
 def _all_of(secret: Any) -> list[bytes]:

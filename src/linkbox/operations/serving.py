@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore, OutgoingMessage, PendingAccept, ServerCore, Source
@@ -18,8 +18,6 @@ from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, spool, wait_for_disk, wait_for_room
 from linkbox.operations.steps import Call, Operation, Wait, deadline_after
 from linkbox.operations.taking import Taking
-
-log = logging.getLogger("linkbox")
 
 
 class ServerOperations(Life):
@@ -66,7 +64,7 @@ class ServerOperations(Life):
     def start_services(self, core: ServerCore) -> None:
         """Start the threads or tasks that call user code."""
         if self.server_options.accept is not None:
-            self.runtime.spawn(self._accept_loop(core), "accept")
+            self.runtime.spawn(partial(self._accept_loop, core), "accept")
 
     # -- accept= ---------------------------------------------------------------------------------------
 
@@ -79,24 +77,27 @@ class ServerOperations(Life):
             pending = core.pending_accepts.popleft()
             if pending.link.closed:
                 continue
+            is_accepted = False
             try:
                 verdict = yield Call(
                     self.runtime.call_within, self.options.limits.handshake, accept, pending.info
                 )
                 is_accepted = bool(verdict)
             except BaseException as error:
-                if self.runtime.must_pass(error):
-                    raise
-                is_accepted = self._accept_failed(pending, error)
-            core.decide(pending, is_accepted, self.now())
-            self.runtime.update()
+                # The argument comes from an unauthenticated peer, so an error must do no harm.
+                what = f"accept= of {self} failed for {pending.info}, which is rejected"
+                self.runtime.survive("accept=", what, error)
+            self._decide(core, pending, is_accepted)
 
-    def _accept_failed(self, pending: PendingAccept, error: BaseException) -> bool:
-        # The argument comes from an unauthenticated peer, so an error must do no harm.
-        log.error(
-            "linkbox: accept= of %s failed for %s, which is rejected", self, pending.info, exc_info=error
-        )
-        return False
+    def _decide(self, core: ServerCore, pending: PendingAccept, is_accepted: bool) -> None:
+        try:
+            core.decide(pending, is_accepted, self.now())
+        except BaseException as error:
+            driver = self.runtime.driver
+            if driver is None:
+                raise
+            driver.link_failed(pending.link, error)
+        self.runtime.update()
 
     # -- peers -----------------------------------------------------------------------------------------
 
@@ -207,11 +208,16 @@ class SendingServer(ServerOperations):
         """A view of one peer, also of a disconnected one whose messages are waiting. Takes the lock."""
         arguments.peer(peer, "peer")
         with self.runtime.lock:
-            source = next((each for each in self.mailbox.sources if each.peer.id == peer.id), None)
-            source = source or self.server_core().source_of(peer)
+            waiting = (each for each in self.mailbox.sources if _is_same(each.peer, peer))
+            source = next(waiting, None) or self.server_core().source_of(peer)
             if source is None:
                 raise self.not_connected(peer)
             return PeerView(self, source)
+
+
+def _is_same(one: Peer, other: Peer) -> bool:
+    """Are these the same peer? An id alone does not identify it: the client chooses that."""
+    return one.id == other.id and one.identity == other.identity
 
 
 class PeerView(Taking):

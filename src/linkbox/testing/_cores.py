@@ -180,8 +180,8 @@ class CoreNetwork:
 
     def call_back(self, hub: EndpointCore) -> None:
         """Call the callbacks for the events of a hub."""
-        events = list(hub.effects.events.events)
-        hub.effects.events.events.clear()
+        queue = hub.effects.events
+        events = [queue.take() for _ in range(len(queue.events))]
         self.notices[hub] += events
         hub.events_done(sum(event[4] for event in events))
 

@@ -23,10 +23,9 @@ Rules that keep this correct:
 
 from __future__ import annotations
 
-import logging
 import threading
 from _thread import get_ident
-from time import monotonic
+from time import monotonic, sleep
 
 from linkbox.core.effects import Effects
 from linkbox.core.timers import NEVER
@@ -37,8 +36,6 @@ from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import ThreadedNetwork
 from linkbox.networks.poller import Poller
 from linkbox.threaded.interrupts import RESCAN, Interruptible, interrupts, join
-
-log = logging.getLogger("linkbox")
 
 GRACE = 0.004
 """Seconds without a leader after which the background thread leads."""
@@ -245,17 +242,24 @@ class Engine(Interruptible):
         driver.looks_at = until
         self.lock.release()
         try:
-            network.read(None if until == NEVER else max(0.0, until - now))
-            self._is_working = True
-        finally:
-            self.lock.acquire()
-            driver.looks_at = SOON
-        if len(queue.waiters) == 1:
-            queue.waiters.pop(waiter, None)  # Nobody has to wake it: it is awake, and looks after this turn.
-        try:
+            try:
+                network.read(None if until == NEVER else max(0.0, until - now))
+                self._is_working = True
+            except BaseException:
+                sleep(GRACE)  # It may fail again at once: not at full speed.
+                raise
+            finally:
+                self.lock.acquire()
+                driver.looks_at = SOON
+            if len(queue.waiters) == 1:
+                queue.waiters.pop(
+                    waiter, None
+                )  # Nobody has to wake it: it is awake, and looks after this turn.
             now = self._now()
             network.report(now)
             driver.turn_done(now)
+        except BaseException as error:
+            driver.turn_failed(error)
         finally:
             self._is_working = False
 
@@ -396,12 +400,20 @@ class Engine(Interruptible):
     # -- the background -------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        while self._is_needed():
+            pass
+        with self.lock:
+            self._go(self._sleeper)
+
+    def _is_needed(self) -> bool:
+        """Run one iteration of the background thread, whatever it raises."""
         try:
-            while self._sleep_and_turn(self._sleeper):
-                pass
-        finally:
+            return self._sleep_and_turn(self._sleeper)
+        except BaseException as error:
             with self.lock:
-                self._go(self._sleeper)
+                self._driver.turn_failed(error)
+            sleep(GRACE)
+        return True
 
     def _sleep_and_turn(self, waiter: ThreadWaiter) -> bool:
         """One iteration of the background thread. False when the engine is closing."""
@@ -421,8 +433,6 @@ class Engine(Interruptible):
                 self._leader = waiter
                 try:
                     self._turn(waiter, self._nothing, 0.0, 0.0)
-                except Exception:
-                    log.exception("linkbox: an unexpected error in the background thread")
                 finally:
                     self._hand_over()
         return True

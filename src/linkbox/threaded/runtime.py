@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from linkbox.core.backlog import Backlog
@@ -11,7 +12,7 @@ from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
 from linkbox.formats import Bytes, Json, MsgPack, Text, Typed
 from linkbox.operations.options import Options
-from linkbox.operations.runtime import Runtime, Service
+from linkbox.operations.runtime import RESTART, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 from linkbox.threaded.interrupts import interrupts, join, wait_for
 from linkbox.threaded.transport import Transport
@@ -23,15 +24,25 @@ _INLINE = (Bytes, Text, Json, Typed, MsgPack)
 class ServiceThread(Service):
     """A thread of the endpoint, which runs one operation."""
 
-    def __init__(self, runtime: Threads, operation: Operation[None], name: str) -> None:
+    def __init__(self, runtime: Threads, make: Callable[[], Operation[None]], name: str) -> None:
         self._runtime = runtime
-        self._operation = operation
+        self._make = make
+        self._name = name
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
+        while self._fails():
+            self._runtime.closed.wait(RESTART)
+
+    def _fails(self) -> bool:
+        """Run the operation. Returns whether it must be run again, after an unexpected error."""
         runtime = self._runtime
-        with runtime.lock:
-            runtime.run_locked(self._operation, True)
+        try:
+            with runtime.lock:
+                runtime.run_locked(self._make(), True)
+        except BaseException as error:
+            return runtime.survived_by(f"thread {self._name}", error)
+        return False
 
     def start(self) -> None:
         self.thread.start()
@@ -105,14 +116,14 @@ class Threads(Runtime):
     def open(self, core: EndpointCore) -> None:
         options = self._options
         transport = Transport(
-            core, self.lock, options.decoding, options.name, options.address, self._make_tls
+            core, self.lock, options.decoding, options.name, options.address, self._make_tls, self.errors
         )
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
         self.closed.clear()
         self.driver = self.transport = transport
         if transport.decode_later:
-            self.spawn(self._decode_loop(transport), "decode")
+            self.spawn(partial(self._decode_loop, transport), "decode")
         transport.engine.start()
 
     def _decode_loop(self, transport: Transport) -> Operation[None]:
@@ -145,8 +156,8 @@ class Threads(Runtime):
 
     # -- services --------------------------------------------------------------------------------------
 
-    def make_service(self, operation: Operation[None], what: str) -> ServiceThread:
-        return ServiceThread(self, operation, f"linkbox {what} {self._options.name}")
+    def make_service(self, make: Callable[[], Operation[None]], what: str) -> ServiceThread:
+        return ServiceThread(self, make, f"linkbox {what} {self._options.name}")
 
     def join(self, deadline: float) -> None:
         """Wait for the threads until ``deadline``; user code in them may take longer."""

@@ -20,6 +20,7 @@ from linkbox.core.wait_queue import WaitQueue
 from linkbox.networks.choose import threaded_network
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import ThreadedNetwork
+from linkbox.surviving import LoopErrors
 from linkbox.threaded.engine import Engine
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ class Transport(EndpointDriver):
         name: str,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
+        errors: LoopErrors,
     ) -> None:
-        super().__init__(hub, decoding)
+        super().__init__(hub, decoding, errors)
         self.lock = lock
         self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls)
         self._use(self.network)
@@ -63,12 +65,11 @@ class Transport(EndpointDriver):
         """Decode without the lock, because it may take long."""
         self.lock.release()
         try:
+            # Also our own formats may call code of the application: `__post_init__` of a Struct.
             decoded = [self._decoded(arrival) for arrival in group]
         finally:
             self.lock.acquire()
-        now = self.now()
-        for arrival, values in zip(group, decoded, strict=True):
-            self.hub.deliver(arrival, values, now)
+        self._store(group, decoded, self.now())
 
     def decode(self) -> None:
         """Decode with a format that is user code, and deliver. Only the decoding thread calls this."""

@@ -62,6 +62,9 @@ class Entry:
     def done(self, owner: JournalOwner) -> None:
         """The entry is on disk."""
 
+    def failed(self, owner: JournalOwner, error: BaseException) -> None:
+        """The entry is on disk, and `done` has failed with an unexpected error."""
+
 
 class Spool(Entry):
     """Messages to send. ``changed`` is woken when they are on disk, or were refused with ``error``."""
@@ -86,6 +89,13 @@ class Spool(Entry):
             record.queue(self.rows, self.messages)
             session.flush()
         self._settle(owner)
+
+    def failed(self, owner: JournalOwner, error: BaseException) -> None:
+        if not self.is_settled:
+            self.error = StoreError(
+                f"unexpected error ({type(error).__name__}): the message may be in the store"
+            )
+            self._settle(owner)
 
     def refuse(self, owner: JournalOwner, error: StoreError) -> None:
         """The entry will not be written: fail its messages."""

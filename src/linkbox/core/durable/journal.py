@@ -201,7 +201,12 @@ class Journal(JournalHooks):
             if row.over:
                 self.spooling.discard(record)
         for entry in batch.entries:
-            entry.done(self._owner)
+            try:
+                entry.done(self._owner)
+            except BaseException as failure:  # the entries of others are on disk, too
+                name = f"a {type(entry).__name__} entry of the store"
+                effects.failures.append((entry.arrival if isinstance(entry, Inflow) else name, failure))
+                entry.failed(self._owner, failure)
         for record, _ in batch.rows:
             self.fetch_if_wanted(record)
         if self.error is not None:

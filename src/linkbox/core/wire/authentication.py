@@ -22,6 +22,7 @@ import msgspec
 
 from linkbox.core.wire import frames
 from linkbox.errors import ProtocolViolation
+from linkbox.text import shown
 
 NONCE = 32
 """Bytes of a nonce, and of a MAC."""
@@ -135,7 +136,7 @@ def _decode(decoder: msgspec.json.Decoder[M], payload: bytes) -> M:
     try:
         return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolViolation(f"CHALLENGE or PROOF: {error}") from error
+        raise ProtocolViolation(f"CHALLENGE or PROOF: {error}") from shown(error)
 
 
 def _bytes(text: str) -> bytes:

@@ -12,6 +12,8 @@ import msgspec
 
 from linkbox.core.wire import frames
 from linkbox.errors import AuthenticationFailed, LinkError, PeerLost, ProtocolViolation, Refused
+from linkbox.limits import NAME_CHARACTERS
+from linkbox.text import LONGEST_MESSAGE, printable, shown
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -76,7 +78,6 @@ _refuse = msgspec.json.Decoder(Refuse)
 M = TypeVar("M")
 _U64_MAX = (1 << 64) - 1
 # A text that is sent back must fit a frame, even if JSON needs six bytes for each character.
-_NAME_CHARACTERS = 256
 _INCARNATION_CHARACTERS = 100
 _REASON_CHARACTERS = 600
 _SESSION = re.compile("[0-9a-f]{32}")
@@ -122,13 +123,13 @@ def _decode(decoder: msgspec.json.Decoder[M], payload: bytes, which: str) -> M:
     try:
         return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolViolation(f"{which}: {error}") from error
+        raise ProtocolViolation(f"{which}: {error}") from shown(error)
 
 
 def _check(message: Hello | Welcome, which: str) -> None:
     numbers = (*message.credit, message.message, message.received, message.born)
     bad = (
-        len(message.name) > _NAME_CHARACTERS
+        len(message.name) > NAME_CHARACTERS
         or len(message.incarnation) > _INCARNATION_CHARACTERS
         or message.message < 1
         or min(numbers) < 0
@@ -145,8 +146,8 @@ def _check(message: Hello | Welcome, which: str) -> None:
 def refusal(message: Refuse, address: str) -> LinkError:
     """The error for a received REFUSE: `PeerLost` if it disconnects this client."""
     if message.code == "disconnected":
-        return PeerLost(f"{address} disconnected this end: {message.reason}")
-    text = f"{address} refused: {message.reason}"
+        return PeerLost(f"{address} disconnected this end: {printable(message.reason, LONGEST_MESSAGE)}")
+    text = f"{address} refused: {printable(message.reason, LONGEST_MESSAGE)}"
     if message.code == "authentication":
         return AuthenticationFailed(text)
     return Refused(text, message.code)

@@ -8,6 +8,7 @@ from typing import Final
 
 from linkbox.core.wire.framings.base import Decoder, Framing, PlainDecoder, PlainFraming, excerpt
 from linkbox.errors import DecodeError, FormatError, ProtocolViolation, TooLarge
+from linkbox.text import shown, text_of
 
 _HEADERS: Final = 64 * 1024
 """Bytes that a decoder may hold besides a message that is escaped to twice its size."""
@@ -124,8 +125,8 @@ class UserDecoder(PlainDecoder):
         if isinstance(error, TooLarge | ProtocolViolation):
             self.error = error
         else:
-            self.error = ProtocolViolation(f"{type(error).__name__}: {error}")
-            self.error.__cause__ = error  # With its traceback, which shows where in the user's code.
+            self.error = ProtocolViolation(f"{type(error).__name__}: {text_of(error)}")
+            self.error.__cause__ = shown(error)  # With its traceback, which shows where in the user's code.
 
 
 class _NoDecoder:

@@ -1,0 +1,58 @@
+"""Events behind a callback that blocks: what waits is bounded."""
+
+from __future__ import annotations
+
+import pytest
+
+import linkbox.core.event_queue
+from linkbox.core.event_queue import EventQueue
+from linkbox.core.settings import Counters
+from linkbox.events import EventKind, Peer
+from tests.core.wire import Wire, probe_server
+
+UP, DOWN, DATA = EventKind.CONNECTED, EventKind.DISCONNECTED, EventKind.DATA
+PEERS = [Peer(name, "tcp://x", name, 0.0) for name in "ab"]
+
+
+def test_events_of_connections_are_dropped_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a peer there is CONNECTED and DISCONNECTED, or neither; what is dropped is counted, logged once."""
+    monkeypatch.setattr(linkbox.core.event_queue, "MOST_EVENTS", 3)
+    wire = Wire(max_peers=10)
+    wire.calls_back = False
+    wire.server.effects.events.listening = {UP, DOWN}
+    for number in range(5):
+        probe_server(wire, session=f"{number:032x}")
+    wire.server.abort()
+    queue = wire.server.effects.events
+    found = [queue.take() for _ in range(len(queue.events))]
+    ups = [each.peer for each in found if each.kind is UP]
+    assert len(ups) == 3
+    assert [each.peer for each in found if each.kind is DOWN] == ups
+    assert wire.server.statistics().events_dropped >= 2
+    wire.settle()
+    assert len([text for text in wire.notes if "callback that blocks" in text]) == 1
+    assert queue.others == 0 and not queue.is_overflowing
+
+
+def test_messages_take_over_data_events_of_others_that_are_gone() -> None:
+    queue = EventQueue(0.0, Counters(), most_data=2)
+    assert not queue.takes_over(PEERS[0])  # nobody listens
+    queue.listening = {DATA}
+    for peer in PEERS:
+        assert not queue.takes_over(peer)
+        assert not queue.takes_over(peer, 2)
+        assert queue.takes_over(peer)
+        queue.add(DATA, peer, None, None, 1, 0.0)
+        queue.add(DATA, peer, None, None, 2, 0.0)
+    queue.take()
+    assert queue.takes_over(PEERS[0])  # two wait
+    while queue.events:
+        queue.take()
+    assert not queue.takes_over(PEERS[0])
+    assert queue.forget_data() == 0
+
+
+def test_where_credit_limits_them_nothing_takes_over() -> None:
+    queue = EventQueue(0.0, Counters(), most_data=None)
+    queue.listening = {DATA}
+    assert not any(queue.takes_over(PEERS[0]) for _ in range(100))
