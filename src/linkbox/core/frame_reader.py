@@ -100,10 +100,8 @@ class FrameReader:
             self._add_messages([payload], False)
 
     def _receiving_session(self, kind: int) -> Session:
-        """Return the session, if such a frame may arrive now."""
-        if self._session.ending.peer_last is not None or (
-            kind != frames.END and self._asks != (kind in _ASK_FRAMES)
-        ):
+        """Return the session, if such a frame (of messages, or END) may arrive now."""
+        if self._session.ending.peer_last is not None or (self._asks and kind != frames.END):
             raise self._misplaced(kind)
         return self._session
 

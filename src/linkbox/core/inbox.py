@@ -20,9 +20,10 @@ from linkbox.core.source import Source
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wire import frames
-from linkbox.core.wire.rejections import is_error, reject_frame
-from linkbox.errors import LinkboxError, MailboxFull, TooLarge
+from linkbox.core.wire.rejections import is_absent, is_error, reject_frame
+from linkbox.errors import DecodeError, LinkboxError, MailboxFull, TooLarge
 from linkbox.events import EventKind
+from linkbox.formats import Skip
 
 DATA = EventKind.DATA
 REAP_EVERY = 0.25
@@ -88,6 +89,10 @@ class Inbox:
     ) -> None:
         """Store one message, or reject it if it is invalid or the mailbox is full."""
         receiving, mailbox = session.receiving, self._context.mailbox
+        if isinstance(value, Skip):
+            self._context.counters.skipped += 1
+            receiving.processed = number
+            return
         if is_error(value):
             receiving.processed = number
             self._reject(session, number, value)
@@ -168,20 +173,38 @@ class Inbox:
     def _deliver_message(
         self, session: Session, ask: AskState, arrival: Arrival, values: Sequence[Value], now: float
     ) -> None:
-        error = next(filter(is_error, values), None) if arrival.has_errors else None
+        error = next(filter(is_absent, values), None) if arrival.has_errors else None
         if isinstance(ask, Ask):
             session.receiving.count_messages(1, bytes_of(arrival.payloads) if error is None else 0)
-            self._sessions.client_asks.settle(ask, None if error else values[0], error)
+            self._deliver_response(session, ask, values[0], error)
         elif error is None:
             self.store_part(arrival, values, now)
         else:
             assert isinstance(ask, IncomingAsk)
             session.receiving.count_messages(1, 0)
+            self._reject_request(session, ask, error)
+
+    def _deliver_response(self, session: Session, ask: Ask, value: Value, error: Exception | None) -> None:
+        if isinstance(error, Skip):
+            self._context.counters.skipped += 1
+            if session.is_plain:
+                return  # The next message is the response.
+            error = DecodeError("the format has skipped the response")
+        self._sessions.client_asks.settle(ask, None if error else value, error)
+
+    def _reject_request(self, session: Session, ask: IncomingAsk, error: Exception) -> None:
+        """A message of a request cannot be decoded, or was skipped: let the request fail."""
+        kind, text = "linkbox.DecodeError", str(error)
+        if isinstance(error, Skip):
+            self._context.counters.skipped += 1
+            kind, text = "Skip", "skipped"
+        else:
             self._context.counters.rejected += 1
             self._context.effects.emit(EventKind.ERROR, session.peer, error)
-            kind = "linkbox.TooLarge" if isinstance(error, TooLarge) else "linkbox.DecodeError"
-            if not ask.is_finished:
-                self._fail(ask, kind, str(error))
+            if isinstance(error, TooLarge):
+                kind = "linkbox.TooLarge"
+        if not ask.is_finished:
+            self._fail(ask, kind, text)
 
     def store_part(self, arrival: Arrival, values: Sequence[Value], now: float) -> None:
         """Add a message to its request, if it is one; put the request into the mailbox if it is complete."""

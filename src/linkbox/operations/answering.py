@@ -67,7 +67,9 @@ class AnsweringServer(ServerOperations):
             except BaseException as error:
                 if value is None and isinstance(error, FormatError):
                     error = self._nothing_returned(error)
-                requests.on_failed(incoming, error)
+                # Not `incoming`: a compiled generator frees a variable after its last use, and a request that
+                # nobody has is given up.
+                requests.on_failed(request._incoming, error)
             del request, value
 
     def _nothing_returned(self, error: FormatError) -> FormatError:
