@@ -72,25 +72,28 @@ BENCH_PYTHON ?= $(shell for p in $(PYTHON) /usr/bin/python3; do \
 	$$p -c '$(FITS)' 2>/dev/null && $$p benchmarks/interpreter.py && echo $$p && exit; done; echo $(PYTHON))
 BENCH := @$(MAKE) --no-print-directory VENV=$(BENCH_VENV) PYTHON="$(BENCH_PYTHON)"
 
-bench: ## linkbox and its peers side by side (ROW=name for one, ARGS=--quick: two minutes)
+bench: ## linkbox and its peers side by side, 12 minutes (ROW=name for one, ARGS=--quick: two minutes)
 	$(BENCH) measure
 
-bench-curves: ## how the cost grows with peers, sizes, depth (ARGS=--quick)
+bench-curves: ## how the cost grows with peers, askers, sizes, depth, idle connections (ARGS=--quick)
 	$(BENCH) measure-curves
 
-bench-guard: ## fail where a ratio to the bare socket is twice the recorded one
+bench-guard: ## fail where a message costs more than recorded: counts, ratios (ARGS=--record: record it)
 	$(BENCH) measure-guard
 
-# Without a C compiler the compiled one is left out.
-measure: $(VENV)/.with-bench
+# Without a C compiler the compiled one is left out. To compile takes minutes, and says nothing until it is done.
+measure: $(VENV)/.with-peers
+	@$(MAKE) --question $(NATIVE)/.made || echo "compiling linkbox first: this takes a few minutes" >&2
 	@$(MAKE) --no-print-directory $(NATIVE)/.made || echo "nothing compiled here: measuring without it" >&2
 	LINKBOX_NATIVE=$(NATIVE)/lib $(BIN) benchmarks $(ROW) $(if $(ROW),,--output docs/benchmarks/latest.json --plots docs/benchmarks) $(ARGS)
 
-measure-curves: $(VENV)/.with-bench
+measure-curves: $(VENV)/.with-peers
 	$(BIN) benchmarks --curves --output docs/benchmarks/curves.json --plots docs/benchmarks $(ARGS)
 
+# The compiled linkbox is watched too if it is there and was made of these sources: compiling takes longer than this.
 measure-guard: $(VENV)/.with-cli
-	$(BIN) benchmarks --quick --watch
+	@export LINKBOX_NATIVE=; if $(MAKE) --question $(NATIVE)/.made; then LINKBOX_NATIVE=$(NATIVE)/lib; fi; \
+		$(BIN) benchmarks --watch $(ARGS)
 
 calls: $(VENV)/.made ## the Python functions that each message calls, with their counts (ARGS=p2p_send for one)
 	$(BIN) benchmarks.calls $(ARGS)
@@ -133,6 +136,7 @@ $(VENV)/.with-fuzz: $(VENV)/.with-all
 		echo "atheris cannot be installed here: inputs by chance" >&2
 	@touch $@
 
-$(VENV)/.with-bench: $(VENV)/.made
-	@$(EDITABLE) '.[cli,bench]'
+# For TLS a certificate is made.
+$(VENV)/.with-peers: $(VENV)/.made
+	@$(EDITABLE) '.[cli,bench,tls]'
 	@touch $@

@@ -7,15 +7,29 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.idle import possible
 from benchmarks.measure import alone, measure
 
 OURS = "benchmarks.peers.ours"
+AIO = "benchmarks.peers.ours_aio_uvloop"
 CURVES = "benchmarks.peers.ours_scale"
+Curve = tuple[str, str, str, str, Any]
+"""Title, what grows, what is measured, name, points."""
 
 
 def run_all(console: Console, quick: bool) -> list[dict[str, Any]]:
     """Every curve, as points; prints them as they come."""
-    curves = [_peers(quick), _sizes(quick), _depth(quick), _length(quick), *_store(quick)]
+    beside: list[str] = []
+    curves = [
+        _peers(quick),
+        _askers(quick),
+        _tasks(quick),
+        _sizes(quick),
+        _depth(quick),
+        _length(quick),
+        _idle(quick, beside),
+        *_store(quick),
+    ]
     found = []
     for title, x, y, name, points in curves:
         console.print(f"[bold]{title}[/bold]")
@@ -24,12 +38,13 @@ def run_all(console: Console, quick: bool) -> list[dict[str, Any]]:
             console.print(f"  {x} {at:>10,}: {value:.3g} {y}")
             drawn.append((at, value))
         found.append({"name": name, "title": title, "x": x, "y": y, "points": drawn})
-    _idle(console, quick)
+    for line in beside:
+        console.print(line)
     _import(console)
     return found
 
 
-def _peers(quick: bool) -> tuple[str, str, str, str, Any]:
+def _peers(quick: bool) -> Curve:
     def points() -> Any:
         total = 20_000 if quick else 100_000
         for peers in (1, 10, 100) if quick else (1, 3, 10, 30, 100, 300, 1000):
@@ -39,7 +54,43 @@ def _peers(quick: bool) -> tuple[str, str, str, str, Any]:
     return "one message from one of many active peers", "peers", "µs a message", "scale_peers", points()
 
 
-def _sizes(quick: bool) -> tuple[str, str, str, str, Any]:
+def _askers(quick: bool) -> Curve:
+    def points() -> Any:
+        total = 2_000 if quick else 20_000
+        for threads in (1, 16) if quick else (1, 2, 4, 8, 16, 32, 64, 128, 256):
+            yield threads, 1e6 / measure(OURS, "crowd", _shared(total, threads=threads))
+
+    return (
+        "a request, of so many threads that share a client",
+        "threads",
+        "µs an ask",
+        "scale_askers",
+        points(),
+    )
+
+
+def _tasks(quick: bool) -> Curve:
+    def points() -> Any:
+        total = 2_000 if quick else 20_000
+        for tasks in (1, 100) if quick else (1, 10, 100, 500, 1000, 2000, 5000):
+            yield tasks, 1e6 / measure(AIO, "crowd", _shared(total, tasks=tasks))
+
+    return (
+        "aio: a request, of so many tasks that share a client",
+        "tasks",
+        "µs an ask",
+        "scale_tasks",
+        points(),
+    )
+
+
+def _shared(total: int, **askers: int) -> dict[str, Any]:
+    """So many asks in all, or a few of each asker."""
+    (count,) = askers.values()
+    return {"count": max(4, total // count), "size": 64} | askers
+
+
+def _sizes(quick: bool) -> Curve:
     def points() -> Any:
         sizes = [8, 64, 1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 23, 1 << 26]
         for size in sizes[:6] if quick else sizes:
@@ -50,7 +101,7 @@ def _sizes(quick: bool) -> tuple[str, str, str, str, Any]:
     return "throughput by the size of a message", "bytes", "MB/s", "scale_sizes", points()
 
 
-def _depth(quick: bool) -> tuple[str, str, str, str, Any]:
+def _depth(quick: bool) -> Curve:
     def points() -> Any:
         for depth in (10, 1_000, 20_000) if quick else (10, 100, 1_000, 10_000, 100_000, 1_000_000):
             yield depth, 1e6 * alone(CURVES, "depth", {"depth": depth})
@@ -64,7 +115,7 @@ def _depth(quick: bool) -> tuple[str, str, str, str, Any]:
     )
 
 
-def _length(quick: bool) -> tuple[str, str, str, str, Any]:
+def _length(quick: bool) -> Curve:
     def points() -> Any:
         for count in (10_000, 100_000) if quick else (10_000, 100_000, 1_000_000, 10_000_000):
             rate = measure(CURVES, "long", {"count": count, "size": 16}, waits_for="server")
@@ -79,7 +130,7 @@ def _length(quick: bool) -> tuple[str, str, str, str, Any]:
     )
 
 
-def _store(quick: bool) -> list[tuple[str, str, str, str, Any]]:
+def _store(quick: bool) -> list[Curve]:
     params = {"size": 1024, "step": 20_000 if quick else 200_000, "steps": 2 if quick else 8}
     rows = alone(CURVES, "spool", params)
     add = [(count, seconds * 1e6) for count, seconds, _ in rows]
@@ -90,16 +141,26 @@ def _store(quick: bool) -> list[tuple[str, str, str, str, Any]]:
     ]
 
 
-def _idle(console: Console, quick: bool) -> None:
-    count = 500 if quick else 10_000
-    found = measure(OURS, "idle", {"count": count, "size": 64, "asks": 2000})
-    ratio = median(found["beside"]) / median(found["alone"])
-    console.print(
-        f"[bold]{count} idle connections[/bold]: {found['bytes'] / 1024:.1f} KiB of server memory each "
-        f"(goal: 6); a round trip beside them takes {ratio:.2f} × of one alone (goal: 1.2)"
+def _idle(quick: bool, beside: list[str]) -> Curve:
+    def points() -> Any:
+        wanted = (100, 500) if quick else (1_000, 10_000, 50_000)
+        for count in sorted({possible(count) for count in wanted}):
+            found = measure(OURS, "idle", {"count": count, "size": 64, "asks": 2000})
+            ratio = median(found["beside"]) / median(found["alone"])
+            beside.append(
+                f"a round trip beside {count:,} idle connections takes {ratio:.2f} × of one alone (goal: 1.2)"
+            )
+            yield count, found["bytes"] / 1024
+
+    return (
+        "server memory of an idle connection (goal: 5)",
+        "connections",
+        "KiB for each",
+        "scale_idle",
+        points(),
     )
 
 
 def _import(console: Console) -> None:
     seconds = alone(OURS, "import_time", {"count": 10})
-    console.print(f"[bold]import linkbox[/bold]: {seconds * 1000:.0f} ms over a bare interpreter (goal: 60)")
+    console.print(f"[bold]import linkbox[/bold]: {seconds * 1000:.0f} ms over a bare interpreter (goal: 40)")

@@ -50,6 +50,8 @@ LARGE = Limits(session=80.0, stored_session=80.0, control_frames=100_000)
 """No script comes near these."""
 GONE = 120.0
 """Seconds after which nothing is kept for a peer that has gone."""
+MOMENT = 0.01
+"""Seconds between two exchanges of a well-behaved client: what it has had is acknowledged by then."""
 QUIET = 50
 """Other lines for the log, in a minute: of messages that were rejected, each power of two is told."""
 
@@ -177,7 +179,7 @@ class Bench(Wire):
         client, payload = self.client, self.fitting(b"q" * size)
         is_free = len(client.asks.waiting) < (1 if session.is_plain else self.limits.asks)
         if payload is not None and session.error is None and not session.is_ending and is_free:
-            ask = client.asks.begin(session, False)
+            ask = Ask(session, False)
             client.asks.add(ask, payload, False, None)
             self.asked.append(ask)
             self.settle()
@@ -193,11 +195,10 @@ class Bench(Wire):
 
     # -- what must hold ------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """After each step: see `oracle.check`."""
-        for hub in self.hubs:
-            oracle.check(hub, self.bounds, self.now)
-            self.full[hub] = oracle.check_full(hub, self.bounds, self.full.get(hub))
+    def check(self, hub: EndpointCore) -> None:
+        """After each step, of the endpoint that is attacked: see `oracle.check`."""
+        oracle.check(hub, self.bounds, self.now)
+        self.full[hub] = oracle.check_full(hub, self.bounds, self.full.get(hub))
         if self.undecoded:
             payloads = (each for _, arrival in self.undecoded for each in arrival.payloads)
             backlog = sum(len(each) for each in payloads if isinstance(each, bytes))
@@ -205,7 +206,7 @@ class Bench(Wire):
         most = (oracle.LINES + 1) * len(self.hubs) + (QUIET if isinstance(self, StoredBench) else 0)
         assert all(each <= most for each in self.lines.values()), "the log is flooded"
 
-    def check_over(self) -> None:
+    def check_over(self, attacked: EndpointCore) -> None:
         """After everybody has gone and enough time has passed: nothing is left of them."""
         for notices in self.notices.values():
             notices.clear()
@@ -213,6 +214,7 @@ class Bench(Wire):
             if isinstance(hub, ServerCore) and hub.context.pattern.asks:
                 hub.mailbox.take_all()  # asks of peers that have gone: nobody answers them
             oracle.check_over(hub)
+        oracle.check_memory(attacked)
         assert all(each.is_done for each in self.asked)
         assert all(each.error is not None or each.number for each in self.receipts)
 
@@ -220,9 +222,9 @@ class Bench(Wire):
 class StoredBench(Bench, StoredWire):
     """The same with a store at one side or at both."""
 
-    def check_over(self) -> None:
+    def check_over(self, attacked: EndpointCore) -> None:
         """And nothing is left on the disk but what is in doubt, which the user may look at."""
-        super().check_over()
+        super().check_over(attacked)
         if "server" in self.stores:
             counts = self.stores["server"].counts()
             assert not any(counts[each] for each in ("session", "spool", "inbox")), counts
@@ -267,8 +269,10 @@ class Honest:
 
     def exchange(self) -> list[Any]:
         """Be served while the clock stands still. Returns what the server had from others."""
-        bench, session, before = self.bench, self.session, self.bench.now
+        bench, session = self.bench, self.session
         assert session is not None
+        bench.advance(MOMENT)
+        before = bench.now
         decodes, bench.decodes = bench.decodes, True
         bench.decode_all()
         others = bench.take(bench.server)

@@ -160,9 +160,8 @@ def play_impostors(data: bytes, seed: int, scene: Scene, framing: Framing) -> Ou
 
 
 OF_EACH: dict[str, Any] = {**SECRETS, "server_secrets": of_each, "max_peers": 9}
-FEW: tuple[Framing, ...] = (Lines(), LengthPrefixed(2), FixedSize(7))
+MOST: tuple[Framing, ...] = (*(Linked(),) * 5, Lines(), LengthPrefixed(2), FixedSize(7))
 TARGETS = [
-    target("full-house", play_house, Scene(), stories.CROWD),
-    target("full-house-accept", play_house, Scene((Linked(), *FEW), options={"asks_first": True})),
+    target("full-house", play_house, Scene(MOST, may_ask=True), stories.CROWD),
     target("secrets", play_impostors, Scene(options=OF_EACH), stories.IMPOSTORS),
 ]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+PATH = "LINKBOX_FUZZ_FIGURES"
+"""In the environment of a long run: where its figures are written."""
 WORTH_TELLING = 1.05
 """Only what is so much worse is written down: a file for each millisecond would cost more than it tells."""
 
@@ -14,7 +17,7 @@ class Figures:
 
     def __init__(self) -> None:
         self.worst: dict[str, float] = {}
-        self.path: Path | None = None
+        self.path = Path(os.environ[PATH]) if PATH in os.environ else None
 
     @property
     def is_campaign(self) -> bool:

@@ -11,7 +11,8 @@ import msgspec
 
 from fuzz.target import Target
 from linkbox.errors import DecodeError, FormatError
-from linkbox.formats import MAX_DEPTH, Bytes, Format, Json, MsgPack, Typed
+from linkbox.format_checks import MAX_DEPTH
+from linkbox.formats import Bytes, Format, Json, MsgPack, Typed
 
 MISSING = object()
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from fuzz.bench import SECRET, Bench, last_ask, newest_ask, see
-from fuzz.scripts import Peer
+from fuzz.scripts import FLOODS, Peer
 from fuzz.target import Choices
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.link import Link, State
@@ -226,7 +226,8 @@ class LinkedPeer(Peer):
 
     def scatter(self) -> None:
         """Many of them, each a range of its own."""
-        first, count = self.near(), 1 << self.choices.byte() % 12
+        first, choice = self.near(), self.choices.byte()
+        count = 1 << choice % (12 if choice < FLOODS else 6)
         for number in range(first, min(first + 2 * count, 1 << 64), 2):
             self.add(frames.encode_dropped(number, number))
 

@@ -9,7 +9,7 @@ LONGEST = 4096
 _SPECIAL = (0, 1, 2, 7, 8, 16, 31, 32, 34, 58, 91, 92, 93, 123, 125, 127, 128, 129, 254, 255)
 
 
-def inputs(seeds: Sequence[bytes], seed: int) -> Iterator[bytes]:
+def inputs(seeds: Sequence[bytes], seed: int, longest: int = LONGEST) -> Iterator[bytes]:
     """Endless inputs, the same ones for the same seed."""
     chance = random.Random(seed)
     known = [each for each in seeds if each] or [b"\0"]
@@ -20,7 +20,7 @@ def inputs(seeds: Sequence[bytes], seed: int) -> Iterator[bytes]:
         data = bytearray(chance.choice(known))
         for _ in range(1 << chance.randrange(5)):
             _change(data, known, chance)
-        yield bytes(data[:LONGEST])
+        yield bytes(data[:longest])
 
 
 def _change(data: bytearray, known: Sequence[bytes], chance: random.Random) -> None:

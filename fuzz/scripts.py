@@ -23,9 +23,11 @@ from linkbox.core.session import Session
 from linkbox.core.wire import frames
 from tests.core.wire import Probe
 
-STEPS = 150
+STEPS = 100
 MOST_SAID = frames.MAX_EARLY - 10_000
 """Bytes in one go: what is repeated ends there. Behind a HELLO no more may come in one go anyway."""
+FLOODS = 12
+"""Of 256 repetitions, so many may be floods: they take long, and reach little that is new."""
 TOO_LONG = 1.0
 """Seconds of the processor for what was said in one go: so long all others would wait."""
 LOOKS = 8
@@ -99,10 +101,10 @@ class Peer:
                 break  # a client that has called again hears nothing of this
             took += self.say(probe, chunk)
             if index < LOOKS or not index % LOOKS:
-                self.bench.check()
+                self.bench.check(self.hub)
         if not data or probe is None:
             return
-        self.bench.check()
+        self.bench.check(self.hub)
         figures.note("turn", took)
         assert took < TOO_LONG or not figures.is_campaign, f"{took:.1f} s for {len(data)} bytes"
         if probe.link.state in (State.CLOSING, State.CLOSED):
@@ -135,7 +137,7 @@ class Peer:
             self.flush()
             action()
             self.bench.settle()
-            self.bench.check()
+            self.bench.check(self.hub)
 
         step.__name__ = action.__name__
         return step
@@ -170,7 +172,8 @@ class Peer:
         self.add(self.choices.bytes(self.choices.byte()))
 
     def repeat(self) -> None:
-        times = 1 << self.choices.byte() % 12
+        choice = self.choices.byte()
+        times = 1 << choice % (12 if choice < FLOODS else 6)
         times = min(times, MOST_SAID // (len(self.last) or 1))
         self.gathered += self.last * times
         if len(self.gathered) > MOST_SAID:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fuzz import stories
 from fuzz.bench import Bench
-from fuzz.links import MEETS, Scene, play_client, play_server, target
+from fuzz.links import Scene, play_client, play_server, target
 from fuzz.scripts import Peer
 from fuzz.target import Choices
 from linkbox.core.connection import Buffer
@@ -213,7 +213,12 @@ def add_steps(peer: Peer) -> None:
 FEW: tuple[Framing, ...] = (Linked(), Lines(), LengthPrefixed(2), Raw())
 SECURE: dict[str, Any] = {"secure": True}
 TARGETS = [
-    target("tls-server", play_server, Scene(FEW, options=SECURE, kind=TlsBench), stories.TLS, share=1.5),
-    target("tls-client", play_client, Scene(FEW, options=SECURE, kind=TlsBench), share=1.5),
-    target("tls-accept", play_server, Scene(FEW, options={**SECURE, **MEETS}, kind=TlsBench), share=1.5),
+    target(
+        "tls-server",
+        play_server,
+        Scene(FEW, options=SECURE, kind=TlsBench, may_ask=True),
+        stories.TLS,
+        share=1.5,
+    ),
+    target("tls-client", play_client, Scene(FEW, options=SECURE, kind=TlsBench)),
 ]

@@ -94,7 +94,7 @@ LINKED: dict[str, Story] = {
     "a full mailbox, and more": Story(
         SMALL, P2M, (GREET, *(("data", 1, 229),) * 7, ("flush",), ("ack_now",), ("flush",), *MUCH)
     ),
-    "nonsense": Story(SMALL, P2P, GARBAGE * 25),
+    "nonsense": Story(SMALL, P2P, GARBAGE * 23),
     "a resume": Story(SMALL | HONEST, P2M, (GREET, MESSAGE, ("cut",), GREET, MESSAGE, ("take", 1))),
     "ended, and left behind": Story(
         SMALL, P2M, (GREET, MESSAGE, ("flush",), ("end", 0), ("flush",), ("take", 1), ("cut",))

@@ -21,6 +21,8 @@ class Target:
     """Is it a whole endpoint, and not only a decoder? Then it gets most of the time."""
     share: float = 1.0
     """Of the time, beside the others: more for what is slow."""
+    is_guided: bool = True
+    """May coverage guide it? It makes slow what has threads, and tells little of them."""
     longest: int = 4096
     """Bytes of an input. A short one is enough where each byte is a step."""
     stories: dict[str, bytes] = field(default_factory=dict)

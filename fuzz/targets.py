@@ -2,10 +2,10 @@
 
 import importlib.util
 
-from fuzz import doors, formats, frames, framings, handshake, links
+from fuzz import doors, formats, frames, framings, handshake, links, sockets
 from fuzz.target import Target
 
-MODULES = [frames, handshake, framings, formats, links, doors]
+MODULES = [frames, handshake, framings, formats, links, doors, sockets]
 if importlib.util.find_spec("cryptography"):  # it makes the certificates
     from fuzz import secured
 

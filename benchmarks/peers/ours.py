@@ -10,7 +10,9 @@ import time
 from time import perf_counter
 from typing import Any
 
+from benchmarks import certificates
 from benchmarks.checks import bodies, check, check_records, check_stream, records, time_each
+from benchmarks.idle import Crowd, rss
 from benchmarks.measure import Stage
 from benchmarks.peers.bare import _paced, crowd
 from linkbox import (
@@ -24,14 +26,19 @@ from linkbox import (
     ServerAR,
     ServerP2M,
     ServerP2P,
+    tls,
 )
 
-ANY = "tcp://127.0.0.1:0"
+ANY, ANY_TLS = "tcp://127.0.0.1:0", "tls://127.0.0.1:0"
 
 
 def echo_server(stage: Stage) -> None:
     """P2P: each message is taken with ``data_get()`` and sent back."""
-    with ServerP2P(ANY) as server:
+    _echo(stage, ServerP2P(ANY))
+
+
+def _echo(stage: Stage, endpoint: ServerP2P[bytes, object]) -> None:
+    with endpoint as server:
         stage.ready(server.address)
         try:
             while True:
@@ -41,13 +48,25 @@ def echo_server(stage: Stage) -> None:
 
 
 def echo_client(stage: Stage) -> list[float]:
-    with ClientP2P(stage.address) as client:
+    return _there_and_back(stage, ClientP2P(stage.address))
+
+
+def _there_and_back(stage: Stage, endpoint: ClientP2P[bytes, object]) -> list[float]:
+    with endpoint as client:
 
         def ask(payload: bytes) -> bytes:
             client.send(payload)
             return client.data_get()
 
         return time_each(ask, bodies(stage.params["count"], stage.params["size"]))
+
+
+def tls_echo_server(stage: Stage) -> None:
+    _echo(stage, ServerP2P(ANY_TLS, ssl=tls.server_context(*certificates.own())))
+
+
+def tls_echo_client(stage: Stage) -> list[float]:
+    return _there_and_back(stage, ClientP2P(stage.address, ssl=tls.client_context(certificates.authority())))
 
 
 def ask_server(stage: Stage) -> None:
@@ -90,8 +109,12 @@ def crowd_client(stage: Stage) -> float:
 
 def push_server(stage: Stage) -> float:
     """Taken one by one with ``data_get()``."""
+    return _take_each(stage, ServerP2M(ANY))
+
+
+def _take_each(stage: Stage, endpoint: ServerP2M[bytes]) -> float:
     count, size = stage.params["count"], stage.params["size"]
-    with ServerP2M(ANY) as server:
+    with endpoint as server:
         stage.ready(server.address)
         get = server.data_get
         found = [get()]
@@ -104,13 +127,24 @@ def push_server(stage: Stage) -> float:
 
 def push_client(stage: Stage) -> None:
     """``send_many``, which returns when the server has acknowledged all of it."""
+    _push(stage, ClientP2M(stage.address))
+
+
+def _push(stage: Stage, client: ClientP2M[bytes]) -> None:
     messages = bodies(stage.params["count"], stage.params["size"])
-    client = ClientP2M(stage.address)
     assert client.send_many(messages) == len(messages)
     stage.wait_for_end()
 
 
 push_each_server = push_server
+
+
+def tls_push_server(stage: Stage) -> float:
+    return _take_each(stage, ServerP2M(ANY_TLS, ssl=tls.server_context(*certificates.own())))
+
+
+def tls_push_client(stage: Stage) -> None:
+    _push(stage, ClientP2M(stage.address, ssl=tls.client_context(certificates.authority())))
 
 
 def push_each_client(stage: Stage) -> None:
@@ -240,16 +274,11 @@ def import_time(stage: Stage) -> float:
         return best("import linkbox") - best("pass")
 
 
-def rss() -> int:
-    """Resident memory of this process, in bytes."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
-
-
 def idle_server(stage: Stage) -> None:
-    """Holds what comes, and echoes what the first client says; reports what each connection costs."""
+    """Holds what comes, and echoes what the first client says; reports what it takes."""
     count = stage.params["count"]
-    limits = Limits(connections=count + 100, unwelcomed=count + 100, heartbeat=300.0)
+    more = count + 100
+    limits = Limits(connections=more, unwelcomed=more, sessions=more, heartbeat=300.0)
     with ServerP2P(ANY, max_peers=count + 10, limits=limits) as server:
         stage.ready(server.address)
         while True:
@@ -270,23 +299,24 @@ def idle_client(stage: Stage) -> dict[str, Any]:
             return client.data_get(60)
 
         alone = time_each(ask, bodies(asks, size))
-        before = int(ask_memory(ask)[0])
-        crowds = _open_idle(stage.address, count)
-        while int((found := ask_memory(ask))[1]) < count + 1:
-            time.sleep(0.05)  # the crowd is still coming in
-        beside = time_each(ask, bodies(asks, size))
-        for crowd_process in crowds:
-            crowd_process.terminate()
-        return {"bytes": (int(found[0]) - before) / count, "alone": alone, "beside": beside}
+        before, _ = _memory(ask)
+        with Crowd(stage.address, count, "p2p") as crowd_of_links:
+            while (found := _memory(ask))[1] < count + 1:
+                crowd_of_links.check()
+                time.sleep(0.05)  # the crowd is still coming in
+            beside = time_each(ask, bodies(asks, size))
+        return {"bytes": (found[0] - before) / count, "alone": alone, "beside": beside}
 
 
-def ask_memory(ask: Any) -> list[bytes]:
-    return bytes(ask(b"memory?")).split()
+def _memory(ask: Any) -> tuple[int, int]:
+    memory, peers = bytes(ask(b"memory?")).split()
+    return int(memory), int(peers)
 
 
-def _open_idle(address: str, count: int) -> list[subprocess.Popen[bytes]]:
-    """Processes that hold so many links in all: the number of descriptors of one process is limited."""
-    each = 2500
-    sizes = [min(each, count - at) for at in range(0, count, each)]
-    command = [sys.executable, "-m", "benchmarks.idle", address]
-    return [subprocess.Popen([*command, str(size)], stdin=subprocess.PIPE) for size in sizes]
+memory_server = idle_server
+
+
+def memory_client(stage: Stage) -> float:
+    """Bytes for each idle connection."""
+    stage.params["asks"] = 100
+    return float(idle_client(stage)["bytes"])

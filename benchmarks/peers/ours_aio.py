@@ -6,8 +6,9 @@ import asyncio
 from time import perf_counter
 from typing import Any
 
-from benchmarks.checks import bodies, check
+from benchmarks.checks import bodies, check, time_each_async
 from benchmarks.measure import Stage
+from benchmarks.peers.streams import crowd
 from linkbox.aio import ClientAR, ClientP2M, ClientP2P, ServerAR, ServerP2M, ServerP2P
 
 ANY = "tcp://127.0.0.1:0"
@@ -18,14 +19,7 @@ def _run(main: Any) -> Any:
 
 
 async def _time_each(ask: Any, stage: Stage) -> list[float]:
-    times = []
-    for payload in bodies(stage.params["count"], stage.params["size"]):
-        start = perf_counter()
-        answer = await ask(payload)
-        times.append(perf_counter() - start)
-        if answer != payload:
-            raise AssertionError("the echo is not what was sent")
-    return times[50:]
+    return await time_each_async(ask, bodies(stage.params["count"], stage.params["size"]))
 
 
 def echo_server(stage: Stage) -> None:
@@ -68,6 +62,24 @@ def ask_client(stage: Stage) -> list[float]:
 
     times: list[float] = _run(main())
     return times
+
+
+crowd_server = ask_server
+
+
+def crowd_client(stage: Stage) -> float:
+    """All tasks ask through one client."""
+
+    async def main() -> float:
+        async with ClientAR(stage.address, keep_alive=True) as client:
+
+            async def asker() -> Any:
+                return client.ask
+
+            return await crowd(asker, stage)
+
+    rate: float = _run(main())
+    return rate
 
 
 connect_server = ask_server

@@ -1,4 +1,4 @@
-"""linkbox.aio on uvloop, with its core compiled."""
+"""linkbox.aio on asyncio's own loop, with its core compiled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import benchmarks.peers.ours_compiled  # noqa: F401  what is imported from now on is compiled
 
-ours: Any = importlib.import_module("benchmarks.peers.ours_aio_uvloop")
+ours: Any = importlib.import_module("benchmarks.peers.ours_aio")
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,22 @@ from types import FunctionType as _FunctionType
 from linkbox.address import Address
 from linkbox.core.backoff import Backoff
 from linkbox.core.endpoint import Mailbox as _Mailbox
-from linkbox.core.wire.framings import Delimited, FixedSize, Framing, LengthPrefixed, Lines, Linked, Raw
+from linkbox.core.wire.framings import (
+    Cobs,
+    DecimalPrefixed,
+    Delimited,
+    Enclosed,
+    FixedSize,
+    Framing,
+    JsonStream,
+    LengthPrefixed,
+    Lines,
+    Linked,
+    Netstring,
+    Raw,
+    Slip,
+    VarintPrefixed,
+)
 from linkbox.errors import (
     AddressError,
     AnswerError,
@@ -42,7 +57,7 @@ from linkbox.errors import (
     TooLarge,
 )
 from linkbox.events import Event, EventKind, Message, Peer, PeerInfo, PeerStatistics, Stage, Statistics
-from linkbox.formats import Bytes, Format, Json, MsgPack, Typed
+from linkbox.formats import Bytes, Format, Json, MsgPack, Skip, Text, Typed
 from linkbox.limits import Limits
 from linkbox.operations.requests import Request
 from linkbox.threaded.client import Client, ClientAR, ClientP2M, ClientP2P
@@ -64,10 +79,13 @@ __all__ = [
     "ClientAR",
     "ClientP2M",
     "ClientP2P",
+    "Cobs",
     "ConnectFailed",
     "DeadlineExceeded",
+    "DecimalPrefixed",
     "DecodeError",
     "Delimited",
+    "Enclosed",
     "EndOfData",
     "Event",
     "EventKind",
@@ -77,6 +95,7 @@ __all__ = [
     "Framing",
     "Incomplete",
     "Json",
+    "JsonStream",
     "LengthPrefixed",
     "Limits",
     "Lines",
@@ -89,6 +108,7 @@ __all__ = [
     "MailboxFull",
     "Message",
     "MsgPack",
+    "Netstring",
     "Peer",
     "PeerInfo",
     "PeerLost",
@@ -103,10 +123,14 @@ __all__ = [
     "ServerP2M",
     "ServerP2P",
     "SessionLost",
+    "Skip",
+    "Slip",
     "Stage",
     "StateError",
     "Statistics",
     "StoreError",
+    "Text",
     "TooLarge",
     "Typed",
+    "VarintPrefixed",
 ]

@@ -156,7 +156,9 @@ class Statistics:
     dropped: int
     """Messages dropped by the overflow policy."""
     rejected: int
-    """Messages that could not be decoded, or were too large."""
+    """Messages that could not be decoded, or were too large, and bad frames of a plain framing."""
+    skipped: int
+    """Messages that the format has dropped with `Skip`."""
     callback_errors: int
     errors: int
     """Exceptions in callbacks, handlers, ``accept=`` and in the loops of this endpoint, which go on."""

@@ -23,11 +23,13 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from .formats import Format, Json, MsgPack, Typed
+from .formats import Format, Json, MsgPack, Text, Typed
 from .msgpack_survey import Survey
 
 SMALL: Final = 1024
 """Up to this size one count is enough: the estimate is rough, and takes 0.2 µs."""
+_STR: Final = 80
+"""Bytes of memory of a str, besides its characters, with its place in a list."""
 QUICK: Final = 32 * 1024
 """A message of this size is decoded quickly whatever is in it: its work is not counted."""
 SLOW_NUMBER: Final = 8 * 1024
@@ -182,10 +184,24 @@ def cost_of(format: Format[Any, Any], limit: int) -> Cost | None:
     if isinstance(format, Json):
         return JsonCost(Weights(), limit)
     if isinstance(format, Typed):
-        return JsonCost(weights_of(format.type), limit)
+        return JsonCost(weights_of(format.received), limit)
+    if isinstance(format, Text):
+        return TextCost()
     if isinstance(format, MsgPack):
         return MsgPackCost(weights_of(format.type), limit)
     return None
+
+
+class TextCost:
+    """The cost of Text: one character beyond U+FFFF makes each character of its text take four bytes."""
+
+    __slots__ = ()
+
+    def of(self, payloads: Sequence[bytes]) -> tuple[int, int]:
+        memory = _STR * len(payloads)
+        for each in payloads:
+            memory += len(each) if each.isascii() else 4 * len(each)
+        return memory, 0
 
 
 # ---- JSON -------------------------------------------------------------------------------------------------

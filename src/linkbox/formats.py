@@ -5,12 +5,13 @@
 | `Bytes()` | bytes | unchanged | ``bytes`` |
 | `Json()` | any JSON value | JSON (RFC 8259) | ``json`` |
 | `Typed(Point)` | Point | JSON, checked against the type | ``json`` |
+| `Text()` | str | the text, UTF-8 unless another encoding is given | ``text`` |
 | `MsgPack()`, `MsgPack(Point)` | any MessagePack value, or Point | MessagePack | ``msgpack`` |
 
 The two ends compare the names in the handshake: `Json` at one end works with `Typed` at the other.
 Any object with ``name``, ``encode`` and ``decode`` is a format too.
 
-``encode`` raises only `FormatError`, and ``decode`` only `DecodeError` (and MemoryError). All four can be
+``encode`` raises only `FormatError`, and ``decode`` only `DecodeError` (and MemoryError). All of them can be
 shared between threads: msgspec keeps no state between calls.
 
 How the types are inferred. An endpoint is generic in (T, K): T is the item type, K the type of the format's
@@ -21,18 +22,28 @@ yours needs no base class, and a format for ``bytes`` (compression, for example)
 
 from __future__ import annotations
 
-import math
-import re
+import codecs
 import typing
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NewType, Protocol, TypeAlias, overload
 
 import msgspec
 
 from .errors import DecodeError, FormatError
-from .format_types import brief, check_class, classes_of, decoder_of, describe, with_article
-from .text import shown, text_of
+from .format_checks import (
+    MAX_DEPTH,
+    SHALLOW,
+    check_encoded,
+    excerpt,
+    json_decode,
+    json_encode,
+    msgpack_encode,
+    too_deep,
+    undecodable,
+    unfit,
+)
+from .format_types import check_class, classes_of, decoder_of, describe, with_article
+from .text import shown
 
 if TYPE_CHECKING:
     # Type variables have defaults from Python 3.13 on; before, only type checkers see them.
@@ -48,12 +59,8 @@ else:
     K_co = TypeVar("K_co", covariant=True)
     A = TypeVar("A")
 
-__all__ = ["Bytes", "Format", "FormatLike", "Joined", "Json", "MsgPack", "Typed", "as_format"]
+__all__ = ["Bytes", "Format", "FormatLike", "Joined", "Json", "MsgPack", "Skip", "Text", "Typed", "as_format"]
 
-MAX_DEPTH = 100  # nested JSON arrays and objects; the depth that Python itself can parse differs by version
-_SHALLOW = (
-    2 * MAX_DEPTH
-)  # a JSON text of this length cannot be deeper; nor can one with few "[" (91) and "{" (123)
 
 Joined = NewType("Joined", str)
 """The type of `Bytes.name`: type checkers infer from it that ``data_get_count`` joins messages."""
@@ -84,7 +91,28 @@ pyright cannot match overloaded constructors with it: it requires ``MsgPack()``,
 """
 
 
-# ---- the four formats ---------------------------------------------------------------------------
+class Skip(Exception):
+    """Raised by the ``decode`` of a format of yours: drop this message silently.
+
+    It is counted in ``statistics().skipped``. The sender's receipt goes on to TAKEN.
+    A request that is skipped fails at the client with "skipped".
+    """
+
+
+_None = type(None)
+
+
+class _Same:
+    """Responses have the same type as requests."""
+
+    def __repr__(self) -> str:
+        return "type"
+
+
+_SAME: Any = _Same()
+
+
+# ---- the formats ---------------------------------------------------------------------------
 
 
 class Bytes:
@@ -114,6 +142,47 @@ class Bytes:
         return "Bytes()"
 
 
+class Text:
+    """Messages are str, as most devices with a text protocol need them.
+
+    ``encoding`` and ``errors`` are those of ``str.encode``: with ``errors="replace"`` no message is rejected.
+    """
+
+    __slots__ = ("encoding", "errors", "name")
+
+    def __init__(self, encoding: str = "utf-8", errors: str = "strict") -> None:
+        try:
+            codec = codecs.lookup(encoding).name
+            codecs.lookup_error(errors)
+            "".encode(encoding, errors)
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"Text({encoding!r}, {errors!r}): {error}") from None
+        self.encoding = codec
+        self.errors = errors
+        self.name: str = "text" if codec == "utf-8" else f"text:{codec}"
+
+    def encode(self, value: str, /) -> bytes:
+        """Return the text in the encoding. `FormatError` for a character that it lacks."""
+        if not isinstance(value, str):
+            kind = type(value).__name__
+            raise FormatError(f"cannot send {with_article(kind)} over Text(), only str")
+        try:
+            return value.encode(self.encoding, self.errors)
+        except UnicodeError as error:
+            raise FormatError(f"the text does not fit {self.encoding}: {error}") from error
+
+    def decode(self, data: bytes, /) -> str:
+        """Return the text. `DecodeError` if the bytes are not in the encoding."""
+        try:
+            return data.decode(self.encoding, self.errors)
+        except UnicodeError as error:
+            raise undecodable(data, error, self.encoding) from shown(error)
+
+    def __repr__(self) -> str:
+        errors = "" if self.errors == "strict" else f", errors={self.errors!r}"
+        return f"Text({self.encoding!r}{errors})"
+
+
 class Json:
     """Messages are JSON values: dict, list, str, int, float, bool, None.
 
@@ -124,36 +193,48 @@ class Json:
     Some values arrive as another type: tuples and sets (list), bytes (base64 str), datetime, UUID and Decimal
     (str), Enum (its value), Struct and dataclass (dict), number keys of a dict (str). To receive the original
     types, use `Typed`. A `msgspec.Raw` is inserted unchanged and unchecked.
+
+    ``default``: a function that is called with each value that JSON lacks, and returns one that it has, or
+    raises TypeError: ``default=float`` for numbers of numpy.
     """
 
-    __slots__ = ()
+    __slots__ = ("_as_msgpack", "_encode", "default")
     name: str = "json"
+
+    def __init__(self, default: Callable[[Any], Any] | None = None) -> None:
+        if default is not None and not callable(default):
+            raise TypeError(f"Json(default=…) takes a function of one value, not {default!r}")
+        self.default = default
+        self._encode = json_encode if default is None else msgspec.json.Encoder(enc_hook=default).encode
+        self._as_msgpack = (
+            msgpack_encode if default is None else msgspec.msgpack.Encoder(enc_hook=default).encode
+        )
 
     def encode(self, value: Any, /) -> bytes:
         """Return ``value`` as JSON. `FormatError` names the part that JSON cannot represent."""
         try:
-            data = _json_encode(value)
+            data = self._encode(value)
         except MemoryError:
             raise
         except Exception as error:
-            raise _unfit(value, error, _json_encode, "JSON") from error
-        if data.find(b"null") >= 0 or (len(data) > _SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH):
-            _check_encoded(value, data)
+            raise unfit(value, error, self._encode, "JSON") from error
+        if data.find(b"null") >= 0 or (len(data) > SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH):
+            check_encoded(value, data, self._as_msgpack, self.default)
         return data
 
     def decode(self, data: bytes, /) -> Any:
         """Return the value of a JSON text. `DecodeError` says what is wrong with the text, and where."""
-        if len(data) > _SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH and _too_deep(data):
-            raise DecodeError(f"JSON nested more than {MAX_DEPTH} deep: {_excerpt(data)}")
+        if len(data) > SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH and too_deep(data):
+            raise DecodeError(f"JSON nested more than {MAX_DEPTH} deep: {excerpt(data)}")
         try:
-            return _json_decode(data)
+            return json_decode(data)
         except MemoryError:
             raise
         except Exception as error:
-            raise _undecodable(data, error, "JSON") from shown(error)
+            raise undecodable(data, error, "JSON") from shown(error)
 
     def __repr__(self) -> str:
-        return "Json()"
+        return "Json()" if self.default is None else f"Json(default={self.default!r})"
 
 
 class Typed(Generic[A]):
@@ -164,41 +245,62 @@ class Typed(Generic[A]):
     because a type checker covers the rest; if a field is wrong, the receiver rejects the message and its
     receipt fails. Unknown fields are ignored.
 
+    ``Typed(Question, Answer)``, for AR, has one type for requests and one for responses.
+
     `TypeError` at construction if msgspec cannot build the type from JSON.
     """
 
-    __slots__ = ("_classes", "_decode", "type")
+    __slots__ = ("_classes", "_decode", "answer", "received", "type")
     name: str = "json"
 
     @overload
     def __init__(self, type: type[A]) -> None: ...
 
     @overload
+    def __init__(self: Typed[Any], type: Any, answer: Any) -> None: ...
+
+    @overload
     def __init__(self, type: Any) -> None: ...  # unions and the like: Typed[int | str](int | str)
 
-    def __init__(self, type: Any) -> None:
+    def __init__(self, type: Any, answer: Any = _SAME) -> None:
         self.type = type
-        self._decode = decoder_of(msgspec.json.Decoder, type, (dict, list, str, int, float, bool, _None))
+        """The type of requests; without ``answer``, of all messages."""
+        self.answer = answer
+        """The type of responses."""
         self._classes = classes_of(type)
+        self.received = type if answer is _SAME else answer
+        """The type of the messages that arrive."""
+        self._decode = _typed_decoder(self.received)
+        if answer is not _SAME:
+            _typed_decoder(type)  # TypeError here, not at the first connection.
+
+    @property
+    def is_pair(self) -> bool:
+        """Are there two types, so that only AR can use it?"""
+        return self.answer is not _SAME
+
+    def of_server(self) -> Typed[Any]:
+        """The same for the server of AR, which receives requests. As it is, it is for the client."""
+        return Typed(self.answer, self.type)
 
     def encode(self, value: A, /) -> bytes:
         """Return ``value`` as JSON. `FormatError` if it has another class, or JSON cannot represent it."""
         if self._classes is not None and type(value) not in self._classes:
             check_class(value, self._classes, self.type)
         try:
-            data = _json_encode(value)
+            data = json_encode(value)
         except MemoryError:
             raise
         except Exception as error:
-            raise _unfit(value, error, _json_encode, "JSON") from error
-        if data.find(b"null") >= 0 or (len(data) > _SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH):
-            _check_encoded(value, data)
+            raise unfit(value, error, json_encode, "JSON") from error
+        if data.find(b"null") >= 0 or (len(data) > SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH):
+            check_encoded(value, data, msgpack_encode, None)
         return data
 
     def decode(self, data: bytes, /) -> A:
         """Return the value of a JSON text. `DecodeError` says what does not fit the type, and where."""
-        if len(data) > _SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH and _too_deep(data):
-            raise DecodeError(f"JSON nested more than {MAX_DEPTH} deep: {_excerpt(data)}")
+        if len(data) > SHALLOW and data.count(91) + data.count(123) > MAX_DEPTH and too_deep(data):
+            raise DecodeError(f"JSON nested more than {MAX_DEPTH} deep: {excerpt(data)}")
         try:
             if not data.isascii():
                 data.decode()  # msgspec does not look into fields it skips
@@ -207,10 +309,11 @@ class Typed(Generic[A]):
         except MemoryError:
             raise
         except Exception as error:
-            raise _undecodable(data, error, describe(self.type)) from shown(error)
+            raise undecodable(data, error, describe(self.received)) from shown(error)
 
     def __repr__(self) -> str:
-        return f"Typed({describe(self.type)})"
+        answer = "" if self.answer is _SAME else f", {describe(self.answer)}"
+        return f"Typed({describe(self.type)}{answer})"
 
 
 class MsgPack(Generic[A]):
@@ -245,11 +348,11 @@ class MsgPack(Generic[A]):
         if self._classes is not None and type(value) not in self._classes:
             check_class(value, self._classes, self.type)
         try:
-            return _msgpack_encode(value)
+            return msgpack_encode(value)
         except MemoryError:
             raise
         except Exception as error:
-            raise _unfit(value, error, _msgpack_encode, "MessagePack") from error
+            raise unfit(value, error, msgpack_encode, "MessagePack") from error
 
     def decode(self, data: bytes, /) -> A:
         """Return the value. `DecodeError` says what is wrong with the bytes, and where."""
@@ -260,10 +363,14 @@ class MsgPack(Generic[A]):
             raise
         except Exception as error:
             what = "MessagePack" if self.type is Any else describe(self.type)
-            raise _undecodable(data, error, what) from shown(error)
+            raise undecodable(data, error, what) from shown(error)
 
     def __repr__(self) -> str:
         return "MsgPack()" if self.type is Any else f"MsgPack({describe(self.type)})"
+
+
+def _typed_decoder(type: Any) -> Callable[[bytes], Any]:
+    return decoder_of(msgspec.json.Decoder, type, (dict, list, str, int, float, bool, _None))
 
 
 def as_format(value: object) -> Format[Any, Any]:
@@ -274,12 +381,14 @@ def as_format(value: object) -> Format[Any, Any]:
     if isinstance(value, type):
         return as_format(_instance(value))
     if isinstance(value, str):
-        raise TypeError(f"format={value!r} is a str; use a format: Bytes(), Json(), Typed(…) or MsgPack()")
+        raise TypeError(
+            f"format={value!r} is a str; use a format: Bytes(), Text(), Json(), Typed(…) or MsgPack()"
+        )
     missing = [part for part in ("name", "encode", "decode") if not hasattr(value, part)]
     if missing:
         raise TypeError(
             f"format={value!r} has no {', '.join(missing)}; "
-            "use Bytes(), Json(), Typed(…), MsgPack(), or an object with name, encode and decode"
+            "use Bytes(), Text(), Json(), Typed(…), MsgPack(), or an object with name, encode and decode"
         )
     made: Any = value
     if not isinstance(made.name, str) or not 0 < len(made.name) <= 100:
@@ -306,132 +415,3 @@ def _instance(cls: type) -> object:
         raise TypeError(
             f"format={name} is a class whose constructor needs arguments; use an instance: {name}(…)"
         ) from error
-
-
-# ---- encoding: checks and error messages ------------------------------------------------------
-
-_json_encode = msgspec.json.Encoder().encode
-_json_decode = msgspec.json.Decoder().decode
-_msgpack_encode = msgspec.msgpack.Encoder().encode
-_None = type(None)
-
-
-def _check_encoded(value: object, data: bytes) -> None:
-    """Raise for output of msgspec that strict JSON does not allow; ``data`` is ``value`` encoded."""
-    if data.count(91) + data.count(123) > MAX_DEPTH and _too_deep(data):
-        raise FormatError(
-            f"{with_article(type(value).__name__)} nested more than {MAX_DEPTH} deep does not fit JSON"
-        )
-    if data.find(b"null") >= 0 and _may_hold_nan(value):
-        _refuse_nan(value)
-
-
-# msgspec writes NaN and infinities as null. In MessagePack they are 0xCB and a float64 with all exponent bits
-# set: encoding the value again and searching it is several times as fast as a recursive walk.
-_nan_in_msgpack = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
-
-
-def _may_hold_nan(value: object) -> bool:
-    """False: the value contains no NaN and no infinity. True: it may contain one."""
-    try:
-        return _nan_in_msgpack(_msgpack_encode(value)) is not None
-    except Exception:  # for example an integer that is too big for MessagePack
-        return True
-
-
-def _refuse_nan(value: object) -> None:
-    """Raise a `FormatError` that names the first NaN or infinity in the value, if there is one."""
-    waiting: list[tuple[str, Any]] = [("$", msgspec.to_builtins(value, enc_hook=lambda raw: None))]
-    while waiting:
-        path, item = waiting.pop()
-        if isinstance(item, float) and not math.isfinite(item):
-            raise FormatError(f"JSON has no {item} (at {path}); send None, or use format=MsgPack()")
-        waiting += [(path + step, child) for step, child in _children(item)][::-1]
-
-
-def _children(value: object) -> Iterator[tuple[str, object]]:
-    """The direct children of a value, each with its step in the path notation of msgspec."""
-    if isinstance(value, dict):
-        for key, child in value.items():
-            yield (
-                (f".{key:.40}" if isinstance(key, str) and key.isidentifier() else f"[{brief(key)}]"),
-                child,
-            )
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for index, child in enumerate(value):
-            yield f"[{index}]", child
-    elif not isinstance(value, type):
-        fields: Any = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", ())
-        for field in fields:
-            yield f".{field}", getattr(value, field, None)
-
-
-def _unfit(value: object, error: Exception, encode: Callable[[Any], bytes], what: str) -> FormatError:
-    """The error for a value that could not be encoded. It names the part at fault."""
-    if isinstance(error, RecursionError):
-        return FormatError(
-            f"{with_article(type(value).__name__)} is nested too deep for {what}, or contains itself"
-        )
-    path, culprit = "$", value
-    for _ in range(MAX_DEPTH):  # descend into the child that cannot be encoded either
-        for step, child in _children(culprit):
-            if not _encodes(child, encode):
-                path, culprit = path + step, child
-                break
-        else:
-            break
-    kind = type(culprit).__name__
-    return FormatError(f"{with_article(kind)} at {path} does not fit {what}: {error}")
-
-
-def _encodes(value: object, encode: Callable[[Any], bytes]) -> bool:
-    try:
-        encode(value)
-    except Exception:
-        return False
-    return True
-
-
-# ---- decoding -------------------------------------------------------------------------------------
-
-_ALL_ELSE = bytes(set(range(256)) - set(b'[]{}"'))
-_ONE_KIND = bytes.maketrans(b"{}", b"[]")
-_STEPS = bytes.maketrans(b"[]", b"\x01\xff")  # as signed bytes: one deeper, one up
-_LAYERS = 3
-
-
-def _too_deep(data: bytes) -> bool:
-    """Is JSON nested more than MAX_DEPTH deep? Counts brackets outside of strings.
-
-    There is no Python loop over the text: for 1 MiB of small objects it takes a fraction of the parsing time.
-    It may return True for a shallow text whose brackets do not match, which is invalid JSON anyway.
-    """
-    if data.find(b"\\") >= 0:
-        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # now every quote begins or ends a string
-    kept = data.translate(_ONE_KIND, _ALL_ELSE).replace(b'""', b"")  # strings without brackets are gone
-    if kept.find(b'"') >= 0:
-        kept = re.sub(rb'"[^"]*"?', b"", kept)
-    for _ in range(_LAYERS):  # remove the innermost layers, and with them most of the brackets
-        kept = kept.replace(b"[]", b"")
-    steps = memoryview(kept.translate(_STEPS)).cast("b")
-    return any(map((MAX_DEPTH - _LAYERS).__lt__, accumulate(steps)))
-
-
-def _undecodable(data: bytes, error: Exception, what: str) -> DecodeError:
-    """The error for bytes that could not be decoded: what is wrong with them, and how they begin."""
-    why = text_of(error)
-    if isinstance(error, RecursionError):
-        why = "nested too deep"
-    elif isinstance(error, UnicodeDecodeError):
-        why = f"text that is not UTF-8 ({error.reason})"
-    elif "truncated" in why:
-        why = "it is empty" if not data.strip() else "it is truncated, or contains half a surrogate pair"
-    elif not isinstance(error, msgspec.MsgspecError):  # for example from a __post_init__
-        why = f"{type(error).__name__}: {why}"
-    return DecodeError(f"does not fit {what}: {why}: {_excerpt(data)}")
-
-
-def _excerpt(data: bytes) -> str:
-    """The beginning of a message, for an error message."""
-    more = "…" if len(data) > 40 else ""
-    return f"{bytes(data[:40])!r}{more} ({len(data)} bytes)"

@@ -52,7 +52,7 @@ def test_help(run, command: str) -> None:
         (f"listen p2m {LOCAL} --framing delimited:", "at least one byte"),
         (f"listen p2m {LOCAL} --framing fixed-size:x", "number of bytes"),
         (f"listen p2m {LOCAL} --framing fixed-size:0", "at least 1"),
-        (f"listen p2m {LOCAL} --framing length-prefixed:3", "1, 2, 4 or 8"),
+        (f"listen p2m {LOCAL} --framing length-prefixed:9", "1 to 8"),
         (f"listen p2m {LOCAL} --framing length-prefixed:4:middle", "middle"),
         (f"listen p2m {LOCAL} --echo", "have no responses"),
         (f"listen p2m {LOCAL} --count 0", "--count"),

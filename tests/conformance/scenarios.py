@@ -389,6 +389,9 @@ async def an_ask_that_takes_too_long_is_cancelled_at_the_server(world: World) ->
         world.server("AR", Json) as server,
         world.client("AR", server.address, Json, keep_alive=True) as client,
     ):
+        first = asyncio.create_task(client.ask("first", timeout=10))
+        (await server.data_get(5)).answer("connected: what follows is sent at once")
+        await first
         with pytest.raises(DeadlineExceeded):
             await client.ask("slow", timeout=0.1)
         waiting = asyncio.create_task(client.ask("next", timeout=10))

@@ -22,7 +22,8 @@ class MemoryStore(Store):
 
     def __init__(self, **label: str) -> None:
         self.path = Path("memory")
-        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        # Of any thread: garbage is collected on each of them.
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._slices = Slices()
         self._make(label)
         self._about(knows_since="0.0")  # the clock of the wire begins later

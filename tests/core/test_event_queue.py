@@ -14,6 +14,7 @@ UP, DOWN, DATA = EventKind.CONNECTED, EventKind.DISCONNECTED, EventKind.DATA
 PEERS = [Peer(name, "tcp://x", name, 0.0) for name in "ab"]
 
 
+@pytest.mark.patches
 def test_events_of_connections_are_dropped_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a peer there is CONNECTED and DISCONNECTED, or neither; what is dropped is counted, logged once."""
     monkeypatch.setattr(linkbox.core.event_queue, "MOST_EVENTS", 3)

@@ -9,6 +9,7 @@ import datetime
 import decimal
 import random
 import struct
+import sys
 import tracemalloc
 import uuid
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from linkbox.format_costs import (
     cost_of,
     weights_of,
 )
-from linkbox.formats import Bytes, Json, MsgPack, Typed
+from linkbox.formats import Bytes, Json, MsgPack, Text, Typed
 from linkbox.limits import Limits
 from linkbox.msgpack_survey import Survey
 
@@ -382,6 +383,18 @@ def test_what_cannot_be_surveyed_in_time_is_taken_for_the_worst() -> None:
 
 
 # ---- what is known of types -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "a", "a" * 1000, "é" * 1000, "a" * 1000 + "☃", "a" * 1000 + "😀"])
+def test_text(text: str) -> None:
+    data = text.encode()
+    assert cost(Text(), data)[0] >= sys.getsizeof(text)
+    assert cost(Text(), data)[1] == 0
+
+
+def test_a_pair_of_types_costs_what_is_received() -> None:
+    data = b"[" + b'"",' * 5000 + b'""]'
+    assert cost(Typed(int, list[str]), data) == cost(Typed(list[str]), data)
 
 
 def test_formats_that_have_no_cost() -> None:

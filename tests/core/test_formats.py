@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from linkbox.errors import DecodeError, FormatError
-from linkbox.formats import MAX_DEPTH, Bytes, Format, Json, MsgPack, Typed, _too_deep, as_format
+from linkbox.format_checks import MAX_DEPTH, too_deep
+from linkbox.formats import Bytes, Format, Json, MsgPack, Text, Typed, as_format
 
 
 class Point(msgspec.Struct):
@@ -347,8 +348,8 @@ def test_undefined_by_the_standard_but_defined_here() -> None:
 )
 def test_the_depth_scan_counts_right(text: Any, deep: bool) -> None:
     data = msgspec.json.encode(text)
-    assert _too_deep(data) is deep
-    assert _too_deep(msgspec.json.format(data, indent=1)) is deep
+    assert too_deep(data) is deep
+    assert too_deep(msgspec.json.format(data, indent=1)) is deep
 
 
 # ---- Json: values -----------------------------------------------------------------------------------
@@ -720,7 +721,7 @@ class _OutOfMemory:
 def test_no_memory_is_no_fault_of_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
     from linkbox import formats
 
-    for name in ("_json_encode", "_json_decode", "_msgpack_encode"):
+    for name in ("json_encode", "json_decode", "msgpack_encode"):
         monkeypatch.setattr(formats, name, _OutOfMemory())
     typed: list[Any] = [Typed(int), MsgPack(int)]
     for format in typed:
@@ -802,3 +803,78 @@ def attributes(**values: Any) -> object:
 def test_as_format_helps(given, says) -> None:
     with pytest.raises(TypeError, match=says):
         as_format(given)
+
+
+# --- Text, Json(default=), Typed(Question, Answer) -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("format", "value", "data", "name"),
+    [
+        (Text(), "° ", "° ".encode(), "text"),
+        (Text("UTF8"), "", b"", "text"),
+        (Text("latin-1"), "°", b"\xb0", "text:iso8859-1"),
+        (Text("ascii", "replace"), "?", b"?", "text:ascii"),
+    ],
+)
+def test_text(format: Text, value: str, data: bytes, name: str) -> None:
+    assert (format.encode(value), format.decode(data), format.name) == (data, value, name)
+    assert as_format(Text).name == "text"
+
+
+def test_text_that_does_not_fit() -> None:
+    with pytest.raises(FormatError, match="cannot send an int over Text"):
+        Text().encode(1)  # type: ignore[arg-type]
+    with pytest.raises(FormatError, match="does not fit ascii"):
+        Text("ascii").encode("°")
+    with pytest.raises(FormatError, match="does not fit utf-8"):
+        Text().encode("\udc80")
+    with pytest.raises(DecodeError, match="not UTF-8"):
+        Text().decode(b"\xb0")
+    assert Text(errors="replace").decode(b"\xb0") == "\ufffd"
+    assert (repr(Text()), repr(Text("ascii", "ignore"))) == (
+        "Text('utf-8')",
+        "Text('ascii', errors='ignore')",
+    )
+    for wrong in (("nonsense", "strict"), ("utf-8", "nonsense"), (1, "strict"), ("hex", "strict")):
+        with pytest.raises(ValueError, match=r"Text\("):
+            Text(*wrong)  # type: ignore[arg-type]
+
+
+class Meters:
+    """A number of another library."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __float__(self) -> float:
+        return self.value
+
+
+def test_json_with_a_default() -> None:
+    format = Json(default=float)
+    assert format.encode([Meters(1.5), None, {"a": Meters(2.0)}]) == b'[1.5,null,{"a":2.0}]'
+    with pytest.raises(FormatError, match=r"JSON has no inf \(at \$\[1\]\)"):
+        format.encode([1, Meters(float("inf"))])
+    with pytest.raises(FormatError, match=r"an object at \$\[0\] does not fit JSON"):
+        format.encode([object()])
+    assert Json(default=None).encode(1) == b"1"
+    assert "Json(default=<class 'float'>)" in repr(format)
+    with pytest.raises(TypeError, match="takes a function"):
+        Json(default=1)  # type: ignore[arg-type]
+
+
+def test_a_pair_of_types() -> None:
+    client = Typed(int, str)
+    server = client.of_server()
+    assert client.is_pair and not Typed(int).is_pair
+    assert (client.encode(1), client.decode(b'"a"')) == (b"1", "a")
+    assert (server.encode("a"), server.decode(b"1")) == (b'"a"', 1)
+    assert repr(client) == "Typed(int, str)"
+    with pytest.raises(FormatError, match="expected int, got str"):
+        client.encode("a")  # type: ignore[arg-type]
+    with pytest.raises(DecodeError, match="does not fit str"):
+        client.decode(b"1")
+    for wrong in ((Meters, int), (int, Meters)):
+        with pytest.raises(TypeError, match="cannot read Meters"):
+            Typed(*wrong)

@@ -11,15 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linkbox.core.wire.framings import (
+    Cobs,
+    DecimalPrefixed,
     Delimited,
+    Enclosed,
     FixedSize,
     Framing,
+    JsonStream,
     LengthPrefixed,
     Lines,
     Linked,
+    Netstring,
     PlainDecoder,
     PlainFraming,
     Raw,
+    Slip,
+    VarintPrefixed,
     as_framing,
 )
 from linkbox.errors import FormatError, ProtocolViolation, TooLarge
@@ -33,7 +40,26 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 def decode(decoder: PlainDecoder, chunks: list[bytes]) -> list[bytes]:
-    return [message for chunk in chunks for message in decoder.receive(chunk)]
+    return [message for chunk in chunks for message in decoder.feed(chunk)]
+
+
+MODBUS = LengthPrefixed(2, offset=4, keep_header=True)
+TPKT = LengthPrefixed(2, offset=2, adjust=-4, header=b"\3\0")
+EITHER = Delimited(b"\r", receive=(b"\r\n", b"\r"))
+NESTED = Delimited(b";", (b"a", b"ab", b"abcd"))
+MLLP = Enclosed(b"\x0b", b"\x1c\r")
+DLE = Enclosed(b"\x10\x02", b"\x10\x03", escape=b"\x10")
+HDLC = Enclosed(b"~", b"~", escape=b"}", escape_xor=0x20)
+STX = Enclosed(b"\x02", b"\x03", escape=b"\x1b")
+
+
+def total(data: bytes) -> bytes:
+    """A checksum: the sum of all bytes, modulo 256."""
+    return bytes([sum(data) % 256])
+
+
+STX_SUM = Enclosed(b"\x02", b"\x03", checksum=total, checksum_after=True)
+NMEA = Enclosed(b"$", b"\r\n", checksum=lambda data: b"*%02X" % total(data)[0])
 
 
 # framing, bytes on the wire, the messages in them, bytes left over, what the end of the stream adds
@@ -55,6 +81,35 @@ STREAMS: list[tuple[PlainFraming, bytes, list[bytes], int, list[bytes]]] = [
     (LengthPrefixed(8, "little"), b"\2" + bytes(7) + b"hi", [b"hi"], 0, []),
     (LengthPrefixed(2), b"\x27\x10" + b"x" * LIMIT + b"\0\1y", [b"x" * LIMIT, b"y"], 0, []),
     (FixedSize(3), b"abcdef", [b"abc", b"def"], 0, []),
+    (Delimited(b"\r", b"\n"), b"a\rb\nc", [b"a\rb"], 1, [b"c"]),
+    (EITHER, b"a\r\nb\rc\r\n\r\n\n\rd", [b"a", b"b", b"c", b"", b"\n"], 1, [b"d"]),
+    (EITHER, b"login: x\r", [b"login: x"], 0, []),
+    (Delimited(b"\n", (b"\r\n", b"\n", b"login: ")), b"hi\r\nlogin: ok\n", [b"hi", b"", b"ok"], 0, []),
+    (NESTED, b"1a2ab3abcd4abc5abce", [b"1", b"2", b"3", b"4", b"c5"], 2, [b"ce"]),
+    (LengthPrefixed(3, "little"), b"\2\0\0hi\0\0\0", [b"hi", b""], 0, []),
+    (MODBUS, b"\0\1\0\0\0\2\1\3\0\2\0\0\0\1\7", [b"\0\1\0\0\0\2\1\3", b"\0\2\0\0\0\1\7"], 0, []),
+    (TPKT, b"\3\0\0\6hi\3\0\0\4", [b"hi", b""], 0, []),
+    (LengthPrefixed(2, adjust=3), b"\0\0abc\0\1abcd", [b"abc", b"abcd"], 0, []),
+    (VarintPrefixed(), b"\2hi\0\x80\x01" + b"x" * 128, [b"hi", b"", b"x" * 128], 0, []),
+    (DecimalPrefixed(b" "), b"5 <1>hi0 07 1234567", [b"<1>hi", b"", b"1234567"], 0, []),
+    (DecimalPrefixed(b"\r\n"), b"2\r\nhi", [b"hi"], 0, []),
+    (Netstring(), b"5:hello,0:,2:,,,", [b"hello", b"", b",,"], 0, []),
+    (
+        JsonStream(),
+        b'{"a":"}\\\\\\""} [[1],{}]"x\\""12 true\x1e{}null',
+        [b'{"a":"}\\\\\\""}', b"[[1],{}]", b'"x\\""', b"12", b"true", b"{}"],
+        4,
+        [b"null"],
+    ),
+    (Slip(), b"\xc0a\xdb\xdcb\xc0\xc0\xdb\xdd\xdc\xc0", [b"a\xc0b", b"\xdb\xdc"], 0, []),
+    (Slip(), b"\xc0" + b"\xdb\xdc" * LIMIT + b"\xc0", [b"\xc0" * LIMIT], 0, []),
+    (Cobs(), b"\3ab\2c\0\0\1\1\0" + b"\xff" + b"x" * 254 + b"\0", [b"ab\0c", b"\0", b"x" * 254], 0, []),
+    (MLLP, b"\x0bA\rB\r\x1c\r\r\n\x0b\x1c\r\x0bC\x1c\r", [b"A\rB\r", b"C"], 0, []),
+    (MLLP, b"\x0b" + b"x" * LIMIT + b"\x1c\r", [b"x" * LIMIT], 0, []),
+    (DLE, b"\x10\x02a\x10\x10\x03b\x10\x03\x10\x02\x10\x10\x10\x03", [b"a\x10\x03b", b"\x10"], 0, []),
+    (HDLC, b"~a}^b}]~~c~d~", [b"a~b}", b"c", b"d"], 0, []),
+    (STX, b"\x02a\x1b\x03\x1b\x1bb\x1b\x02\x03", [b"a\x03\x1bb\x02"], 0, []),
+    (STX_SUM, b"\x02a\x03d\x02bc\x03\xc8", [b"a", b"bc"], 0, []),
     (FixedSize(LIMIT), b"x" * (2 * LIMIT), [b"x" * LIMIT] * 2, 0, []),
 ]
 
@@ -69,7 +124,7 @@ def test_streams(
     assert found == messages
     assert {type(message) for message in found} <= {bytes}
     assert decoder.pending == left
-    assert decoder.receive(b"") == []
+    assert decoder.feed(b"") == []
     assert decoder.eof() == last
     assert (decoder.pending, decoder.error) == (0, None)
 
@@ -88,6 +143,26 @@ BROKEN: list[tuple[PlainFraming, bytes, list[bytes], type[Exception], str]] = [
     (Delimited(b"ab"), b"xab" + b"y" * (LIMIT + 1) + b"ab", [b"x"], TooLarge, "10001|at least"),
     (LengthPrefixed(), b"\0\0\0\1a\0\0\x27\x11", [b"a"], TooLarge, "10001 bytes, the limit is 10000; raise"),
     (LengthPrefixed(8), b"\xff" * 8, [], TooLarge, "18446744073709551615 bytes"),
+    (EITHER, b"a\r" + b"x" * (LIMIT + 3) + b"\r", [b"a"], TooLarge, "10003|at least"),
+    (TPKT, b"\3\0\0\5a\3\0\0\3", [b"a"], ProtocolViolation, r"-1 bytes follow \(adjust=-4 included\).*x03"),
+    (MODBUS, b"\0\0\0\0\x27\x10" + b"x" * LIMIT, [], TooLarge, "message of 10006 bytes"),
+    (VarintPrefixed(), b"\1a" + b"\xff" * 10, [b"a"], ProtocolViolation, "varint of more than 10 bytes"),
+    (VarintPrefixed(), b"\xff\x7f", [], TooLarge, "16383 bytes"),
+    (DecimalPrefixed(b" "), b"1 a x", [b"a"], ProtocolViolation, r"decimal length and b' ': b' "),
+    (DecimalPrefixed(b" "), b"1 a1x", [b"a"], ProtocolViolation, "b'1x"),
+    (DecimalPrefixed(b" "), b"1" * 21, [], ProtocolViolation, "decimal length"),
+    (DecimalPrefixed(b" "), b"10001 ", [], TooLarge, "10001 bytes"),
+    (Netstring(), b"1:a,1:a;", [b"a"], ProtocolViolation, "1 bytes ends with b';' instead of b','"),
+    (JsonStream(), b'{"a":[1}', [], ProtocolViolation, r"'}' closes what is not open: b'{\"a\":\[1}'"),
+    (JsonStream(), b"1 ]", [b"1"], ProtocolViolation, r"no JSON value begins with b'\]'"),
+    (JsonStream(), b"[" * 10_001, [], Exception, "deep|at least"),
+    (JsonStream(), b'1 "' + b"x" * LIMIT + b'"', [b"1"], TooLarge, "1000[12]"),
+    (Slip(), b"a\xc0" + b"x" * (LIMIT + 1) + b"\xc0", [b"a"], TooLarge, "10001 bytes, the limit is 10000"),
+    (Slip(), b"x" * (2 * LIMIT + 1), [], TooLarge, "at least .* the limit is 10000"),
+    (Cobs(), (b"\xff" + b"x" * 254) * 40 + b"\0", [], TooLarge, "10[12]..|at least"),
+    (MLLP, b"\x0ba\x1c\r\x0b" + b"x" * (LIMIT + 5), [b"a"], TooLarge, "at least 1000[0-9]"),
+    (MLLP, b"\x0b" + b"x" * (LIMIT + 1) + b"\x1c\r", [], TooLarge, "10001|at least"),
+    (STX, b"\x02" + b"\x1b\x1b" * (LIMIT + 1) + b"\x03", [], TooLarge, "1000[12]|2000"),
 ]
 
 
@@ -100,7 +175,7 @@ def test_errors_come_after_good_messages(
     assert decode(decoder, cut(data, size)) == messages
     assert isinstance(decoder.error, kind)
     assert re.search(text, str(decoder.error))
-    assert decoder.receive(b"a\n;\0") == decoder.eof() == []
+    assert decoder.feed(b"a\n;\0") == decoder.eof() == []
     assert decoder.pending == 0
 
 
@@ -110,6 +185,13 @@ ENDINGS: list[tuple[PlainFraming, bytes, type[Exception], str]] = [
     (LengthPrefixed(), b"\0\0", ProtocolViolation, "ended inside a message: 2 of 4 bytes"),
     (LengthPrefixed(2), b"\0\5abc", ProtocolViolation, "2 of 7 bytes, length included, are missing"),
     (FixedSize(5), b"abcdefg", ProtocolViolation, "ended inside a message: 3 of 5 bytes are missing"),
+    (VarintPrefixed(), b"\3ab", ProtocolViolation, "ended inside a message: b'.x03ab'"),
+    (Netstring(), b"3", ProtocolViolation, "ended inside a message: b'3'"),
+    (JsonStream(), b'{"a":', ProtocolViolation, "ended inside a JSON value"),
+    (Slip(), b"a\xc0b", ProtocolViolation, "ended inside a frame: b'b'"),
+    (Cobs(), b"\2a", ProtocolViolation, "ended inside a frame"),
+    (MLLP, b"\x0bA", ProtocolViolation, "ended inside a frame: b'A'"),
+    (STX_SUM, b"\x02A\x03", ProtocolViolation, "ended inside a frame"),
 ]
 
 
@@ -131,18 +213,18 @@ def test_streams_that_end_too_early(
 
 def test_raw_passes_chunks_through() -> None:
     decoder = Raw().decoder(4)
-    assert decoder.receive(b"ab") == [b"ab"]
-    assert decoder.receive(b"") == []
-    assert decoder.receive(b"abcdefghi") == [b"abcd", b"efgh", b"i"]
+    assert decoder.feed(b"ab") == [b"ab"]
+    assert decoder.feed(b"") == []
+    assert decoder.feed(b"abcdefghi") == [b"abcd", b"efgh", b"i"]
     assert (decoder.eof(), decoder.pending, decoder.error) == ([], 0, None)
     assert Raw().encode(b"ab") == b"ab"
 
 
 def test_an_oversize_length_costs_nothing() -> None:
     decoder = LengthPrefixed().decoder(LIMIT)
-    assert decoder.receive(b"\xff\xff\xff") == []
+    assert decoder.feed(b"\xff\xff\xff") == []
     assert (decoder.error, decoder.pending) == (None, 3)
-    assert decoder.receive(b"\xff") == []
+    assert decoder.feed(b"\xff") == []
     assert (str(decoder.error)[:45], decoder.pending) == ("the peer sent a message of 4294967295 bytes, ", 0)
 
 
@@ -165,6 +247,22 @@ FRAMINGS: list[PlainFraming] = [
     LengthPrefixed(2, "little"),
     LengthPrefixed(8),
     FixedSize(3),
+    LengthPrefixed(3),
+    TPKT,
+    VarintPrefixed(),
+    DecimalPrefixed(b" "),
+    Netstring(),
+    JsonStream(),
+    Slip(),
+    Slip(checksum=total),
+    Cobs(),
+    Cobs(checksum=total),
+    MLLP,
+    DLE,
+    HDLC,
+    STX,
+    STX_SUM,
+    NMEA,
 ]
 bodies = st.one_of(st.binary(max_size=12), st.text("ab\r\n\0", max_size=8).map(str.encode))
 
@@ -188,23 +286,23 @@ def test_round_trip_whole_and_chunked(framing: PlainFraming, payloads: list[byte
     decoder = framing.decoder(100)
     rest, found = data, []
     for size in sizes:
-        found += decoder.receive(rest[:size])
+        found += decoder.feed(rest[:size])
         rest = rest[size:]
-    found += decoder.receive(rest)
-    assert found == framing.decoder(100).receive(data) == good
+    found += decoder.feed(rest)
+    assert found == framing.decoder(100).feed(data) == good
     assert (decoder.eof(), decoder.error) == ([], None)
 
 
-@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("framing", [*FRAMINGS, EITHER, NESTED, MODBUS])
 @given(data=st.lists(bodies, max_size=8).map(b"".join), sizes=st.lists(st.integers(0, 9), max_size=9))
 def test_any_bytes_whole_equals_chunked(framing: PlainFraming, data: bytes, sizes: list[int]) -> None:
     whole, chunked = framing.decoder(6), framing.decoder(6)
-    expected = whole.receive(data) + whole.eof()
+    expected = whole.feed(data) + whole.eof()
     rest, found = data, []
     for size in sizes:
-        found += chunked.receive(rest[:size])
+        found += chunked.feed(rest[:size])
         rest = rest[size:]
-    found += chunked.receive(rest) + chunked.eof()
+    found += chunked.feed(rest) + chunked.eof()
     assert found == expected
     assert type(chunked.error) is type(whole.error)
 
@@ -252,7 +350,7 @@ BAD_PARAMETERS: list[tuple[str, Callable[[], Any]]] = [
     (r"not bytearray", lambda: Lines(bytearray(b"\n"))),  # type: ignore[arg-type]
     ("at least one byte", lambda: Delimited(b"")),
     ("as in Delimited", lambda: Delimited(";")),  # type: ignore[arg-type]
-    ("must be 1, 2, 4 or 8 bytes, not 3", lambda: LengthPrefixed(3)),
+    ("must be 1 to 8 bytes, not 9", lambda: LengthPrefixed(9)),
     ("not True", lambda: LengthPrefixed(True)),
     ("must be 'big' or 'little', not 'Big'", lambda: LengthPrefixed(4, "Big")),  # type: ignore[arg-type]
     ("at least 1, not 0", lambda: FixedSize(0)),
@@ -296,15 +394,15 @@ class Tagged(PlainFraming):
         self._check_all(payloads)
         return b"".join(payload + b"|" for payload in payloads)
 
-    def decoder(self, max_message: int) -> PlainDecoder:
-        return Delimited(b"|").decoder(max_message)
+    def decoder(self, limit: int) -> PlainDecoder:
+        return Delimited(b"|").decoder(limit)
 
 
 def test_a_framing_of_ones_own() -> None:
     framing = as_framing(Tagged)
     assert isinstance(framing, Tagged)
     assert framing.encode(b"a") == b"a|"
-    assert framing.decoder(9).receive(framing.encode_many([b"a", b"b"])) == [b"a", b"b"]
+    assert framing.decoder(9).feed(framing.encode_many([b"a", b"b"])) == [b"a", b"b"]
     with pytest.raises(FormatError, match="no bars"):
         framing.encode_many([b"a", b"|"])
 
@@ -319,7 +417,6 @@ BAD_FRAMINGS: list[tuple[Any, str]] = [
     (FixedSize, r"framing=FixedSize needs more than its name: .* framing=FixedSize\(64\)"),
     (PlainFraming, "framing=PlainFraming needs more than its name: .*abstract"),
     (Framing, r"framing must be Linked\(\), Raw\(\), Lines\(\)"),
-    (Framing(), "framing must be"),
     ("lines", "not 'lines'"),
     (None, "not None"),
     (bytes, "not <class 'bytes'>"),

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from linkbox.errors import DecodeError
-from linkbox.formats import MAX_DEPTH, Format, Json, Typed
+from linkbox.format_checks import MAX_DEPTH
+from linkbox.formats import Format, Json, Typed
 
 FORMATS: list[Format[Any, Any]] = [Json(), Typed(Any), Typed(dict | list | str | int | float | bool | None)]
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from linkbox import Framing, Lines, Linked
-from linkbox.core.link import State
+from linkbox.core.link import Link, State
 from linkbox.core.patterns import AR, P2M, P2P
-from linkbox.core.pending_links import GRACE
+from linkbox.core.pending_links import GRACE, PendingLinks
 from linkbox.core.session import Session
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
@@ -802,3 +802,21 @@ def test_a_peer_that_is_back_after_its_end_has_left_in_order() -> None:
     first.say(frames.encode_number(frames.END, 0))
     probe_server(wire, epoch=2, born=1)
     assert wire.events(wire.server, EventKind.DISCONNECTED)[0][2] is None
+
+
+def test_who_has_left_does_not_wait_for_the_application() -> None:
+    wire = Wire(P2M, limits=Limits(unwelcomed=2), asks_first=True)
+    for number in range(20):
+        probe = probe_server(wire, session=f"{number:032x}")
+        wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
+    assert len(wire.server.pending_accepts) <= 4
+
+
+def test_a_decision_for_a_connection_that_is_gone_changes_nothing() -> None:
+    wire = Wire()
+    probe = probe_server(wire, greets=False)
+    wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
+    pending = PendingLinks(Limits())
+    assert isinstance(probe.link, Link)
+    pending.decided(probe.link)
+    assert pending.least_worthy(wire.now) is None

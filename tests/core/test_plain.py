@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from linkbox import FixedSize, Lines
+from linkbox import FixedSize, Lines, Raw
+from linkbox.core.asks_client import Ask
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.paused_links import PausedLinks
 from linkbox.core.statistics import statistics
@@ -152,7 +153,7 @@ def test_an_answer_over_lines_that_lands_in_the_mailbox() -> None:
     session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session, greets=False)
     asks = wire.client.asks
-    ask = asks.begin(session, True)
+    ask = Ask(session, True)
     asks.add(ask, b"x", False, None)
     wire.settle()
     assert probe.raw() == b"x\n"
@@ -207,3 +208,37 @@ def test_a_server_that_breaks_the_framing_is_an_error_of_the_client() -> None:
     assert probe.is_closed and wire.client.context.counters.rejected == 1
     error, *_ = wire.events(wire.client, EventKind.ERROR)
     assert isinstance(error.error, TooLarge) and error.peer is session.peer
+
+
+def test_a_peer_that_does_not_close_its_half_has_a_deadline_from_its_last_message() -> None:
+    wire = Wire(P2P, framing=Lines(), limits=Limits(close=5.0, mailbox_messages=1))
+    probe = probe_server(wire, greets=False)
+    [session] = wire.server.sessions.by_id.values()
+    session.end()
+    wire.settle()
+    assert probe.sink.fin
+    wire.advance(4)
+    probe.say(b"1\n2\n")
+    assert probe.link.paused
+    wire.advance(60)
+    assert not probe.is_closed, "it is this side that does not read"
+    wire.server.mailbox.take_all()
+    paused_links(wire).read_again()
+    wire.advance(6)
+    assert probe.is_closed
+    assert isinstance(wire.events(wire.server, EventKind.DISCONNECTED)[0][2], PeerLost)
+
+
+def test_a_request_whose_end_is_fin_waits_for_its_response() -> None:
+    wire = Wire(AR, framing=Raw(), limits=Limits(close=5.0))
+    session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session, greets=False)
+    ask = wire.ask(b"how much?", session)
+    session.end()
+    wire.settle()
+    assert probe.raw() == b"how much?" and probe.sink.fin
+    wire.advance(60)
+    assert not probe.is_closed
+    probe.say(b"much")
+    probe.eof()
+    assert ask.value == b"much"

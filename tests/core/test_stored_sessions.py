@@ -434,3 +434,20 @@ def test_a_silent_client_keeps_its_slot_while_messages_for_it_are_in_the_spool()
         wire.advance(3)
         assert not first.is_closed
         assert refusal(second.heard()).code == "busy"
+
+
+def test_the_slot_of_ones_own_earlier_session_is_free() -> None:
+    """A client with a secret of its own gets in; what waited for its earlier session is in doubt."""
+    secrets = {"server_secrets": lambda name: [b"s"], "client_secrets": lambda name: [b"s"]}
+    with stored(P2P, "server", identifies=True, **secrets) as wire:
+        begin(wire)
+        [old] = wire.server.sessions.by_id.values()
+        wire.crash("client")
+        wire.run()
+        wire.server.spool(old, [b"for it"], with_receipts=True)
+        wire.settle()
+        begin(wire)
+        [new] = wire.server.sessions.by_id.values()
+        assert new is not old
+        assert new.peer.identity == old.peer.identity is not None
+        assert wire.stores["server"].rows("SELECT payload FROM doubt") == [(b"for it",)]

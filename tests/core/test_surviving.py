@@ -45,6 +45,7 @@ def test_a_timer_that_fails_delays_no_other_and_is_handled_again() -> None:
     assert bad.handled == [2.0, 2.0 + RETRY]
 
 
+@pytest.mark.patches
 def test_a_connection_that_cannot_be_closed_keeps_no_other_open(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire(max_peers=3)
     probes = [probe_server(wire, session=f"{number:032x}") for number in range(2)]

@@ -21,7 +21,7 @@ from linkbox.core.wire import authentication as auth
 from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, hello, opening
 from tests.faults.netns import namespace
-from tests.faults.place import AT_ONCE, PATIENCE, Place
+from tests.faults.place import AT_ONCE, BUSY, PATIENCE, Place
 from tests.threaded.helpers import Threads, core_of, dial, wait_until
 
 pytestmark = pytest.mark.timeout(50)
@@ -166,7 +166,7 @@ def test_one_slot_for_two_of_one_session(place: Place) -> None:
 
 def test_silent_connections_shut_nobody_out(place: Place) -> None:
     """400 connections that say nothing, with a minute each: newcomers get in at once."""
-    with place.serving(limits=Limits(handshake=60.0)) as server, ExitStack() as stack:
+    with place.serving(pause=BUSY, limits=Limits(handshake=60.0)) as server, ExitStack() as stack:
         for _ in range(400):
             stack.enter_context(dial(server.address.replace("tls://", "tcp://")))
         for number in range(5):

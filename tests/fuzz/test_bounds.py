@@ -26,9 +26,9 @@ from linkbox.core import (
 )
 from linkbox.core.arrival import Assembler
 from linkbox.core.asks_server import ServerAsks
-from linkbox.core.effects import LogLine, UnauthenticatedLog
 from linkbox.core.frame_reader import FrameReader
 from linkbox.core.incoming_asks import AskMemory, SessionAsks
+from linkbox.core.log_limit import LogLimit
 from linkbox.core.paused_links import PausedLinks
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.resumption import HelloVerdict, on_hello
@@ -62,25 +62,32 @@ LIFTED = {
     "store_bytes": ("stored-server", "more than the store may hold"),
     "close": ("server", "refused, and stays"),
 }
-"""The target and the story that find it."""
+"""The target and the story that find it. Not ``decoded``: the bench decodes without estimates, see
+tests/faults/test_costs.py."""
+BEHIND = {
+    "mailbox_bytes": ("mailbox_total",),
+    "mailbox_messages": ("mailbox_bytes", "mailbox_total"),
+}
+"""Other limits that keep the same in bounds, in these stories: they are lifted before."""
+ENDLESS = 1 << 40
 
 
 def tell(target: str, story: str) -> None:
     TARGETS[target].run(TARGETS[target].stories[story])
 
 
-@pytest.mark.parametrize("field", [each.name for each in fields(Limits)])
+@pytest.mark.parametrize("field", [each.name for each in fields(Limits) if each.name != "decoded"])
 def test_a_limit_that_is_not_kept_is_found(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifted: dict[str, Any] = dict.fromkeys(BEHIND.get(field, ()), ENDLESS)
+    monkeypatch.setattr(bench, "given", lambda limits: replace(limits, **lifted))
     tell(*LIFTED[field])
-    endless = 1 << 40
-    monkeypatch.setattr(bench, "given", lambda limits: replace(limits, **{field: endless}))
+    lifted[field] = ENDLESS
     with pytest.raises(AssertionError):
         tell(*LIFTED[field])
 
 
 # --- bounds that are constants or rules ---------------------------------------------------------------
 
-ENDLESS = 1 << 40
 Mutant = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, tuple[Mutant, str, str]] = {}
 
@@ -173,7 +180,7 @@ def frames_for_what_is_on_disk_are_kept_without_end(patch: pytest.MonkeyPatch) -
 
 @found_by("server", "nonsense")
 def each_stranger_has_a_line_in_the_log(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(UnauthenticatedLog, "lines", lambda self, text, level, now: [LogLine(level, text)])
+    patch.setattr(LogLimit, "allows", lambda self, now: True)
 
 
 @found_by("server", "half asks")
@@ -200,7 +207,7 @@ def any_number_of_responses_waits(patch: pytest.MonkeyPatch) -> None:
 
 @found_by("full-house", "a crowd")
 def there_is_always_a_slot(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(places.Places, "make_room", lambda self: True)
+    patch.setattr(places.Places, "make_room", lambda self, identity: True)
 
 
 @found_by("full-house", "the dead make room")

@@ -65,6 +65,9 @@ def test_options(front: Any, name: str) -> None:
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "timeout": ("1", b"x", [], Odd()),
     "count": ("1", 1.0, None, True, Odd()),
+    "n": ("1", 1.0, None, True, Odd()),
+    "separator": ("x", 7, None, b"", (), (b"a", "b"), Odd()),
+    "keep": ("no", None, 1, Odd()),
     "ack": ("no", None, 1, Odd()),
     "wait": ("no", None, 1, Odd()),
     "peer": ("x", 7, None, Odd()),
@@ -77,6 +80,7 @@ TESTED_ELSEWHERE = {"data", "iterable", "value", "fn", "kinds"}
 PEER = Peer("nobody", "tcp://127.0.0.1:9", "0" * 32, 0.0)
 RIGHT: dict[str, Any] = {
     "data": b"x", "iterable": [b"x"], "count": 1, "timeout": 0, "stage": Stage.SENT, "ack": True,
+    "n": 1, "separator": b";", "keep": True,
     "wait": False, "to": None, "peer": PEER, "reason": "why",
 }  # fmt: skip
 
@@ -126,7 +130,14 @@ def test_calls(front: Any) -> None:
             server, client = started[:2]
             await done(server.wait_connected(timeout=20))
             (peer,) = server.peers()
-            assert await refuse_all(server.link(peer)) == {"timeout", "count", "ack"}
+            assert await refuse_all(server.link(peer)) == {
+                "timeout",
+                "count",
+                "ack",
+                "n",
+                "separator",
+                "keep",
+            }
             assert await refuse_all(await done(client.send(b"x"))) == {"timeout", "stage"}
             assert await done(server.data_get(20)) == b"x"  # nothing was sent before it
             assert client.data_empty()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 VALUES = {"errors", "address", "formats", "format_types", "events", "limits", "native", "text"} | {
+    "format_checks",
     "format_costs",
     "msgpack_survey",
 }
@@ -60,7 +61,9 @@ PURE = set(
 # Layers that may import only these of the standard library; the others may import all of it.
 STANDARD = {
     "core": PURE,
-    **dict.fromkeys(VALUES, PURE | {"ipaddress", "os", "pathlib", "queue", "socket", "sys", "urllib"}),
+    **dict.fromkeys(
+        VALUES, PURE | {"codecs", "ipaddress", "os", "pathlib", "queue", "socket", "sys", "urllib"}
+    ),
 }
 
 EVERYWHERE = {"msgspec"}

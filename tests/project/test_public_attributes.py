@@ -15,7 +15,10 @@ from linkbox.core.endpoint import OutgoingMessage
 ENDPOINT = set(
     """address start stop wait_connected peers statistics add_callback remove_callback on""".split()
 )
-MAILBOX = set("data_empty data_count data_get data_get_count data_get_all message_get".split())
+MAILBOX = set(
+    """data_empty data_count data_get data_get_count data_get_all data_get_until data_peek bytes_get
+    message_get""".split()
+)
 SERVER = ENDPOINT | MAILBOX | {"disconnect"}
 PROMISED = {
     "ServerP2P": SERVER | {"send", "broadcast", "end", "link"},

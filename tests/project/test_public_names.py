@@ -11,8 +11,9 @@ SIX = {"ServerP2P", "ClientP2P", "ServerP2M", "ClientP2M", "ServerAR", "ClientAR
 PUBLIC = SIX | set(
     """
     Server Client
-    Bytes Json Typed MsgPack
+    Bytes Text Json Typed MsgPack Skip
     Linked Raw Lines Delimited LengthPrefixed FixedSize
+    VarintPrefixed DecimalPrefixed Netstring JsonStream Enclosed Slip Cobs
     Address Format Framing LinkView
     Event EventKind Message Peer PeerInfo PeerStatistics Receipt Request Stage Statistics
     Limits Backoff

@@ -84,6 +84,24 @@ class Receiving(MailboxCalls[T, K_co]):
         """
         return await self._tasks.run(self._taking.get_count(count, timeout))
 
+    async def bytes_get(self: Receiving[bytes, Any], n: int, timeout: float | None = None) -> bytes:
+        """Take exactly ``n`` bytes, as `data_get_count` does. Only for Bytes."""
+        return await self._tasks.run(self._taking.get_bytes(n, timeout))
+
+    async def data_get_until(
+        self: Receiving[bytes, Any],
+        separator: bytes | tuple[bytes, ...],
+        timeout: float | None = None,
+        keep: bool = False,
+    ) -> bytes:
+        """Take the bytes up to the first separator, or up to the first of several.
+
+        The separator is taken too, and is returned with ``keep=True``. Of separators that begin at the same
+        byte, the longest that is there counts. Bytes of several peers are never mixed. Only for Bytes.
+        Raises like `data_get_count`, and `TooLarge` if there is none in ``Limits(mailbox_total=…)`` bytes.
+        """
+        return await self._tasks.run(self._taking.get_until(separator, timeout, keep))
+
     async def message_get(self, timeout: float | None = None, ack: bool = True) -> Message[T]:
         """Take the next message with its metadata: ``.data``, ``.peer``, ``.received_at``, ….
 

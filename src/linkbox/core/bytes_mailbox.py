@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
+from collections.abc import Sequence
 
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.source import Batch, Source
@@ -57,6 +59,20 @@ class BytesMailbox(Mailbox):
             return source.waiting_bytes
         return max((each.waiting_bytes for each in self.sources), default=0)
 
+    def peek(self, count: int, source: Source | None = None) -> bytes:
+        """The next bytes, at most ``count``, without taking them."""
+        self.settle_fast_queue()
+        source = next(iter(self.sources), None) if source is None else source
+        parts: list[bytes] = []
+        missing = count
+        for batch in source.batches if source is not None else ():
+            for item in batch.items:
+                parts.append(bytes(item[:missing]))
+                missing -= len(parts[-1])
+                if not missing:
+                    return b"".join(parts)
+        return b"".join(parts)
+
     def take_count(self, count: int, source: Source | None = None) -> bytes:
         """Take ``count`` bytes of one source. The rest of a split message remains first in the queue."""
         supplier = self._supplier(count, source)
@@ -99,3 +115,56 @@ class BytesMailbox(Mailbox):
         self._release(batch.source, count)
         batch.source.on_taken()
         return bytes(view[:count])
+
+
+class SeparatorSearch:
+    """Finds the first separator in the waiting bytes of a peer, or of any peer.
+
+    It looks at each byte once, however often it is called: it remembers the last message that it has seen.
+    """
+
+    __slots__ = ("_mailbox", "_overlap", "_pattern", "_seen", "_source", "found")
+
+    def __init__(self, mailbox: BytesMailbox, source: Source | None, separators: Sequence[bytes]) -> None:
+        self._mailbox = mailbox
+        self._source = source
+        longest_first = sorted(separators, key=len, reverse=True)
+        self._pattern = re.compile(b"|".join(map(re.escape, longest_first)))
+        self._overlap = len(longest_first[0]) - 1
+        self._seen: dict[Source, int] = {}
+        self.found: tuple[Source, int, int] | None = None
+        """The source that has a separator, how many bytes come before it, and its size."""
+
+    def is_done(self) -> bool:
+        """Is there a separator? Then it is in ``found``."""
+        mailbox = self._mailbox
+        mailbox.settle_fast_queue()
+        self.found = None
+        for each in mailbox.sources if self._source is None else (self._source,):
+            self.found = self._search(each)
+            if self.found is not None:
+                return True
+        return False
+
+    def _search(self, source: Source) -> tuple[Source, int, int] | None:
+        seen, parts, older = self._seen.get(source, 0), list[bytes](), 0
+        for batch in reversed(source.batches):
+            number = batch.last
+            for item in reversed(batch.items):
+                if number <= seen:
+                    if older >= self._overlap:
+                        break
+                    item = bytes(item[-(self._overlap - older) :])  # A separator may begin here.
+                    older += len(item)
+                parts.append(bytes(item))
+                number -= 1
+            if number <= seen and older >= self._overlap:
+                break
+        self._seen[source] = source.processed
+        parts.reverse()
+        new = b"".join(parts)
+        match = self._pattern.search(new)
+        if match is None:
+            return None
+        del self._seen[source]
+        return source, source.waiting_bytes - len(new) + match.start(), len(match[0])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from linkbox.core.arrival import Arrival
 from linkbox.core.values import Value
 from linkbox.errors import DecodeError, TooLarge
+from linkbox.formats import Skip
 from linkbox.text import text_of
 
 Decode = Callable[[bytes], Value]
@@ -96,7 +97,7 @@ def decode_all(decode: Decode, arrival: Arrival, must_pass: MustPass = nothing_p
         try:
             values.append(decode(payload))
             continue
-        except DecodeError as error:
+        except (DecodeError, Skip) as error:
             values.append(error)
         except BaseException as error:
             if must_pass(error):

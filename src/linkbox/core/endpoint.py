@@ -5,7 +5,7 @@ from __future__ import annotations
 from linkbox.core.admission import PendingAccept
 from linkbox.core.asks_client import Answer, Ask, ClientAsks
 from linkbox.core.asks_server import IncomingAsk
-from linkbox.core.bytes_mailbox import BytesMailbox
+from linkbox.core.bytes_mailbox import BytesMailbox, SeparatorSearch
 from linkbox.core.channel import Channel, OutgoingMessage
 from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.mailbox import Mailbox
@@ -26,6 +26,7 @@ __all__ = [
     "OutgoingMessage",
     "PendingAccept",
     "RequestMailbox",
+    "SeparatorSearch",
     "ServerCore",
     "Source",
 ]

@@ -20,9 +20,10 @@ from linkbox.core.source import Source
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wire import frames
-from linkbox.core.wire.rejections import is_error, reject_frame
-from linkbox.errors import LinkboxError, MailboxFull, TooLarge
+from linkbox.core.wire.rejections import is_absent, is_error, reject_frame
+from linkbox.errors import DecodeError, LinkboxError, MailboxFull, TooLarge
 from linkbox.events import EventKind
+from linkbox.formats import Skip
 
 DATA = EventKind.DATA
 REAP_EVERY = 0.25
@@ -88,6 +89,10 @@ class Inbox:
     ) -> None:
         """Store one message, or reject it if it is invalid or the mailbox is full."""
         receiving, mailbox = session.receiving, self._context.mailbox
+        if isinstance(value, Skip):
+            self._context.counters.skipped += 1
+            receiving.processed = number
+            return
         if is_error(value):
             receiving.processed = number
             self._reject(session, number, value)
@@ -168,43 +173,63 @@ class Inbox:
     def _deliver_message(
         self, session: Session, ask: AskState, arrival: Arrival, values: Sequence[Value], now: float
     ) -> None:
-        error = next(filter(is_error, values), None) if arrival.has_errors else None
-        session.receiving.count_messages(len(values), bytes_of(arrival.payloads) if error is None else 0)
+        error = next(filter(is_absent, values), None) if arrival.has_errors else None
         if isinstance(ask, Ask):
-            self._sessions.client_asks.settle(ask, None if error else values[0], error)
-            return
-        assert isinstance(ask, IncomingAsk)
-        if error is not None:
+            session.receiving.count_messages(1, bytes_of(arrival.payloads) if error is None else 0)
+            self._deliver_response(session, ask, values[0], error)
+        elif error is None:
+            self.store_part(arrival, values, now)
+        else:
+            assert isinstance(ask, IncomingAsk)
+            session.receiving.count_messages(1, 0)
+            self._reject_request(session, ask, error)
+
+    def _deliver_response(self, session: Session, ask: Ask, value: Value, error: Exception | None) -> None:
+        if isinstance(error, Skip):
+            self._context.counters.skipped += 1
+            if session.is_plain:
+                return  # The next message is the response.
+            error = DecodeError("the format has skipped the response")
+        self._sessions.client_asks.settle(ask, None if error else value, error)
+
+    def _reject_request(self, session: Session, ask: IncomingAsk, error: Exception) -> None:
+        """A message of a request cannot be decoded, or was skipped: let the request fail."""
+        kind, text = "linkbox.DecodeError", str(error)
+        if isinstance(error, Skip):
+            self._context.counters.skipped += 1
+            kind, text = "Skip", "skipped"
+        else:
             self._context.counters.rejected += 1
             self._context.effects.emit(EventKind.ERROR, session.peer, error)
-            kind = "linkbox.TooLarge" if isinstance(error, TooLarge) else "linkbox.DecodeError"
-            if not ask.is_finished:
-                self._fail(ask, kind, str(error))
-        elif not ask.is_finished:
-            ask.messages += values
-            ask.memory += max(arrival.memory, 0)
-            if not arrival.is_final:
-                self._context.effects.emit(EventKind.PART, session.peer)
-            else:
-                self._store_request(session, ask, arrival.last, now)
+            if isinstance(error, TooLarge):
+                kind = "linkbox.TooLarge"
+        if not ask.is_finished:
+            self._fail(ask, kind, text)
 
-    def _store_request(self, session: Session, ask: IncomingAsk, last: int, now: float) -> None:
-        """Put a complete request into the mailbox."""
-        effects, mailbox = self._context.effects, self._context.mailbox
-        self._reaper.start(now, self._context)
+    def store_part(self, arrival: Arrival, values: Sequence[Value], now: float) -> None:
+        """Add a message to its request, if it is one; put the request into the mailbox if it is complete."""
+        context, session, ask = self._context, arrival.session, arrival.ask
+        effects, mailbox, receiving = context.effects, context.mailbox, session.receiving
+        assert isinstance(ask, IncomingAsk)
+        receiving.messages_received += len(values)
+        receiving.bytes_received += bytes_of(arrival.payloads)
+        if ask.is_finished:
+            return
+        ask.messages += values
+        ask.memory += max(arrival.memory, 0)
+        if not arrival.is_final:
+            effects.emit(EventKind.PART, session.peer)
+            return
+        if self._reaper.timer_at == NEVER:
+            self._reaper.start(now, context)
         nbytes = OVERHEAD
         for each in ask.messages:
             nbytes += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
         nbytes = max(nbytes, ask.memory)
-        mailbox.put(session.receiving, (ask,), last, nbytes, self._context.wall_time(now))
+        mailbox.put(receiving, (ask,), arrival.last, nbytes, now + context.settings.wall)
         effects.to_wake.append(mailbox.changed)
-        if not effects.events.takes_over(session.peer):
+        if DATA in effects.events.listening and not effects.events.takes_over(session.peer):
             effects.emit(DATA, session.peer)
-
-    def answer(self, ask: IncomingAsk, payload: bytes) -> None:
-        """Send the response to a request. `StateError` if there was a response already."""
-        self._sessions.server_asks.answer(ask, payload)
-        self.ask_closed(ask.session)
 
     def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
         """Let a request fail. `StateError` if there was a response already."""
@@ -230,7 +255,8 @@ class Inbox:
             self._sessions.server_asks.go_on(session)
         elif context.is_plain and session.error is None:
             self._sessions.server_asks.end_plain(session)
-        self._sessions.ask_closed(session)
+        if context.is_stopping or session.ending.peer_last is not None:
+            self._sessions.ask_closed(session)
 
     def fail_abandoned(self) -> bool:
         """Fail requests that the application has dropped without a response. Return whether any are open."""
@@ -275,10 +301,9 @@ class AbandonedRequestReaper:
         self.timer_at = NEVER
 
     def start(self, now: float, context: Context) -> None:
-        """Start to search: a request was given to the application."""
-        if self.timer_at == NEVER:
-            self._due_at = now + REAP_EVERY
-            context.effects.timers.schedule(self, self._due_at)
+        """Start to search: a request was given to the application, and no search is scheduled."""
+        self._due_at = now + REAP_EVERY
+        context.effects.timers.schedule(self, self._due_at)
 
     def next_timer(self) -> float:
         """When to search next."""

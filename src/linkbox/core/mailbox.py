@@ -319,6 +319,10 @@ class Mailbox(Room):
         """The largest count that `take_count` could take now."""
         return self.size(source)
 
+    def is_full_for(self, source: Source | None = None) -> bool:
+        """Has this source, or has any, reached a limit?"""
+        return any(self.is_full(each) for each in (self.sources if source is None else (source,)))
+
     def count_limit(self) -> int:
         """The largest count that a caller may wait for."""
         return self.limits.mailbox_total

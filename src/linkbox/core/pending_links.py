@@ -70,17 +70,17 @@ class PendingLinks:
 
     def can_make_room(self, now: float) -> bool:
         """Is there a connection to close for a new one?"""
-        return any(link.opened_at <= now - GRACE for link in self._unworthy)
+        return self.least_worthy(now) is not None
 
     def least_worthy(self, now: float) -> Link | None:
-        """Return the connection to close for a new one, if there is one."""
+        """Return the connection to close for a new one. None: there is none yet, a new one must wait."""
         counts = Counter(self.links[link] for link in self._unworthy)
 
         def worth(link: Link) -> tuple[int, bool]:
             return -counts[self.links[link]], _has_begun(link)
 
-        old = [link for link in self._unworthy if link.opened_at <= now - GRACE]
-        return min(old, key=worth, default=None)
+        victim = min(self._unworthy, key=worth, default=None)
+        return victim if victim is not None and victim.opened_at <= now - GRACE else None
 
 
 def _has_begun(link: Link) -> bool:

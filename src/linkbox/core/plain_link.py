@@ -16,7 +16,7 @@ from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.core.wire.framings import PlainFraming
-from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation
+from linkbox.errors import DecodeError, FormatError, LinkboxError, LinkError, PeerLost, ProtocolViolation
 
 _LAST_READ = 1.0
 """Seconds that a stopping endpoint leaves its peer to read the last messages."""
@@ -57,28 +57,42 @@ class PlainLink(Link):
             return []
         if self._held:
             data, self._held = self._held + data, b""
-        payloads = self._decoder.receive(data)
+        payloads = self._decoder.feed(data)
         arrivals = self._arrived(payloads)
         if self._decoder.error is not None:
             self.violated(self._decoder.error)
-        self.watch_progress(self._decoder.pending, bool(payloads), now)
+        if not self.context.is_client:
+            # A client has chosen its server, which may send the beginning of a line and wait, as a prompt.
+            self.watch_progress(self._decoder.pending, bool(payloads), now)
         if self.eof and not self.closed and self.session.ending.peer_last is None:
             arrivals += self.receive_eof(now)  # FIN arrived before the peer was admitted.
         return arrivals
 
     def violated(self, error: LinkboxError) -> None:
-        text = f"{self.address} broke the framing {self._framing.name}: {error}"
-        self.owner.plain_error(self, type(error)(text))
-        self.abort(error if isinstance(error, LinkError) else ProtocolViolation(text))
+        count = 0 if self.session is None else self.session.receiving.arrived
+        text = f"{self.address} broke the framing {self._framing.name} after {count} messages: {error}"
+        shown = type(error)(text)
+        shown.__cause__ = error.__cause__  # Of a user's framing: with the traceback.
+        self.owner.plain_error(self, shown)
+        self.abort(shown if isinstance(shown, LinkError) else ProtocolViolation(text))
 
     def _arrived(self, payloads: Sequence[bytes]) -> list[Arrival]:
         session = self.session
+        if self._decoder.rejected:
+            self._report_rejected()
         # A server of requests begins the next one that has arrived, even if none has arrived now.
         if session is None or not (payloads or self.context.pattern.asks):
             return []
         messages = list(payloads)
         session.receiving.add_plain(messages)
         return self.owner.plain_messages(session, messages)
+
+    def _report_rejected(self) -> None:
+        """Report bad frames; the connection goes on, because the frames behind them are good."""
+        errors, self._decoder.rejected = self._decoder.rejected, []
+        for error in errors:
+            text = f"{self.address} broke the framing {self._framing.name}: {error}"
+            self.owner.plain_error(self, DecodeError(text))
 
     def forget_input(self) -> None:
         self._decoder, self._held = self._framing.decoder(self.context.limits.message), b""
@@ -110,7 +124,11 @@ class PlainLink(Link):
         if session.sending.queue and not self.shut:
             payloads = session.sending.pull_plain(WRITE_BUDGET)
             session.owner.acked(session, [])  # SENT is the last stage with a plain framing.
-            return [self._framing.encode_many(payloads)]
+            try:
+                return [self._framing.encode_many(payloads)]
+            except FormatError as error:  # A framing of a user that has encoded the message before.
+                self.abort(PeerLost(f"{self.address} cannot be sent a message that was accepted: {error}"))
+                return []
         if wants_end(session):
             session.ending.is_sent = True
             self.half_close = True

@@ -21,6 +21,7 @@ class Counters:
     bytes_sent: int = 0
     bytes_received: int = 0
     rejected: int = 0
+    skipped: int = 0
     callback_errors: int = 0
     errors: int = 0
     events_dropped: int = 0

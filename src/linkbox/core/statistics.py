@@ -22,6 +22,7 @@ def statistics(sessions: list[Session], counters: Counters, mailbox: Mailbox) ->
         waiting_bytes=mailbox.nbytes,
         dropped=mailbox.dropped,
         rejected=counters.rejected,
+        skipped=counters.skipped,
         callback_errors=counters.callback_errors,
         errors=counters.errors,
         events_dropped=counters.events_dropped,

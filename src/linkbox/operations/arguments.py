@@ -46,6 +46,14 @@ def flag(value: Given, name: str) -> bool:
     return value
 
 
+def separators(value: Given) -> tuple[bytes, ...]:
+    """Return the separators of a stream: bytes, or a tuple of them."""
+    several = value if isinstance(value, tuple) else (value,)
+    if not several or not all(isinstance(each, bytes) and each for each in several):
+        raise TypeError(f"separator={value!r}: bytes are needed, or a tuple of them, none of them empty")
+    return several
+
+
 def text(value: Given, name: str) -> str:
     """Return the value if it is a str."""
     if not isinstance(value, str):

@@ -30,3 +30,10 @@ class MailboxCalls(Generic[T, K_co]):
     def data_get_all(self) -> list[T]:
         """Take everything that is waiting now, as a list of messages. Never waits; may be empty."""
         return self._taking.take_all()
+
+    def data_peek(self: MailboxCalls[bytes, Any], count: int) -> bytes:
+        """Return the next bytes, at most ``count``, without taking them. Never waits; may be empty.
+
+        Only for Bytes. With several peers, those of the peer that has waited longest.
+        """
+        return self._taking.peek(count)

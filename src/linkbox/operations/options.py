@@ -15,7 +15,7 @@ from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.events import PeerInfo
 from linkbox.format_costs import cost_of
-from linkbox.formats import Bytes, as_format
+from linkbox.formats import Bytes, Format, Typed, as_format
 from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
 from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
@@ -58,7 +58,7 @@ class Options:
         self.pattern = pattern
         self.address = address
         """The address to listen at or to connect to."""
-        self.format = as_format(format)
+        self.format = of_side(as_format(format), side, pattern)
         """Converts messages to bytes and back."""
         self.framing = as_framing(framing)
         """Converts messages to a stream of bytes and back."""
@@ -72,7 +72,7 @@ class Options:
         """The name that the peer gets as `Peer.name`."""
         self.plain = self.framing if isinstance(self.framing, PlainFraming) else None
         if self.plain is not None:
-            self.plain.decoder(self.limits.message)  # raises if the limit is below one message
+            self.plain.check_limit(self.limits.message)  # raises if the limit is below one message
             if secret is not None:
                 raise ValueError("a plain framing cannot prove a secret: use framing=Linked()")
         self.secrets: Lookup | None = None
@@ -100,6 +100,17 @@ class Options:
             return None
         cost = cost_of(self.format, self.limits.decoded)
         return Decoding(self.format.decode, None if cost is None else cost.of, self.limits.decoded)
+
+
+def of_side(format: Format[Any, Any], side: str, pattern: Pattern) -> Format[Any, Any]:
+    """The format as this side uses it. TypeError for a pair of types without requests and responses."""
+    if not isinstance(format, Typed) or not format.is_pair:
+        return format
+    if not pattern.asks:
+        raise TypeError(
+            f"format={format!r} has one type for requests and one for responses: only AR has them"
+        )
+    return format.of_server() if side == "server" else format
 
 
 def _checked_name(name: str) -> str:

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from linkbox.core.durable.entries import Spool
-from linkbox.core.endpoint import Ask, Channel, ClientAsks, EndpointCore, Mailbox, OutgoingMessage, Source
-from linkbox.core.wait_queue import Predicate
+from linkbox.core.endpoint import (
+    Ask,
+    Channel,
+    ClientAsks,
+    EndpointCore,
+    Mailbox,
+    OutgoingMessage,
+    SeparatorSearch,
+    Source,
+)
+from linkbox.core.values import Value
+from linkbox.core.wait_queue import NOTHING, Predicate
 from linkbox.events import Stage
 
 
@@ -40,6 +50,24 @@ class HasCount(Predicate):
         return self.mailbox.is_ready(self.source, self.count)
 
 
+class HasSeparator(Predicate):
+    """There is a separator to take bytes up to, or none can arrive any more, or there is no room for more."""
+
+    __slots__ = ("mailbox", "most", "search", "source")
+
+    def __init__(self, mailbox: Mailbox, source: Source | None, search: SeparatorSearch) -> None:
+        self.mailbox = mailbox
+        self.source = source
+        self.search = search
+        self.most = mailbox.count_limit()
+
+    def holds(self) -> bool:
+        mailbox, source = self.mailbox, self.source
+        if self.search.is_done() or mailbox.is_full_for(source) or mailbox.available(source) >= self.most:
+            return True
+        return mailbox.end_reason is not None or (source is not None and source.end_reason is not None)
+
+
 class HasRequest(Predicate):
     """There is a request to handle."""
 
@@ -50,6 +78,9 @@ class HasRequest(Predicate):
 
     def holds(self) -> bool:
         return self.mailbox.count > 0
+
+    def claim(self) -> Value:
+        return True if self.mailbox.count > 0 else NOTHING  # without a call of `holds`
 
 
 class HasRoom(Predicate):
@@ -113,6 +144,9 @@ class IsAnswered(Predicate):
 
     def holds(self) -> bool:
         return self.ask.is_done
+
+    def claim(self) -> Value:
+        return True if self.ask.is_done else NOTHING  # without a call of `holds`
 
 
 class HasSlot(Predicate):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from linkbox.core.endpoint import Answer, IncomingAsk, Source
+from linkbox.core.endpoint import Answer, BytesMailbox, IncomingAsk, Mailbox, SeparatorSearch, Source
 from linkbox.core.wait_queue import NOTHING, Predicate
-from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError
+from linkbox.errors import EndOfData, Incomplete, MailboxEmpty, StateError, TooLarge
 from linkbox.events import Message
 from linkbox.networks.endpoint_driver import EndpointDriver
-from linkbox.operations.arguments import Given, check_timeout, flag, whole_number
+from linkbox.operations.arguments import Given, check_timeout, flag, separators, whole_number
 from linkbox.operations.endpoint import EndpointOperations
-from linkbox.operations.predicates import HasCount, HasMessage
+from linkbox.operations.predicates import HasCount, HasMessage, HasSeparator
 from linkbox.operations.request_owner import RequestOwner
 from linkbox.operations.requests import Request
 from linkbox.operations.steps import Operation, Wait, deadline_after
@@ -182,6 +182,77 @@ class Taking(Predicate):
         taken = mailbox.take_count(wanted, source)
         self._flush_acks()
         return taken if self.is_direct else [self.open(item) for item in taken]
+
+    def get_until(self, separator: Given, timeout: Given, keep: Given) -> Operation[bytes]:
+        """Take the bytes up to a separator."""
+        check_timeout(timeout)
+        with_separator = flag(keep, "keep")
+        marks = separators(separator)
+        mailbox = self._bytes_mailbox("data_get_until")
+        search = SeparatorSearch(mailbox, self.source, marks)
+        if timeout is None:
+            timeout = self._default_timeout()
+        driver, deadline = self.endpoint.runtime.driver, deadline_after(timeout, self.endpoint.now())
+        while not search.is_done():
+            if self.end_reason() is not None or timeout == 0:
+                raise self._no_separator()
+            self._make_room(mailbox)
+            has_separator = HasSeparator(mailbox, self.source, search)
+            if not (yield Wait(mailbox.changed, has_separator, deadline)):
+                self._check_life(driver)
+                if not search.is_done():
+                    raise self._no_separator()
+                break
+        found = search.found
+        assert found is not None
+        source, before, size = found
+        taken = mailbox.take_count(before + size, source)
+        self._flush_acks()
+        return taken if with_separator else taken[:before]
+
+    def _make_room(self, mailbox: Mailbox) -> None:
+        """Let a full mailbox without a separator hold twice as much. `TooLarge` at its limit."""
+        limits, core = mailbox.limits, self.endpoint.core
+        is_full = mailbox.is_full_for(self.source)
+        is_all_used = is_full and mailbox.requested >= mailbox.count_limit()
+        if is_all_used or mailbox.available(self.source) >= mailbox.count_limit():
+            raise TooLarge(
+                f"no separator in {mailbox.available(self.source)} bytes; "
+                "take them with data_get_count(), or raise Limits(mailbox_total=…)"
+            )
+        if is_full and core is not None:
+            most = max(mailbox.requested, limits.mailbox_bytes, limits.mailbox_messages)
+            core.raise_limit(min(2 * most, mailbox.count_limit()))
+            self.endpoint.runtime.update()
+
+    def _no_separator(self) -> Exception:
+        over, available = self.end_reason(), self.mailbox.available(self.source)
+        if over is None:
+            return MailboxEmpty(f"no separator has arrived; {available} bytes are waiting")
+        if not available:
+            return over
+        return Incomplete(f"no separator in the last {available} bytes: {over}", available)
+
+    def peek(self, count: Given) -> bytes:
+        """Return the next bytes without taking them. Takes the lock."""
+        wanted = whole_number(count, "count", 1)
+        mailbox = self._bytes_mailbox("data_peek")
+        with self.endpoint.runtime.lock:
+            return mailbox.peek(wanted, self.source)
+
+    def get_bytes(self, count: Given, timeout: Given) -> Operation[bytes]:
+        """Take ``count`` bytes, only for Bytes."""
+        check_timeout(timeout)
+        whole_number(count, "n", 1)
+        self._bytes_mailbox("bytes_get")
+        taken: bytes = yield from self.get_count(count, timeout)
+        return taken
+
+    def _bytes_mailbox(self, call: str) -> BytesMailbox:
+        mailbox = self.mailbox
+        if not isinstance(mailbox, BytesMailbox):
+            raise StateError(f"{call}() is for endpoints of P2P and P2M with format=Bytes(): {self.endpoint}")
+        return mailbox
 
     # -- why there is nothing --------------------------------------------------------------------------
 

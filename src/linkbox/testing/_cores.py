@@ -153,25 +153,26 @@ class CoreNetwork:
     def settle(self) -> None:
         """Do what the hubs have left to be done."""
         for hub in self.hubs:
+            effects = hub.effects
             for _ in range(10_000):
-                if hub.effects.to_write:
-                    link = hub.effects.to_write.pop()
-                    end = link.handle
+                if effects.to_write:
+                    end = effects.to_write.pop().handle
                     if isinstance(end, MemoryLink):
-                        end.flush(self.now)
+                        end.flush(self.clock.now)
                 elif isinstance(hub, ClientCore) and hub.dialing.dials:
                     self._dial(hub, hub.dialing.dials.pop(0))
-                elif hub.effects.to_read:
+                elif effects.to_read:
                     self.read_again(hub)
-                elif hub.effects.events.events and self.calls_back:
+                elif effects.events.events and self.calls_back:
                     self.call_back(hub)
                 else:
                     break
             else:
                 raise AssertionError("a hub that never comes to rest")
-            hub.effects.to_wake.clear()
-            self.notes += [note.text for note in hub.effects.log_lines]
-            hub.effects.log_lines.clear()
+            effects.to_wake.clear()
+            if effects.log_lines:
+                self.notes += [note.text for note in effects.log_lines]
+                effects.log_lines.clear()
 
     def read_again(self, hub: EndpointCore) -> None:
         """Let links understand what they held back."""

@@ -13,7 +13,7 @@ from linkbox.core.backlog import Backlog
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import StateError
-from linkbox.formats import Bytes, Json, MsgPack, Typed
+from linkbox.formats import Bytes, Json, MsgPack, Text, Typed
 from linkbox.operations.arguments import Given
 from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import Options
@@ -22,7 +22,7 @@ from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 from linkbox.threaded.interrupts import interrupts, join, wait_for
 from linkbox.threaded.transport import Transport
 
-_INLINE = (Bytes, Json, Typed, MsgPack)
+_INLINE = (Bytes, Text, Json, Typed, MsgPack)
 """Formats that the leader may decode with. Other formats are user code and get a thread of their own."""
 
 

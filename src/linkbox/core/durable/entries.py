@@ -12,7 +12,7 @@ from linkbox.core.outgoing import Unit
 from linkbox.core.session import Session
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
-from linkbox.core.wire.rejections import is_error, reject_frame
+from linkbox.core.wire.rejections import is_absent, is_error, reject_frame
 from linkbox.errors import SessionLost, StoreError, TooLarge
 
 __all__ = [
@@ -138,7 +138,7 @@ class Inflow(Entry):
         return [
             (number, payload)
             for number, (payload, value) in enumerate(zip(payloads, self.values, strict=True), first)
-            if not isinstance(payload, TooLarge) and not (self.arrival.has_errors and is_error(value))
+            if not isinstance(payload, TooLarge) and not (self.arrival.has_errors and is_absent(value))
         ]
 
     def done(self, owner: JournalOwner) -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from linkbox.core.values import Value
 from linkbox.core.wire import frames
 from linkbox.errors import DecodeError, LinkboxError, MailboxFull, TooLarge
+from linkbox.formats import Skip
 
 
 def is_error(value: Value) -> bool:
     """Is this an exception object instead of a message that could not be decoded?"""
     return isinstance(value, (DecodeError, TooLarge))
+
+
+def is_absent(value: Value) -> bool:
+    """Is there no message: an error, or one that the format has skipped?"""
+    return is_error(value) or isinstance(value, Skip)
 
 
 def reject_frame(number: int, error: LinkboxError) -> bytes:
