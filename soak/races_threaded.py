@@ -44,6 +44,7 @@ class Scene:
         self.number = 0
         self.proxy: FaultyProxy | None = None
         self.clients: list[Any] = []
+        self.users: list[threading.Thread] = []
         self.step: Callable[[], None]
         self.victim: Any = getattr(self, f"_{round_.scene}")()
 
@@ -130,7 +131,8 @@ class Scene:
             client = ClientAR
         for _ in range(3):
             self.clients.append(client(victim.address, **OPTIONS))
-            threading.Thread(target=_use, args=(self.clients[-1], self.round), daemon=True).start()
+            self.users.append(threading.Thread(target=_use, args=(self.clients[-1], self.round), daemon=True))
+            self.users[-1].start()
         self.step = (lambda: victim.broadcast(b"x")) if client is ClientP2P else victim.peers
         return victim
 
@@ -147,6 +149,10 @@ class Scene:
 
     def finish(self) -> None:
         """Stop what is not the victim."""
+        while any(user.is_alive() for user in self.users):  # one may be about to call start()
+            for client in self.clients:
+                client.stop(TIMEOUT)
+            time.sleep(0.001)
         for client in self.clients:
             client.stop(TIMEOUT)
         if self.proxy is not None:
