@@ -13,6 +13,12 @@ from linkbox.limits import Limits
 
 AF_UNIX = getattr(socket, "AF_UNIX", -1)
 JOIN_SIZE = 32 * 1024
+LARGE_READ = 256 * 1024
+"""Bytes that one read takes at most."""
+TURN_SIZE = 128 * 1024
+"""Once so much was read in one turn, the connections that come later in it are read in pieces of `FAIR_READ`:
+the messages of many busy peers must not keep all others waiting."""
+FAIR_READ = 1024
 """Up to this many bytes, joining buffers costs less than passing a list of them to the kernel."""
 OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, getattr(errno, "WSAEMFILE", errno.EMFILE)}
 """Errors if the process or the machine has no descriptors or buffers left."""

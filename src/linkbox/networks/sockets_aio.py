@@ -15,7 +15,16 @@ from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
-from linkbox.networks.sockets import AF_UNIX, JOIN_SIZE, connect_error, prepare, reset_on_close
+from linkbox.networks.sockets import (
+    AF_UNIX,
+    FAIR_READ,
+    JOIN_SIZE,
+    LARGE_READ,
+    TURN_SIZE,
+    connect_error,
+    prepare,
+    reset_on_close,
+)
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
@@ -26,7 +35,7 @@ CLOSE_WAIT = 0.5
 """Seconds that a stopped endpoint waits for the kernel to accept the last bytes."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One asyncio transport and its link: the ``link.handle`` of this network."""
 
     def __init__(self, network: AioSockets, link: Link, sock: socket.socket, tls: TlsLink | None) -> None:
@@ -55,7 +64,11 @@ class Connection(asyncio.Protocol):
         if self._is_waiting or self.link.paused or self.link.closed:
             self._writable()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._network.read_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = self._network.read(nbytes)
         if not self.link.closed:
             now = self._network.now()
             try:
@@ -192,6 +205,10 @@ class AioSockets(AioNetwork):
         self._all_gone.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: SocketListener | None = None
+        self._buffer = memoryview(bytearray(LARGE_READ))
+        self._small_buffer = self._buffer[:FAIR_READ]
+        self._read_in_turn = 0
+        """Bytes read in this turn of the loop; small reads do not count."""
 
     def flush(self, link: Link) -> None:
         connection = link.handle
@@ -199,6 +216,21 @@ class AioSockets(AioNetwork):
             connection.flush()
 
     # -- for connections --------------------------------------------------------------------------------
+
+    def read_buffer(self) -> memoryview:
+        """Where the next bytes of any connection go."""
+        return self._buffer if self._read_in_turn < TURN_SIZE else self._small_buffer
+
+    def read(self, nbytes: int) -> bytes:
+        """The bytes that were read into the buffer."""
+        if nbytes > FAIR_READ:
+            if not self._read_in_turn:
+                self._loop.call_soon(self._turn_over)
+            self._read_in_turn += nbytes
+        return bytes(self._buffer[:nbytes])
+
+    def _turn_over(self) -> None:
+        self._read_in_turn = 0
 
     def opened(self, connection: Connection) -> None:
         """The connection has a transport."""

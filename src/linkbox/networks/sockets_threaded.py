@@ -17,14 +17,13 @@ from linkbox.networks.dialer import Dialer
 from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import Listener, NetworkEvents, ThreadedNetwork
 from linkbox.networks.poller import BROKEN, READ, WRITE, make_poller
-from linkbox.networks.sockets import reset_on_close, write_buffers
+from linkbox.networks.sockets import FAIR_READ, LARGE_READ, TURN_SIZE, reset_on_close, write_buffers
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
 
 READ_SIZE = 16 * 1024
-LARGE_READ = 256 * 1024
-"""Most bytes read from one connection in one turn, so that no peer delays the others."""
+"""Bytes that one read takes at most, until so much was there."""
 SMALL_WRITE = 16 * 1024
 """Up to this many bytes, a non-blocking write costs less than releasing the lock for it."""
 
@@ -107,6 +106,7 @@ class ThreadedSockets(ThreadedNetwork):
     # -- the leader's turn ------------------------------------------------------------------------------
 
     def read(self, timeout: float | None) -> None:
+        total = 0
         for fd, mask in self.poller.poll(timeout):
             connection = self._connections.get(fd)
             if connection is None or not mask & (READ | BROKEN):
@@ -116,14 +116,16 @@ class ThreadedSockets(ThreadedNetwork):
                 continue  # It is of a turn that was interrupted, and not reported yet.
             if not connection.link.eof:
                 try:
-                    data = connection.sock.recv(connection.read_size)
+                    size = connection.read_size if total < TURN_SIZE else FAIR_READ
+                    data = connection.sock.recv(size)
                 except (BlockingIOError, InterruptedError):
                     pass
                 except BaseException as error:
                     connection.received = error
                 else:
                     connection.received = data
-                    if len(data) == connection.read_size:
+                    total += len(data)
+                    if len(data) == READ_SIZE:
                         connection.read_size = LARGE_READ
             elif mask & BROKEN:
                 connection.received = ConnectionResetError("the connection was reset")
