@@ -321,6 +321,9 @@ class ClientSide(Side):
         else:
             self._sessions.close_session(session, _lost(error))
 
+    def ask_closed(self, session: Session) -> None:
+        self.conversations.ask_closed()
+
     def session_closed(self, session: Session, error: Exception | None) -> None:
         self.dialing.forget(session)
         mailbox = self._context.mailbox
@@ -329,6 +332,8 @@ class ClientSide(Side):
                 mailbox.end_reason = error or EndOfData(f"the conversation with {session.peer} is over")
         elif self.conversations.main is session:
             self.conversations.main = None
+        if session.is_plain and self._context.pattern.asks:
+            self.conversations.closed(session)
         if isinstance(error, LinkboxError):
             self._context.effects.emit(EventKind.ERROR, session.peer, error)
 

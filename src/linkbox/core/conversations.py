@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 
 from linkbox.core.asks_client import Ask
 from linkbox.core.channel import OutgoingMessage
@@ -21,7 +21,7 @@ from linkbox.events import Peer
 class Conversations:
     """The sessions of a client."""
 
-    __slots__ = ("_context", "_sessions", "dialing", "main", "resumes")
+    __slots__ = ("_context", "_open", "_queued", "_sessions", "dialing", "main", "resumes")
 
     def __init__(self, context: Context, sessions: SessionTable, dialing: Dialing, resumes: bool) -> None:
         self._context = context
@@ -29,6 +29,10 @@ class Conversations:
         self.dialing = dialing
         self.resumes = resumes
         """Can a session continue on another connection?"""
+        self._open: dict[Session, None] = {}
+        """With a limit on connections: the sessions that have one, or are about to."""
+        self._queued: deque[Session] = deque()
+        """Sessions that must wait until fewer are open."""
         self.main: Session | None = None
         """The conversation that messages are sent on; None: the next send begins one."""
 
@@ -37,8 +41,47 @@ class Conversations:
         id = self._context.settings.entropy(16).hex()
         address = self.dialing.address
         session = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
-        self.set_out(session, now)
+        if not self._context.settings.connections:
+            self.set_out(session, now)
+            return session
+        session.resumes = self.resumes
+        self._queued.append(session)
+        self._set_out_next()
         return session
+
+    def _set_out_next(self) -> None:
+        """Let sessions connect while fewer connections are open than are allowed."""
+        most = self._context.settings.connections
+        while self._queued:
+            if len(self._open) >= most:
+                used = next(filter(self._is_used_up, self._open), None)
+                if used is None:
+                    return
+                used.close(None)  # The peer may keep its half open: do not wait for that. Calls `closed`.
+                continue
+            session = self._queued.popleft()
+            self._open[session] = None
+            self.dialing.begin(session, self._context.effects.now)
+
+    def _is_used_up(self, session: Session) -> bool:
+        """Has a connection that was for one request only done its work?"""
+        is_busy = self._sessions.client_asks.is_busy(session)
+        return session.is_ending and not is_busy and not session.sending.queue
+
+    def ask_closed(self) -> None:
+        """A request is done: its connection may be over, and another session may wait for that."""
+        self._set_out_next()
+
+    def closed(self, session: Session) -> None:
+        """A session is closed: let another one connect."""
+        if session in self._queued:
+            self._queued.remove(session)
+        self._open.pop(session, None)
+        asks = self._sessions.client_asks
+        if asks.is_busy(session):  # Requests that were never sent.
+            asks.take_over(session, self.current(self._context.effects.now))
+        asks.closed(session)
+        self._set_out_next()
 
     def set_out(self, session: Session, now: float) -> None:
         """Let the session connect."""
@@ -66,6 +109,18 @@ class Conversations:
         if session is None or session.error is not None or session.is_ending:
             session = self.main = self.begin(now)
         return session
+
+    def least_busy(self, now: float) -> Session:
+        """With a plain framing: the session for the next request, while all others are in use."""
+        found = self.idle()
+        if found is not None:
+            return found
+        most = self._context.settings.connections
+        usable = [each for each in self._sessions.by_id.values() if not each.is_ending]
+        if not most or len(usable) < most:
+            return self.begin(now)
+        asks = self._sessions.client_asks
+        return min(usable, key=lambda each: len(asks.of(each)))
 
     def idle(self) -> Session | None:
         """With a plain framing: a session whose connection no request is using."""

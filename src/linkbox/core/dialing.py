@@ -46,7 +46,8 @@ class Dialing:
 
     def begin(self, session: Session, now: float) -> None:
         """Let a new session connect. With a store, the attempts have no deadline."""
-        session.attempts.connect_by = now + self.connect_timeout if session.record is None else NEVER
+        if session.record is None:
+            session.attempts.connect_by = min(session.attempts.connect_by, now + self.connect_timeout)
         self.dials.append(session)
         session.timer.wake_at(session.attempts.connect_by)
 

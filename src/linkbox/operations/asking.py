@@ -36,8 +36,8 @@ class AskingClient(ClientOperations):
 
     # -- one request -----------------------------------------------------------------------------------
 
-    def ask(self, payload: bytes, timeout: Given) -> Operation[V]:
-        """Send a request of one message, and wait for the response."""
+    def ask(self, payload: bytes, timeout: Given, question: Any = None) -> Operation[V]:
+        """Send a request of one message, and wait for the response. ``question``: the message not encoded."""
         deadline = deadline_after(timeout, self.now())
         core = self.core
         if core is None or self.is_stopping:
@@ -48,6 +48,7 @@ class AskingClient(ClientOperations):
         if self._keep_alive and len(asks.waiting) >= self._most_asks:
             yield from self._wait_for_slot(core, deadline)
         ask = self._begin_ask(core, asks, deadline, to_mailbox=False)
+        ask.question = question
         try:
             asks.add(ask, payload, False, None if timeout is None else deadline)
             self._launch(core, ask)
@@ -57,7 +58,32 @@ class AskingClient(ClientOperations):
                 self._cancel(core, ask)
         return self._outcome(ask, timeout)  # type: ignore[no-any-return]
 
-    def send(self, payload: bytes) -> Operation[AnyReceipt]:
+    def tell(self, payload: bytes, timeout: Given) -> Operation[None]:
+        """Send a message that has no response, when its turn has come; wait until the network has it."""
+        if self.options.plain is None:
+            raise StateError(
+                "a command without a response needs a plain framing: with Linked() each request has one"
+            )
+        deadline = deadline_after(timeout, self.now())
+        core = yield from self.ready()
+        self._check_timeout(timeout)
+        ask = self._begin_ask(core, core.asks, deadline, to_mailbox=False)
+        ask.expects = False
+        core.asks.add(ask, payload, False, None)
+        receipt = ask.receipt
+        assert receipt is not None
+        self._launch(core, ask)
+        try:
+            yield from self.wait_for(receipt, None, timeout)
+        except DeadlineExceeded:
+            raise self._failure_to_connect(ask) or DeadlineExceeded(
+                f"the message to {self.address} was not sent within {float(timeout):g} s"
+            ) from None
+        finally:
+            if not ask.is_done:
+                self._cancel(core, ask)
+
+    def send(self, payload: bytes, question: Any = None) -> Operation[AnyReceipt]:
         """Send a request whose response goes to the mailbox; returns its receipt."""
         core = yield from self.ready()
         limit = self._most_asks
@@ -67,6 +93,7 @@ class AskingClient(ClientOperations):
                 f"Limits(asks={limit}) allows"
             )
         ask = self._begin_ask(core, core.asks, NEVER, to_mailbox=True)
+        ask.question = question
         core.asks.add(ask, payload, False, None)
         receipt = ask.receipt
         self._launch(core, ask)
@@ -130,9 +157,8 @@ class AskingClient(ClientOperations):
             return asks.begin(channel, to_mailbox, channel.is_plain)
         channel = core.current(now)
         if self.options.plain is not None and asks.is_busy(channel):
-            channel = core.conversations.idle() or core.begin(now)
-        ends_session = channel.is_plain and channel is not core.conversation
-        return asks.begin(channel, to_mailbox, ends_session)
+            channel = core.conversations.least_busy(now)
+        return asks.begin(channel, to_mailbox)
 
     def _launch(self, core: ClientCore, ask: Ask) -> None:
         """Send the complete request, and end a connection that is for this request only."""
@@ -157,4 +183,10 @@ class AskingClient(ClientOperations):
             return ask.value
         if self.is_stopping or timeout is None:
             raise self.not_running()
-        raise DeadlineExceeded(f"no response from {self.address} within {float(timeout):g} s")
+        raise self._failure_to_connect(ask) or DeadlineExceeded(
+            f"no response from {self.address} within {float(timeout):g} s"
+        )
+
+    def _failure_to_connect(self, ask: Ask) -> Exception | None:
+        """Why the request was never sent, if that is because nothing has ever responded."""
+        return None if ask.session.established else ask.session.last_failure

@@ -7,6 +7,7 @@ import random
 
 from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
+from linkbox.core.settings import Settings
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import ConnectFailed, Refused, StateError
 from linkbox.operations.arguments import Given, flag, seconds
@@ -40,6 +41,12 @@ class ClientOperations(Life):
             random_float,
             self.resumes and options.plain is None,
         )
+
+    def settings(self) -> Settings:
+        settings = super().settings()
+        settings.connections = self.client_options.connections
+        settings.dialogue = self.client_options.dialogue
+        return settings
 
     def begin(self, core: EndpointCore) -> Operation[None]:
         assert isinstance(core, ClientCore)
