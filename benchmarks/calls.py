@@ -62,9 +62,9 @@ class Budget:
 LIMITS = {
     "p2p_send": Budget(10),
     "p2p_data_get": Budget(33),
-    "ar_ask": Budget(205),
-    "aio_p2p": Budget(58),
-    "aio_ar": Budget(215),
+    "ar_ask": Budget(120),
+    "aio_p2p": Budget(54),
+    "aio_ar": Budget(135),
 }
 """What must hold now: a change that makes more calls has to give a reason here. The goals are `BUDGETS`.
 

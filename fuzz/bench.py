@@ -179,7 +179,7 @@ class Bench(Wire):
         client, payload = self.client, self.fitting(b"q" * size)
         is_free = len(client.asks.waiting) < (1 if session.is_plain else self.limits.asks)
         if payload is not None and session.error is None and not session.is_ending and is_free:
-            ask = client.asks.begin(session, False)
+            ask = Ask(session, False)
             client.asks.add(ask, payload, False, None)
             self.asked.append(ask)
             self.settle()

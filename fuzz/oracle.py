@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
+from linkbox.core.arrival import AskState
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import ServerAsks
 from linkbox.core.channel import OutgoingMessage
@@ -192,6 +193,11 @@ def held(pile: Pile | None) -> int:
     return 0 if pile is None else pile.size + 50 * (len(pile._pieces) - 1 - pile.size // 4096)
 
 
+def gathered(ask: AskState) -> int:
+    """The same of the message of a request or response that is arriving."""
+    return 0 if ask.assembler is None else held(ask.assembler._parts)
+
+
 def check_asks(hub: EndpointCore, limits: Limits) -> None:
     """Open asks belong to somebody, and are within bounds."""
     server, client = hub.sessions.server_asks, hub.sessions.client_asks
@@ -209,7 +215,7 @@ def check_asks(hub: EndpointCore, limits: Limits) -> None:
     check_shares(server, limits)
     for ask in open_asks:
         kept = sum(len(each) + 100 for each in ask.messages if isinstance(each, bytes))
-        assert kept + held(ask.assembler._parts) <= limits.mailbox_total + limits.message + 200
+        assert kept + gathered(ask) <= limits.mailbox_total + limits.message + 200
     assert all(held(each._parts) <= limits.message for each in client._raw.values())
     check_waiting(client, limits)
 
@@ -248,7 +254,7 @@ def check_waiting(asks: ClientAsks, limits: Limits) -> None:
     """What a client's requests hold, and their books by session."""
     waiting = {id: ask for of in asks._by_session.values() for id, ask in of.items()}
     assert waiting == asks.waiting
-    assert all(held(ask.assembler._parts) <= limits.message + 200 for ask in waiting.values())
+    assert all(gathered(ask) <= limits.message + 200 for ask in waiting.values())
 
 
 # --- afterwards -------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from linkbox import FixedSize, Lines, Raw
+from linkbox.core.asks_client import Ask
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.paused_links import PausedLinks
 from linkbox.core.statistics import statistics
@@ -152,7 +153,7 @@ def test_an_answer_over_lines_that_lands_in_the_mailbox() -> None:
     session = wire.client.conversation = wire.client.begin(wire.now)
     probe = probe_client(wire, session, greets=False)
     asks = wire.client.asks
-    ask = asks.begin(session, True)
+    ask = Ask(session, True)
     asks.add(ask, b"x", False, None)
     wire.settle()
     assert probe.raw() == b"x\n"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from linkbox.core.context import ACK_SPACING, SLOW_ACK_SPACING
 from linkbox.core.frame_writer import JOINED
 from linkbox.core.patterns import AR
-from linkbox.core.receive_window import ACK_BYTES, ACK_SPACING
+from linkbox.core.receive_window import ACK_BYTES
 from linkbox.core.wire import frames
 from linkbox.core.wire.decoder import Decoder
 from linkbox.core.wire.frames import ACK, ACK_NOW, DATA
@@ -14,7 +15,7 @@ from linkbox.errors import TooLarge
 from linkbox.events import Stage
 from linkbox.limits import Limits
 
-from .wire import Probe, Wire, probe_client
+from .wire import Probe, Wire, probe_client, probe_server
 
 ONE = frames.frame(DATA, b"one")
 
@@ -49,6 +50,26 @@ def test_an_acknowledgement_rides_once_a_millisecond_and_the_last_comes_by_itsel
     [(kind, payload)] = probe.heard()
     assert kind == ACK
     assert frames.decode_ack(payload)[:2] == (6, 6)
+
+
+def test_acknowledgements_ride_less_often_on_requests_than_on_messages() -> None:
+    wire = Wire(AR)
+    session = wire.client.conversation = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    probe.kinds()
+
+    def ask(id: int) -> list[str]:
+        wire.ask(b"x", session)
+        kinds = sorted(probe.kinds())
+        probe.say(frames.encode_answer(id, 0, b"y"))
+        return kinds
+
+    assert ask(1) == ["ASK"]
+    assert ask(2) == ["ACK", "ASK"]
+    wire.advance(ACK_SPACING)
+    assert ask(3) == ["ASK"]
+    wire.advance(SLOW_ACK_SPACING)
+    assert ask(4) == ["ACK", "ASK"]
 
 
 def test_a_timer_that_is_due_early_is_not_put_off_by_what_rode_just_before() -> None:
@@ -210,3 +231,69 @@ def test_bytes_behind_a_message_that_waits_are_stored_after_it() -> None:
     assert wire.client.mailbox.take_all() == [b"1", b"2", b"3", b"5"]
     probe.say(ONE)
     assert wire.client.mailbox.take_all() == [b"one"]
+
+
+def test_a_request_and_a_response_of_bytes_are_stored_when_they_arrive() -> None:
+    wire = Wire(AR, is_bytes=True)
+    session = wire.connect()
+    wire.decodes = False
+    first, second = wire.ask(b"first", session), wire.ask(b"second", session)
+    wire.run()
+    for request in wire.requests():
+        request.answer(request.data + b"!")
+    wire.run()
+    assert (first.value, second.value) == (b"first!", b"second!")
+    assert not wire.undecoded
+    receiving = session.receiving
+    assert receiving.processed == receiving.arrived == 2
+    assert receiving.processed_bytes == receiving.arrived_bytes == receiving.bytes_received == 13
+    received = wire.other(session).receiving
+    assert (received.processed, received.messages_received, received.bytes_received) == (2, 2, 11)
+
+
+def test_pieces_of_a_request_are_counted_as_processed_when_they_arrive() -> None:
+    wire = Wire(AR, is_bytes=True, listening=set())
+    probe = probe_server(wire)
+    wire.decodes = False
+    [session] = wire.server.sessions.by_id.values()
+    probe.say(frames.encode_ask(1, frames.MORE_OF_MESSAGE, None, b"two "))
+    assert (session.receiving.processed, session.receiving.processed_bytes) == (1, 4)
+    probe.say(frames.encode_ask(1, frames.MORE_OF_ASK, None, b"pieces"), frames.encode_ask(1, 0, None, b"."))
+    [request] = wire.requests()
+    assert request.messages == (b"two pieces", b".")
+    assert session.receiving.processed == 3
+
+
+def test_requests_behind_one_that_is_rejected_wait_for_it() -> None:
+    wire = Wire(AR, is_bytes=True, limits=Limits(message=10))
+    probe = probe_server(wire)
+    wire.decodes = False
+    probe.say(
+        frames.encode_ask(1, 0, None, b"too large for it"),
+        frames.encode_ask(2, 0, None, b"2"),
+        frames.encode_cancel(2, "enough"),
+        frames.encode_ask(3, 0, None, b"3"),
+    )
+    [session] = wire.server.sessions.by_id.values()
+    assert session.receiving.processed == 0 and not wire.server.mailbox.count
+    wire.decode_all()
+    assert [request.data for request in wire.requests()] == [b"3"]
+    assert session.receiving.processed == session.receiving.arrived == 4
+
+
+def test_responses_behind_one_that_is_too_large_wait_for_it() -> None:
+    wire = Wire(AR, is_bytes=True, limits=Limits(message=10))
+    session = wire.client.conversation = wire.client.begin(wire.now)
+    probe = probe_client(wire, session)
+    asks = [wire.ask(b"x", session) for _ in range(3)]
+    wire.decodes = False
+    large, small = b"too large for it", b"small"
+    probe.say(
+        frames.encode_answer(1, 0, large),
+        frames.encode_answer(2, 0, small),
+        frames.encode_fail(3, "Failure", "no"),
+    )
+    assert session.receiving.processed == 0 and not asks[0].is_done and not asks[1].is_done
+    wire.decode_all()
+    assert isinstance(asks[0].error, TooLarge) and asks[1].value == small and asks[2].error is not None
+    assert session.receiving.processed == session.receiving.arrived == 3

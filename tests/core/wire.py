@@ -201,7 +201,7 @@ class Wire(CoreNetwork):
         client = self.client
         if session is None:
             session = client.begin(self.now)
-        ask = client.asks.begin(session, False)
+        ask = Ask(session, False)
         client.asks.add(ask, payload, False, deadline)
         self.settle()
         return ask

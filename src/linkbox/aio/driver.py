@@ -37,7 +37,7 @@ class TaskWaiter(Waiter):
     __slots__ = ("future",)
 
     def __init__(self, predicate: Predicate, future: asyncio.Future[None]) -> None:
-        super().__init__(predicate)
+        self.predicate = predicate
         self.future = future
 
     def is_awake(self) -> bool:

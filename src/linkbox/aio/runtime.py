@@ -66,7 +66,7 @@ class Tasks(Runtime):
                         )
                     elif isinstance(step, Call):
                         result = step.function(*step.arguments)
-                        if inspect.isawaitable(result):
+                        if result.__class__ is not bytes and inspect.isawaitable(result):
                             result = await result
                     elif isinstance(step, NextItems):
                         result = await _items_of(step)
@@ -113,16 +113,14 @@ class Tasks(Runtime):
 
     async def _serve(self, make: Callable[[], Operation[None]], what: str) -> None:
         """Run an operation; again after an unexpected error."""
-        while await self._fails(make, what):
+        while True:
+            try:
+                await self.run(make())
+                return
+            except BaseException as error:
+                if not self.survived_by(f"task {what}", error):
+                    return
             await is_set_within(RESTART, self.closed)
-
-    async def _fails(self, make: Callable[[], Operation[None]], what: str) -> bool:
-        """Run the operation. Returns whether it must be run again, after an unexpected error."""
-        try:
-            await self.run(make())
-        except BaseException as error:
-            return self.survived_by(f"task {what}", error)
-        return False
 
     async def join(self, deadline: float) -> None:
         """Wait for the tasks until ``deadline``, then cancel those that still run."""

@@ -42,33 +42,30 @@ class Assembler:
     def whole(self, limit: int) -> Payload:
         """Return the message, whose last piece has been added."""
         parts, size = self._parts or Pile(), self._size
-        self.clear()
-        return parts.take() if size <= limit else too_large(size, limit)
-
-    def gather(self, body: bytes, flags: int, limit: int) -> Payload | None:
-        """Add a piece of a request or response; return the message, or None while pieces are missing."""
-        more = flags & frames.MORE_OF_MESSAGE
-        if not more and self._parts is None:
-            return body if len(body) <= limit else too_large(len(body), limit)
-        self.add(body, limit)
-        return None if more else self.whole(limit)
-
-    def clear(self) -> None:
-        """Forget the pieces."""
         self._parts, self._size = None, 0
+        return parts.take() if size <= limit else too_large(size, limit)
 
 
 class AskState:
-    """A request without a response yet: `Ask` on a client, `IncomingAsk` on a server."""
+    """A request without a response yet: `Ask` on a client, `IncomingAsk` on a server. They set these."""
 
-    __slots__ = ("assembler", "id", "memory", "session")
+    __slots__ = ("assembler", "id", "session")
 
-    def __init__(self, session: Session, id: int) -> None:
-        self.session = session
-        self.id = id
-        self.assembler = Assembler()
-        self.memory = 0
-        """Bytes of memory of the values that were decoded for it."""
+    session: Session
+    id: int
+    assembler: Assembler | None
+    """The pieces of the message that is arriving. None if there are none: most messages have one piece."""
+
+    def gather(self, body: bytes, flags: int, limit: int) -> Payload | None:
+        """Add a piece of a message; return the message, or None while pieces are missing."""
+        assembler = self.assembler
+        if assembler is None:
+            assembler = self.assembler = Assembler()
+        assembler.add(body, limit)
+        if flags & frames.MORE_OF_MESSAGE:
+            return None
+        self.assembler = None
+        return assembler.whole(limit)
 
 
 class Arrival:

@@ -51,8 +51,10 @@ class Ask(PlainAsk):
         "value",
     )
 
-    def __init__(self, session: Session, to_mailbox: bool, ends_session: bool) -> None:
-        super().__init__(session, 0)
+    def __init__(self, session: Session, to_mailbox: bool, ends_session: bool = False) -> None:
+        self.session = session
+        self.id = 0
+        self.assembler = None
         self.to_mailbox = to_mailbox
         self.ends_session = ends_session
         """With a plain framing: is the connection for this request only?"""
@@ -83,10 +85,11 @@ class SlotQueue(WaitQueue):
 class ClientAsks:
     """All requests of a client that wait for their response."""
 
-    __slots__ = ("_by_session", "_context", "_last_id", "_plain", "_raw", "slots", "waiting")
+    __slots__ = ("_by_session", "_context", "_decodes", "_last_id", "_plain", "_raw", "slots", "waiting")
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._decodes = context.settings.decodes
         self.waiting: dict[int, Ask] = {}
         self.slots = SlotQueue(self)
         """Woken when fewer requests wait for their responses."""
@@ -104,19 +107,16 @@ class ClientAsks:
         """The number of requests that may be sent now: `Limits.asks` is the most that wait at a time."""
         return self._context.limits.asks - len(self.waiting)
 
-    def begin(self, session: Session, to_mailbox: bool, ends_session: bool = False) -> Ask:
-        """Begin a request. Its id is set by the first call of `add`, so that ids are sent in order."""
-        return Ask(session, to_mailbox, ends_session)
-
-    def add(self, ask: Ask, payload: bytes, more: bool, deadline: float | None) -> None:
-        """Send a message of the request. ``more``: others may follow; call `finish` after the last."""
-        self._send(ask, payload, frames.MORE_OF_ASK if more else 0, deadline)
-
     def finish(self, ask: Ask) -> None:
         """Complete a request of several messages."""
-        self._send(ask, b"", frames.NO_MESSAGE, None)
+        self.add(ask, None, False, None)
 
-    def _send(self, ask: Ask, payload: bytes, flags: int, deadline: float | None) -> None:
+    def add(self, ask: Ask, payload: bytes | None, more: bool, deadline: float | None) -> None:
+        """Send a message of the request; None: there is no further one.
+
+        The first call sets its id, so that ids are sent in order. ``more``: others may follow; call `finish`
+        after the last.
+        """
         session = ask.session
         ask.frames_sent += 1
         if not ask.id:
@@ -124,16 +124,17 @@ class ClientAsks:
             ask.id = self._last_id
             self.waiting[ask.id] = ask
             self._by_session.setdefault(session, {})[ask.id] = ask
+        flags = frames.NO_MESSAGE if payload is None else frames.MORE_OF_ASK if more else 0
         header = AskHeader(frames.ASK, ask.id, flags, deadline)
         if session.error is None and self._plain is not None:
-            ask.receipt = session.sending.message_type(session, payload, header)
+            ask.receipt = session.sending.message_type(session, payload or b"", header)
             self._plain.add(ask)
             self.advance(session)
             return
         if session.error is None:
-            ask.receipt = session.send_part(header, payload)
+            ask.receipt = session.send_part(header, payload or b"")
             return
-        ask.receipt = session.sending.message_type(session, payload, header)
+        ask.receipt = session.sending.message_type(session, payload or b"", header)
         ask.receipt.error = session.error
         self.fail_all(session, session.error)
 
@@ -175,7 +176,7 @@ class ClientAsks:
         if not self._forget(ask):
             return
         ask.value, ask.error, ask.is_done = value, error, True
-        ask.assembler.clear()
+        ask.assembler = None
         effects, session = self._context.effects, ask.session
         effects.to_wake.append(ask.changed)
         if self._plain is not None:
@@ -258,32 +259,38 @@ class ClientAsks:
     # -- from the wire ---------------------------------------------------------------------------------
 
     def on_frame(self, session: Session, kind: int, payload: bytes) -> Arrival | None:
-        """Process a frame of a response; return the response that it completes, if any."""
+        """Process a frame of a response. Return the response that it completes, if any.
+
+        A response goes to its caller at once if it need not be decoded, and nothing before it waits.
+        """
         receiving = session.receiving
         if kind == frames.ANSWER:
             id, flags, body = frames.decode_answer(payload)
-            receiving.add_units(1, len(body), len(body))
-            ask = self._find(session, id)
-            if ask is None:
-                return None
-            whole = ask.assembler.gather(body, flags, self._context.limits.message)
-            return None if whole is None else Arrival(session, [whole], receiving.arrived, ask)
-        if kind == frames.FAIL:
-            size = len(payload) + 4  # The peer's SendWindow counts the whole frame, with its header.
-            receiving.add_units(1, size, size)
+            size = len(body)
+        elif kind == frames.FAIL:
             id, type_name, text = frames.decode_fail(payload)
-            ask = self._find(session, id)
-            if ask is not None:
-                self.settle(ask, None, _failure(type_name, text))
-            return None
-        raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
-
-    def _find(self, session: Session, id: int) -> Ask | None:
-        """The waiting request with this id; None if it is finished."""
+            size = len(payload) + 4  # The peer's SendWindow counts the whole frame, with its header.
+        else:
+            raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
+        receiving.add_units(1, size, size)
         if not 0 < id <= self._last_id:
             raise ProtocolViolation(f"a response to request {id}, but only {self._last_id} were sent")
         ask = self.waiting.get(id)
-        return ask if ask is not None and ask.session is session else None
+        if ask is None or ask.session is not session:
+            return None  # It is finished.
+        if kind == frames.FAIL:
+            self.settle(ask, None, _failure(type_name, text))
+            return None
+        limit = self._context.limits.message
+        if flags & frames.MORE_OF_MESSAGE or ask.assembler is not None or size > limit:
+            whole = ask.gather(body, flags, limit)
+            return None if whole is None else Arrival(session, [whole], receiving.arrived, ask)
+        if self._decodes or receiving.processed < receiving.arrived - 1:
+            return Arrival(session, [body], receiving.arrived, ask)
+        receiving.messages_received += 1
+        receiving.bytes_received += size
+        self.settle(ask, body, None)
+        return None
 
     # -- over plain framings: a request is one message, the next message back its response --------------
 

@@ -82,7 +82,7 @@ class ServerAsks:
         if ask.asks.halves.pop(ask.id, None) is not None:
             self.memory.count(ask.asks, -ask.held)
         ask.held = 0
-        ask.assembler.clear()
+        ask.assembler = None
 
     def on_message_failed(self, session: Session, message: OutgoingMessage) -> None:
         """The response is larger than the client accepts: fail the request."""
@@ -167,24 +167,12 @@ class ServerAsks:
 
     # -- from the wire ---------------------------------------------------------------------------------
 
-    def on_frame(
-        self, session: Session, kind: int, payload: bytes, now: float
-    ) -> tuple[Arrival | None, bool]:
-        """Process a frame of a request. Return the message that it completes, if any, and whether it closes a
-        request."""
-        if kind == frames.ASK:
-            return self._on_ask(session, payload, now), False
-        if kind != frames.CANCEL:
-            raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
-        size = len(payload) + 4  # The peer's SendWindow counts the whole frame, with its header.
-        session.receiving.add_units(1, size, size)
-        return None, self._on_cancel(session, frames.decode_cancel(payload)[0])
-
-    def _on_ask(self, session: Session, payload: bytes, now: float) -> Arrival | None:
+    def on_ask(self, session: Session, payload: bytes, now: float) -> Arrival | None:
+        """Process a piece of a request; return the message that it completes, if any."""
         id, flags, left, body = frames.decode_ask(payload)
-        receiving = session.receiving
-        receiving.add_units(1, len(body), len(body))
-        asks = self._of(session)
+        receiving, size, limit = session.receiving, len(body), self._context.limits.message
+        receiving.add_units(1, size, size)
+        asks = self._by_session.get(session) or self._of(session)
         ask = asks.open.get(id)
         if ask is None:
             if id <= asks.newest:
@@ -199,9 +187,11 @@ class ServerAsks:
         if flags & frames.NO_MESSAGE:
             self._settle(ask)
             return Arrival(session, [], receiving.arrived, ask)
-        if not ask.is_whole and not self._hold(ask, len(body), flags, now):
+        if not ask.is_whole and not self._hold(ask, size, flags, now):
             return None
-        whole = ask.assembler.gather(body, flags, self._context.limits.message)
+        whole: Payload | None = body
+        if flags & frames.MORE_OF_MESSAGE or ask.assembler is not None or size > limit:
+            whole = ask.gather(body, flags, limit)
         if whole is None:
             return None
         arrival = Arrival(session, [whole], receiving.arrived, ask)
@@ -263,8 +253,11 @@ class ServerAsks:
         for ask in list(asks.halves.values()):
             self.fail(ask, type, text)
 
-    def _on_cancel(self, session: Session, id: int) -> bool:
+    def on_cancel(self, session: Session, payload: bytes) -> bool:
         """Process CANCEL: the client no longer waits for the response. True if the request was open."""
+        size = len(payload) + 4  # The peer's SendWindow counts the whole frame, with its header.
+        session.receiving.add_units(1, size, size)
+        id = frames.decode_cancel(payload)[0]
         asks = self._of(session)
         if id > asks.newest:
             raise ProtocolViolation(f"CANCEL of request {id}, which was never sent")

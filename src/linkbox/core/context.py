@@ -9,7 +9,9 @@ from linkbox.core.settings import Settings
 
 ACK_DELAY = 0.005
 """Seconds that an acknowledgement may wait for a write that can carry it."""
-SLOW_ACK_DELAY = 0.5
+ACK_SPACING = 0.001
+"""Least seconds between acknowledgements added to writes: each one costs about as much as a message."""
+SLOW_ACK_DELAY, SLOW_ACK_SPACING = 0.5, 0.01
 """The same for requests, which no receipt waits for: a response acknowledges its request."""
 
 
@@ -17,6 +19,7 @@ class Context:
     """The shared state of one endpoint."""
 
     __slots__ = (
+        "ack_spacing",
         "counters",
         "effects",
         "endpoint",
@@ -47,7 +50,9 @@ class Context:
         """See generation.py."""
         self.knows_since = 0.0
         """Server: see generation.py."""
-        delay = SLOW_ACK_DELAY if settings.pattern.slow_ack else ACK_DELAY
+        slow = settings.pattern.slow_ack
+        delay = SLOW_ACK_DELAY if slow else ACK_DELAY
+        self.ack_spacing = SLOW_ACK_SPACING if slow else ACK_SPACING
         has_credit = (
             not self.is_plain and mailbox.overflow == "block" and not (self.pattern.asks and is_client)
         )

@@ -106,7 +106,7 @@ class Conversations:
     def current(self, now: float) -> Session:
         """The current conversation, or a new one."""
         session = self.main
-        if session is None or session.error is not None or session.is_ending:
+        if session is None or session.error is not None or session.ending.is_requested:
             session = self.main = self.begin(now)
         return session
 

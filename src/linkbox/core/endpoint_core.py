@@ -217,7 +217,7 @@ class EndpointCore(JournalOwner):
 class ServerCore(EndpointCore):
     """The core of a server."""
 
-    __slots__ = ("admission", "side")
+    __slots__ = ("admission", "asks", "side")
 
     def __init__(self, settings: Settings, mailbox: Mailbox, max_peers: int, now: float = 0.0) -> None:
         super().__init__(settings, mailbox, is_client=False)
@@ -225,11 +225,8 @@ class ServerCore(EndpointCore):
         self.side = ServerSide(self.context, self.sessions, self.links, self.inbox, max_peers)
         self.sessions.side = self.side
         self.admission: Admission = self.side.admission
-
-    @property
-    def asks(self) -> ServerAsks:
+        self.asks: ServerAsks = self.sessions.server_asks
         """The requests without a response."""
-        return self.sessions.server_asks
 
     def accept(self, address: str, origin: str | None, now: float) -> Link | None:
         """Make the link for a new connection; see `Admission.accept`."""
@@ -266,7 +263,8 @@ class ServerCore(EndpointCore):
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
         """Send the response to a request. `StateError` if there was a response already."""
-        self.inbox.answer(ask, payload)
+        self.asks.answer(ask, payload)
+        self.inbox.ask_closed(ask.session)
 
     def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
         """Let a request fail. `StateError` if there was a response already."""
@@ -292,7 +290,7 @@ class ServerCore(EndpointCore):
 class ClientCore(EndpointCore):
     """The core of a client."""
 
-    __slots__ = ("conversations", "dialing", "side")
+    __slots__ = ("asks", "conversations", "dialing", "side")
 
     def __init__(
         self,
@@ -309,11 +307,8 @@ class ClientCore(EndpointCore):
         self.side = ClientSide(self.context, self.sessions, self.links, self.dialing, resumes)
         self.sessions.side = self.side
         self.conversations = self.side.conversations
-
-    @property
-    def asks(self) -> ClientAsks:
+        self.asks: ClientAsks = self.sessions.client_asks
         """The requests that wait for their responses."""
-        return self.sessions.client_asks
 
     @property
     def conversation(self) -> Session | None:

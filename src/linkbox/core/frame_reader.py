@@ -52,6 +52,8 @@ class FrameReader:
         try:
             if kind == frames.DATA:
                 self._on_message(data[HEADER_SIZE:])
+            elif kind in _ASK_FRAMES:
+                self._on_ask_frame(kind, data[HEADER_SIZE:], now)
             elif kind < 0:
                 self._receive_any(data, now)
             else:
@@ -76,7 +78,7 @@ class FrameReader:
                     return
         if decoder.error is not None:
             raise decoder.error
-        self._link.watch_progress(decoder.buffered, bool(found), now)
+        self._link.watch_progress(decoder.buffered if decoder.busy else 0, bool(found), now)
 
     def _on_message(self, payload: bytes) -> None:
         session = self._session
@@ -98,10 +100,8 @@ class FrameReader:
             self._add_messages([payload], False)
 
     def _receiving_session(self, kind: int) -> Session:
-        """Return the session, if such a frame may arrive now."""
-        if self._session.ending.peer_last is not None or (
-            kind != frames.END and self._asks != (kind in _ASK_FRAMES)
-        ):
+        """Return the session, if such a frame (of messages, or END) may arrive now."""
+        if self._session.ending.peer_last is not None or (self._asks and kind != frames.END):
             raise self._misplaced(kind)
         return self._session
 
@@ -205,7 +205,7 @@ class FrameReader:
 
     def _on_ack(self, payload: bytes) -> None:
         session = self._session
-        if not self._is_early(session, frames.ACK, payload):
+        if session.record is None or not self._is_early(session, frames.ACK, payload):
             acked, taken, byte_limit, unit_limit = frames.decode_ack(payload)
             done = session.sending.on_ack(acked, taken, byte_limit, unit_limit)
             session.owner.acked(session, done)
@@ -254,11 +254,19 @@ class FrameReader:
         self._link.abort(error)
 
     def _on_ask_frame(self, kind: int, payload: bytes, now: float) -> None:
-        session = self._receiving_session(kind)
+        session = self._session
+        if session.ending.peer_last is not None or not self._asks:
+            raise self._misplaced(kind)
+        receiving = session.receiving
         arrival = self._link.owner.ask_frame(session, kind, payload, now)
-        # A frame without a complete message must be counted as processed too, in order.
-        self._arrivals.append(arrival or Arrival(session, [], session.receiving.arrived))
-        session.receiving.request_ack(ACK_DUE_SOON)
+        if arrival is not None:
+            self._arrivals.append(arrival)
+        elif receiving.processed < receiving.arrived - 1:  # It is counted as processed after those before it.
+            self._arrivals.append(Arrival(session, [], receiving.arrived))
+        else:
+            receiving.processed = receiving.arrived
+            receiving.processed_bytes = receiving.arrived_bytes
+            receiving.request_ack(ACK_DUE_SOON)
 
     def _on_ack_now(self) -> None:
         """The peer is waiting for receipts: acknowledge now, and each message up to here as it is taken."""

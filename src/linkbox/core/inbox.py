@@ -176,20 +176,15 @@ class Inbox:
         self, session: Session, ask: AskState, arrival: Arrival, values: Sequence[Value], now: float
     ) -> None:
         error = next(filter(is_absent, values), None) if arrival.has_errors else None
-        session.receiving.count_messages(len(values), bytes_of(arrival.payloads) if error is None else 0)
         if isinstance(ask, Ask):
+            session.receiving.count_messages(1, bytes_of(arrival.payloads) if error is None else 0)
             self._deliver_response(session, ask, values[0], error)
-            return
-        assert isinstance(ask, IncomingAsk)
-        if error is not None:
+        elif error is None:
+            self.store_part(arrival, values, now)
+        else:
+            assert isinstance(ask, IncomingAsk)
+            session.receiving.count_messages(1, 0)
             self._reject_request(session, ask, error)
-        elif not ask.is_finished:
-            ask.messages += values
-            ask.memory += max(arrival.memory, 0)
-            if not arrival.is_final:
-                self._context.effects.emit(EventKind.PART, session.peer)
-            else:
-                self._store_request(session, ask, arrival.last, now)
 
     def _deliver_plain(self, session: Session, arrival: Arrival, value: Value) -> None:
         """A message has arrived at a client with a plain framing: a response, or nobody has asked for it."""
@@ -205,8 +200,6 @@ class Inbox:
     def _deliver_response(self, session: Session, ask: Ask, value: Value, error: Exception | None) -> None:
         if isinstance(error, Skip):
             self._context.counters.skipped += 1
-            if session.is_plain:
-                return  # The next message is the response.
             error = DecodeError("the format has skipped the response")
         self._sessions.client_asks.settle(ask, None if error else value, error)
 
@@ -224,23 +217,30 @@ class Inbox:
         if not ask.is_finished:
             self._fail(ask, kind, text)
 
-    def _store_request(self, session: Session, ask: IncomingAsk, last: int, now: float) -> None:
-        """Put a complete request into the mailbox."""
-        effects, mailbox = self._context.effects, self._context.mailbox
-        self._reaper.start(now, self._context)
+    def store_part(self, arrival: Arrival, values: Sequence[Value], now: float) -> None:
+        """Add a message to its request, if it is one; put the request into the mailbox if it is complete."""
+        context, session, ask = self._context, arrival.session, arrival.ask
+        effects, mailbox, receiving = context.effects, context.mailbox, session.receiving
+        assert isinstance(ask, IncomingAsk)
+        receiving.messages_received += len(values)
+        receiving.bytes_received += bytes_of(arrival.payloads)
+        if ask.is_finished:
+            return
+        ask.messages += values
+        ask.memory += max(arrival.memory, 0)
+        if not arrival.is_final:
+            effects.emit(EventKind.PART, session.peer)
+            return
+        if self._reaper.timer_at == NEVER:
+            self._reaper.start(now, context)
         nbytes = OVERHEAD
         for each in ask.messages:
             nbytes += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
         nbytes = max(nbytes, ask.memory)
-        mailbox.put(session.receiving, (ask,), last, nbytes, self._context.wall_time(now))
+        mailbox.put(receiving, (ask,), arrival.last, nbytes, now + context.settings.wall)
         effects.to_wake.append(mailbox.changed)
-        if not effects.events.takes_over(session.peer):
+        if DATA in effects.events.listening and not effects.events.takes_over(session.peer):
             effects.emit(DATA, session.peer)
-
-    def answer(self, ask: IncomingAsk, payload: bytes) -> None:
-        """Send the response to a request. `StateError` if there was a response already."""
-        self._sessions.server_asks.answer(ask, payload)
-        self.ask_closed(ask.session)
 
     def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
         """Let a request fail. `StateError` if there was a response already."""
@@ -266,7 +266,8 @@ class Inbox:
             self._sessions.server_asks.go_on(session)
         elif context.is_plain and session.error is None:
             self._sessions.server_asks.end_plain(session)
-        self._sessions.ask_closed(session)
+        if context.is_stopping or session.ending.peer_last is not None:
+            self._sessions.ask_closed(session)
 
     def fail_abandoned(self) -> bool:
         """Fail requests that the application has dropped without a response. Return whether any are open."""
@@ -311,10 +312,9 @@ class AbandonedRequestReaper:
         self.timer_at = NEVER
 
     def start(self, now: float, context: Context) -> None:
-        """Start to search: a request was given to the application."""
-        if self.timer_at == NEVER:
-            self._due_at = now + REAP_EVERY
-            context.effects.timers.schedule(self, self._due_at)
+        """Start to search: a request was given to the application, and no search is scheduled."""
+        self._due_at = now + REAP_EVERY
+        context.effects.timers.schedule(self, self._due_at)
 
     def next_timer(self) -> float:
         """When to search next."""

@@ -18,13 +18,17 @@ memory too."""
 class IncomingAsk(AskState):
     """A client's request that has no response yet."""
 
-    __slots__ = ("asks", "deadline", "held", "is_cancelled", "is_finished", "is_whole", "messages")
+    __slots__ = ("asks", "deadline", "held", "is_cancelled", "is_finished", "is_whole", "memory", "messages")
 
     def __init__(self, asks: SessionAsks, id: int, deadline: float | None) -> None:
-        super().__init__(asks.session, id)
+        self.session = asks.session
+        self.id = id
+        self.assembler = None
         self.asks = asks
         self.deadline = deadline
         self.messages: list[Value] = []
+        self.memory = 0
+        """Bytes of memory of those that were decoded."""
         self.held = 0
         """Bytes kept of it, counted until it is complete."""
         self.is_whole = False

@@ -61,7 +61,8 @@ class LinkOwner:
         raise NotImplementedError
 
     def ask_frame(self, session: Session, kind: int, payload: bytes, now: float) -> Arrival | None:
-        """A frame about a request has arrived; returns the message that is complete with it, if any."""
+        """A frame about a request has arrived. Returns the message that is complete with it, if any, unless
+        that could be stored at once."""
         raise NotImplementedError
 
     def plain_messages(self, session: Session, payloads: list[bytes]) -> list[Arrival]:

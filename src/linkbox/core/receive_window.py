@@ -30,10 +30,9 @@ from linkbox.errors import ProtocolViolation
 from linkbox.events import EventKind, Peer
 
 DATA: Final = EventKind.DATA
-ACK_SPACING: Final = 0.001
-"""Least seconds between acknowledgements added to writes: each one costs about as much as a message."""
 ACK_BYTES: Final = 64 * 1024
-"""After this many bytes one is added anyway: the peer keeps its messages until they are acknowledged."""
+"""After this many bytes, an acknowledgement is added to a write that is made earlier than
+`Context.ack_spacing` allows: the peer keeps its messages until they are acknowledged."""
 
 
 class ReceiveWindow(Source):
@@ -216,7 +215,7 @@ class ReceiveWindow(Source):
         """Should the acknowledgement that is due be added to the write that is being made?"""
         if self.route.ack_due < ACK_DUE_NOW and now < self._ride_at and self.arrived_bytes < self._ride_from:
             return False
-        self._ride_at = now + ACK_SPACING
+        self._ride_at = now + self.context.ack_spacing
         self._ride_from = self.arrived_bytes + ACK_BYTES
         return True
 

@@ -368,23 +368,21 @@ class SendWindow:
                 count -= len(unit.payloads)
                 freed += unit.nbytes
                 self.bundled -= len(unit.payloads) - 1
+                done.append(unit)
             else:
                 count -= 1
+                message: OutgoingMessage | None
                 if isinstance(unit, Piece):
                     freed += unit.stop - unit.start
-                    if not unit.is_last:
-                        self.unacked.popleft()
-                        continue
-                    message = unit.message
+                    message = unit.message if unit.is_last else None
                 else:
-                    message = message_of(unit)
-                    freed += message.size()
-                message.payload = None
-                self.unacked.popleft()
-                done.append(message)
-                continue
+                    assert isinstance(unit, OutgoingMessage)
+                    freed += len(unit.payload or b"")
+                    message = unit
+                if message is not None:
+                    message.payload = None
+                    done.append(message)
             self.unacked.popleft()
-            done.append(unit)
         self.held_bytes -= freed
         self.acked_bytes += freed
         return done

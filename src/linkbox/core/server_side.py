@@ -58,10 +58,18 @@ class ServerSide(Side):
         self.admission.insecure(link, error, now)
 
     def ask_frame(self, session: Session, kind: int, payload: bytes, now: float) -> Arrival | None:
-        arrival, is_closed = self._sessions.server_asks.on_frame(session, kind, payload, now)
-        if is_closed:
+        asks, receiving = self._sessions.server_asks, session.receiving
+        if kind == frames.ASK:
+            arrival = asks.on_ask(session, payload, now)
+            may_store = not self._context.settings.decodes and receiving.processed >= receiving.arrived - 1
+            if arrival is None or not may_store or arrival.has_errors:
+                return arrival
+            self._inbox.store_part(arrival, arrival.payloads, now)
+        elif kind != frames.CANCEL:
+            raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
+        elif asks.on_cancel(session, payload):
             self._inbox.ask_closed(session)
-        return arrival
+        return None
 
     def plain_messages(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
         if self._context.pattern.asks:

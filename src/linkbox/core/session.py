@@ -342,11 +342,14 @@ class Session(Channel):
 
     def send_part(self, header: AskHeader, payload: bytes) -> OutgoingMessage:
         """Send a message of a request or a response, or a FAIL or CANCEL."""
-        message = self.sending.message_type(self, payload, header)
-        link = self.route.link
-        if link is None or not link.send_at_once(message, self.context.effects.now):
-            self.sending.enqueue(message)
-        self.route.write_soon()
+        sending, effects, link = self.sending, self.route.effects, self.route.link
+        message = sending.message_type(self, payload, header)
+        if link is None:
+            sending.enqueue(message)
+        else:
+            effects.to_write.append(link)
+            if not link.send_at_once(message, effects.now):
+                sending.enqueue(message)
         return message
 
     def check_open(self) -> None:

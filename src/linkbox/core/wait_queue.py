@@ -40,12 +40,11 @@ class Predicate:
 
 
 class Waiter:
-    """One waiting thread or task. Each front end has a subclass."""
+    """One waiting thread or task. Each front end has a subclass, whose constructor sets the predicate."""
 
     __slots__ = ("predicate",)
 
-    def __init__(self, predicate: Predicate) -> None:
-        self.predicate = predicate
+    predicate: Predicate
 
     def is_awake(self) -> bool:
         """Was the waiter woken without having run since?"""

@@ -132,7 +132,9 @@ class Connection(asyncio.Protocol):
                 buffers = link.data_to_send(now)
             else:
                 buffers = self._tls.data_to_send(self._events, link, now)
-            if buffers:
+            if len(buffers) == 1:
+                transport.write(buffers[0])
+            elif buffers:
                 _write(transport, buffers)
             if not (buffers and link.has_more):
                 break
@@ -374,9 +376,7 @@ def is_cancelled(error: BaseException) -> bool:
 
 
 def _write(transport: asyncio.Transport, buffers: list[Buffer]) -> None:
-    if len(buffers) == 1:
-        transport.write(buffers[0])
-    elif sum(map(len, buffers)) <= JOIN_SIZE:
+    if sum(map(len, buffers)) <= JOIN_SIZE:
         transport.write(b"".join(buffers))
     else:
         transport.writelines(buffers)

@@ -93,10 +93,8 @@ class Responder(RequestOwner):
 
     def join_messages(self, messages: list[Any]) -> Any:
         if self._server.options.is_bytes:
-            return messages[0] if len(messages) == 1 else b"".join(messages)
-        if len(messages) != 1:
-            raise StateError(f"this request has {len(messages)} messages: use request.messages")
-        return messages[0]
+            return b"".join(messages)
+        raise StateError(f"this request has {len(messages)} messages: use request.messages")
 
     def is_late(self, incoming: IncomingAsk) -> bool:
         return incoming.deadline is not None and self._server.now() >= incoming.deadline
@@ -104,7 +102,7 @@ class Responder(RequestOwner):
     def is_obsolete(self, incoming: IncomingAsk) -> bool:
         if incoming.is_cancelled:
             return True
-        if incoming.deadline is not None and self.is_late(incoming):
+        if incoming.deadline is not None and self._server.now() >= incoming.deadline:
             self.fail(incoming, "linkbox.DeadlineExceeded", "the deadline passed before work on it began")
             return True
         return False
@@ -116,10 +114,10 @@ class Responder(RequestOwner):
 
     def send(self, incoming: IncomingAsk, payload: bytes) -> None:
         """Send the response. Under the lock."""
-        core = self._core()
-        if core is not None:
+        core, driver = self._server.core, self._server.runtime.driver
+        if isinstance(core, ServerCore) and driver is not None:
             core.answer(incoming, payload)
-            self._server.runtime.update()
+            driver.settle()
 
     def fail(self, incoming: IncomingAsk, type: str, text: str) -> None:
         runtime = self._server.runtime

@@ -43,7 +43,8 @@ class AskingClient(ClientOperations):
         if core is None or self.is_stopping:
             core = yield from self.ready()
         assert isinstance(core, ClientCore)
-        self._check_timeout(timeout)
+        if timeout is None:
+            self._check_may_wait()
         asks = core.asks
         if self._keep_alive and len(asks.waiting) >= self._most_asks:
             yield from self._wait_for_slot(core, deadline)
@@ -56,17 +57,20 @@ class AskingClient(ClientOperations):
         finally:
             if not ask.is_done:
                 self._cancel(core, ask)
-        return self._outcome(ask, timeout)  # type: ignore[no-any-return]
+        if ask.error is not None or not ask.is_done:
+            raise self._failure(ask, timeout)
+        return ask.value  # type: ignore[no-any-return]
 
     def tell(self, payload: bytes, timeout: Given) -> Operation[None]:
         """Send a message that has no response, when its turn has come; wait until the network has it."""
+        deadline = deadline_after(timeout, self.now())
         if self.options.plain is None:
             raise StateError(
                 "a command without a response needs a plain framing: with Linked() each request has one"
             )
-        deadline = deadline_after(timeout, self.now())
         core = yield from self.ready()
-        self._check_timeout(timeout)
+        if timeout is None:
+            self._check_may_wait()
         ask = self._begin_ask(core, core.asks, deadline, to_mailbox=False)
         ask.expects = False
         core.asks.add(ask, payload, False, None)
@@ -105,7 +109,8 @@ class AskingClient(ClientOperations):
             raise StateError("with a plain framing a request is one message: use ask()")
         deadline = deadline_after(timeout, self.now())
         core = yield from self.ready()
-        self._check_timeout(timeout)
+        if timeout is None:
+            self._check_may_wait()
         if self._keep_alive and len(core.asks.waiting) >= self._most_asks:
             yield from self._wait_for_slot(core, deadline)
         ask = self._begin_ask(core, core.asks, deadline, to_mailbox=False)
@@ -127,12 +132,14 @@ class AskingClient(ClientOperations):
         finally:
             if not ask.is_done:
                 self._cancel(core, ask)
-        return self._outcome(ask, timeout)  # type: ignore[no-any-return]
+        if ask.error is not None or not ask.is_done:
+            raise self._failure(ask, timeout)
+        return ask.value  # type: ignore[no-any-return]
 
     # -- what both are made of -------------------------------------------------------------------------
 
-    def _check_timeout(self, timeout: Given) -> None:
-        if timeout is None and self.in_callback():
+    def _check_may_wait(self) -> None:
+        if self.in_callback():
             raise StateError("inside a callback a request needs a timeout")
 
     def _wait_for_slot(self, core: ClientCore, deadline: float) -> Operation[None]:
@@ -154,17 +161,19 @@ class AskingClient(ClientOperations):
         if not self._keep_alive:
             channel = core.begin(now)
             channel.connect_within(deadline)
-            return asks.begin(channel, to_mailbox, channel.is_plain)
+            return Ask(channel, to_mailbox, channel.is_plain)
         channel = core.current(now)
         if self.options.plain is not None and asks.is_busy(channel):
             channel = core.conversations.least_busy(now)
-        return asks.begin(channel, to_mailbox)
+        return Ask(channel, to_mailbox)
 
     def _launch(self, core: ClientCore, ask: Ask) -> None:
         """Send the complete request, and end a connection that is for this request only."""
         if self._ends_at_once:
             ask.session.end()
-        self.runtime.update()
+        driver = self.runtime.driver
+        if driver is not None:
+            driver.settle()
 
     def _cancel(self, core: ClientCore, ask: Ask) -> None:
         """Cancel a request whose caller no longer waits."""
@@ -175,15 +184,13 @@ class AskingClient(ClientOperations):
             ask.session.close(None)
         self.runtime.update()
 
-    def _outcome(self, ask: Ask, timeout: Given) -> Any:
-        """Return the response, or raise the error of the request."""
+    def _failure(self, ask: Ask, timeout: Given) -> Exception:
+        """The error of a request without a response."""
         if ask.error is not None:
-            raise ask.error
-        if ask.is_done:
-            return ask.value
+            return ask.error
         if self.is_stopping or timeout is None:
-            raise self.not_running()
-        raise self._failure_to_connect(ask) or DeadlineExceeded(
+            return self.not_running()
+        return self._failure_to_connect(ask) or DeadlineExceeded(
             f"no response from {self.address} within {float(timeout):g} s"
         )
 

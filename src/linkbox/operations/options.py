@@ -234,9 +234,10 @@ class ClientOptions(Options):
     def _most_connections(self, connections: int | None) -> int:
         if connections is None:
             return 1 if self.plain is not None and self.pattern.asks else 0
+        most = arguments.whole_number(connections, "connections", 1)
         if self.plain is None:
             raise ValueError("connections= is for plain framings: with Linked() one connection is enough")
-        return arguments.whole_number(connections, "connections", 1)
+        return most
 
 
 def check_dialogue(dialogue: Any, framing: Framing) -> Dialogue | None:

@@ -13,7 +13,8 @@ from linkbox.core.endpoint import (
     SeparatorSearch,
     Source,
 )
-from linkbox.core.wait_queue import Predicate
+from linkbox.core.values import Value
+from linkbox.core.wait_queue import NOTHING, Predicate
 from linkbox.events import Stage
 
 
@@ -78,6 +79,9 @@ class HasRequest(Predicate):
     def holds(self) -> bool:
         return self.mailbox.count > 0
 
+    def claim(self) -> Value:
+        return True if self.mailbox.count > 0 else NOTHING  # without a call of `holds`
+
 
 class HasRoom(Predicate):
     """The send window has room, or nothing can be sent any more."""
@@ -140,6 +144,9 @@ class IsAnswered(Predicate):
 
     def holds(self) -> bool:
         return self.ask.is_done
+
+    def claim(self) -> Value:
+        return True if self.ask.is_done else NOTHING  # without a call of `holds`
 
 
 class HasSlot(Predicate):

@@ -13,7 +13,7 @@ class RequestOwner:
     """The calls of a request to its server."""
 
     def join_messages(self, messages: list[Any]) -> Any:
-        """Join the messages of a request to one value."""
+        """Join the messages of a request, none or several, to one value."""
         raise NotImplementedError
 
     def is_late(self, incoming: IncomingAsk) -> bool:

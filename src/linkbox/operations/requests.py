@@ -23,7 +23,8 @@ class Request(Generic[T]):
     @property
     def data(self) -> T:
         """What was asked: for Bytes all parts joined, else the one message."""
-        data: T = self._owner.join_messages(self._incoming.messages)
+        messages = self._incoming.messages
+        data: T = messages[0] if len(messages) == 1 else self._owner.join_messages(messages)
         return data
 
     @property

@@ -55,7 +55,7 @@ class ThreadWaiter(Waiter):
     def __init__(
         self, predicate: Predicate, thread: int, is_service: bool = False, may_lead: bool = True
     ) -> None:
-        super().__init__(predicate)
+        self.predicate = predicate
         self.thread = thread
         self.is_service = is_service
         self.may_lead = may_lead
@@ -151,12 +151,12 @@ class Engine(Interruptible):
             return result
         thread = get_ident()
         outer = self._step_aside() if self._leader_thread == thread else None
-        waiter = self._spare
-        if waiter is None or is_service or not may_lead:
+        waiter, self._spare = self._spare, None
+        if waiter is None:
             waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
         else:
-            self._spare = None
             waiter.predicate, waiter.thread = predicate, thread
+            waiter.is_service, waiter.may_lead = is_service, may_lead
         now = self._now()
         rescan_at = now + RESCAN if thread == interrupts.main_thread else NEVER
         try:

@@ -125,6 +125,8 @@ _pair: Final = Struct(">QQ")
 _ask_frame: Final = Struct(">IQB")
 _ask_frame_deadline: Final = Struct(">IQBI")
 _ask: Final = Struct(">QB")
+_ANSWER_FLAGS: Final = MORE_OF_MESSAGE | MORE_OF_ASK
+_ASK_FLAGS: Final = _ANSWER_FLAGS | HAS_DEADLINE | NO_MESSAGE
 _texts: Final = Struct(">QH")
 
 
@@ -370,7 +372,11 @@ def decode_number(type: int, payload: bytes) -> int:
 
 def decode_ask(payload: bytes) -> tuple[int, int, int | None, bytes]:
     """``(id, flags, deadline_ms, body)``; the deadline is None if the client set none."""
-    id, flags = _id_and_flags(ASK, payload, MORE_OF_MESSAGE | MORE_OF_ASK | HAS_DEADLINE | NO_MESSAGE)
+    if len(payload) < 9:
+        raise violation(ASK, f"{len(payload)} bytes of payload, at least 9 needed")
+    id, flags = _ask.unpack_from(payload)
+    if flags & ~_ASK_FLAGS:
+        raise violation(ASK, f"unknown flags 0x{flags & ~_ASK_FLAGS:02x}")
     if not flags & HAS_DEADLINE:
         return id, flags, None, payload[9:]
     if len(payload) < 13:
@@ -380,17 +386,12 @@ def decode_ask(payload: bytes) -> tuple[int, int, int | None, bytes]:
 
 def decode_answer(payload: bytes) -> tuple[int, int, bytes]:
     """``(id, flags, body)``."""
-    id, flags = _id_and_flags(ANSWER, payload, MORE_OF_MESSAGE | MORE_OF_ASK)
-    return id, flags, payload[9:]
-
-
-def _id_and_flags(type: int, payload: bytes, known: int) -> tuple[int, int]:
     if len(payload) < 9:
-        raise violation(type, f"{len(payload)} bytes of payload, at least 9 needed")
+        raise violation(ANSWER, f"{len(payload)} bytes of payload, at least 9 needed")
     id, flags = _ask.unpack_from(payload)
-    if flags & ~known:
-        raise violation(type, f"unknown flags 0x{flags & ~known:02x}")
-    return id, flags
+    if flags & ~_ANSWER_FLAGS:
+        raise violation(ANSWER, f"unknown flags 0x{flags & ~_ANSWER_FLAGS:02x}")
+    return id, flags, payload[9:]
 
 
 def decode_reject(payload: bytes) -> tuple[int, str, str]:
