@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from linkbox import (
+    Backoff,
     ConnectFailed,
     DeadlineExceeded,
     DecodeError,
     Dialogue,
+    EndOfData,
     EventKind,
     Limits,
     Lines,
@@ -20,7 +22,7 @@ from linkbox import (
     StateError,
     Text,
 )
-from tests.conformance.fronts import Ear, World
+from tests.conformance.fronts import Ear, World, until
 
 DIALOGUE_SCENARIOS: list[Any] = []
 LINES: dict[str, Any] = {"format": Text, "framing": Lines()}
@@ -260,3 +262,61 @@ async def dialogues_that_cannot_be(world: World) -> None:
             world.client("AR", server.address, connections=2)
         with pytest.raises(ValueError, match="connections=0"):
             world.client("AR", server.address, connections=0, framing=Lines())
+
+
+QUICK = Backoff(initial=0.01, maximum=0.05)
+
+
+@scenario
+async def a_device_that_goes_away_and_comes_back(world: World) -> None:
+    """With ``reconnect=``, neither FIN nor a failed attempt ends the conversation."""
+    device = await world.server("P2P", **LINES).start()
+    ear = Ear()
+    client = world.client("P2P", device.address, **LINES, reconnect=QUICK)
+    client.add_callback(ear, EventKind.CONNECTED, EventKind.DISCONNECTED, EventKind.END)
+    await client.start()
+    await device.wait_connected(timeout=15)
+    await device.send("one")
+    assert await client.data_get(15) == "one"
+    device.disconnect(device.peers()[0], "a restart")
+    await ear.wait(EventKind.CONNECTED, 2)
+    await device.wait_connected(timeout=15)
+    await device.send("two")
+    assert await client.data_get(15) == "two"
+    await device.stop()
+    await ear.wait(EventKind.DISCONNECTED, 2)
+    with pytest.raises(StateError, match=r"is not connected: the next attempt is in|is not connected yet"):
+        await client.send("lost")
+    await device.start()
+    await ear.wait(EventKind.CONNECTED, 3)
+    await client.send("three")
+    assert await device.data_get(15) == "three"
+    kinds = [EventKind.CONNECTED, EventKind.DISCONNECTED]
+    assert ear.kinds() == [*kinds, *kinds, EventKind.CONNECTED]
+    await client.end()
+    with pytest.raises(EndOfData):
+        await client.data_get(15)
+    await until(lambda: not client.peers())
+    assert client.statistics().connections == 0
+    await client.stop()
+    await device.stop()
+
+
+@scenario
+async def a_conversation_after_the_last(world: World) -> None:
+    """After the end, ``start()`` begins a new conversation, or raises; it never does nothing."""
+    for options in (LINES, {"format": Text}):
+        async with world.server("P2P", **options) as device:
+            client = await world.client("P2P", device.address, **options, reconnect=None).start()
+            for text in ("one", "two"):
+                await client.send(text)
+                assert await device.data_get(15) == text
+                await client.end()
+                await until(lambda client=client: not client.peers())
+                await until(lambda device=device: not device.peers())
+                await client.start()
+            await client.end()
+            await until(lambda client=client: not client.peers())
+        with pytest.raises(ConnectFailed):
+            await client.start()
+        await client.stop()

@@ -17,7 +17,7 @@ from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
-from linkbox.operations.options import BYTES, ClientOptions, Overflow, StorePath
+from linkbox.operations.options import BYTES, RECONNECT, ClientOptions, Overflow, StorePath
 from linkbox.operations.pushing import PushingClient
 from linkbox.operations.secrets import Secret
 from linkbox.operations.taking import Taking, TakingAnswers
@@ -41,7 +41,11 @@ class Client(Endpoint[T, K_co], ABC):
 
 
 class ClientP2P(Client[T, K_co]):
-    """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time."""
+    """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time.
+
+    Over a plain framing the conversation ends when the peer closes the connection. If ``reconnect`` is given
+    explicitly, the client connects again instead, until `stop` or `end`.
+    """
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class ClientP2P(Client[T, K_co]):
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
-        reconnect: Backoff | None = Backoff(),
+        reconnect: Backoff | None = RECONNECT,
     ) -> None:
         self._set_up(
             ClientOptions(
@@ -73,6 +77,7 @@ class ClientP2P(Client[T, K_co]):
     async def start(self, wait: bool = True) -> ClientP2P[T, K_co]:
         """Connect. Returns self when the link is up; with ``wait=False`` at once.
 
+        After the end of a conversation it begins a new one.
         Raises `ConnectFailed` if no connection is made within ``connect_timeout`` (with
         ``reconnect=None``: at the first attempt), `Refused` if the server rejects the client.
         """

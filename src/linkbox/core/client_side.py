@@ -287,6 +287,8 @@ class ClientSide(Side):
 
     def peer_ended(self, session: Session) -> None:
         mailbox = self._context.mailbox
+        if self._context.settings.comes_back:
+            return
         if self._context.pattern.server_sends and mailbox.end_reason is None:
             mailbox.end_reason = session.receiving.end_reason
 
@@ -326,6 +328,8 @@ class ClientSide(Side):
 
     def session_closed(self, session: Session, error: Exception | None) -> None:
         self.dialing.forget(session)
+        if self.conversations.come_back(session):
+            return
         mailbox = self._context.mailbox
         if self.conversations.main is session and self._context.pattern.server_sends:
             if mailbox.end_reason is None and not isinstance(error, SessionLost):

@@ -13,6 +13,7 @@ from linkbox.core.durable.record import Record
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
+from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames
 from linkbox.errors import PeerLost
 from linkbox.events import Peer
@@ -21,7 +22,16 @@ from linkbox.events import Peer
 class Conversations:
     """The sessions of a client."""
 
-    __slots__ = ("_context", "_open", "_queued", "_sessions", "dialing", "main", "resumes")
+    __slots__ = (
+        "_context",
+        "_open",
+        "_queued",
+        "_sessions",
+        "dialing",
+        "has_come_back",
+        "main",
+        "resumes",
+    )
 
     def __init__(self, context: Context, sessions: SessionTable, dialing: Dialing, resumes: bool) -> None:
         self._context = context
@@ -33,6 +43,8 @@ class Conversations:
         """With a limit on connections: the sessions that have one, or are about to."""
         self._queued: deque[Session] = deque()
         """Sessions that must wait until fewer are open."""
+        self.has_come_back = False
+        """With a plain framing: was there a connection before this one?"""
         self.main: Session | None = None
         """The conversation that messages are sent on; None: the next send begins one."""
 
@@ -82,6 +94,42 @@ class Conversations:
             asks.take_over(session, self.current(self._context.effects.now))
         asks.closed(session)
         self._set_out_next()
+
+    def come_back(self, old: Session) -> bool:
+        """With a plain framing: let a new session follow this one, if it should; it connects soon."""
+        reconnect = self.dialing.reconnect
+        if (
+            not self._context.settings.comes_back
+            or self._context.is_stopping
+            or not old.generation.established
+            or self.main is not old
+            or reconnect is None
+        ):
+            return False
+        was_used = old.receiving.arrived or old.sending.sent
+        failures = 0 if was_used else old.attempts.failures + 1
+        delay = reconnect.delay(failures, self.dialing.random)
+        if delay is None:
+            return False
+        now, address = self._context.effects.now, self.dialing.address
+        id = self._context.settings.entropy(16).hex()
+        new = self.main = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
+        new.resumes = self.resumes
+        new.attempts.failures = failures
+        new.timer.wake_at(now + delay)
+        self.has_come_back = True
+        return True
+
+    def stay_away(self) -> None:
+        """The application ends the conversation: do not connect again."""
+        self._context.settings.comes_back = False
+
+    def seconds_to_attempt(self, now: float) -> float | None:
+        """When a client that comes back will connect again; None if it is not waiting for that."""
+        session = self.main
+        if not self.has_come_back or session is None or session.timer.due_at == NEVER:
+            return None
+        return max(0.0, session.timer.due_at - now)
 
     def set_out(self, session: Session, now: float) -> None:
         """Let the session connect."""

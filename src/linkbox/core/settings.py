@@ -56,6 +56,8 @@ class Settings:
     """A server of requests with a plain framing: does a connection stay open after a response?"""
     connections: int = 0
     """A client of requests with a plain framing: connections that are open at a time; 0: any number."""
+    comes_back: bool = False
+    """A client of P2P with a plain framing: does it connect again after the end of a connection?"""
     dialogue: Dialogue | None = None
     """The same: how requests and responses follow each other."""
     decodes: bool = True

@@ -34,6 +34,8 @@ AcceptLater = Callable[[PeerInfo], Awaitable[bool]]
 """The same as a coroutine function, for aio."""
 BYTES: Final = Bytes()
 """The default of ``format=``. Type checkers infer the type of the endpoint from its type."""
+RECONNECT: Final = Backoff()
+"""The default of ``reconnect=``. With a plain framing, `ClientP2P` reconnects only if another is given."""
 Handler = Callable[[Any], Any]
 """Takes a `Request`, returns the value of the response; for aio perhaps a coroutine function."""
 
@@ -230,6 +232,12 @@ class ClientOptions(Options):
         """With a plain framing: how requests and responses follow each other."""
         self.connections = self._most_connections(connections)
         """AR with a plain framing: connections that are open at a time; 0: any number."""
+
+    @property
+    def comes_back(self) -> bool:
+        """With a plain framing: does FIN not end the conversation, but the client connects again?"""
+        is_given = self.reconnect is not None and self.reconnect is not RECONNECT
+        return is_given and self.plain is not None and self.pattern.server_sends
 
     def _most_connections(self, connections: int | None) -> int:
         if connections is None:
