@@ -101,7 +101,7 @@ calls: $(VENV)/.made ## the Python functions that each message calls, with their
 instructions: $(VENV)/.made ## machine instructions per round trip, beside bare sockets (needs valgrind)
 	@LINKBOX_NATIVE=$(NATIVE)/lib $(BIN) benchmarks.instructions
 
-soak: $(VENV)/.with-all ## kill loops, simulations, interrupts (ARGS=--quick: half a minute)
+soak: $(VENV)/.with-all ## kill loops, simulations, interrupts, races (ARGS=--quick: half a minute)
 	$(BIN) soak $(ARGS)
 
 format: $(VENV)/.with-all ## format the code and repair what the linter can

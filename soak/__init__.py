@@ -1,1 +1,1 @@
-"""Long campaigns: kill loops with real processes, simulations from seeds, interrupts. ``make soak``."""
+"""Long campaigns: kill loops with processes, simulations from seeds, interrupts, races. ``make soak``."""

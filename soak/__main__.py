@@ -1,4 +1,4 @@
-"""``make soak``: simulations, kill loops and interrupts, with their figures."""
+"""``make soak``: simulations, kill loops, interrupts and races, with their figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from soak import interrupts
+from soak import interrupts, races
 from soak.kills import campaign
 from soak.simulation import Tally, simulate, simulate_all
 
@@ -22,7 +22,7 @@ def say(line: str) -> None:
 def main() -> int:
     """Run what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
-    names = ["simulations", "kills", "interrupts"]
+    names = ["simulations", "kills", "interrupts", "races"]
     parser.add_argument(
         "campaigns", nargs="*", metavar="CAMPAIGN", help=f"of {', '.join(names)}; default: all"
     )
@@ -31,10 +31,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1_000, help="of each side, at least")
     parser.add_argument("--seeds", type=int, default=5_000, help="simulations")
     parser.add_argument("--steps", type=int, default=200, help="of each simulation")
-    parser.add_argument("--seed", type=int, help="only this simulation: one that failed")
+    parser.add_argument("--rounds", type=int, default=2_000, help="of the races")
+    parser.add_argument("--seed", type=int, help="only this simulation; of races, the first of the rounds")
     parser.add_argument("--quick", action="store_true", help="all of it in half a minute")
     wanted = parser.parse_args()
-    if wanted.seed is not None:
+    if wanted.seed is not None and wanted.campaigns != ["races"]:
         simulate(wanted.seed, wanted.steps, Tally())
         say(f"seed {wanted.seed}: well")
         return 0
@@ -42,6 +43,7 @@ def main() -> int:
         parser.error(f"there is no campaign {', '.join(sorted(unknown))}: choose from {', '.join(names)}")
     if wanted.quick:
         wanted.messages, wanted.kills, wanted.seeds, wanted.interrupts = 10_000, 15, 100, 800
+        wanted.rounds = 20
     chosen = wanted.campaigns or names
     if "simulations" in chosen:
         began = time.monotonic()
@@ -50,6 +52,8 @@ def main() -> int:
     good = True
     if "kills" in chosen:
         good = run_kills(wanted.messages, wanted.kills)
+    if "races" in chosen:
+        good = races.campaign(wanted.rounds, wanted.seed or 0) and good
     if "interrupts" in chosen:
         good = run_interrupts(wanted.interrupts) and good
     return 0 if good else 1

@@ -315,8 +315,9 @@ class AnyDrops(RuleBasedStateMachine):
 
     def check_events(self, hub: EndpointCore, half: Half) -> None:
         kinds = self.wire.kinds(hub)
-        stored = len(half.taken) + (hub.mailbox.dropped if hub.mailbox.overflow == "drop_oldest" else 0)
-        assert kinds.count(EventKind.DATA) == stored
+        # A message may take over the event of one that was dropped before the event was taken.
+        dropped = hub.mailbox.dropped if hub.mailbox.overflow == "drop_oldest" else 0
+        assert len(half.taken) <= kinds.count(EventKind.DATA) <= len(half.taken) + dropped
         assert kinds.count(EventKind.OVERFLOW) == hub.mailbox.dropped
         assert kinds.count(EventKind.END) == 1
         assert kinds.count(EventKind.CONNECTED) == 1

@@ -100,13 +100,13 @@ def test_answers_that_nobody_takes_over_a_plain_framing(place: Place) -> None:
         bare.say(b"much\n" * 900)
         wait_until(lambda: handler.much >= 4, "it has begun")
         honest(place, server, 1000, framing=Lines())
-        assert handler.much < 40  # some are in the kernel
+        assert handler.much < 60  # some are in the kernel
         left = 100 * (MIB + 1)
         while left > 0:
             left -= len(bare.sock.recv(MIB))
         wait_until(lambda: handler.much >= 100, "it goes on")
         honest(place, server, 1000, framing=Lines())
-        assert handler.much < 140
+        assert handler.much < 160
 
 
 def test_answers_for_peers_that_are_gone(place: Place) -> None:

@@ -206,7 +206,7 @@ def test_no_descriptors_left(place: Place) -> None:
 
 POOR = """
 import resource
-client = place.client("AR", sys.argv[4], connect_timeout=0.3)
+client = place.client("AR", sys.argv[4], connect_timeout=2.0)
 print(client.ask(b"rich"))
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))

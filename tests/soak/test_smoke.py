@@ -41,3 +41,12 @@ def test_kills() -> None:
     for line in (straight, through_cuts):
         assert "lost=0, doubled=0, reordered=0" in line
     assert "connections=0" in straight and "connections=0" not in through_cuts
+
+
+@pytest.mark.timeout(120)
+def test_races() -> None:
+    """Each way of stopping, on both front ends: of each scene some."""
+    command = [sys.executable, "-m", "soak", "races", "--rounds", "16", "--seed", "7"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("races: 16 rounds of 112 kinds, 0 with a fault")

@@ -378,3 +378,15 @@ def test_asyncio_goes_through_it_too() -> None:
             await asyncio.to_thread(proxy.stop)
 
     asyncio.run(both())
+
+
+def test_a_thread_that_cuts_while_another_stops_it() -> None:
+    """It gets the `StateError` of a proxy that is not started, and nothing else."""
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        proxy = FaultyProxy(target.getsockname()).start()
+        proxy._call(proxy._end.set)
+        assert proxy._thread is not None
+        proxy._thread.join(10)
+        with pytest.raises(StateError, match="was stopped"):
+            proxy.cut()
+        proxy._thread = None

@@ -225,6 +225,7 @@ try:
     elif way == "wait_connected":
         endpoint.wait_connected(2)
     elif way == "stop":
+        sys.stdin.readline()
         endpoint.send(b"x")
         endpoint.stop(60)
     elif way == "send":
@@ -257,6 +258,7 @@ def test_ctrl_c_ends_a_blocking_call_in_order(way: str) -> None:
             wait_until(lambda: server.data_count() >= 1 << 20, "the mailbox is full")
         elif way == "stop":
             relay.hold()
+            process.say("nothing gets through now")
         threading.Event().wait(0.3)  # Nothing tells from outside that it waits by now.
         process.signal(signal.SIGINT)
         assert process.line() == "interrupted"

@@ -95,6 +95,8 @@ class ClientP2P(Client[T, K_co]):
         wait at all. Raises `FormatError` or `TooLarge` for what cannot be sent, `StateError` before the
         first connection and after the end.
         """
+        if (driver := self._tasks.aio_driver) is not None and driver.loop.is_closed():
+            self._tasks.on_lost()
         payload = self._sender.encode(data)
         sent: Receipt | None = self._sender.try_send(payload, timeout)
         if sent is not None:
@@ -153,6 +155,8 @@ class ClientP2M(Client[T, object], Generic[T]):
         Non-blocking: returns at once; only a full send window makes it wait, up to ``timeout``
         (`MailboxFull`).
         """
+        if (driver := self._tasks.aio_driver) is not None and driver.loop.is_closed():
+            self._tasks.on_lost()
         payload = self._pusher.encode(data)
         queued: Receipt | None = self._pusher.try_queue(payload, timeout)
         if queued is not None:

@@ -61,7 +61,7 @@ class Driver(EndpointDriver):
     ) -> None:
         super().__init__(hub, decoding, errors)
         self.is_closed = False
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls)
         self._use(self.network)
         self._waiters: set[TaskWaiter] = set()
@@ -75,12 +75,12 @@ class Driver(EndpointDriver):
             left = deadline - self.now()
             if self.is_closed or left <= 0:
                 break
-            waiter = TaskWaiter(predicate, self._loop.create_future())
+            waiter = TaskWaiter(predicate, self.loop.create_future())
             queue.waiters[waiter] = None
             self._waiters.add(waiter)
             alarm: asyncio.TimerHandle | None = None
             if deadline != NEVER and not self.network.has_manual_clock:
-                alarm = self._loop.call_later(left, waiter.wake)
+                alarm = self.loop.call_later(left, waiter.wake)
             is_cancelled = True
             try:
                 await waiter.future
@@ -114,7 +114,7 @@ class Driver(EndpointDriver):
     def turn_soon(self) -> None:
         if not self.is_turn_due:
             self.is_turn_due = True
-            self._loop.call_soon(self._turn)
+            self.loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self.is_turn_due = False
@@ -128,7 +128,7 @@ class Driver(EndpointDriver):
         if self._timer is not None:
             self._timer.cancel()
         self.looks_at = when
-        self._timer = self._loop.call_later(max(0.0, when - self.now()), self._on_timer)
+        self._timer = self.loop.call_later(max(0.0, when - self.now()), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer, self.looks_at = None, NEVER

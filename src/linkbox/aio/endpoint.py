@@ -26,6 +26,7 @@ class Endpoint(Receiving[T, K_co]):
         """Complete the constructor of an endpoint."""
         super().__init__(taking, tasks)
         self._operations = operations
+        tasks.on_lost = operations.lost
 
     def __repr__(self) -> str:
         return repr(self._operations)

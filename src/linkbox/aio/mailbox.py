@@ -37,7 +37,7 @@ class Receiving(MailboxCalls[T, K_co]):
         been taken (on a view, or a client: `PeerLost` if the peer was lost).
         """
         taking, driver = self._taking, self._tasks.aio_driver
-        if driver is None or not taking.is_direct:
+        if driver is None or not taking.is_direct or driver.loop.is_closed():
             return await self._tasks.run(taking.get(timeout))
         deadline = NEVER
         if timeout is not None or taking.endpoint.callback_loop is not None:

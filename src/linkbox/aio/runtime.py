@@ -48,11 +48,15 @@ class Tasks(Runtime):
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread: ThreadPoolExecutor | None = None
+        self.on_lost: Callable[[], None]
+        """Drops the life whose event loop was closed."""
 
     # -- running operations ----------------------------------------------------------------------------
 
     async def run(self, operation: Operation[R]) -> R:
         """Run an operation in the calling task, which is suspended where the operation waits."""
+        if self.aio_driver is not None and self.aio_driver.loop.is_closed():
+            self.on_lost()
         try:
             step = next(operation)
             while True:
@@ -104,6 +108,9 @@ class Tasks(Runtime):
         self._blocking_thread = None
         if driver is not None:
             driver.close_copies()
+
+    def caller(self) -> object:
+        return asyncio.current_task()
 
     # -- services --------------------------------------------------------------------------------------
 

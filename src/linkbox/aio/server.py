@@ -219,6 +219,8 @@ class ServerAR(Server[Request[T], str], Generic[T]):
 async def _send(
     tasks: Tasks, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
 ) -> Receipt:
+    if (driver := tasks.aio_driver) is not None and driver.loop.is_closed():
+        tasks.on_lost()
     sent: Receipt | None = sender.try_send(payload := sender.encode(data), to, timeout)
     if sent is not None:
         return sent

@@ -90,9 +90,13 @@ class Dialer:
                 self._try_all(session, self._targets)
         else:
             # A slow name server must not block the threads of this endpoint.
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._resolve, args=(session,), name="linkbox resolve", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # no memory for it, or the interpreter is about to exit
+                self._fail(session, OSError(str(error)))
 
     def _resolve(self, session: Session) -> None:
         found: list[Target] | BaseException

@@ -321,7 +321,10 @@ class AioSockets(AioNetwork):
         address = self._address
         if address.scheme == "unix":
             return [(AF_UNIX, address.sockaddr)]
-        found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        try:
+            found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        except RuntimeError as error:  # asyncio.run() has ended, and has closed the threads of the loop
+            raise OSError(str(error)) from error
         return [(family, target) for family, _, _, _, target in found]
 
     async def _connect(self, family: int, target: Any, patience: float) -> socket.socket:

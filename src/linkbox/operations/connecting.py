@@ -70,9 +70,9 @@ class ClientOperations(Life):
         return core
 
     def ready(self) -> Operation[ClientCore]:
-        """The core; starts a client that is not started."""
+        """The core; starts a client that was not started yet."""
         if self.core is None:
-            yield from self.start()
+            yield from self.ensure_started()
         return self.client_core()
 
 

@@ -56,6 +56,8 @@ class EndpointOperations(Started):
         self.is_stopping = False
         self.was_clean = True
         """Did the last ``stop()`` deliver everything?"""
+        self.was_stopped = False
+        """Has ``stop()`` been called since the last ``start()``? Then no other call starts the endpoint."""
         self.is_fork = False
         self.journal: Journal | None = None
         """The journal of the last start with a store."""
@@ -107,7 +109,8 @@ class EndpointOperations(Started):
         """The error for a call that needs a started endpoint."""
         if self.is_fork:
             return StateError(f"{self} belongs to the parent process; make a new one after fork")
-        what = "was stopped" if self.is_stopping or self.mailbox.end_reason is not None else "is not started"
+        was_stopped = self.is_stopping or self.was_stopped or self.mailbox.end_reason is not None
+        what = "was stopped" if was_stopped else "is not started"
         return StateError(f"{self} {what}: call start(), or use it in a with block")
 
     def end_reason(self) -> Exception | None:

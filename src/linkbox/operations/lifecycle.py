@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linkbox import logs
 from linkbox.core.endpoint import EndpointCore
 from linkbox.errors import EndOfData
 from linkbox.operations import process_hooks
@@ -20,6 +21,8 @@ class Life(EndpointOperations):
     """The operations that start and stop an endpoint."""
 
     writer: DiskWriter | None = None
+    _stopper: object = None
+    """The thread or task whose ``stop()`` is in progress."""
 
     def make_core(self) -> EndpointCore:
         """Make the core for a start."""
@@ -36,6 +39,11 @@ class Life(EndpointOperations):
 
     def start(self) -> Operation[None]:
         """Start, unless started. Waits for a stop that is in progress."""
+        self.was_stopped = False
+        yield from self.ensure_started()
+
+    def ensure_started(self) -> Operation[None]:
+        """Start, unless started; for calls that may start the endpoint, but not after a stop."""
         if self.core is not None and not self.is_stopping:
             return
         if self.is_stopping:
@@ -44,10 +52,12 @@ class Life(EndpointOperations):
             raise self.not_running()
         yield Call(self.runtime.starting.acquire)
         try:
-            if self.core is None:
+            if self.core is None and not self.was_stopped:
                 yield from self.begin(self.make_core())
         finally:
             self.runtime.starting.release()
+        if self.was_stopped:  # while it was starting: there was nothing to stop yet
+            yield from self.stop(0.0)
 
     def open(self, core: EndpointCore) -> Operation[None]:
         """Make the driver, open the store, start calling callbacks."""
@@ -108,8 +118,13 @@ class Life(EndpointOperations):
         patience = seconds(timeout, "timeout")
         deadline = self.now() + patience
         core, runtime = self.core, self.runtime
+        self.was_stopped = True
         if core is None:
-            return True
+            return self.was_clean
+        if self.is_stopping and self._stopper == runtime.caller():
+            # In a signal handler that has interrupted the first stop, which continues when this one returns.
+            is_idle = bool((yield Wait(core.changed, IsIdle(core), deadline)))
+            return self.was_clean or (is_idle and not core.undelivered)
         if self.is_stopping:
             # The first stop waits for our own threads or tasks, so a callback must not wait for the stop.
             over = runtime.closed if runtime.is_ours() else runtime.stopped
@@ -117,6 +132,7 @@ class Life(EndpointOperations):
             return is_over and self.was_clean
         self.is_stopping = runtime.is_closing = True
         self.was_clean = False
+        self._stopper = runtime.caller()
         # Every waiter must be woken also after an error. No step is in an `except` or a `finally`, where the
         # compiler loses the error.
         error: BaseException | None = None
@@ -135,8 +151,11 @@ class Life(EndpointOperations):
         except BaseException as raised:
             error = error or raised
         runtime.closed.set()
+        if error is not None:  # a later stop() says whether everything was acknowledged
+            self.was_clean = not core.undelivered
         self.core = None
         self.is_stopping = False
+        self._stopper = None
         self.on_stopped()
         runtime.forget()
         runtime.stopped.set()
@@ -177,8 +196,22 @@ class Life(EndpointOperations):
 
     def forked(self) -> None:
         """In a forked child: only close the copies of the descriptors."""
-        self.is_fork, self.core = True, None
+        self.is_fork = True
+        self._drop()
+
+    def lost(self) -> None:
+        """The event loop was closed under the endpoint: nothing can end this life gracefully."""
+        self.was_clean = not (held := self.undelivered())
+        self._drop()
+        if held:
+            what = f"{held} messages were not delivered or not confirmed"
+            logs.write(logs.WARNING, f"the event loop of {self} was closed without stop(); {what}")
+
+    def _drop(self) -> None:
+        process_hooks.started.discard(self)
+        self.core = None
         self.is_stopping = False
+        self._stopper = None
         self.mailbox.end_reason = None
         self.mailbox.changed.waiters.clear()
         self.runtime.forked()

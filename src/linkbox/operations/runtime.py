@@ -110,6 +110,10 @@ class Runtime:
         """In a forked child: close the copies of the descriptors, forget everything."""
         raise NotImplementedError
 
+    def caller(self) -> object:
+        """The thread or task that calls."""
+        raise NotImplementedError
+
     # -- after calls into the core ---------------------------------------------------------------------
 
     def settle(self) -> None:

@@ -15,6 +15,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -188,7 +189,12 @@ class FaultyProxy:
         async def run() -> R:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(run(), loop).result()
+        work = run()
+        try:
+            return asyncio.run_coroutine_threadsafe(work, loop).result()
+        except (RuntimeError, CancelledError) as error:  # another thread stops it: its loop has ended
+            work.close()
+            raise StateError("this proxy was stopped") from error
 
     # -- for tests ------------------------------------------------------------------------------
 
@@ -250,7 +256,10 @@ class FaultyProxy:
         self._past.append(connection)
         ways = [self._carry(connection, reader, far, "up"), self._carry(connection, far_reader, near, "down")]
         tasks = [self._spawn(way) for way in ways]
-        await asyncio.wait(tasks)
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            pass  # It stops; asyncio would log that.
         self._live.discard(connection)
         near.close()
         far.close()

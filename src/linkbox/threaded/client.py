@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from sys import is_finalizing
 from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
 from linkbox.core.backoff import Backoff
@@ -96,8 +97,8 @@ class ClientP2P(Client[T, K_co]):
         wait at all. Raises `FormatError` or `TooLarge` for what cannot be sent, `StateError` before the
         first connection and after the end.
         """
-        if interrupts.pending:
-            interrupts.run_pending()
+        if interrupts.pending or is_finalizing():
+            self._threads.before_call()
         sender, threads = self._sender, self._threads
         payload = sender.encode(data)
         with threads.lock:
@@ -157,8 +158,8 @@ class ClientP2M(Client[T, object], Generic[T]):
         Non-blocking: returns at once; only a full send window makes it wait, up to ``timeout``
         (`MailboxFull`).
         """
-        if interrupts.pending:
-            interrupts.run_pending()
+        if interrupts.pending or is_finalizing():
+            self._threads.before_call()
         pusher, threads = self._pusher, self._threads
         payload = pusher.encode(data)
         with threads.lock:

@@ -47,7 +47,7 @@ class Endpoint(Receiving[T, K_co]):
         ``timeout`` seconds at the latest, and ends every wait on this endpoint. Messages in the mailbox
         can still be taken, and ``start()`` may follow.
         """
-        return self._threads.run(self._operations.stop(timeout))
+        return self._threads.stop(self._operations, timeout)
 
     def __enter__(self) -> Self:
         self._threads.run(self._operations.start())

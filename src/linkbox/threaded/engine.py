@@ -316,6 +316,10 @@ class Engine(Interruptible):
             return True
         return any(waiter.thread == thread for waiter in list(self._inside))
 
+    def is_working_here(self) -> bool:
+        """Is the calling thread in the middle of a turn, so that it cannot wait?"""
+        return self._is_working and self._leader_thread == get_ident()
+
     def interrupt(self, thread: int) -> None:
         if not self.lock.acquire(timeout=LOCK_PATIENCE):
             return
@@ -400,6 +404,9 @@ class Engine(Interruptible):
     # -- the background -------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._sleeper.thread = (
+            get_ident()
+        )  # It may wait again, in a finalizer: it steps aside like any leader.
         while self._is_needed():
             pass
         with self.lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from sys import is_finalizing
 from typing import Any, overload
 
 from linkbox.core.wait_queue import NOTHING
@@ -38,8 +39,8 @@ class Receiving(MailboxCalls[T, K_co]):
         Raises `MailboxEmpty` at the timeout, `EndOfData` when the conversation has ended and everything has
         been taken (on a view, or a client: `PeerLost` if the peer was lost).
         """
-        if interrupts.pending:
-            interrupts.run_pending()
+        if interrupts.pending or is_finalizing():
+            self._threads.before_call()
         if timeout is not None:
             seconds(timeout, "timeout")
         taking, threads = self._taking, self._threads

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+from _thread import get_ident
 from collections.abc import Callable
 from functools import partial
+from sys import is_finalizing
 from typing import Any
 
 from linkbox.core.backlog import Backlog
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
+from linkbox.errors import StateError
 from linkbox.formats import Bytes, Json, MsgPack, Text, Typed
+from linkbox.operations.arguments import Given
+from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import RESTART, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
@@ -70,10 +75,40 @@ class Threads(Runtime):
 
     def run(self, operation: Operation[R]) -> R:
         """Run an operation on the calling thread, which blocks where the operation waits."""
-        if interrupts.pending:
-            interrupts.run_pending()
+        if interrupts.pending or is_finalizing():
+            self.before_call()
+        if self.lock._is_owned():  # type: ignore[attr-defined]
+            raise StateError(
+                "a finalizer has interrupted this endpoint at work: only stop() can be called there"
+            )
         with self.lock:
             return self.run_locked(operation)
+
+    def before_call(self) -> None:
+        """Call the handlers of pending signals. Raise while the interpreter exits: the lock may be lost."""
+        if is_finalizing():
+            raise StateError("the interpreter is exiting: its endpoints have no threads any more")
+        interrupts.run_pending()
+
+    def stop(self, life: Life, timeout: Given) -> bool:
+        """Stop the endpoint, wherever the caller is."""
+        if is_finalizing():
+            # The threads of the endpoint are gone, and may hold its lock. The system closes the connections.
+            return not life.undelivered()
+        transport = self.transport
+        if not self.lock._is_owned() and (transport is None or not transport.engine.is_working_here()):  # type: ignore[attr-defined]
+            return self.run(life.stop(timeout))
+        # Something has interrupted this endpoint at work, and calls: a finalizer, or, before the first engine
+        # starts, a signal handler. This thread cannot wait here.
+        if life.core is None:
+            return self.run_locked(life.stop(timeout))
+        stopper = partial(self.run, life.stop(timeout))
+        name = f"linkbox stop {self._options.name}"
+        try:
+            threading.Thread(target=stopper, name=name, daemon=True).start()
+        except RuntimeError:
+            pass  # The interpreter is about to exit, and starts no thread any more.
+        return False
 
     def run_locked(self, operation: Operation[R], is_service: bool = False) -> R:
         """The same for a caller that holds the lock once. Steps release it."""
@@ -153,6 +188,9 @@ class Threads(Runtime):
         self.closed.set()
         if transport is not None:
             transport.close_copies()
+
+    def caller(self) -> object:
+        return get_ident()
 
     # -- services --------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from sys import is_finalizing
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
 from linkbox.core.patterns import AR, P2M, P2P
@@ -220,8 +221,8 @@ class ServerAR(Server[Request[T], str], Generic[T]):
 def _send(
     threads: Threads, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
 ) -> Receipt:
-    if interrupts.pending:
-        interrupts.run_pending()
+    if interrupts.pending or is_finalizing():
+        threads.before_call()
     payload = sender.encode(data)
     with threads.lock:
         receipt: Receipt | None = sender.try_send(payload, to, timeout)
