@@ -149,6 +149,8 @@ def undecodable(data: bytes, error: Exception, what: str) -> DecodeError:
         why = f"text that is not UTF-8 ({error.reason})"
     elif data.startswith(BOM):
         why = "it begins with a UTF-8 byte order mark (BOM), which the sender must leave out"
+    elif "UTF-8" in why:  # msgspec from 0.23 on; the exception is then its own
+        why = "text that is not UTF-8"
     elif "truncated" in why:
         why = "it is empty" if not data.strip() else "it is truncated, or contains half a surrogate pair"
     elif not isinstance(error, msgspec.MsgspecError):  # for example from a __post_init__
