@@ -52,7 +52,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
     "Framings": (
         "[Framings and devices](framings-and-devices.md) is the guide.",
         """Linked Raw Lines Delimited LengthPrefixed FixedSize VarintPrefixed DecimalPrefixed Netstring
-        JsonStream Enclosed Slip Cobs Framing""".split(),
+        JsonStream Enclosed Slip Cobs Framing Dialogue""".split(),
     ),
     "Settings": ("[Limits](limits.md) has all defaults.", ["Limits", "Backoff", "Address"]),
     "Errors": (

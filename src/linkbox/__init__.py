@@ -33,6 +33,7 @@ from linkbox.core.wire.framings import (
     Slip,
     VarintPrefixed,
 )
+from linkbox.dialogue import Dialogue
 from linkbox.errors import (
     AddressError,
     AnswerError,
@@ -84,6 +85,7 @@ __all__ = [
     "DeadlineExceeded",
     "DecimalPrefixed",
     "DecodeError",
+    "Dialogue",
     "Delimited",
     "Enclosed",
     "EndOfData",

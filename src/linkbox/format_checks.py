@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from itertools import accumulate
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -136,6 +136,10 @@ def too_deep(data: bytes) -> bool:
     return any(map((MAX_DEPTH - _LAYERS).__lt__, accumulate(steps)))
 
 
+BOM: Final = b"\xef\xbb\xbf"
+"""Some programs write it at the beginning of a text; it costs the first message of a connection."""
+
+
 def undecodable(data: bytes, error: Exception, what: str) -> DecodeError:
     """The error for bytes that could not be decoded: what is wrong with them, and how they begin."""
     why = text_of(error)
@@ -143,6 +147,8 @@ def undecodable(data: bytes, error: Exception, what: str) -> DecodeError:
         why = "nested too deep"
     elif isinstance(error, UnicodeDecodeError):
         why = f"text that is not UTF-8 ({error.reason})"
+    elif data.startswith(BOM):
+        why = "it begins with a UTF-8 byte order mark (BOM), which the sender must leave out"
     elif "UTF-8" in why:  # msgspec from 0.23 on; the exception is then its own
         why = "text that is not UTF-8"
     elif "truncated" in why:

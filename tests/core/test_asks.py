@@ -216,11 +216,13 @@ def test_over_lines_without_keep_alive_the_answer_closes_the_connection() -> Non
     assert event.error is None
 
 
-def test_an_answer_nobody_asked_for_over_lines_is_dropped() -> None:
+def test_an_answer_nobody_asked_for_over_lines_goes_to_the_mailbox() -> None:
     wire = Wire(AR, framing=Lines())
     probe = probe_client(wire, greets=False)
     probe.say(b"hello?\n")
-    assert wire.client.mailbox.count == 0
+    [answer] = wire.client.mailbox.take_all()
+    assert answer.value == b"hello?"
+    assert wire.events(wire.client, EventKind.DATA)
     assert not probe.is_closed
 
 

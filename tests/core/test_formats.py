@@ -320,6 +320,7 @@ def test_json_rejects(format: Format[Any, str], text: bytes) -> None:
         (b"[1,]", r"trailing comma in array \(byte 3\)"),
         (b"[" * 101 + b"]" * 101, "more than 100 deep"),
         (b"x" * 100, r"'x{40}'… \(100 bytes\)"),
+        (b'\xef\xbb\xbf{"x": 1}', r"it begins with a UTF-8 byte order mark \(BOM\)"),
     ],
 )
 def test_what_a_decode_error_says(text: bytes, says: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from linkbox import FixedSize, Lines, Raw
+from linkbox import Backoff, Dialogue, FixedSize, Lines, Raw
 from linkbox.core.asks_client import Ask
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.paused_links import PausedLinks
@@ -242,3 +242,39 @@ def test_a_request_whose_end_is_fin_waits_for_its_response() -> None:
     probe.say(b"much")
     probe.eof()
     assert ask.value == b"much"
+
+
+# --- Turns, and clients that come back ----------------------------------------------------------------
+
+
+def test_a_response_without_an_end_is_limited() -> None:
+    wire = Wire(AR, framing=Lines(), limits=Limits(mailbox_bytes=1000))
+    plain = wire.client.asks._plain
+    assert plain is not None
+    plain._dialogue = Dialogue(answer=lambda line: line == b"OK")
+    session = wire.client.conversation = wire.client.begin(wire.now)
+    probe = probe_client(wire, session, greets=False)
+    ask = wire.ask(b"list", session)
+    wire.settle()
+    probe.say(b"x" * 99 + b"\n")
+    assert not ask.is_done
+    probe.say((b"x" * 99 + b"\n") * 20)
+    assert probe.is_closed
+    assert "a response of more than 1000 bytes" in str(ask.error)
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_client_that_comes_back_gives_up_as_its_backoff_says(attempts: int) -> None:
+    backoff = Backoff(initial=1.0, maximum=1.0, jitter=0.0, attempts=attempts)
+    wire = Wire(P2P, framing=Lines(), reconnect=backoff)
+    client = wire.client
+    client.context.settings.comes_back = True
+    client.conversation = client.begin(wire.now)
+    probe = probe_client(wire, client.conversation, greets=False)
+    assert client.conversations.seconds_to_attempt(wire.now) is None
+    probe.eof()  # Nothing was sent or received: it counts as a failed attempt.
+    if attempts == 1:
+        assert client.mailbox.end_reason is not None
+        return
+    assert client.mailbox.end_reason is None
+    assert client.conversations.seconds_to_attempt(wire.now) == 1.0

@@ -285,7 +285,8 @@ def test_clients_take_turns(place: Place, is_plain: bool) -> None:
         return wait(request) if request.data == b"wait" else request.data
 
     with place.server("AR", handler=handle, workers=1, **framing) as server, ExitStack() as stack:
-        client = stack.enter_context(place.client("AR", server.address, **framing))
+        more = {"connections": 2} if is_plain else {}
+        client = stack.enter_context(place.client("AR", server.address, **framing, **more))
         threads = stack.enter_context(Threads())
         threads.start(client.ask, b"wait")
         wait_until(lambda: order == [b"wait"], "the only worker is busy")

@@ -42,6 +42,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "blocking": ("no", None, 1, Odd()),
     "linger": ("1", None, Odd()),
     "keep_alive": ("no", None, 1, Odd()),
+    "dialogue": (7, "x", Odd()),
+    "connections": ("1", 1.0, True, Odd()),
 }
 OUT_OF_RANGE = {"overflow": "x", "max_peers": 0, "workers": -1, "connect_timeout": 0, "linger": -0.5}
 

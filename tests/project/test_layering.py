@@ -14,7 +14,17 @@ from typing import NamedTuple
 
 import pytest
 
-VALUES = {"errors", "address", "formats", "format_types", "events", "limits", "native", "text"} | {
+VALUES = {
+    "errors",
+    "address",
+    "dialogue",
+    "formats",
+    "format_types",
+    "events",
+    "limits",
+    "native",
+    "text",
+} | {
     "format_checks",
     "format_costs",
     "msgpack_survey",

@@ -26,7 +26,7 @@ PROMISED = {
     "ServerAR": SERVER | {"handler"},
     "ClientP2P": ENDPOINT | MAILBOX | {"send", "end"},
     "ClientP2M": ENDPOINT | {"send", "send_many", "flush"},
-    "ClientAR": ENDPOINT | MAILBOX | {"ask", "ask_many", "send"},
+    "ClientAR": ENDPOINT | MAILBOX | {"ask", "ask_many", "tell", "send"},
 }
 BASES = {"Server": "ServerP2P, ServerP2M or ServerAR", "Client": "ClientP2P, ClientP2M or ClientAR"}
 VIEW = MAILBOX | {"peer", "send", "end"}

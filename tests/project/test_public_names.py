@@ -14,7 +14,7 @@ PUBLIC = SIX | set(
     Bytes Text Json Typed MsgPack Skip
     Linked Raw Lines Delimited LengthPrefixed FixedSize
     VarintPrefixed DecimalPrefixed Netstring JsonStream Enclosed Slip Cobs
-    Address Format Framing LinkView
+    Address Dialogue Format Framing LinkView
     Event EventKind Message Peer PeerInfo PeerStatistics Receipt Request Stage Statistics
     Limits Backoff
     LinkboxError AddressError StateError FormatError TooLarge DecodeError

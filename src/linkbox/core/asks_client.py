@@ -8,7 +8,8 @@ frames for an id that was never used are protocol violations.
 
 from __future__ import annotations
 
-from linkbox.core.arrival import Arrival, AskState, Assembler
+from linkbox.core.arrival import Arrival, Assembler
+from linkbox.core.asks_plain import PlainAsk, PlainAsks
 from linkbox.core.channel import AskHeader, OutgoingMessage
 from linkbox.core.context import Context
 from linkbox.core.session import Session
@@ -16,7 +17,14 @@ from linkbox.core.source import Source
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames
-from linkbox.errors import AnswerError, DeadlineExceeded, DecodeError, ProtocolViolation, TooLarge
+from linkbox.errors import (
+    AnswerError,
+    DeadlineExceeded,
+    DecodeError,
+    MailboxFull,
+    ProtocolViolation,
+    TooLarge,
+)
 from linkbox.events import EventKind
 
 
@@ -30,7 +38,7 @@ class Answer:
         self.error = error
 
 
-class Ask(AskState):
+class Ask(PlainAsk):
     """A request that waits for its response."""
 
     __slots__ = (
@@ -39,7 +47,6 @@ class Ask(AskState):
         "error",
         "frames_sent",
         "is_done",
-        "receipt",
         "to_mailbox",
         "value",
     )
@@ -53,7 +60,9 @@ class Ask(AskState):
         """With a plain framing: is the connection for this request only?"""
         self.frames_sent = 0
         """The number of messages it was sent as."""
-        self.receipt: OutgoingMessage | None = None
+        self.receipt = None
+        self.question = None
+        self.expects = True
         self.changed = WaitQueue()
         self.is_done = False
         self.value: Value = None
@@ -76,7 +85,7 @@ class SlotQueue(WaitQueue):
 class ClientAsks:
     """All requests of a client that wait for their response."""
 
-    __slots__ = ("_by_session", "_context", "_decodes", "_last_id", "_raw", "slots", "waiting")
+    __slots__ = ("_by_session", "_context", "_decodes", "_last_id", "_plain", "_raw", "slots", "waiting")
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -88,6 +97,9 @@ class ClientAsks:
         self._raw: dict[Session, Assembler] = {}
         """With Raw: the responses, which are complete when their streams end."""
         self._last_id = 0
+        is_raw = context.settings.framing.name == "raw"
+        self._plain = PlainAsks(context) if context.is_plain and not is_raw else None
+        """Whose turn it is, with a plain framing that has messages."""
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -114,6 +126,11 @@ class ClientAsks:
             self._by_session.setdefault(session, {})[ask.id] = ask
         flags = frames.NO_MESSAGE if payload is None else frames.MORE_OF_ASK if more else 0
         header = AskHeader(frames.ASK, ask.id, flags, deadline)
+        if session.error is None and self._plain is not None:
+            ask.receipt = session.sending.message_type(session, payload or b"", header)
+            self._plain.add(ask)
+            self.advance(session)
+            return
         if session.error is None:
             ask.receipt = session.send_part(header, payload or b"")
             return
@@ -122,10 +139,16 @@ class ClientAsks:
         self.fail_all(session, session.error)
 
     def cancel(self, ask: Ask, reason: str) -> bool:
-        """Cancel a request. Returns true with a plain framing, where the caller must close the session."""
-        if not self._forget(ask):
+        """Cancel a request. Returns true if the caller must close the session, which has a plain framing."""
+        if ask.id not in self.waiting:
             return False
         session = ask.session
+        if self._plain is not None:
+            must_close = self._plain.cancel(ask)
+            self._forget(ask)
+            self.advance(session)
+            return must_close
+        self._forget(ask)
         if session.is_plain:
             return True
         unsent = session.sending.withdraw(ask.id)
@@ -140,6 +163,8 @@ class ClientAsks:
             return False
         if self.slots.waiters:
             self._context.effects.to_wake.append(self.slots)
+        if self._plain is not None:
+            self._plain.forget(ask)
         of_session = self._by_session[ask.session]
         del of_session[ask.id]
         if not of_session:
@@ -154,17 +179,25 @@ class ClientAsks:
         ask.assembler = None
         effects, session = self._context.effects, ask.session
         effects.to_wake.append(ask.changed)
+        if self._plain is not None:
+            self.advance(session)
         if ask.ends_session and session.error is None:
             session.end()
         if ask.to_mailbox:
-            # A separate source, because credit for responses is not counted in units.
-            source, mailbox = Source(session.peer), self._context.mailbox
-            at = self._context.wall_time(effects.now)
-            batch = mailbox.put(source, (Answer(value, error),), 1, 0, at)
-            batch.receipt = ask.receipt
-            effects.to_wake.append(mailbox.changed)
-            if not effects.events.takes_over(session.peer):
-                effects.emit(EventKind.DATA, session.peer)
+            self._store(session, value, error, ask.receipt)
+
+    def _store(
+        self, session: Session, value: Value, error: Exception | None, receipt: OutgoingMessage | None
+    ) -> None:
+        """Put a response into the mailbox, or a message that nobody has asked for."""
+        # A separate source, because credit for responses is not counted in units.
+        source, mailbox, effects = Source(session.peer), self._context.mailbox, self._context.effects
+        at = self._context.wall_time(effects.now)
+        batch = mailbox.put(source, (Answer(value, error),), 1, 0, at)
+        batch.receipt = receipt
+        effects.to_wake.append(mailbox.changed)
+        if not effects.events.takes_over(session.peer):
+            effects.emit(EventKind.DATA, session.peer)
 
     # -- sessions --------------------------------------------------------------------------------------
 
@@ -177,10 +210,36 @@ class ClientAsks:
         return session in self._by_session
 
     def fail_all(self, session: Session, error: Exception) -> None:
-        """Fail all requests of a session that is closed."""
+        """Fail the requests of a session that is closed, but for those that can move: see `take_over`."""
         self._raw.pop(session, None)
+        plain = self._plain
+        may_move = plain is not None and not self._context.is_stopping and plain.is_greeted(session)
         for ask in self.of(session):
+            if plain is not None and plain.is_held(ask):
+                if may_move:
+                    continue
+                assert ask.receipt is not None
+                ask.receipt.error = error
             self.settle(ask, None, error)
+
+    def take_over(self, old: Session, new: Session) -> None:
+        """Move the requests that waited for their turn on a plain connection that is closed."""
+        assert self._plain is not None
+        moved = self.of(old)
+        for ask in moved:
+            self.move(old, new, ask.id)
+            assert ask.receipt is not None
+            ask.receipt.channel = new
+            self._plain.add(ask)
+        old.successor = new
+        self.advance(new)
+
+    def advance(self, session: Session) -> None:
+        """With a plain framing: send the requests whose turn it is."""
+        if self._plain is None or session.error is not None:
+            return
+        for ask in self._plain.advance(session):
+            self.settle(self.waiting[ask.id], None, None)
 
     def move(self, old: Session, new: Session, id: int) -> None:
         """Move a request to another session."""
@@ -242,9 +301,33 @@ class ClientAsks:
             for payload in payloads:
                 assembler.add(payload, self._context.limits.message)
             return []
-        asks = self.of(session)
-        arrived = session.receiving.arrived
-        return [Arrival(session, [payload], arrived, asks[0]) for payload in payloads] if asks else []
+        first = session.receiving.arrived - len(payloads) + 1
+        return [Arrival(session, [payload], number) for number, payload in enumerate(payloads, first)]
+
+    def on_plain_message(self, session: Session, value: Value, size: int, error: Exception | None) -> None:
+        """Process a decoded message of a plain framing, or the reason why it cannot be decoded."""
+        if self._plain is None or session.error is not None:
+            return
+        outcome = self._plain.deliver(session, value, size, error)
+        if outcome.ask is not None:
+            self.settle(self.waiting[outcome.ask.id], outcome.value, outcome.error)
+            return
+        effects, limits = self._context.effects, self._context.limits
+        if outcome.error is not None:
+            self._context.counters.rejected += 1
+            effects.emit(EventKind.ERROR, session.peer, outcome.error)
+        for message in outcome.unsolicited:
+            if self._context.mailbox.count < limits.asks:
+                self._store(session, message, None, None)
+                continue
+            text = f"{session.peer} sends messages that nobody has asked for, and nobody takes them"
+            effects.emit(EventKind.OVERFLOW, session.peer, MailboxFull(text))
+        self.advance(session)
+
+    def closed(self, session: Session) -> None:
+        """Forget a session with a plain framing."""
+        if self._plain is not None:
+            self._plain.closed(session)
 
     def on_plain_eof(self, session: Session) -> list[Arrival]:
         """Process FIN: with Raw, it completes the response."""

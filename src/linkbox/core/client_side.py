@@ -287,6 +287,8 @@ class ClientSide(Side):
 
     def peer_ended(self, session: Session) -> None:
         mailbox = self._context.mailbox
+        if self._context.settings.comes_back:
+            return
         if self._context.pattern.server_sends and mailbox.end_reason is None:
             mailbox.end_reason = session.receiving.end_reason
 
@@ -321,14 +323,21 @@ class ClientSide(Side):
         else:
             self._sessions.close_session(session, _lost(error))
 
+    def ask_closed(self, session: Session) -> None:
+        self.conversations.ask_closed()
+
     def session_closed(self, session: Session, error: Exception | None) -> None:
         self.dialing.forget(session)
+        if self.conversations.come_back(session):
+            return
         mailbox = self._context.mailbox
         if self.conversations.main is session and self._context.pattern.server_sends:
             if mailbox.end_reason is None and not isinstance(error, SessionLost):
                 mailbox.end_reason = error or EndOfData(f"the conversation with {session.peer} is over")
         elif self.conversations.main is session:
             self.conversations.main = None
+        if session.is_plain and self._context.pattern.asks:
+            self.conversations.closed(session)
         if isinstance(error, LinkboxError):
             self._context.effects.emit(EventKind.ERROR, session.peer, error)
 

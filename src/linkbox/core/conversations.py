@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 
 from linkbox.core.asks_client import Ask
 from linkbox.core.channel import OutgoingMessage
@@ -13,6 +13,7 @@ from linkbox.core.durable.record import Record
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
+from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames
 from linkbox.errors import PeerLost
 from linkbox.events import Peer
@@ -21,7 +22,16 @@ from linkbox.events import Peer
 class Conversations:
     """The sessions of a client."""
 
-    __slots__ = ("_context", "_sessions", "dialing", "main", "resumes")
+    __slots__ = (
+        "_context",
+        "_open",
+        "_queued",
+        "_sessions",
+        "dialing",
+        "has_come_back",
+        "main",
+        "resumes",
+    )
 
     def __init__(self, context: Context, sessions: SessionTable, dialing: Dialing, resumes: bool) -> None:
         self._context = context
@@ -29,6 +39,12 @@ class Conversations:
         self.dialing = dialing
         self.resumes = resumes
         """Can a session continue on another connection?"""
+        self._open: dict[Session, None] = {}
+        """With a limit on connections: the sessions that have one, or are about to."""
+        self._queued: deque[Session] = deque()
+        """Sessions that must wait until fewer are open."""
+        self.has_come_back = False
+        """With a plain framing: was there a connection before this one?"""
         self.main: Session | None = None
         """The conversation that messages are sent on; None: the next send begins one."""
 
@@ -37,8 +53,83 @@ class Conversations:
         id = self._context.settings.entropy(16).hex()
         address = self.dialing.address
         session = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
-        self.set_out(session, now)
+        if not self._context.settings.connections:
+            self.set_out(session, now)
+            return session
+        session.resumes = self.resumes
+        self._queued.append(session)
+        self._set_out_next()
         return session
+
+    def _set_out_next(self) -> None:
+        """Let sessions connect while fewer connections are open than are allowed."""
+        most = self._context.settings.connections
+        while self._queued:
+            if len(self._open) >= most:
+                used = next(filter(self._is_used_up, self._open), None)
+                if used is None:
+                    return
+                used.close(None)  # The peer may keep its half open: do not wait for that. Calls `closed`.
+                continue
+            session = self._queued.popleft()
+            self._open[session] = None
+            self.dialing.begin(session, self._context.effects.now)
+
+    def _is_used_up(self, session: Session) -> bool:
+        """Has a connection that was for one request only done its work?"""
+        is_busy = self._sessions.client_asks.is_busy(session)
+        return session.is_ending and not is_busy and not session.sending.queue
+
+    def ask_closed(self) -> None:
+        """A request is done: its connection may be over, and another session may wait for that."""
+        self._set_out_next()
+
+    def closed(self, session: Session) -> None:
+        """A session is closed: let another one connect."""
+        if session in self._queued:
+            self._queued.remove(session)
+        self._open.pop(session, None)
+        asks = self._sessions.client_asks
+        if asks.is_busy(session):  # Requests that were never sent.
+            asks.take_over(session, self.current(self._context.effects.now))
+        asks.closed(session)
+        self._set_out_next()
+
+    def come_back(self, old: Session) -> bool:
+        """With a plain framing: let a new session follow this one, if it should; it connects soon."""
+        reconnect = self.dialing.reconnect
+        if (
+            not self._context.settings.comes_back
+            or self._context.is_stopping
+            or not old.generation.established
+            or self.main is not old
+            or reconnect is None
+        ):
+            return False
+        was_used = old.receiving.arrived or old.sending.sent
+        failures = 0 if was_used else old.attempts.failures + 1
+        delay = reconnect.delay(failures, self.dialing.random)
+        if delay is None:
+            return False
+        now, address = self._context.effects.now, self.dialing.address
+        id = self._context.settings.entropy(16).hex()
+        new = self.main = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
+        new.resumes = self.resumes
+        new.attempts.failures = failures
+        new.timer.wake_at(now + delay)
+        self.has_come_back = True
+        return True
+
+    def stay_away(self) -> None:
+        """The application ends the conversation: do not connect again."""
+        self._context.settings.comes_back = False
+
+    def seconds_to_attempt(self, now: float) -> float | None:
+        """When a client that comes back will connect again; None if it is not waiting for that."""
+        session = self.main
+        if not self.has_come_back or session is None or session.timer.due_at == NEVER:
+            return None
+        return max(0.0, session.timer.due_at - now)
 
     def set_out(self, session: Session, now: float) -> None:
         """Let the session connect."""
@@ -66,6 +157,18 @@ class Conversations:
         if session is None or session.error is not None or session.ending.is_requested:
             session = self.main = self.begin(now)
         return session
+
+    def least_busy(self, now: float) -> Session:
+        """With a plain framing: the session for the next request, while all others are in use."""
+        found = self.idle()
+        if found is not None:
+            return found
+        most = self._context.settings.connections
+        usable = [each for each in self._sessions.by_id.values() if not each.is_ending]
+        if not most or len(usable) < most:
+            return self.begin(now)
+        asks = self._sessions.client_asks
+        return min(usable, key=lambda each: len(asks.of(each)))
 
     def idle(self) -> Session | None:
         """With a plain framing: a session whose connection no request is using."""

@@ -24,7 +24,7 @@ class Dialing:
     ``connect_by``; after a lost connection, as the `Backoff` says.
     """
 
-    __slots__ = ("_context", "_random", "_sessions", "address", "connect_timeout", "dials", "reconnect")
+    __slots__ = ("_context", "_sessions", "address", "connect_timeout", "dials", "random", "reconnect")
 
     def __init__(
         self,
@@ -40,13 +40,14 @@ class Dialing:
         self.address = address
         self.reconnect = reconnect
         self.connect_timeout = connect_timeout
-        self._random = random
+        self.random = random
         self.dials: list[Session] = []
         """Sessions that need a connection now."""
 
     def begin(self, session: Session, now: float) -> None:
         """Let a new session connect. With a store, the attempts have no deadline."""
-        session.attempts.connect_by = now + self.connect_timeout if session.record is None else NEVER
+        if session.record is None:
+            session.attempts.connect_by = min(session.attempts.connect_by, now + self.connect_timeout)
         self.dials.append(session)
         session.timer.wake_at(session.attempts.connect_by)
 
@@ -63,7 +64,7 @@ class Dialing:
         is_established = session.generation.established
         # A waiting request must fail at once when no server is running any more.
         if self.reconnect is not None and not (is_absent and is_established and self._context.pattern.asks):
-            delay = self.reconnect.delay(session.attempts.failures, self._random)
+            delay = self.reconnect.delay(session.attempts.failures, self.random)
         session.attempts.failed(error)
         if is_finished(session) and (delay is None or is_absent):
             self._sessions.close_session(session, None)  # Only the last confirmation was missing.

@@ -165,6 +165,8 @@ class Inbox:
         ask, receiving = arrival.ask, session.receiving
         if ask is not None:
             self._deliver_message(session, ask, arrival, values, now)
+        elif values:
+            self._deliver_plain(session, arrival, values[0])
         receiving.processed = max(receiving.processed, arrival.last)
         receiving.request_ack(ACK_DUE_SOON)
         if session.ending.peer_last is not None:
@@ -184,11 +186,20 @@ class Inbox:
             session.receiving.count_messages(1, 0)
             self._reject_request(session, ask, error)
 
+    def _deliver_plain(self, session: Session, arrival: Arrival, value: Value) -> None:
+        """A message has arrived at a client with a plain framing: a response, or nobody has asked for it."""
+        error = value if is_absent(value) else None
+        size = bytes_of(arrival.payloads) if error is None else 0
+        session.receiving.count_messages(1, size)
+        if isinstance(error, Skip):
+            self._context.counters.skipped += 1
+        else:
+            self._sessions.client_asks.on_plain_message(session, value, size, error)
+            self._sessions.side.ask_closed(session)
+
     def _deliver_response(self, session: Session, ask: Ask, value: Value, error: Exception | None) -> None:
         if isinstance(error, Skip):
             self._context.counters.skipped += 1
-            if session.is_plain:
-                return  # The next message is the response.
             error = DecodeError("the format has skipped the response")
         self._sessions.client_asks.settle(ask, None if error else value, error)
 

@@ -158,7 +158,7 @@ class SessionTable(SessionOwner):
         if session.receiving.end_reason is None:
             session.receiving.end_reason = EndOfData(f"{session.peer} has ended the conversation")
             effects.to_wake += (self.context.mailbox.end_changed, session.changed)
-            if not self.context.pattern.asks:
+            if not self.context.pattern.asks and not self.context.settings.comes_back:
                 self._emit_for(session, EventKind.END, None)
             self.side.peer_ended(session)
         self.server_asks.end_arrived(session)

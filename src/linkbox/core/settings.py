@@ -9,6 +9,7 @@ from linkbox.core.outgoing import MessageType
 from linkbox.core.patterns import Pattern
 from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing
+from linkbox.dialogue import Dialogue
 from linkbox.limits import Limits
 
 
@@ -53,6 +54,12 @@ class Settings:
     """Is TLS used? Then each link waits for `Connection.secured`."""
     keep_alive: bool = True
     """A server of requests with a plain framing: does a connection stay open after a response?"""
+    connections: int = 0
+    """A client of requests with a plain framing: connections that are open at a time; 0: any number."""
+    comes_back: bool = False
+    """A client of P2P with a plain framing: does it connect again after the end of a connection?"""
+    dialogue: Dialogue | None = None
+    """The same: how requests and responses follow each other."""
     decodes: bool = True
     """Must the driver decode messages? Else they are the bytes that arrived, and stored at once."""
     asks_first: bool = False

@@ -57,9 +57,24 @@ def prepare(sock: socket.socket, limits: Limits) -> None:
     sock.setblocking(False)
     if sock.family != AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(sock, limits)
         if _USER_TIMEOUT is not None:
             patience = max(limits.heartbeat + limits.peer_timeout, limits.stalled_write)
             sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, min(int(patience * 1000) + 1, 2**31 - 1))
+
+
+def keep_alive(sock: socket.socket, limits: Limits) -> None:
+    """Let the kernel find out that a silent peer is gone. A plain framing has no heartbeat of its own."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    probes = 3
+    for name, value in (
+        ("TCP_KEEPIDLE", limits.heartbeat),
+        ("TCP_KEEPINTVL", limits.peer_timeout / probes),
+        ("TCP_KEEPCNT", probes),
+    ):
+        option: int | None = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, max(1, round(min(value, 32767))))
 
 
 def is_connected(sock: socket.socket) -> bool:

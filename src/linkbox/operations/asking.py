@@ -36,8 +36,8 @@ class AskingClient(ClientOperations):
 
     # -- one request -----------------------------------------------------------------------------------
 
-    def ask(self, payload: bytes, timeout: Given) -> Operation[V]:
-        """Send a request of one message, and wait for the response."""
+    def ask(self, payload: bytes, timeout: Given, question: Any = None) -> Operation[V]:
+        """Send a request of one message, and wait for the response. ``question``: the message not encoded."""
         deadline = deadline_after(timeout, self.now())
         core = self.core
         if core is None or self.is_stopping:
@@ -49,6 +49,7 @@ class AskingClient(ClientOperations):
         if self._keep_alive and len(asks.waiting) >= self._most_asks:
             yield from self._wait_for_slot(core, deadline)
         ask = self._begin_ask(core, asks, deadline, to_mailbox=False)
+        ask.question = question
         try:
             asks.add(ask, payload, False, None if timeout is None else deadline)
             self._launch(core, ask)
@@ -60,7 +61,33 @@ class AskingClient(ClientOperations):
             raise self._failure(ask, timeout)
         return ask.value  # type: ignore[no-any-return]
 
-    def send(self, payload: bytes) -> Operation[AnyReceipt]:
+    def tell(self, payload: bytes, timeout: Given) -> Operation[None]:
+        """Send a message that has no response, when its turn has come; wait until the network has it."""
+        deadline = deadline_after(timeout, self.now())
+        if self.options.plain is None:
+            raise StateError(
+                "a command without a response needs a plain framing: with Linked() each request has one"
+            )
+        core = yield from self.ready()
+        if timeout is None:
+            self._check_may_wait()
+        ask = self._begin_ask(core, core.asks, deadline, to_mailbox=False)
+        ask.expects = False
+        core.asks.add(ask, payload, False, None)
+        receipt = ask.receipt
+        assert receipt is not None
+        self._launch(core, ask)
+        try:
+            yield from self.wait_for(receipt, None, timeout)
+        except DeadlineExceeded:
+            raise self._failure_to_connect(ask) or DeadlineExceeded(
+                f"the message to {self.address} was not sent within {float(timeout):g} s"
+            ) from None
+        finally:
+            if not ask.is_done:
+                self._cancel(core, ask)
+
+    def send(self, payload: bytes, question: Any = None) -> Operation[AnyReceipt]:
         """Send a request whose response goes to the mailbox; returns its receipt."""
         core = yield from self.ready()
         limit = self._most_asks
@@ -70,6 +97,7 @@ class AskingClient(ClientOperations):
                 f"Limits(asks={limit}) allows"
             )
         ask = self._begin_ask(core, core.asks, NEVER, to_mailbox=True)
+        ask.question = question
         core.asks.add(ask, payload, False, None)
         receipt = ask.receipt
         self._launch(core, ask)
@@ -136,9 +164,8 @@ class AskingClient(ClientOperations):
             return Ask(channel, to_mailbox, channel.is_plain)
         channel = core.current(now)
         if self.options.plain is not None and asks.is_busy(channel):
-            channel = core.conversations.idle() or core.begin(now)
-        ends_session = self.options.plain is not None and channel is not core.conversation
-        return Ask(channel, to_mailbox, ends_session)
+            channel = core.conversations.least_busy(now)
+        return Ask(channel, to_mailbox)
 
     def _launch(self, core: ClientCore, ask: Ask) -> None:
         """Send the complete request, and end a connection that is for this request only."""
@@ -163,4 +190,10 @@ class AskingClient(ClientOperations):
             return ask.error
         if self.is_stopping or timeout is None:
             return self.not_running()
-        return DeadlineExceeded(f"no response from {self.address} within {float(timeout):g} s")
+        return self._failure_to_connect(ask) or DeadlineExceeded(
+            f"no response from {self.address} within {float(timeout):g} s"
+        )
+
+    def _failure_to_connect(self, ask: Ask) -> Exception | None:
+        """Why the request was never sent, if that is because nothing has ever responded."""
+        return None if ask.session.established else ask.session.last_failure

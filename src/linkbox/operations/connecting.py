@@ -7,6 +7,7 @@ import random
 
 from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
+from linkbox.core.settings import Settings
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import ConnectFailed, Refused, StateError
 from linkbox.operations.arguments import Given, flag, seconds
@@ -40,6 +41,13 @@ class ClientOperations(Life):
             random_float,
             self.resumes and options.plain is None,
         )
+
+    def settings(self) -> Settings:
+        settings = super().settings()
+        settings.connections = self.client_options.connections
+        settings.comes_back = self.client_options.comes_back
+        settings.dialogue = self.client_options.dialogue
+        return settings
 
     def begin(self, core: EndpointCore) -> Operation[None]:
         assert isinstance(core, ClientCore)
@@ -90,6 +98,8 @@ class ConversingClient(ClientOperations):
     def connect(self, wait: Given) -> Operation[None]:
         """Start, and wait for the connection; stop again if it does not come up."""
         is_patient = flag(wait, "wait")
+        if self.core is not None and not self.is_stopping and self.channel(self.core).error is not None:
+            yield from self.stop(0.0)  # The conversation has ended: begin a new one.
         yield from self.start()
         if not is_patient:
             return
@@ -114,10 +124,17 @@ class ConversingClient(ClientOperations):
 
     def is_decided(self, channel: Channel) -> bool:
         """Is it known whether the client can connect?"""
+        if self._has_come_back():
+            return True
         return channel.was_connected() or channel.error is not None or _is_final(channel.last_failure)
 
+    def _has_come_back(self) -> bool:
+        """Was there a connection before this one?"""
+        core = self.core
+        return isinstance(core, ClientCore) and core.conversations.has_come_back
+
     def _why_down(self, channel: Channel) -> Exception | None:
-        if channel.was_connected():
+        if channel.was_connected() or self._has_come_back():
             return None
         late = ConnectFailed(
             f"no welcome from {self.address} within {self.client_options.connect_timeout:g} s"
@@ -154,7 +171,7 @@ class ConversingClient(ClientOperations):
             receipt = yield from spool(self, channel, payload)
             return receipt
         if not channel.established and channel.error is None:
-            raise StateError(f"{self} is not connected yet; call wait_connected() first")
+            raise self._not_connected(core)
         if not channel.has_room():
             yield from wait_for_room(self, channel, deadline_after(timeout, self.now()))
             channel = self.channel(core)
@@ -162,10 +179,20 @@ class ConversingClient(ClientOperations):
         self.runtime.settle()
         return receipt
 
+    def _not_connected(self, core: ClientCore) -> StateError:
+        seconds = core.conversations.seconds_to_attempt(self.now())
+        if seconds is None:
+            return StateError(f"{self} is not connected yet; call wait_connected() first")
+        return StateError(
+            f"{self} is not connected: the next attempt is in {seconds:.3g} s; call wait_connected() first"
+        )
+
     def end(self) -> None:
         """End the conversation. Takes the lock."""
         with self.runtime.lock:
-            self.channel(self.client_core()).end()
+            core = self.client_core()
+            core.conversations.stay_away()
+            self.channel(core).end()
             self.runtime.update()
 
 

@@ -13,6 +13,7 @@ from linkbox.core.decoding import Decoding
 from linkbox.core.patterns import Pattern
 from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
+from linkbox.dialogue import Dialogue
 from linkbox.events import PeerInfo
 from linkbox.format_costs import cost_of
 from linkbox.formats import Bytes, Format, Typed, as_format
@@ -33,6 +34,8 @@ AcceptLater = Callable[[PeerInfo], Awaitable[bool]]
 """The same as a coroutine function, for aio."""
 BYTES: Final = Bytes()
 """The default of ``format=``. Type checkers infer the type of the endpoint from its type."""
+RECONNECT: Final = Backoff()
+"""The default of ``reconnect=``. With a plain framing, `ClientP2P` reconnects only if another is given."""
 Handler = Callable[[Any], Any]
 """Takes a `Request`, returns the value of the response; for aio perhaps a coroutine function."""
 
@@ -198,13 +201,13 @@ class ClientOptions(Options):
         blocking: bool = True,
         linger: float = 0.0,
         keep_alive: bool = True,
+        dialogue: Dialogue | None = None,
+        connections: int | None = None,
     ) -> None:
         if not arguments.seconds(connect_timeout, "connect_timeout") > 0:
             raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
         if not arguments.seconds(linger, "linger") >= 0:
             raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
-        arguments.flag(blocking, "blocking")
-        arguments.flag(keep_alive, "keep_alive")
         if not isinstance(reconnect, Backoff | None):
             raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
         _check_ssl(ssl)
@@ -219,12 +222,41 @@ class ClientOptions(Options):
         """Seconds to connect, including the handshake."""
         self.reconnect = reconnect
         """When to reconnect; None: never."""
-        self.blocking = blocking
+        self.blocking = arguments.flag(blocking, "blocking")
         """Does each push wait until the server has the message?"""
         self.linger = float(linger)
         """Seconds that an idle connection is kept for the next push."""
-        self.keep_alive = keep_alive
+        self.keep_alive = arguments.flag(keep_alive, "keep_alive")
         """Do all requests share a connection?"""
+        self.dialogue = check_dialogue(dialogue, self.framing)
+        """With a plain framing: how requests and responses follow each other."""
+        self.connections = self._most_connections(connections)
+        """AR with a plain framing: connections that are open at a time; 0: any number."""
+
+    @property
+    def comes_back(self) -> bool:
+        """With a plain framing: does FIN not end the conversation, but the client connects again?"""
+        is_given = self.reconnect is not None and self.reconnect is not RECONNECT
+        return is_given and self.plain is not None and self.pattern.server_sends
+
+    def _most_connections(self, connections: int | None) -> int:
+        if connections is None:
+            return 1 if self.plain is not None and self.pattern.asks else 0
+        most = arguments.whole_number(connections, "connections", 1)
+        if self.plain is None:
+            raise ValueError("connections= is for plain framings: with Linked() one connection is enough")
+        return most
+
+
+def check_dialogue(dialogue: Any, framing: Framing) -> Dialogue | None:
+    """The same dialogue; an error if it is none, or cannot work with this framing."""
+    if dialogue is None:
+        return None
+    if not isinstance(dialogue, Dialogue):
+        raise TypeError(f"dialogue= takes a Dialogue, not {type(dialogue).__name__}")
+    if framing.linked or framing.name == "raw":
+        raise ValueError("dialogue= is for plain framings that have messages: not for Linked() or Raw()")
+    return dialogue
 
 
 def check_handler(handler: Handler) -> None:

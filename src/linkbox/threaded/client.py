@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Self
 from linkbox.core.backoff import Backoff
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
+from linkbox.dialogue import Dialogue
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
-from linkbox.operations.options import BYTES, ClientOptions, Overflow, StorePath
+from linkbox.operations.options import BYTES, RECONNECT, ClientOptions, Overflow, StorePath
 from linkbox.operations.pushing import PushingClient
 from linkbox.operations.secrets import Secret
 from linkbox.operations.taking import Taking, TakingAnswers
@@ -42,7 +43,11 @@ class Client(Endpoint[T, K_co], ABC):
 
 
 class ClientP2P(Client[T, K_co]):
-    """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time."""
+    """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time.
+
+    Over a plain framing the conversation ends when the peer closes the connection. If ``reconnect`` is given
+    explicitly, the client connects again instead, until `stop` or `end`.
+    """
 
     def __init__(
         self,
@@ -57,7 +62,7 @@ class ClientP2P(Client[T, K_co]):
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
-        reconnect: Backoff | None = Backoff(),
+        reconnect: Backoff | None = RECONNECT,
     ) -> None:
         self._set_up(
             ClientOptions(
@@ -74,6 +79,7 @@ class ClientP2P(Client[T, K_co]):
     def start(self, wait: bool = True) -> ClientP2P[T, K_co]:
         """Connect. Returns self when the link is up; with ``wait=False`` at once.
 
+        After the end of a conversation it begins a new one.
         Raises `ConnectFailed` if no connection is made within ``connect_timeout`` (with
         ``reconnect=None``: at the first attempt), `Refused` if the server rejects the client.
         """
@@ -191,7 +197,12 @@ class ClientP2M(Client[T, object], Generic[T]):
 
 
 class ClientAR(Client[T, K_co]):
-    """Ask - response: sends requests to a `ServerAR`, each on its own connection unless ``keep_alive``."""
+    """Ask - response: sends requests to a `ServerAR`, each on its own connection unless ``keep_alive``.
+
+    Over a plain framing, ``dialogue`` says how requests and responses follow each other. ``connections`` are
+    open at a time, by default one: requests wait for it, and their timeouts include the wait. Messages that
+    nobody has asked for go to the mailbox.
+    """
 
     def __init__(
         self,
@@ -206,11 +217,13 @@ class ClientAR(Client[T, K_co]):
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
+        dialogue: Dialogue | None = None,
+        connections: int | None = None,
     ) -> None:
         self._set_up(
             ClientOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, connect_timeout,
-                reconnect, keep_alive=keep_alive,
+                reconnect, keep_alive=keep_alive, dialogue=dialogue, connections=connections,
             )
         )  # fmt: skip
 
@@ -227,11 +240,19 @@ class ClientAR(Client[T, K_co]):
         `ConnectFailed` when it cannot be reached. A failed request does not affect the next one. A request
         is never executed twice.
         """
-        return self._threads.run(self._asking.ask(self._asking.encode(data), timeout))
+        return self._threads.run(self._asking.ask(self._asking.encode(data), timeout, data))
 
     def ask_many(self, iterable: Iterable[T], timeout: float | None = 30.0) -> T:
         """One request made of several messages, sent as the iterable yields them; one response."""
         return self._threads.run(self._asking.ask_many(iterable, timeout))
+
+    def tell(self, data: T, timeout: float | None = 30.0) -> None:
+        """Send a command that has no response; returns when it was handed to the network.
+
+        For plain framings only: it waits for its turn on the connection, up to ``timeout`` seconds
+        (`DeadlineExceeded`). With `Linked` each request has a response: `StateError`.
+        """
+        self._threads.run(self._asking.tell(self._asking.encode(data), timeout))
 
     def send(self, data: T) -> Receipt:
         """Send a request without waiting: the response goes to the mailbox and emits `EventKind.DATA`.
@@ -239,7 +260,7 @@ class ClientAR(Client[T, K_co]):
         If the request fails, its error is in the mailbox instead: `data_get` raises it, and
         ``message_get().receipt`` identifies the request.
         """
-        receipt: Receipt = self._threads.run(self._asking.send(self._asking.encode(data)))
+        receipt: Receipt = self._threads.run(self._asking.send(self._asking.encode(data), data))
         return receipt
 
 
