@@ -137,7 +137,7 @@ class _CodedDecoder(SplitDecoder):
         super()._too_large(size)
 
     def eof(self) -> list[bytes]:
-        if self._held:
+        if self._held and self.error is None:
             self.error = ProtocolViolation(f"the stream ended inside a frame: {excerpt(bytes(self._held))}")
             self._held.clear()
         return []
