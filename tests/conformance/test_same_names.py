@@ -19,7 +19,7 @@ HANDED_OUT = {"LinkView", "Receipt"}
 """Users do not make these, so their constructors may differ."""
 AWAITED = {
     "start", "stop", "send", "send_many", "broadcast", "end", "flush", "wait", "wait_connected",
-    "data_get", "data_get_count", "data_get_until", "bytes_get", "message_get", "ask", "ask_many",
+    "data_get", "data_get_count", "data_get_until", "bytes_get", "message_get", "ask", "ask_many", "tell",
 }  # fmt: skip
 
 
