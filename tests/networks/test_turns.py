@@ -1,0 +1,51 @@
+"""One turn reads a bounded number of bytes from all connections together: busy peers do not delay others."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from linkbox.address import Address
+from linkbox.networks.poller import READ
+from linkbox.networks.sockets import FAIR_READ, LARGE_READ, TURN_SIZE
+from linkbox.networks.sockets_aio import AioSockets
+from linkbox.networks.sockets_threaded import READ_SIZE, Connection, ThreadedSockets
+
+EVENTS: Any = None
+LINK: Any = SimpleNamespace(eof=False)
+MANY = TURN_SIZE // READ_SIZE + 2
+
+
+@pytest.mark.patches
+def test_the_leader_reads_less_from_those_that_come_late() -> None:
+    network = ThreadedSockets(EVENTS, Address.parse("tcp://127.0.0.1:9"), threading.RLock(), None)
+    with ExitStack() as stack:
+        stack.callback(network.poller.close)
+        for _ in range(MANY):
+            ours, theirs = map(stack.enter_context, socket.socketpair())
+            theirs.send(bytes(2 * READ_SIZE))
+            network.poller.watch(ours.fileno(), READ, False)
+            network._connections[ours.fileno()] = Connection(ours, LINK, None)
+        network.read(0)
+        sizes = sorted(len(each.received) for each in network._read)  # type: ignore[arg-type]
+    assert sizes == [FAIR_READ] * 2 + [READ_SIZE] * (MANY - 2)
+
+
+def test_asyncio_reads_less_from_those_that_come_late() -> None:
+    async def main() -> None:
+        network = AioSockets(EVENTS, Address.parse("tcp://127.0.0.1:9"), None)
+        for _ in range(2):
+            assert len(network.read_buffer()) == LARGE_READ
+            assert len(network.read(FAIR_READ)) == FAIR_READ  # small reads do not count
+            assert len(network.read_buffer()) == LARGE_READ
+            assert len(network.read(TURN_SIZE)) == TURN_SIZE
+            assert len(network.read_buffer()) == FAIR_READ
+            await asyncio.sleep(0)  # the next turn of the loop
+
+    asyncio.run(main())
