@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import struct
 import threading
 import time
@@ -338,3 +339,26 @@ def test_too_many_asks(place: Place) -> None:
         assert [(id, kind) for id, kind, _ in failed] == [(6, "limit"), (7, "limit")]
         released.set()
         assert {frames.decode_answer(bare.until(frames.ANSWER))[0] for _ in range(5)} == {1, 2, 3, 4, 5}
+
+
+def test_many_busy_peers_do_not_make_others_wait(place: Place) -> None:
+    """Welcomed peers that send PINGs as fast as the server reads them, all at once."""
+    blob, most = frames.frame(frames.PING, bytes(8)) * 5000, 4_000_000
+    with place.serving("AR") as server, ExitStack() as stack:
+        busy = {stack.enter_context(Bare(place, server.address)): 0 for _ in range(40)}
+        for number, bare in enumerate(busy, 1):
+            bare.meet(pattern="ar", session=number)
+            bare.sock.settimeout(0.0)
+        until = time.monotonic() + PATIENCE
+        while busy and time.monotonic() < until:
+            for bare, sent in list(busy.items()):
+                try:
+                    busy[bare] += bare.sock.send(blob[sent % len(blob) :])
+                    bare.sock.recv(1 << 20)
+                except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                    continue
+                except OSError:  # It has read too few of the answers.
+                    del busy[bare]
+                    continue
+                if busy[bare] > most:
+                    del busy[bare]
