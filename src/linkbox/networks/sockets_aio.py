@@ -287,7 +287,8 @@ class AioSockets(AioNetwork):
         try:
             tls = None if self._make_tls is None else self._make_tls()
             link.handle = connection = Connection(self, link, sock, tls)
-            connection.flush()  # With a plain framing, messages may have been sent before this task began.
+            if link.is_open():  # With a plain framing: messages may have been sent before this task began.
+                connection.flush()
             await self._loop.connect_accepted_socket(lambda: connection, sock)
         except BaseException as error:
             if is_cancelled(error):
