@@ -467,3 +467,9 @@ def test_a_prompt_is_no_message_that_takes_too_long(is_client: bool) -> None:
     probe.say(b"login: ")
     wire.advance(30)
     assert probe.is_closed is not is_client
+
+
+def test_a_frame_that_is_cut_by_the_next_one_and_was_too_large_before() -> None:
+    decoder = Enclosed(b"<", b">").decoder(6)
+    assert decoder.feed(b"<" + bytes(100) + b"<ok>") == []
+    assert "at least 100" in str(decoder.error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import linkbox.core.event_queue
+from linkbox.core.effects import LimitedLines
 from linkbox.core.event_queue import EventQueue
 from linkbox.core.settings import Counters
 from linkbox.events import EventKind, Peer
@@ -57,3 +58,17 @@ def test_where_credit_limits_them_nothing_takes_over() -> None:
     queue = EventQueue(0.0, Counters(), most_data=None)
     queue.listening = {DATA}
     assert not any(queue.takes_over(PEERS[0]) for _ in range(100))
+
+
+def test_the_count_of_lines_is_not_logged_before_the_minute_is_over() -> None:
+    wire = Wire()
+    effects = wire.server.effects
+    lines = LimitedLines(effects, "lines of this test")
+    allowed = [lines.allows() for _ in range(20)]
+    assert allowed.count(False) == 10
+    lines.handle_timer(lines.next_timer() - 1.0)
+    wire.settle()
+    assert not any("of this test" in text for text in wire.notes)
+    lines.handle_timer(lines.next_timer())
+    wire.settle()
+    assert any("10 more lines of this test" in text for text in wire.notes)

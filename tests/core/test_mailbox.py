@@ -656,3 +656,7 @@ def test_ready_is_who_has_something_and_who_never_will(box: Mailbox) -> None:
     assert box.is_ready(source, 3) and not box.is_ready(None, 3)
     box.end_reason = EndOfData("over")
     assert box.is_ready(None, 3) and box.is_ready(other)
+
+
+def test_a_source_without_a_framing_has_nothing_undecoded() -> None:
+    assert new_source().undecoded() == 0

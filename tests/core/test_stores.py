@@ -525,3 +525,22 @@ def test_what_was_read_for_a_session_that_begins_anew_is_read_again(wires: list[
     record.spool.loaded = 1
     record.load(fetch.rows)
     assert not session.sending.queue  # it is there already
+
+
+def test_an_entry_that_is_on_disk_cannot_fail_any_more(wires: list[StoredWire]) -> None:
+    wire, session = connected(wires, P2P, stores={"client"})
+    entry = wire.client.spool(session, [b"1:"], with_receipts=True)
+    wire.settle()
+    assert wire.client.journal is not None
+    entry.failed(wire.client.journal._owner, ValueError("late"))
+    assert entry.is_settled and entry.error is None
+
+
+def test_what_waits_for_room_is_looked_at_once_a_stored_message_is_in_the_mailbox(
+    wires: list[StoredWire],
+) -> None:
+    wire, _ = connected(wires, P2P, stores={"server"})
+    wire.server.effects.is_blocked = True
+    wire.client.conversations.main.send_at_once(b"1:")  # type: ignore[union-attr]
+    wire.run()
+    assert wire.server.mailbox.take_all() == [b"1:"] and not wire.server.effects.is_blocked

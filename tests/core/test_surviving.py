@@ -112,3 +112,22 @@ def test_what_a_signal_has_interrupted_is_decoded_again() -> None:
 
 def _arrival(session: Session, last: int) -> Arrival:
     return Arrival(session, [b"x"], last)
+
+
+@pytest.mark.patches
+def test_a_session_that_cannot_be_closed_keeps_no_other_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire(max_peers=3)
+    probes = [probe_server(wire, session=f"{number:032x}") for number in range(2)]
+    first, second = wire.server.sessions.by_id.values()
+    close = wire.server.sessions.close_session
+
+    def fails_once(session: Session, error: Exception | None) -> None:
+        if session is first and not wire.server.effects.failures:
+            raise ValueError
+        close(session, error)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(wire.server.sessions), "close_session", lambda _, *args: fails_once(*args))
+        wire.server.abort()
+    assert second.error is not None and probes
+    assert [what for what, _ in wire.server.effects.failures] == [first.peer]
