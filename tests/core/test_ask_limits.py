@@ -84,11 +84,19 @@ def test_one_source_may_be_asked() -> None:
     assert all.box.take(all.sources[0]) == "0.1"
 
 
-def test_each_taken_request_may_have_to_be_acknowledged() -> None:
+@pytest.mark.parametrize(("ack_each", "asked_for"), [(True, [1, 2]), (False, [2])])
+def test_each_taken_request_may_have_to_be_acknowledged(ack_each: bool, asked_for: list[int]) -> None:
+    class Acknowledging(Source):
+        def request_ack(self, urgency: int) -> None:
+            found.append(self.taken)
+
+    found: list[int] = []
     all = Sources(1)
+    all.sources = [Acknowledging(PEER)]
     all.put(0, 0)
-    all.sources[0].ack_each = True
+    all.sources[0].ack_each = ack_each
     assert [all.box.take(), all.box.take()] == ["0.1", "0.2"]
+    assert found == asked_for
 
 
 def test_single_items_that_arrive_apart_are_batches_of_their_own() -> None:
