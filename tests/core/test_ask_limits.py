@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 
-from linkbox.core.asks_client import Ask
+from linkbox.core.asks_client import Ask, ClientAsks
 from linkbox.core.incoming_asks import OVERHEAD
 from linkbox.core.patterns import AR, P2P
 from linkbox.core.request_mailbox import RequestMailbox
 from linkbox.core.session import Session
 from linkbox.core.source import Source
+from linkbox.core.wait_queue import Waiter
 from linkbox.core.wire import frames
 from linkbox.core.wire.framings import Lines, Raw
 from linkbox.errors import PeerLost
 from linkbox.events import EventKind
 from linkbox.limits import Limits
+from linkbox.operations.predicates import HasSlot
 from tests.core.wire import PEER, Probe, Wire, probe_client, probe_server
 
 MOST = 1 << 62
@@ -82,11 +84,19 @@ def test_one_source_may_be_asked() -> None:
     assert all.box.take(all.sources[0]) == "0.1"
 
 
-def test_each_taken_request_may_have_to_be_acknowledged() -> None:
+@pytest.mark.parametrize(("ack_each", "asked_for"), [(True, [1, 2]), (False, [2])])
+def test_each_taken_request_may_have_to_be_acknowledged(ack_each: bool, asked_for: list[int]) -> None:
+    class Acknowledging(Source):
+        def request_ack(self, urgency: int) -> None:
+            found.append(self.taken)
+
+    found: list[int] = []
     all = Sources(1)
+    all.sources = [Acknowledging(PEER)]
     all.put(0, 0)
-    all.sources[0].ack_each = True
+    all.sources[0].ack_each = ack_each
     assert [all.box.take(), all.box.take()] == ["0.1", "0.2"]
+    assert found == asked_for
 
 
 def test_single_items_that_arrive_apart_are_batches_of_their_own() -> None:
@@ -273,6 +283,21 @@ def test_halves_of_those_that_are_gone_make_room_first() -> None:
     assert failed == [(1, "limit"), (2, "limit")]
 
 
+def test_as_many_halves_fail_as_are_in_the_way() -> None:
+    """One more piece may need the memory of several clients that are gone."""
+    wire = Wire(AR, limits=SMALL)
+    size = 9000 - OVERHEAD
+    [stays, first, second, late] = all = probes(wire, 4)
+    for probe, number in zip(all, (5, 1, 1, 2), strict=True):
+        probe.say(*(ask(id, bytes(size), frames.MORE_OF_MESSAGE) for id in range(1, number + 1)))
+    assert wire.server.asks.memory.gathered == 9 * 9000
+    drop(wire, first)
+    drop(wire, second)
+    late.say(ask(3, bytes(size), frames.MORE_OF_MESSAGE))
+    assert {"FAIL"}.isdisjoint(late.kinds() + stays.kinds())
+    assert wire.server.asks.memory.gathered == (5 + 3) * 9000
+
+
 def test_the_end_fails_what_is_not_complete() -> None:
     wire = Wire(AR)
     probe = probe_server(wire)
@@ -375,6 +400,33 @@ def test_a_client_acknowledges_many_answers_soon() -> None:
     for each in asks:
         probe.say(frames.encode_answer(each.id, 0, bytes(600)))
     assert "ACK" in probe.kinds()
+
+
+class Caller(Waiter):
+    """A caller that waits for a slot; it notes that it was woken."""
+
+    def __init__(self, asks: ClientAsks) -> None:
+        self.predicate = HasSlot(asks)
+        self.is_woken = False
+
+    def is_awake(self) -> bool:
+        return self.is_woken
+
+    def wake(self) -> None:
+        self.is_woken = True
+
+
+def test_a_request_that_is_over_lets_one_caller_go_on() -> None:
+    """Of the callers that wait, the first: the others would find no slot."""
+    wire = Wire(AR, client_limits=Limits(asks=2))
+    session, asks = wire.connect(), wire.client.asks
+    first, _ = wire.ask(b"1", session), wire.ask(b"2", session)
+    waiters = [Caller(asks) for _ in range(3)]
+    asks.slots.waiters = dict.fromkeys(waiters)
+    assert asks.free_slots() == 0 and not asks.slots.ready()
+    asks.cancel(first, "enough")
+    assert asks.slots in wire.client.effects.to_wake
+    assert asks.slots.ready() == waiters[:1]
 
 
 # --- The work is linear -------------------------------------------------------------------------------

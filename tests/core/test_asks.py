@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from linkbox import Lines, Raw
+from linkbox import Lines, Linked, Raw
 from linkbox.core.asks_client import Ask
 from linkbox.core.patterns import AR
 from linkbox.core.wire import frames
+from linkbox.core.wire.framings import Framing
 from linkbox.errors import (
     AnswerError,
     DeadlineExceeded,
@@ -338,13 +339,15 @@ def test_an_ask_that_was_being_decoded_when_it_was_cancelled_gets_no_answer(body
     assert "FAIL" not in probe.kinds()
 
 
-def test_an_ask_for_a_session_that_is_over_fails_at_once() -> None:
-    wire = Wire(AR)
+@pytest.mark.parametrize("framing", [Linked(), Lines(), Raw()])
+def test_an_ask_for_a_session_that_is_over_fails_at_once(framing: Framing) -> None:
+    wire = Wire(AR, framing=framing)
     session = wire.connect()
     wire.client.sessions.close_session(session, PeerLost("gone"))
     ask = wire.ask(b"x", session)
     assert isinstance(ask.error, PeerLost)
-    assert ask.receipt.error is ask.error
+    assert ask.receipt is not None and ask.receipt.error is ask.error
+    assert not wire.client.asks.waiting
 
 
 def test_an_ask_of_several_messages_moves_with_all_of_them() -> None:
@@ -399,6 +402,17 @@ def test_a_connection_that_was_for_one_ask_ends_when_that_is_settled() -> None:
     assert ask.value == b"y" and session.is_ending
     wire.advance(5)
     assert isinstance(session.error, EndOfData)
+
+
+def test_over_raw_only_the_end_of_the_connection_cancels_an_ask() -> None:
+    wire = Wire(AR, framing=Raw())
+    session = wire.client.begin(wire.now)
+    probe = probe_client(wire, session, greets=False)
+    ask = wire.ask(b"x", session)
+    assert wire.client.asks.cancel(ask, "enough")
+    session.close(None)
+    wire.settle()
+    assert probe.is_closed and not ask.is_done
 
 
 @pytest.mark.parametrize(("limit", "is_whole"), [(100, True), (10, False)])

@@ -7,9 +7,12 @@ import pytest
 import linkbox.core.event_queue
 from linkbox.core.effects import LimitedLines
 from linkbox.core.event_queue import EventQueue
+from linkbox.core.patterns import AR
 from linkbox.core.settings import Counters
+from linkbox.core.wire.framings import Lines
 from linkbox.events import EventKind, Peer
-from tests.core.wire import Wire, probe_server
+from linkbox.limits import Limits
+from tests.core.wire import Wire, probe_client, probe_server
 
 UP, DOWN, DATA = EventKind.CONNECTED, EventKind.DISCONNECTED, EventKind.DATA
 PEERS = [Peer(name, "tcp://x", name, 0.0) for name in "ab"]
@@ -72,3 +75,17 @@ def test_the_count_of_lines_is_not_logged_before_the_minute_is_over() -> None:
     lines.handle_timer(lines.next_timer())
     wire.settle()
     assert any("10 more lines of this test" in text for text in wire.notes)
+
+
+def test_responses_that_are_taken_leave_no_more_data_events_than_the_mailbox_has_room_for() -> None:
+    """A callback blocks, and the application takes the responses without it."""
+    wire = Wire(AR, framing=Lines(), client_limits=Limits(mailbox_messages=2))
+    wire.calls_back = False
+    probe = probe_client(wire, greets=False)
+    for number in range(5):
+        probe.say(b"%d\n" % number)
+        [answer] = wire.client.mailbox.take_all()
+        assert answer.value == b"%d" % number
+    wire.calls_back = True
+    wire.settle()
+    assert len(wire.events(wire.client, DATA)) == 2

@@ -255,6 +255,11 @@ def test_limits_on_who_has_not_introduced_itself() -> None:
     assert newest is not None and last is not None
     assert first.closed and not (second.closed or last.closed), "the oldest, of the address with the most"
     assert server.context.counters.refused == 2
+    for link in (second, last):
+        server.lost(link, ConnectionResetError("gone"), wire.now)
+    pending = server.admission._pending
+    assert not pending.is_share_full("10.0.0.1") and pending.links == {newest: None}
+    assert not pending._origins, "an address is forgotten with its last connection"
 
 
 def test_who_waits_for_a_decision_makes_no_room() -> None:

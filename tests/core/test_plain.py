@@ -148,6 +148,31 @@ def test_an_idle_connection_of_asks_is_used_again() -> None:
     assert ask.value == b"y"
 
 
+def test_requests_share_connections_once_there_are_as_many_as_allowed() -> None:
+    wire = Wire(AR, framing=Lines())
+    wire.client.context.settings.connections = 2
+    conversations = wire.client.conversations
+    first = wire.connect()
+    assert conversations.least_busy(wire.now) is first, "it is idle"
+    wire.ask(b"1", first)
+    wire.ask(b"2", first)
+    second = conversations.least_busy(wire.now)
+    assert second is not first, "another connection is allowed"
+    wire.ask(b"3", second)
+    assert conversations.least_busy(wire.now) is second, "the other one has more to do"
+
+
+def test_a_conversation_that_is_closed_before_its_turn_never_connects() -> None:
+    wire = Wire(AR, framing=Lines())
+    wire.client.context.settings.connections = 1
+    first = wire.connect()
+    second, third = wire.client.begin(wire.now), wire.client.begin(wire.now)
+    assert not wire.client.dialing.dials
+    second.close(None)
+    first.close(None)
+    assert wire.client.dialing.dials == [third]
+
+
 def test_an_answer_over_lines_that_lands_in_the_mailbox() -> None:
     wire = Wire(AR, framing=Lines())
     session = wire.client.conversation = wire.client.begin(wire.now)

@@ -436,6 +436,20 @@ def test_a_silent_client_keeps_its_slot_while_messages_for_it_are_in_the_spool()
         assert refusal(second.heard()).code == "busy"
 
 
+def test_the_store_knows_the_new_name_of_a_client_that_is_back() -> None:
+    with stored(P2M, "server") as wire:
+        first = probe_server(wire)
+        [session] = wire.server.sessions.by_id.values()
+        note(wire, session)
+        wire.server.lost(first.link, ConnectionResetError("cut"), wire.now)
+        wire.advance(1)
+        probe_server(wire, name="renamed", epoch=2, born=session.generation.born)
+        assert session.peer.name == "renamed" and session.link is not None
+        wire.advance(1)  # Marks are written soon.
+        wire.crash("server")
+        assert [each.peer.name for each in wire.server.sessions.by_id.values()] == ["renamed"]
+
+
 def test_the_slot_of_ones_own_earlier_session_is_free() -> None:
     """A client with a secret of its own gets in; what waited for its earlier session is in doubt."""
     secrets = {"server_secrets": lambda name: [b"s"], "client_secrets": lambda name: [b"s"]}

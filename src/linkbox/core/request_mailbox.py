@@ -96,7 +96,4 @@ class RequestMailbox(Mailbox):
             source.batches.popleft()
             if not source.batches:
                 del self.turns[source]
-        if source.inbox is None:
-            source.request_ack(ACK_DUE_SOON)
-        else:
-            source.on_taken()
+        source.request_ack(ACK_DUE_SOON)  # A server of requests has no store, which would acknowledge later.
