@@ -298,7 +298,9 @@ def test_an_older_connection_of_a_session_is_refused() -> None:
 def test_a_newer_connection_of_a_session_takes_over() -> None:
     wire = Wire()
     first = probe_server(wire, epoch=1)
-    second = probe_server(wire, epoch=2, born=1)
+    [peer] = wire.server.peers()
+    second = probe_server(wire, epoch=2, born=1, name="renamed")
+    assert wire.server.peers() == (peer,) and peer.name == "renamed"
     assert first.is_closed
     assert "WELCOME" in second.kinds()
     assert wire.events(wire.server, EventKind.RESUMED)
