@@ -85,6 +85,7 @@ def test_one_source_may_be_asked() -> None:
 
 
 @pytest.mark.parametrize(("ack_each", "asked_for"), [(True, [1, 2]), (False, [2])])
+@pytest.mark.patches
 def test_each_taken_request_may_have_to_be_acknowledged(ack_each: bool, asked_for: list[int]) -> None:
     class Acknowledging(Source):
         def request_ack(self, urgency: int) -> None:
@@ -416,6 +417,7 @@ class Caller(Waiter):
         self.is_woken = True
 
 
+@pytest.mark.patches
 def test_a_request_that_is_over_lets_one_caller_go_on() -> None:
     """Of the callers that wait, the first: the others would find no slot."""
     wire = Wire(AR, client_limits=Limits(asks=2))

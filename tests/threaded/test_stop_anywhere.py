@@ -65,6 +65,7 @@ def test_nothing_but_start_starts_a_stopped_pusher(blocking: bool) -> None:
         assert [server.data_get(10), server.data_get(10)] == [b"1", b"2"]
 
 
+@pytest.mark.patches
 def test_a_stop_that_comes_while_the_endpoint_starts_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """stop() has nothing to stop yet, and returns; then start() must not leave a running endpoint behind."""
     opening, go_on = threading.Event(), threading.Event()
