@@ -368,26 +368,6 @@ def _left_for_an_absent_peer(place: Place, server: Any, count: int = 3, **more: 
     return peer
 
 
-@pytest.mark.parametrize("is_restarted", [False, True], ids=["", "restarted"])
-def test_a_stranger_does_not_delete_what_waits_in_a_store(
-    place: Place, is_restarted: bool, tmp_path: Path
-) -> None:
-    """The only slot belongs to an absent client with messages in the store: a stranger is refused."""
-    with place.serving(), place.server("P2P", store=tmp_path / "store") as server:
-        _left_for_an_absent_peer(place, server)
-        if is_restarted:
-            server.stop()
-            server.start()
-        with Bare(place, server.address) as stranger:
-            stranger.say(opening(session=2))
-            refusal = stranger.refusal()
-            assert refusal.code == "busy"
-            assert "undelivered messages" in refusal.reason
-        with Bare(place, server.address) as bare:
-            assert bare.meet(epoch=2).resumed
-            assert _messages(bare, 3) == [b"0", b"1", b"2"]
-
-
 def _messages(bare: Bare, count: int) -> list[bytes]:
     found: list[bytes] = []
     while len(found) < count:

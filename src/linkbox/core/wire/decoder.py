@@ -56,6 +56,16 @@ class Pile:
         self.size = 0
         return joined
 
+    def join(self, data: bytes, wanted: int) -> bytes | None:
+        """Return what is held, and ``data`` behind it. If nothing is held: ``data``, of any size.
+
+        None: both together are less than ``wanted`` bytes, and are held.
+        """
+        if self.size:
+            self.add(data)
+            return None if self.size < wanted else self.take()
+        return data
+
 
 class Assembly(Pile):
     """Assembles a message from its pieces. Of a message that is too large, only the size is kept."""

@@ -141,11 +141,10 @@ class _LengthDecoder(PlainDecoder):
         if self.error:
             return []
         pile = self._pile
-        if pile.size:
-            pile.add(data)
-            if pile.size < self._wanted:
-                return []
-            data = pile.take()
+        there = pile.join(data, self._wanted)
+        if there is None:
+            return []
+        data = there
         messages: list[bytes] = []
         framing = self._framing
         unpack = self._field.unpack_from
@@ -236,11 +235,10 @@ class _FixedDecoder(PlainDecoder):
     def feed(self, data: bytes) -> list[bytes]:
         size = self._size
         pile = self._pile
-        if pile.size:
-            pile.add(data)
-            if pile.size < size:
-                return []
-            data = pile.take()
+        there = pile.join(data, size)
+        if there is None:
+            return []
+        data = there
         whole = len(data) - len(data) % size
         if whole < len(data):
             pile.add_rest(data, whole)

@@ -112,11 +112,10 @@ class _NumberDecoder(PlainDecoder):
         if self.error:
             return []
         pile = self._pile
-        if pile.size:
-            pile.add(data)
-            if pile.size < self._wanted:
-                return []
-            data = pile.take()
+        there = pile.join(data, self._wanted)
+        if there is None:
+            return []
+        data = there
         messages: list[bytes] = []
         position = 0
         while position < len(data):
