@@ -28,6 +28,7 @@ VALUES = {
     "format_checks",
     "format_costs",
     "msgpack_survey",
+    "snapshots",
 }
 LOG = {"signals", "logs", "surviving"}
 BELOW = VALUES | LOG | {"tls", "core", "networks", "operations"}
@@ -45,9 +46,11 @@ MAY_IMPORT = {
     "operations": BELOW | {"store"},
     "threaded": BELOW | {"threaded"},
     "aio": BELOW | {"aio"},
-    "linkbox": BELOW | {"threaded"},
+    "linkbox": BELOW | {"threaded", "monitor"},
+    "monitor": BELOW | {"linkbox", "monitor"},
+    "metrics": BELOW | {"linkbox", "monitor"},
     "testing": BELOW | {"store", "linkbox", "testing", "threaded", "aio"},
-    "cli": BELOW | {"store", "linkbox", "testing", "cli", "threaded", "aio"},
+    "cli": BELOW | {"store", "linkbox", "testing", "cli", "threaded", "aio", "monitor"},
     "__main__": {"cli"},
 }
 
@@ -77,7 +80,10 @@ STANDARD = {
 }
 
 EVERYWHERE = {"msgspec"}
-ONLY_IN = {"typer": "cli", "rich": "cli", "psutil": "cli", "cryptography": "cli"}
+ONLY_IN = {
+    **dict.fromkeys(("typer", "rich", "psutil", "cryptography", "textual", "starlette", "uvicorn"), "cli"),
+    "prometheus_client": "metrics",
+}
 FOR_TYPES_ONLY = {"typing_extensions", "mypy_extensions"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -38,6 +38,7 @@ class ServiceTask(Service):
 class Tasks(Runtime):
     """The tasks of an endpoint, and its driver."""
 
+    is_aio = True
     must_pause = True
     block = "an async with block"
 
@@ -50,6 +51,17 @@ class Tasks(Runtime):
         self._blocking_thread: ThreadPoolExecutor | None = None
         self.on_lost: Callable[[], None]
         """Drops the life whose event loop was closed."""
+
+    def inspect(self, function: Callable[[], object], patience: float) -> object:
+        loop = None if self.aio_driver is None else self.aio_driver.loop
+        if loop is None or not loop.is_running() or asyncio._get_running_loop() is loop:
+            return function()
+        found: Future[object] = Future()
+        try:
+            loop.call_soon_threadsafe(look, function, found)
+            return found.result(patience)
+        except (TimeoutError, RuntimeError):  # The loop is blocked, or was closed meanwhile.
+            return None
 
     # -- running operations ----------------------------------------------------------------------------
 
@@ -165,6 +177,14 @@ class Tasks(Runtime):
 
     async def pause(self) -> None:
         await asyncio.sleep(0)
+
+
+def look(function: Callable[[], object], found: Future[object]) -> None:
+    """Call the function of `Tasks.inspect`."""
+    try:
+        found.set_result(function())
+    except BaseException as error:
+        found.set_exception(error)
 
 
 async def _items_of(step: NextItems) -> list[Any]:

@@ -12,6 +12,7 @@ from linkbox.core.arrival import Arrival, Assembler
 from linkbox.core.asks_plain import PlainAsk, PlainAsks
 from linkbox.core.channel import AskHeader, OutgoingMessage
 from linkbox.core.context import Context
+from linkbox.core.histogram import BUCKETS
 from linkbox.core.session import Session
 from linkbox.core.source import Source
 from linkbox.core.values import Value
@@ -42,6 +43,7 @@ class Ask(PlainAsk):
     """A request that waits for its response."""
 
     __slots__ = (
+        "began_at",
         "changed",
         "ends_session",
         "error",
@@ -58,6 +60,8 @@ class Ask(PlainAsk):
         self.to_mailbox = to_mailbox
         self.ends_session = ends_session
         """With a plain framing: is the connection for this request only?"""
+        self.began_at = 0.0
+        """When it got its id."""
         self.frames_sent = 0
         """The number of messages it was sent as."""
         self.receipt = None
@@ -122,6 +126,7 @@ class ClientAsks:
         if not ask.id:
             self._last_id += 1
             ask.id = self._last_id
+            ask.began_at = self._context.effects.now
             self.waiting[ask.id] = ask
             self._by_session.setdefault(session, {})[ask.id] = ask
         flags = frames.NO_MESSAGE if payload is None else frames.MORE_OF_ASK if more else 0
@@ -179,6 +184,10 @@ class ClientAsks:
         ask.assembler = None
         effects, session = self._context.effects, ask.session
         effects.to_wake.append(ask.changed)
+        if error is None:  # `Histogram.add`, without the call
+            seconds, times = effects.now - ask.began_at, self._context.counters.answer_times
+            times.counts[min(int(seconds * 1e6).bit_length(), BUCKETS - 1)] += 1
+            times.total += seconds
         if self._plain is not None:
             self.advance(session)
         if ask.ends_session and session.error is None:

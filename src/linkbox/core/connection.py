@@ -116,6 +116,10 @@ class Connection:
         """The round-trip time of the last heartbeat in seconds; None before the first one."""
         raise NotImplementedError
 
+    def silence(self, now: float) -> float:
+        """Seconds since anything arrived."""
+        raise NotImplementedError
+
     def settle_eof(self, now: float) -> None:
         """Everything that came before the peer's FIN has been processed."""
         raise NotImplementedError

@@ -127,7 +127,8 @@ class Inbox:
         self._context.counters.rejected += 1
         effects = self._context.effects
         if effects.may_log(REJECTED):
-            effects.log("warning", f"a message from {session.peer} was rejected: {error}")
+            text = f"a message from {session.peer} was rejected: {error}"
+            effects.log("warning", text, "rejected", session.peer)
         effects.emit(EventKind.ERROR, session.peer, error)
         if session.record is None:
             self._send_reject(session, reject_frame(number, error))

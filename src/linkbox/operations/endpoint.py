@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
+from linkbox import logs
 from linkbox.core.durable.journal import Journal
 from linkbox.core.endpoint import (
     BytesMailbox,
@@ -17,10 +19,9 @@ from linkbox.core.endpoint import (
     RequestMailbox,
 )
 from linkbox.core.settings import Settings
-from linkbox.core.statistics import statistics
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import DeadlineExceeded, FormatError, StateError, TooLarge
-from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
+from linkbox.events import Callback, EventKind, Peer, Stage
 from linkbox.operations.arguments import Given, whole_number
 from linkbox.operations.callbacks import CallbackLoop, Callbacks
 from linkbox.operations.options import Options
@@ -94,6 +95,7 @@ class EndpointOperations(Started):
             identifies=options.identifies,
             secure=options.is_secure,
             decodes=not options.is_bytes,
+            is_logged=partial(logs.is_read, options.side),
         )
 
     # -- is it running? --------------------------------------------------------------------------------
@@ -199,11 +201,6 @@ class EndpointOperations(Started):
         """The connected peers. Takes the lock."""
         with self.runtime.lock:
             return () if self.core is None else self.core.peers()
-
-    def statistics(self) -> Statistics:
-        """A snapshot of all counters. Takes the lock."""
-        with self.runtime.lock:
-            return self.core.statistics() if self.core else statistics([], self.counters, self.mailbox)
 
     def wait_connected(self, count: Given, timeout: Given) -> Operation[None]:
         """Wait until that many peers are connected."""

@@ -45,6 +45,8 @@ class Runtime:
     """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
     lock: AbstractContextManager[object]
     """Held around each call into the core."""
+    is_aio = False
+    """Does it run tasks, not threads?"""
     must_pause = False
     """Must a loop that does not wait call `pause` from time to time?"""
 
@@ -112,6 +114,10 @@ class Runtime:
 
     def caller(self) -> object:
         """The thread or task that calls."""
+        raise NotImplementedError
+
+    def inspect(self, function: Callable[[], object], patience: float) -> object:
+        """Call a function that inspects the endpoint, from any thread; None if that takes too long."""
         raise NotImplementedError
 
     # -- after calls into the core ---------------------------------------------------------------------

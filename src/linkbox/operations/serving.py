@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from linkbox import logs
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore, OutgoingMessage, PendingAccept, ServerCore, Source
 from linkbox.core.wait_queue import Predicate
@@ -54,6 +55,8 @@ class ServerOperations(Life):
             listener.close()
             raise
         self.runtime.listen(listener)
+        fields = {"event": "listening", "address": str(self.address)}
+        logs.write(logs.INFO, "listening", area="server", endpoint=self, fields=fields)
         self.start_services(core)
 
     def _bind(self) -> Listening:

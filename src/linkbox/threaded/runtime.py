@@ -71,6 +71,14 @@ class Threads(Runtime):
         self.stopped.set()
         self.closed.set()
 
+    def inspect(self, function: Callable[[], object], patience: float) -> object:
+        if not self.lock.acquire(timeout=patience):
+            return None
+        try:
+            return function()
+        finally:
+            self.lock.release()
+
     # -- running operations ----------------------------------------------------------------------------
 
     def run(self, operation: Operation[R]) -> R:
