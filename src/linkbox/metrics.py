@@ -3,9 +3,9 @@
 ``linkbox.metrics.register()`` adds a collector to the registry of prometheus-client; from then on each scrape
 makes a snapshot of every started endpoint. Between scrapes it costs nothing.
 
-Labels are ``kind`` (``"ServerP2P"``), ``address`` and ``name`` (``name=`` of the endpoint; empty unless it was
-given). Endpoints with the same labels are added up. Peers are no label: anyone who may connect could make new
-ones.
+Labels are ``kind`` (``"ServerP2P"``), ``address`` and ``name`` (``name=`` of the endpoint; empty unless it
+was given). Endpoints with the same labels are added up. Peers are no label: anyone who may connect could make
+new ones.
 """
 
 from __future__ import annotations

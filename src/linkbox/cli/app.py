@@ -15,6 +15,7 @@ from linkbox.cli.listen import listen
 from linkbox.cli.proxy import proxy
 from linkbox.cli.send import send
 from linkbox.cli.spool import spool
+from linkbox.cli.top.command import top
 
 app = typer.Typer(
     help="Exchange messages with programs and devices over TCP. stdout carries data, stderr everything else. "
@@ -41,7 +42,7 @@ def _options(
     pass
 
 
-for command in (demo, listen, send, ask, chat, proxy):
+for command in (demo, listen, send, ask, chat, proxy, top):
     app.command()(command)
 app.add_typer(spool, name="spool")
 app.add_typer(cert, name="cert")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.session import Session
 from linkbox.core.settings import Counters
 from linkbox.events import PeerStatistics, Statistics
+
+LONG: Final = 1.0
+"""Seconds from which on a wait is worth a text."""
 
 
 def statistics(
@@ -85,10 +90,14 @@ def _window_share(session: Session) -> float:
 
 
 def _waits_for(session: Session, is_starved: bool, now: float) -> str:
-    sending = session.sending
-    if is_starved:
-        return f"the application: {session.receiving.waiting} messages fill the mailbox"
+    sending, receiving = session.sending, session.receiving
+    if is_starved and receiving.batches:  # Full for a moment is how back-pressure works.
+        age = session.context.wall_time(now) - receiving.batches[0].received_at
+        if age >= LONG:
+            return f"the application: {receiving.waiting} messages fill the mailbox, the first for {age:.1f} s"
     if sending.queue and (sending.sent >= sending.peer_units or sending.sent_bytes >= sending.peer_bytes):
         since = max(0.0, now - session.acked_at)
+        if since < LONG:
+            return ""
         return f"credit: the peer's mailbox is full, and it has acknowledged nothing for {since:.1f} s"
     return ""
