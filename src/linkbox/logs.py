@@ -34,6 +34,13 @@ def logger_of(area: str) -> logging.Logger:
     return logging.getLogger(f"linkbox.{area}") if area else log
 
 
+def quieten(area: str) -> None:
+    """Write only warnings of an area, unless the application has set the level of its logger."""
+    logger = logger_of(area)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(WARNING)
+
+
 def is_read(area: str, level: str) -> bool:
     """Does anybody read lines of this level ("debug", "info", "warning")?"""
     return logger_of(area).isEnabledFor(LEVELS[level])

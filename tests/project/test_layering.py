@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "threaded": BELOW | {"threaded"},
     "aio": BELOW | {"aio"},
     "linkbox": BELOW | {"threaded", "monitor"},
-    "monitor": BELOW | {"linkbox", "monitor"},
+    "monitor": BELOW | {"linkbox", "monitor", "threaded"},
     "metrics": BELOW | {"linkbox", "monitor"},
     "testing": BELOW | {"store", "linkbox", "testing", "threaded", "aio"},
     "cli": BELOW | {"store", "linkbox", "testing", "cli", "threaded", "aio", "monitor"},

@@ -100,5 +100,7 @@ class Settings:
     asks_first: bool = False
     """Does the application decide on each connection (``accept=``)?"""
     counters: Counters = field(default_factory=Counters)
+    area: str = ""
+    """The area of the log lines of the endpoint."""
     is_logged: Callable[[str], bool] = nobody_listens
     """Does anybody read log lines of this level ("debug", "info")?"""

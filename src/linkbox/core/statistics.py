@@ -94,7 +94,9 @@ def _waits_for(session: Session, is_starved: bool, now: float) -> str:
     if is_starved and receiving.batches:  # Full for a moment is how back-pressure works.
         age = session.context.wall_time(now) - receiving.batches[0].received_at
         if age >= LONG:
-            return f"the application: {receiving.waiting} messages fill the mailbox, the first for {age:.1f} s"
+            return (
+                f"the application: {receiving.waiting} messages fill the mailbox, the first for {age:.1f} s"
+            )
     if sending.queue and (sending.sent >= sending.peer_units or sending.sent_bytes >= sending.peer_bytes):
         since = max(0.0, now - session.acked_at)
         if since < LONG:

@@ -12,7 +12,7 @@ import msgspec
 
 from linkbox import ClientAR, Limits, LinkboxError, Typed
 from linkbox.monitor.folder import sockets
-from linkbox.monitor.server import Query
+from linkbox.monitor.server import Query, make_quiet
 from linkbox.snapshots import EndpointSnapshot, ProcessSnapshot
 
 PATIENCE = 2.0
@@ -81,6 +81,7 @@ class Reader:
                 reconnect=None,
                 connect_timeout=self._patience,
             )
+            make_quiet(client)
         try:
             found: ProcessSnapshot = client.ask(Query(), timeout=self._patience)
             return found

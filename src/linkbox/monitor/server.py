@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +21,7 @@ from linkbox.operations.inspecting import snapshot as snapshot_of
 from linkbox.operations.lifecycle import Life
 from linkbox.snapshots import ProcessSnapshot
 from linkbox.text import printable
+from linkbox.threaded.endpoint import Endpoint
 
 PATIENCE: Final = 0.5
 """Seconds after which an endpoint that cannot be inspected is reported as blocked."""
@@ -70,6 +71,7 @@ def start() -> str:
                 max_peers=32,
                 limits=Limits(message=64 * 1024 * 1024, unwelcomed=16, connections=64),
             )
+            make_quiet(server)
             server.start()
             _monitor.server, _monitor.path, _monitor.pid = server, path, os.getpid()
         return f"unix://{_monitor.path}"
@@ -121,6 +123,12 @@ def _endpoints() -> list[Life]:
     ours = str(folder()) if hasattr(os, "getuid") else "none"
     started = [each for each in list(process_hooks.started) if isinstance(each, Life)]
     return [each for each in started if not each.address.path.startswith(ours)]
+
+
+def make_quiet(endpoint: Endpoint[Any, Any]) -> None:
+    """Let the lines about an endpoint of the monitor go to ``linkbox.monitor``: they are about no message."""
+    logs.quieten("monitor")
+    endpoint._operations.area = "monitor"
 
 
 def _answer(request: Request[Query]) -> ProcessSnapshot:

@@ -10,10 +10,9 @@ def log_lines(hub: EndpointCore) -> None:
     """Write the log lines that the core has added."""
     effects, context = hub.effects, hub.context
     lines, effects.log_lines = effects.log_lines, []
-    side = "client" if context.is_client else "server"
     for level, text, event, peer, fields in lines:
         named: dict[str, object] = {"event": event}
         if peer is not None:
             named["peer"], named["peer_address"] = peer.name, peer.address
-        area = "store" if event.startswith("store") else side
+        area = "store" if event.startswith("store") else context.settings.area
         logs.write(logs.LEVELS[level], text, area=area, endpoint=context.endpoint, fields={**named, **fields})

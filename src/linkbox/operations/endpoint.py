@@ -49,6 +49,8 @@ class EndpointOperations(Started):
         self.endpoint = endpoint
         """The public object, for events and messages."""
         self.address = options.address
+        self.area: str = options.side
+        """The area of its log lines: see logs.py."""
         self.callbacks = Callbacks()
         self.callback_loop: CallbackLoop | None = None
         self.counters = runtime.counters
@@ -95,7 +97,8 @@ class EndpointOperations(Started):
             identifies=options.identifies,
             secure=options.is_secure,
             decodes=not options.is_bytes,
-            is_logged=partial(logs.is_read, options.side),
+            is_logged=partial(logs.is_read, self.area),
+            area=self.area,
         )
 
     # -- is it running? --------------------------------------------------------------------------------

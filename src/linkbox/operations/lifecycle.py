@@ -179,7 +179,7 @@ class Life(EndpointOperations):
         left = core.undelivered
         text = "stopped" if not left else f"stopped; {left} messages were not delivered or not confirmed"
         fields = {"event": "stopped", "undelivered": left}
-        logs.write(logs.INFO, text, area=self.options.side, endpoint=self, fields=fields)
+        logs.write(logs.INFO, text, area=self.area, endpoint=self, fields=fields)
 
     def _close_connections(self, core: EndpointCore, deadline: float) -> Operation[None]:
         runtime = self.runtime
@@ -224,7 +224,7 @@ class Life(EndpointOperations):
         if held:
             what = f"{held} messages were not delivered or not confirmed"
             text = f"the event loop of {self} was closed without stop(); {what}"
-            logs.write(logs.WARNING, text, area=self.options.side, endpoint=self, fields={"event": "lost"})
+            logs.write(logs.WARNING, text, area=self.area, endpoint=self, fields={"event": "lost"})
 
     def _drop(self) -> None:
         process_hooks.started.discard(self)

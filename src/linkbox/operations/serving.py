@@ -56,7 +56,7 @@ class ServerOperations(Life):
             raise
         self.runtime.listen(listener)
         fields = {"event": "listening", "address": str(self.address)}
-        logs.write(logs.INFO, "listening", area="server", endpoint=self, fields=fields)
+        logs.write(logs.INFO, "listening", area=self.area, endpoint=self, fields=fields)
         self.start_services(core)
 
     def _bind(self) -> Listening:

@@ -28,7 +28,8 @@ def amount(number: float) -> str:
     """A number in at most 5 characters: ``950``, ``1.2k``, ``34M``."""
     for unit in ("", "k", "M", "G", "T"):
         if abs(number) < 999.5 or unit == "T":
-            return f"{number:.1f}{unit}" if 0 < abs(number) < 9.95 else f"{number:.0f}{unit}"
+            is_short = abs(number) < 9.95 and number != int(number)
+            return f"{number:.1f}{unit}" if is_short else f"{number:.0f}{unit}"
         number /= 1000
     raise AssertionError
 

@@ -15,11 +15,12 @@ function make(tag, text, kind) {
 
 function amount(number) {
   for (const unit of ["", "k", "M", "G"]) {
-    if (Math.abs(number) < 999.5) return (number && Math.abs(number) < 9.95 ? number.toFixed(1) : number.toFixed(0)) + unit;
+    if (Math.abs(number) < 999.5) return (Number.isInteger(number) || Math.abs(number) >= 9.95 ? number.toFixed(0) : number.toFixed(1)) + unit;
     number /= 1000;
   }
   return number.toFixed(0) + "T";
 }
+const short = (text) => (text.length > 90 ? text.slice(0, 89) + "…" : text);
 const percent = (share) => (share * 100).toFixed(0) + "%";
 const clock = (at) => (at ? new Date(at * 1000).toLocaleTimeString() : "");
 function time(seconds) {
@@ -43,7 +44,7 @@ const COLUMNS = [
   ["window", (r) => r.endpoint.window_share, (r) => percent(r.endpoint.window_share), "number"],
   ["time", (r) => latency(r.endpoint), (r) => time(latency(r.endpoint)), "number"],
   ["attempts", (r) => r.endpoint.attempts, (r) => amount(r.endpoint.attempts), "number"],
-  ["trouble", (r) => r.endpoint.trouble, (r) => r.endpoint.trouble || (r.endpoint.last_error ? "(" + clock(r.endpoint.last_error_at) + " " + r.endpoint.last_error + ")" : ""), "wide"],
+  ["trouble", (r) => r.endpoint.trouble, (r) => short(r.endpoint.trouble || (r.endpoint.last_error ? "(" + clock(r.endpoint.last_error_at) + " " + r.endpoint.last_error + ")" : "")), "wide"],
 ];
 const PEERS = [
   ["peer", (p) => p.name], ["address", (p) => p.address], ["since", (p) => clock(p.connected_at)],
