@@ -11,6 +11,7 @@ from linkbox.cli.ask import ask
 from linkbox.cli.cert import cert
 from linkbox.cli.chat import chat
 from linkbox.cli.demo.command import demo
+from linkbox.cli.doctor.command import doctor
 from linkbox.cli.listen import listen
 from linkbox.cli.proxy import proxy
 from linkbox.cli.send import send
@@ -42,7 +43,7 @@ def _options(
     pass
 
 
-for command in (demo, listen, send, ask, chat, proxy, top):
+for command in (demo, listen, send, ask, chat, proxy, top, doctor):
     app.command()(command)
 app.add_typer(spool, name="spool")
 app.add_typer(cert, name="cert")
