@@ -15,7 +15,8 @@ PUBLIC = SIX | set(
     Linked Raw Lines Delimited LengthPrefixed FixedSize
     VarintPrefixed DecimalPrefixed Netstring JsonStream Enclosed Slip Cobs
     Address Dialogue Format Framing LinkView
-    EndpointState Event EventKind Message Peer PeerInfo PeerStatistics Percentiles Receipt Request Stage Statistics
+    EndpointState Event EventKind Message Peer PeerInfo PeerStatistics Percentiles
+    Receipt Request Stage Statistics
     Limits Backoff
     LinkboxError AddressError StateError FormatError TooLarge DecodeError
     LinkError ListenFailed ConnectFailed Refused AuthenticationFailed ProtocolViolation PeerLost SessionLost

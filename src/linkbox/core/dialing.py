@@ -53,6 +53,7 @@ class Dialing:
         session.timer.wake_at(session.attempts.connect_by)
 
     def _dial(self, session: Session) -> None:
+        session.attempts.retry_at = NEVER
         self.dials.append(session)
         reports.attempt_begins(session, self.address)
 
@@ -84,6 +85,7 @@ class Dialing:
             self._sessions.close_session(session, error)
             return
         due = now + delay if is_established else min(now + delay, last_try)
+        session.attempts.retry_at = due
         session.timer.wake_at(due)
         reports.attempt_failed(session, error, due - now)
 

@@ -129,7 +129,15 @@ class Ending:
 class Attempts:
     """A client's attempts to connect."""
 
-    __slots__ = ("connect_by", "failing_since", "failures", "last_failure", "progress", "warn_after")
+    __slots__ = (
+        "connect_by",
+        "failing_since",
+        "failures",
+        "last_failure",
+        "progress",
+        "retry_at",
+        "warn_after",
+    )
 
     def __init__(self) -> None:
         self.failures = 0
@@ -139,6 +147,8 @@ class Attempts:
         """Units acknowledged or received up to the last lost connection."""
         self.connect_by = NEVER
         """The deadline of the first welcome."""
+        self.retry_at = NEVER
+        """When the next attempt is made, if one has failed."""
         self.failing_since = NEVER
         """When the first of the failed attempts was."""
         self.warn_after = WARN_AFTER

@@ -5,6 +5,7 @@ from __future__ import annotations
 from linkbox.core.conversations import Conversations
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
+from linkbox.core.statistics import LONG
 from linkbox.core.timers import NEVER
 from linkbox.events import EndpointState
 
@@ -49,13 +50,8 @@ class ClientStatus(Status):
         return EndpointState.CONNECTING if self._sessions.by_id else EndpointState.IDLE
 
     def retry_in(self, now: float) -> float | None:
-        due = min((self._due(each) for each in self._sessions.by_id.values()), default=NEVER)
+        due = min((each.attempts.retry_at for each in self._sessions.by_id.values()), default=NEVER)
         return None if due == NEVER else max(0.0, due - now)
-
-    def _due(self, session: Session) -> float:
-        """When the session, which waits after a failed attempt, connects again."""
-        is_waiting = session.link is None and session not in self._conversations.dialing.dials
-        return session.timer.due_at if is_waiting and session.attempts.failures else NEVER
 
     def waits_for(self, now: float) -> str:
         texts = (self._attempts(each, now) for each in self._sessions.by_id.values())
@@ -65,7 +61,7 @@ class ClientStatus(Status):
         failures = session.attempts.failures
         if session.is_up or not failures:
             return ""
-        due = self._due(session)
+        due = session.attempts.retry_at
         soon = "" if due == NEVER else f", the next attempt is in {max(0.0, due - now):.1f} s"
         return f"a connection: {failures} attempts in a row have failed{soon}"
 
@@ -73,6 +69,6 @@ class ClientStatus(Status):
         waiting = self._sessions.client_asks.waiting
         oldest = next(iter(waiting.values()), None)
         seconds = 0.0 if oldest is None else now - oldest.began_at
-        return (
-            f"responses to {len(waiting)} requests, the oldest of {seconds:.1f} s ago" if seconds >= 1 else ""
-        )
+        if seconds < LONG:
+            return ""
+        return f"responses to {len(waiting)} requests, the oldest of {seconds:.1f} s ago"

@@ -46,6 +46,7 @@ class Monitor:
         """The process that has started it: a forked child has none."""
         self.server: ServerAR[Query] | None = None
         self.path: Path | None = None
+        self.listener: socket.socket | None = None
 
     def is_running(self) -> bool:
         """Was it started by this process, and not stopped?"""
@@ -63,8 +64,9 @@ def start() -> str:
     with _monitor.lock:
         if not _monitor.is_running():
             path = make_folder() / f"{os.getpid()}.sock"
+            listener = _listen(path)
             server = ServerAR(
-                _listen(path),
+                listener,
                 Typed(Query, ProcessSnapshot),
                 handler=_answer,
                 workers=2,
@@ -74,6 +76,7 @@ def start() -> str:
             make_quiet(server)
             server.start()
             _monitor.server, _monitor.path, _monitor.pid = server, path, os.getpid()
+            _monitor.listener = listener
         return f"unix://{_monitor.path}"
 
 
@@ -83,6 +86,8 @@ def stop() -> None:
         server, _monitor.server = _monitor.server, None
         if server is not None and _monitor.pid == os.getpid():
             server.stop(1.0)
+            if _monitor.listener is not None:
+                _monitor.listener.close()
             if _monitor.path is not None:
                 _monitor.path.unlink(missing_ok=True)
 
