@@ -38,6 +38,7 @@ class Details(ModalScreen[None]):
         super().__init__()
         self.key = row.key
         self._row = row
+        self._is_built = False
 
     def compose(self) -> ComposeResult:
         with VerticalScroll():
@@ -47,10 +48,13 @@ class Details(ModalScreen[None]):
 
     def on_mount(self) -> None:
         self.query_one("#peers", DataTable).add_columns(*(title for title, _ in PEER_COLUMNS))
+        self._is_built = True
         self.show(self._row)
 
     def show(self, row: Row) -> None:
         """Show newer numbers."""
+        if not self._is_built:
+            return
         facts = Text()
         for name, value in details(row):
             facts.append(f"{name:>18}  ", style="bold")
@@ -129,6 +133,8 @@ class Top(App[None]):
 
     def _show(self) -> None:
         base = self.screen_stack[0]
+        if not base.query("#troubles"):
+            return  # It is not built yet, or about to close.
         table = base.query_one(DataTable)
         columns = fitting(self.size.width)
         if columns != self._columns:
