@@ -67,7 +67,8 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
 HIDDEN = {"encode_many", "check", "check_limit", "tokens", "unescaped", "of_server", "is_pair"}
 # Handed out, or the base of others: nobody calls these. The fields of Limits are in its table.
 NOT_MADE = set(
-    """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Percentiles Format Framing
+    """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Percentiles
+    Format Framing
     Server Client Limits""".split()
 )
 WIDTH = 100
