@@ -19,7 +19,9 @@ from linkbox.monitor import ProcessSnapshot, Row
 Reading = tuple[list[Row], list[ProcessSnapshot]]
 HINT = "no process is monitored: start programs with LINKBOX_MONITOR=1, or call linkbox.monitor.start()"
 MOST_TROUBLES = 6
-"""Lines of troubles below the table."""
+"""Troubles below the table."""
+LONGEST_TROUBLE = 150
+"""Characters of a trouble; its row, or the details, have all of it."""
 
 
 class Details(ModalScreen[None]):
@@ -70,6 +72,12 @@ class Details(ModalScreen[None]):
         self.dismiss()
 
 
+class Table(DataTable[Text]):
+    """The table of endpoints."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Details")]
+
+
 class Top(App[None]):
     """The table of all endpoints."""
 
@@ -80,13 +88,12 @@ class Top(App[None]):
         Binding("s", "sort", "Sort"),
         Binding("r", "reverse", "Reverse"),
         Binding("slash", "filter", "Filter"),
-        Binding("enter", "open", "Details", priority=False),
         Binding("p", "pause", "Pause"),
     ]
     CSS = """
     #head { height: 1; padding: 0 1; }
     #filter { display: none; height: 3; }
-    #troubles { height: auto; max-height: 7; padding: 0 1; color: $text-error; }
+    #troubles { height: auto; max-height: 9; padding: 0 1; color: $text-error; }
     DataTable { height: 1fr; }
     """
 
@@ -104,7 +111,7 @@ class Top(App[None]):
     def compose(self) -> ComposeResult:
         yield Static(id="head")
         yield Input(placeholder="show only rows with this text", id="filter")
-        yield DataTable[Text](cursor_type="row")
+        yield Table(cursor_type="row")
         yield Static(id="troubles")
         yield Footer()
 
@@ -142,7 +149,8 @@ class Top(App[None]):
             self._columns = columns
             for column in columns:
                 last = column is columns[-1] and not column.is_number
-                table.add_column(column.title, width=None if last else column.width)
+                title = Text(column.title, justify="right" if column.is_number else "left")
+                table.add_column(title, width=None if last else column.width)
         here = table.cursor_row
         shown = self.shown()
         table.clear()
@@ -182,7 +190,7 @@ class Top(App[None]):
             lines[MOST_TROUBLES - 1 :] = [f"… and {len(lines) - MOST_TROUBLES + 1} more"]
         if not self._rows and not lines:
             lines = [HINT]
-        return Text("\n".join(cell(line, max(20, self.size.width - 3)) for line in lines))
+        return Text("\n".join(cell(line, LONGEST_TROUBLE) for line in lines))
 
     def on_resize(self, event: events.Resize) -> None:
         """Other columns may fit."""
@@ -236,9 +244,6 @@ class Top(App[None]):
         found = next((row for row in self._rows if row.key == event.row_key.value), None)
         if found is not None and not isinstance(self.screen, Details):
             self.push_screen(Details(found))
-
-    def action_open(self) -> None:
-        """Shown in the footer; the table handles the key."""
 
 
 def _cell(column: Column, row: Row, style: str) -> Text:
