@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,20 @@ pytest.importorskip("prometheus_client", reason="the extra metrics is not instal
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
-from linkbox import Bytes, ClientAR, ClientP2P, Json, Refused, ServerAR, ServerP2P, metrics
+from linkbox import (
+    Bytes,
+    ClientAR,
+    ClientP2M,
+    ClientP2P,
+    Json,
+    Limits,
+    Refused,
+    ServerAR,
+    ServerP2M,
+    ServerP2P,
+    metrics,
+)
+from tests.threaded.helpers import wait_until
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
@@ -102,6 +116,38 @@ def test_errors_have_their_kinds(target: Target) -> None:
         found = target.scrape()
         assert value(found, "linkbox_errors_total", error="Refused: format") == 1
         assert value(found, "linkbox_refused_total") >= 1
+
+
+def test_three_troubles_are_seen(target: Target) -> None:
+    """A callback that blocks, a client without a server, a mailbox from which nothing is taken."""
+    over, limits = threading.Event(), Limits(mailbox_messages=10)
+    with ServerP2P("tcp://127.0.0.1:0") as server:
+        gone = server.address
+    lost = ClientP2P(gone, connect_timeout=100.0).start(wait=False)
+    with (
+        ServerP2P("tcp://127.0.0.1:0") as stuck,
+        ClientP2P(stuck.address) as one,
+        ServerP2M("tcp://127.0.0.1:0", limits=limits) as full,
+        ClientP2M(full.address, blocking=False) as two,
+    ):
+        stuck.add_callback(lambda event: over.wait(30))
+        one.send(b"x")
+        for _ in range(20):
+            two.send(b"x")
+        try:
+            seconds = "linkbox_callback_running_seconds"
+            wait_until(lambda: value(target.scrape(), seconds, kind="ServerP2P") > 0)
+            wait_until(lambda: value(target.scrape(), "linkbox_mailbox_ratio", kind="ServerP2M") >= 1)
+            wait_until(lambda: value(target.scrape(), "linkbox_trouble", kind="ServerP2P") == 1)
+            wait_until(lambda: value(target.scrape(), "linkbox_trouble", kind="ServerP2M") == 1)
+            labels = {"kind": "ClientP2P", "address": gone}
+            wait_until(lambda: value(target.scrape(), "linkbox_trouble", **labels) == 1)
+            assert value(target.scrape(), "linkbox_endpoints", state="connecting", **labels) == 1
+            assert value(target.scrape(), "linkbox_errors_total", error="ConnectFailed", **labels) > 0
+        finally:
+            over.set()
+            lost.stop(0.0)
+            full.data_get_all()
 
 
 def test_equal_endpoints_are_added_up_and_peers_are_no_labels(target: Target) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linkbox import Address, Framing
-from linkbox.cli.doctor.network import Way
 from linkbox.cli.doctor.report import Failed, Report
-from linkbox.cli.doctor.speaking import diagnose_linked, diagnose_plain
-from linkbox.cli.doctor.stored import diagnose_store
 from linkbox.cli.options import (
     FormatName,
     FramingOption,
@@ -26,6 +23,9 @@ from linkbox.cli.options import (
 )
 from linkbox.cli.status import WrongUse, exit_status
 from linkbox.operations.secrets import lookup_of
+
+if TYPE_CHECKING:
+    from linkbox.cli.doctor.network import Way
 
 
 class PatternName(enum.StrEnum):
@@ -72,8 +72,12 @@ def doctor(
         verdict = f"{store} is intact" if store else f"a client as described can use {address}"
         try:
             if store is not None:
+                from linkbox.cli.doctor.stored import diagnose_store  # It loads sqlite3.
+
                 diagnose_store(report, store)
             else:
+                from linkbox.cli.doctor.network import Way  # It loads ssl.
+
                 context = context_of(address, tls_ca, tls_cert, tls_key)
                 way = Way(report, Address.parse(address), context, timeout)
                 _diagnose(way, framing_of(framing), secret_file, pattern, format)
@@ -91,6 +95,8 @@ def _diagnose(
     pattern: PatternName | None,
     format: FormatName | None,
 ) -> None:
+    from linkbox.cli.doctor.speaking import diagnose_linked, diagnose_plain
+
     secret = secret_of(secret_file, framing)
     way.explore()
     if not framing.linked:
