@@ -20,6 +20,7 @@ from linkbox import (
     Bytes,
     ClientAR,
     ClientP2P,
+    EndpointState,
     EventKind,
     Json,
     LinkboxError,
@@ -251,6 +252,32 @@ def test_a_client_without_a_server_is_a_trouble(runtime: Path) -> None:
         assert "nobody listens there" in trouble_of("ClientP2P")
     finally:
         client.stop(0.0)
+
+
+def test_a_conversation_that_was_lost_is_a_trouble_and_one_that_has_ended_is_none(runtime: Path) -> None:
+    with ServerP2P("tcp://127.0.0.1:0") as server:
+        client = ClientP2P(server.address, reconnect=None).start()
+        server.wait_connected()
+        server.end()
+        client.end()
+        wait_until(lambda: client.state is EndpointState.ENDED)
+        assert trouble_of("ClientP2P") == ""
+        client.stop()
+        client = ClientP2P(server.address, reconnect=None).start()
+        wait_until(server.peers)
+        server.disconnect(server.peers()[0], "too slow")
+        wait_until(lambda: client.state is EndpointState.ENDED)
+        assert "too slow" in trouble_of("ClientP2P")
+        client.stop()
+
+
+@pytest.mark.patches
+def test_one_that_cannot_be_inspected_hides_no_other(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ServerP2P("tcp://127.0.0.1:0"), ServerAR("tcp://127.0.0.1:0") as other:
+        monkeypatch.setattr(type(other._operations), "waits_for_workers", None)
+        found = {each.kind: each for each in monitor.snapshot().endpoints}
+    assert found["ServerP2P"].trouble == ""
+    assert "cannot be inspected: TypeError" in found["ServerAR"].trouble
 
 
 def test_a_blocked_event_loop_is_a_trouble(runtime: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from linkbox.core.statistics import statistics
+from linkbox.errors import EndOfData
 from linkbox.events import EndpointState, Peer, PeerStatistics, Statistics
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.lifecycle import Life
@@ -65,11 +66,17 @@ def snapshot(operations: Life, patience: float, most_peers: int = MOST_PEERS) ->
 
     One that does not let itself be looked at within ``patience`` seconds is reported as blocked.
     """
-    found = operations.runtime.inspect(lambda: _snapshot(operations, min(most_peers, MOST_PEERS)), patience)
-    if isinstance(found, EndpointSnapshot):
-        return found
-    what = "event loop" if operations.runtime.is_aio else "lock"
-    trouble = f"blocked: its {what} was not free for {patience:g} s"
+    try:
+        found = operations.runtime.inspect(
+            lambda: _snapshot(operations, min(most_peers, MOST_PEERS)), patience
+        )
+    except Exception as error:  # the other endpoints must be shown nevertheless
+        trouble = f"it cannot be inspected: {_shown(error)}"
+    else:
+        if isinstance(found, EndpointSnapshot):
+            return found
+        what = "event loop" if operations.runtime.is_aio else "lock"
+        trouble = f"blocked: its {what} was not free for {patience:g} s"
     return msgspec.structs.replace(_outline(operations), state="blocked", trouble=trouble, waits_for=trouble)
 
 
@@ -108,7 +115,7 @@ def _snapshot(operations: Life, most_peers: int) -> EndpointSnapshot:
     return msgspec.structs.replace(
         _outline(operations),
         state=status.value,
-        trouble=_trouble(status, numbers, waits_for, error),
+        trouble=_trouble(operations, status, waits_for, error),
         waits_for=printable(waits_for, LONGEST_MESSAGE),
         last_error=error,
         last_error_at=numbers.last_error_at,
@@ -131,10 +138,11 @@ _SAME: Final = tuple(
 """The fields that a snapshot takes from the statistics."""
 
 
-def _trouble(status: EndpointState, numbers: Statistics, waits_for: str, error: str) -> str:
+def _trouble(operations: Life, status: EndpointState, waits_for: str, error: str) -> str:
     """What needs a person, or an empty text."""
-    if status is EndpointState.ENDED and numbers.last_error is not None:
-        return f"ended: {error}"
+    reason = operations.mailbox.end_reason
+    if status is EndpointState.ENDED and reason is not None and not isinstance(reason, EndOfData):
+        return f"ended: {_shown(reason)}"
     if status is EndpointState.CONNECTING and waits_for:
         waits_for = f"{waits_for}; {error}"
     return f"waits for {printable(waits_for, LONGEST_MESSAGE)}" if waits_for else ""
