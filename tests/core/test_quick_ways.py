@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from linkbox.core.context import ACK_SPACING, SLOW_ACK_SPACING
-from linkbox.core.frame_writer import JOINED
 from linkbox.core.patterns import AR
 from linkbox.core.receive_window import ACK_BYTES
+from linkbox.core.send_window import JOINED
 from linkbox.core.wire import frames
 from linkbox.core.wire.decoder import Decoder
 from linkbox.core.wire.frames import ACK, ACK_NOW, DATA

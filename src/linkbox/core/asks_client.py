@@ -132,7 +132,8 @@ class ClientAsks:
             self.advance(session)
             return
         if session.error is None:
-            ask.receipt = session.send_part(header, payload or b"")
+            body = payload or b""
+            ask.receipt = session.send_at_once(body, header) or session.send_part(body, header)
             return
         ask.receipt = session.sending.message_type(session, payload or b"", header)
         ask.receipt.error = session.error
@@ -154,7 +155,7 @@ class ClientAsks:
         unsent = session.sending.withdraw(ask.id)
         self._context.effects.to_wake.append(session.changed)
         if unsent < ask.frames_sent:  # The server must not be asked to cancel what it does not know.
-            session.send_part(AskHeader(frames.CANCEL, ask.id), frames.encode_cancel(ask.id, reason))
+            session.send_part(frames.encode_cancel(ask.id, reason), AskHeader(frames.CANCEL, ask.id))
         return False
 
     def _forget(self, ask: Ask) -> bool:

@@ -58,7 +58,9 @@ class ServerAsks:
         self._close(ask)
 
     def _send(self, ask: IncomingAsk, header: AskHeader, payload: bytes) -> None:
-        ask.session.send_part(header, payload)
+        session = ask.session
+        if session.send_at_once(payload, header) is None:
+            session.send_part(payload, header)
         asks = ask.asks
         if self.memory.keep(asks) or asks.is_full:
             self._regulate(asks)

@@ -12,8 +12,6 @@ For each of its connections a network does this, and nothing else:
 
 from __future__ import annotations
 
-from linkbox.core.channel import OutgoingMessage
-
 Buffer = bytes | memoryview
 
 
@@ -36,6 +34,7 @@ class Connection:
         "handle",
         "has_more",
         "is_abortive",
+        "output",
         "paused",
         "shut",
     )
@@ -55,6 +54,8 @@ class Connection:
         """Close with a reset: a FIN would mean that this side has received everything."""
         self.eof = False
         """The peer has shut down its writing half."""
+        self.output: list[Buffer] | None = None
+        """Where the session puts a frame that is written at once; None while that is not possible."""
         self.paused = False
         """Do not read: the mailbox is full (plain framings)."""
         self.has_more = True
@@ -91,10 +92,6 @@ class Connection:
         raise NotImplementedError
 
     # For the session.
-
-    def send_at_once(self, message: OutgoingMessage, now: float) -> bool:
-        """Write a small message without queueing it, if the queue is empty and credit allows it."""
-        return False
 
     def send_control(self, frame: bytes) -> None:
         """Write a control frame soon."""

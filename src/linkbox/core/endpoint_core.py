@@ -7,7 +7,7 @@ none is thread-safe: a driver makes all calls under its one lock and then does w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from linkbox.core.admission import Admission, PendingAccept
 from linkbox.core.arrival import Arrival
@@ -43,13 +43,15 @@ from linkbox.events import EventKind, Peer, Statistics
 class EndpointCore(JournalOwner):
     """The base class of the cores of servers and clients."""
 
-    __slots__ = ("arrivals", "context", "effects", "inbox", "links", "mailbox", "sessions")
+    __slots__ = ("arrivals", "channels", "context", "effects", "inbox", "links", "mailbox", "sessions")
 
     def __init__(self, settings: Settings, mailbox: Mailbox, is_client: bool) -> None:
         self.context = Context(settings, mailbox, is_client)
         self.mailbox = mailbox
         self.effects = self.context.effects
         self.sessions = SessionTable(self.context, ClientAsks(self.context), ServerAsks(self.context))
+        self.channels: Mapping[str, Channel] = self.sessions.by_id
+        """The conversations that are not closed, by the ids of their peers."""
         self.links = LinkTable(self.context, self.sessions)
         self.inbox = Inbox(self.context, self.sessions)
         self.arrivals: deque[Arrival] = deque()
@@ -123,10 +125,6 @@ class EndpointCore(JournalOwner):
     def undelivered(self) -> int:
         """The number of messages accepted for sending that are not known to have arrived."""
         return self.sessions.undelivered
-
-    def channels(self) -> list[Channel]:
-        """The conversations that are not closed."""
-        return list(self.sessions.by_id.values())
 
     def peers(self) -> tuple[Peer, ...]:
         """The connected peers."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from linkbox.core.arrival import Arrival
-from linkbox.core.channel import OutgoingMessage
 from linkbox.core.connection import Buffer
 from linkbox.core.context import Context
 from linkbox.core.effects import ACK_DUE_NOW
 from linkbox.core.ending import end_has_arrived, is_finished, wants_end
 from linkbox.core.frame_reader import FrameReader
-from linkbox.core.frame_writer import JOINED, ask_frame, write_early, write_units
+from linkbox.core.frame_writer import write_early, write_units
 from linkbox.core.handshake import Handshake
 from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
 from linkbox.core.session import ACK_NOW_FRAME, Session
@@ -67,6 +66,7 @@ class LinkedLink(Link):
             self._control += session.rejections.frames
         if session.changed.waiters and session.in_flight():  # A receipt is being waited for.
             self._control.append(ACK_NOW_FRAME)
+        self.output = self._control
         self.schedule(self.silence_deadline())
 
     def send_welcome(self, frame: bytes) -> None:
@@ -120,26 +120,6 @@ class LinkedLink(Link):
 
     # -- sending ---------------------------------------------------------------------------------------
 
-    def send_at_once(self, message: OutgoingMessage, now: float) -> bool:
-        session, payload = self.session, message.payload
-        if self._control or self.state is not OPEN or session is None or payload is None:
-            return False
-        sending, size = session.sending, len(payload)
-        if (
-            size > JOINED
-            or sending.queue
-            or session.record is not None
-            or sending.sent >= sending.peer_units
-            or sending.sent_bytes >= sending.peer_bytes
-        ):
-            return False
-        if message.header is None:
-            self._control.append(frames.pack_header(frames.DATA_HEADER | size) + payload)
-        else:
-            self._control.append(ask_frame(message, 0, payload, True, now))
-        sending.sent_at_once(message, size)
-        return True
-
     def data_to_send(self, now: float) -> list[Buffer]:
         self.context.effects.now = now
         self.has_more = False
@@ -148,10 +128,15 @@ class LinkedLink(Link):
         out = self._control
         session = self.session
         if self.state is OPEN and session is not None and session.route.link is self:
-            self._control = []
+            self._control = self.output = []
+            route, receiving = session.route, session.receiving
             if session.rejections.unreported:
                 out += [frames.encode_dropped(*each) for each in session.rejections.take_unreported()]
-            if session.route.ack_due and session.receiving.ack_goes_with_write(now):
+            if route.ack_due and (
+                route.ack_due == ACK_DUE_NOW
+                or now >= receiving.ride_at
+                or receiving.arrived_bytes >= receiving.ride_from
+            ):
                 out.append(session.ack_frame())
             if session.sending.queue:
                 self.has_more = write_units(session, out, WRITE_BUDGET, now)

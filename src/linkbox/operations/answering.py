@@ -59,8 +59,8 @@ class AnsweringServer(ServerOperations):
                     continue
                 value = yield Call(handler, request)
                 if not incoming.is_finished:
-                    if value.__class__ is bytes and self._takes_as_is:
-                        payload = self.encode(value)
+                    if value.__class__ is bytes and len(value) <= self._as_is:
+                        payload = value
                     else:  # encoding may call user code
                         payload = yield Call(self.encode, value)
                     requests.send(incoming, payload)
