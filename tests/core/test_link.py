@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from linkbox import Framing, Lines, Linked
-from linkbox.core.channel import OutgoingMessage
 from linkbox.core.handshake import STEP
 from linkbox.core.link import Link, State
 from linkbox.core.patterns import P2M
@@ -17,7 +16,6 @@ from linkbox.errors import DecodeError, MailboxFull, PeerLost, ProtocolViolation
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
 from tests.core.wire import (
-    PEER,
     Probe,
     Wire,
     decode_message,
@@ -521,7 +519,6 @@ def test_the_base_leaves_reading_and_writing_to_its_kinds() -> None:
     server = Wire().server
     link = Link(server.side, server.context, "tcp://x", 0.0)
     for call in (
-        lambda: link.receive(b"", 0.0),
         lambda: link.receive_eof(0.0),
         lambda: link.data_to_send(0.0),
         lambda: link.send_control(b""),

@@ -41,11 +41,11 @@ def test_asyncio_reads_less_from_those_that_come_late() -> None:
     async def main() -> None:
         network = AioSockets(EVENTS, Address.parse("tcp://127.0.0.1:9"), None)
         for _ in range(2):
-            assert len(network.read_buffer()) == LARGE_READ
-            assert len(network.read(FAIR_READ)) == FAIR_READ  # small reads do not count
-            assert len(network.read_buffer()) == LARGE_READ
-            assert len(network.read(TURN_SIZE)) == TURN_SIZE
-            assert len(network.read_buffer()) == FAIR_READ
+            assert len(network.buffer) == LARGE_READ
+            network.count_read(TURN_SIZE - 1)
+            assert len(network.buffer) == LARGE_READ
+            network.count_read(FAIR_READ + 1)
+            assert len(network.buffer) == FAIR_READ
             await asyncio.sleep(0)  # the next turn of the loop
 
     asyncio.run(main())

@@ -15,7 +15,7 @@ from linkbox.core.context import Context
 from linkbox.core.session import Session
 from linkbox.core.source import Source
 from linkbox.core.values import Value
-from linkbox.core.wait_queue import WaitQueue
+from linkbox.core.wait_queue import NOTHING, WaitQueue
 from linkbox.core.wire import frames
 from linkbox.errors import (
     AnswerError,
@@ -39,7 +39,7 @@ class Answer:
 
 
 class Ask(PlainAsk):
-    """A request that waits for its response."""
+    """A request that waits for its response. As a predicate: has it a response, or failed?"""
 
     __slots__ = (
         "changed",
@@ -67,6 +67,12 @@ class Ask(PlainAsk):
         self.is_done = False
         self.value: Value = None
         self.error: Exception | None = None
+
+    def holds(self) -> bool:
+        return self.is_done
+
+    def claim(self) -> Value:
+        return True if self.is_done else NOTHING  # without a call of `holds`
 
 
 class SlotQueue(WaitQueue):

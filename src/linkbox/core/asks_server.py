@@ -36,28 +36,24 @@ class ServerAsks:
 
     # -- responding ------------------------------------------------------------------------------------
 
-    def answer(self, ask: IncomingAsk, payload: bytes) -> None:
-        """Send the response, unless the client has disconnected or cancelled the request."""
-        if self._close(ask):
-            self._send(ask, AskHeader(frames.ANSWER, ask.id), payload)
-
     def fail(self, ask: IncomingAsk, type: str, text: str) -> bool:
         """Send a failure, unless the client has disconnected or cancelled the request.
 
         Returns true with a plain framing, which has no failures: then the caller must close the session.
         """
-        if not self._close(ask):
-            return False
         if ask.session.is_plain:
-            return True
-        self._send(ask, AskHeader(frames.FAIL, ask.id), frames.encode_fail(ask.id, type, text))
+            return self._close(ask)
+        self.respond(ask, AskHeader(frames.FAIL, ask.id), frames.encode_fail(ask.id, type, text))
         return False
 
     def ignore(self, ask: IncomingAsk) -> None:
         """With a plain framing: the request gets no response."""
         self._close(ask)
 
-    def _send(self, ask: IncomingAsk, header: AskHeader, payload: bytes) -> None:
+    def respond(self, ask: IncomingAsk, header: AskHeader, payload: bytes) -> None:
+        """Send a response or a failure, unless the client has disconnected or cancelled the request."""
+        if not self._close(ask):
+            return
         session = ask.session
         if session.send_at_once(payload, header) is None:
             session.send_part(payload, header)

@@ -14,7 +14,7 @@ from linkbox.core.arrival import Arrival
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import IncomingAsk, ServerAsks
 from linkbox.core.backoff import Backoff
-from linkbox.core.channel import Channel, OutgoingMessage
+from linkbox.core.channel import AskHeader, Channel, OutgoingMessage
 from linkbox.core.client_side import ClientSide
 from linkbox.core.connection import Connection
 from linkbox.core.context import Context
@@ -28,6 +28,7 @@ from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.mailbox import Mailbox
+from linkbox.core.plain_link import PlainLink
 from linkbox.core.server_side import ServerSide
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
@@ -36,6 +37,7 @@ from linkbox.core.source import Source
 from linkbox.core.statistics import statistics
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
+from linkbox.core.wire import frames
 from linkbox.errors import PeerLost
 from linkbox.events import EventKind, Peer, Statistics
 
@@ -62,17 +64,23 @@ class EndpointCore(JournalOwner):
     def received(self, connection: Connection, data: bytes, now: float) -> None:
         """Process received bytes: adds to `arrivals`."""
         self.effects.now = now
-        assert isinstance(connection, Link)
-        if isinstance(connection, LinkedLink) and connection.handshake is not None:
+        if isinstance(connection, PlainLink):
+            self.arrivals += connection.receive(data, now)
+            return
+        assert isinstance(connection, LinkedLink)
+        connection.heard_at = now
+        if connection.handshake is not None:
             rest = self._shake_hands(connection, data, now)
             if rest is None:
                 return
             data = rest
-        self.arrivals += connection.receive(data, now)
+        if connection.state is State.CLOSING:
+            connection.drain(data)
+        elif connection.reader is not None:
+            self.arrivals += connection.reader.receive(data, now)
 
     def _shake_hands(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         """Let the handshake process the bytes; return the bytes behind it once the link is open."""
-        link.heard(now)
         if link.state is State.CLOSING:
             link.drain(data)
             return None
@@ -261,7 +269,7 @@ class ServerCore(EndpointCore):
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
         """Send the response to a request. `StateError` if there was a response already."""
-        self.asks.answer(ask, payload)
+        self.asks.respond(ask, AskHeader(frames.ANSWER, ask.id), payload)
         self.inbox.ask_closed(ask.session)
 
     def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
@@ -321,11 +329,6 @@ class ClientCore(EndpointCore):
         """Begin a conversation, and connect at once."""
         self.effects.now = now
         return self.conversations.begin(now)
-
-    def current(self, now: float) -> Session:
-        """The current conversation, or a new one."""
-        self.effects.now = now
-        return self.conversations.current(now)
 
     def restore_session(self, session: Session, is_ending: bool, now: float) -> None:
         """Restore a session from the store after a restart of the client."""

@@ -26,8 +26,8 @@ class LinkedLink(Link):
     __slots__ = (
         "_control",
         "_end_ack_sent",
-        "_reader",
         "handshake",
+        "reader",
     )
 
     def __init__(
@@ -36,7 +36,7 @@ class LinkedLink(Link):
         super().__init__(owner, context, address, now)
         self.handshake: Handshake | None = handshake
         """Consumes the bytes until the link is open; None after that."""
-        self._reader: FrameReader | None = None
+        self.reader: FrameReader | None = None
         """Consumes the bytes once the link is open."""
         self._control: list[Buffer] = handshake.output
         self._end_ack_sent = False
@@ -48,16 +48,11 @@ class LinkedLink(Link):
             self.handshake.certificate = certificate
         super().secured(identity, certificate, now)
 
-    def heard(self, now: float) -> None:
-        """Bytes have arrived, so the peer is alive."""
-        self.heard_at = now
-        self._pinged_at = None
-
     def open(self, session: Session, now: float) -> None:
         """The handshake is complete: start to send and receive the session's messages."""
         handshake, self.handshake = self.handshake, None
         assert handshake is not None
-        self._reader = FrameReader(self, session, handshake.take_rest())
+        self.reader = FrameReader(self, session, handshake.take_rest())
         self.session = session
         self.state = State.OPEN
         if session.receiving.arrived:  # An older connection may have lost the acknowledgement.
@@ -82,17 +77,8 @@ class LinkedLink(Link):
 
     # -- receiving -------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes, now: float) -> list[Arrival]:
-        self.heard_at = now
-        self._pinged_at = None
-        if self._reader is not None and self.state is OPEN:
-            return self._reader.receive(data, now)
-        if self.state is State.CLOSING:
-            self.drain(data)
-        return []
-
     def forget_input(self) -> None:
-        self._reader = self.handshake = None
+        self.reader = self.handshake = None
 
     def receive_eof(self, now: float) -> list[Arrival]:
         self.eof = True
@@ -115,8 +101,8 @@ class LinkedLink(Link):
             self.abort(PeerLost(f"{self.address} closed the connection before the END was confirmed"))
 
     def process_late(self) -> None:
-        if self._reader is not None:
-            self._reader.process_late()
+        if self.reader is not None:
+            self.reader.process_late()
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -188,12 +174,12 @@ class LinkedLink(Link):
 
     def silence_deadline(self) -> float:
         limits = self.context.limits
-        if self._pinged_at is not None:
+        if self._pinged_at > self.heard_at:
             return self._pinged_at + limits.peer_timeout
         return self.heard_at + limits.heartbeat
 
     def on_silence(self, now: float) -> None:
-        if self._pinged_at is not None:
+        if self._pinged_at > self.heard_at:
             silence = now - self.heard_at
             self.abort(PeerLost(f"{self.address} gave no sign of life for {silence:.1f} s"))
         else:

@@ -65,12 +65,15 @@ class Connection(asyncio.BufferedProtocol):
             self._writable()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._network.read_buffer()
+        return self._network.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = self._network.read(nbytes)
+        network = self._network
+        data = bytes(network.buffer[:nbytes])
+        if nbytes > FAIR_READ:
+            network.count_read(nbytes)
         if not self.link.closed:
-            now = self._network.now()
+            now = network.now()
             try:
                 if self._tls is None:
                     self._events.hub.received(self.link, data, now)
@@ -205,8 +208,8 @@ class AioSockets(AioNetwork):
         self._all_gone.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: SocketListener | None = None
-        self._buffer = memoryview(bytearray(LARGE_READ))
-        self._small_buffer = self._buffer[:FAIR_READ]
+        self.buffer = self._whole_buffer = memoryview(bytearray(LARGE_READ))
+        """Where the next bytes of any connection go."""
         self._read_in_turn = 0
         """Bytes read in this turn of the loop; small reads do not count."""
 
@@ -217,20 +220,17 @@ class AioSockets(AioNetwork):
 
     # -- for connections --------------------------------------------------------------------------------
 
-    def read_buffer(self) -> memoryview:
-        """Where the next bytes of any connection go."""
-        return self._buffer if self._read_in_turn < TURN_SIZE else self._small_buffer
-
-    def read(self, nbytes: int) -> bytes:
-        """The bytes that were read into the buffer."""
-        if nbytes > FAIR_READ:
-            if not self._read_in_turn:
-                self._loop.call_soon(self._turn_over)
-            self._read_in_turn += nbytes
-        return bytes(self._buffer[:nbytes])
+    def count_read(self, nbytes: int) -> None:
+        """Count a read that was not small: after many bytes in one turn, reads are small until the next."""
+        if not self._read_in_turn:
+            self._loop.call_soon(self._turn_over)
+        self._read_in_turn += nbytes
+        if self._read_in_turn >= TURN_SIZE:
+            self.buffer = self._whole_buffer[:FAIR_READ]
 
     def _turn_over(self) -> None:
         self._read_in_turn = 0
+        self.buffer = self._whole_buffer
 
     def opened(self, connection: Connection) -> None:
         """The connection has a transport."""

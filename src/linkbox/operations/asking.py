@@ -10,7 +10,7 @@ from linkbox.errors import DeadlineExceeded, MailboxFull, StateError
 from linkbox.operations.arguments import Given
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.options import ClientOptions
-from linkbox.operations.predicates import HasSlot, IsAnswered
+from linkbox.operations.predicates import HasSlot
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, wait_for_room
 from linkbox.operations.steps import NEVER, Call, NextItems, Operation, Wait, deadline_after, items_of
@@ -53,7 +53,7 @@ class AskingClient(ClientOperations):
         try:
             asks.add(ask, payload, False, None if timeout is None else deadline)
             self._launch(core, ask)
-            yield Wait(ask.changed, IsAnswered(ask), deadline)
+            yield Wait(ask.changed, ask, deadline)
         finally:
             if not ask.is_done:
                 self._cancel(core, ask)
@@ -128,7 +128,7 @@ class AskingClient(ClientOperations):
             if not ask.is_done:
                 core.asks.finish(ask)
                 self._launch(core, ask)
-            yield Wait(ask.changed, IsAnswered(ask), deadline)
+            yield Wait(ask.changed, ask, deadline)
         finally:
             if not ask.is_done:
                 self._cancel(core, ask)
@@ -162,7 +162,7 @@ class AskingClient(ClientOperations):
             channel = core.begin(now)
             channel.connect_within(deadline)
             return Ask(channel, to_mailbox, channel.is_plain)
-        channel = core.current(now)
+        channel = core.conversations.current(now)
         if self.options.plain is not None and asks.is_busy(channel):
             channel = core.conversations.least_busy(now)
         return Ask(channel, to_mailbox)

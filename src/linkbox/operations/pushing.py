@@ -40,7 +40,7 @@ class PushingClient(ClientOperations):
             if core is None or self.is_stopping or core.has_store or self.client_options.blocking:
                 return self._wait_and_send(payload, timeout)
             assert isinstance(core, ClientCore)
-            channel = core.current(self.now())
+            channel = core.conversations.current(self.now())
             if not channel.has_room():
                 return self._wait_and_send(payload, timeout)
             receipt = channel.send_later(payload)
@@ -51,14 +51,14 @@ class PushingClient(ClientOperations):
         """Send a message; if blocking, wait until the server has it."""
         core = yield from self.ready()
         if core.has_store:
-            receipt = yield from spool(self, core.current(self.now()), payload)
+            receipt = yield from spool(self, core.conversations.current(self.now()), payload)
             return receipt
         deadline = deadline_after(timeout, self.now())
         if not self.client_options.blocking:
-            channel: Channel = core.current(self.now())
+            channel: Channel = core.conversations.current(self.now())
             if not channel.has_room():
                 yield from wait_for_room(self, channel, deadline)
-                channel = core.current(self.now())
+                channel = core.conversations.current(self.now())
             receipt = channel.send_later(payload)
             self.runtime.write_later(channel)
             return receipt
@@ -71,7 +71,7 @@ class PushingClient(ClientOperations):
 
     def _begin(self, core: ClientCore) -> Channel:
         now = self.now()
-        return core.current(now) if self.client_options.linger else core.begin(now)
+        return core.conversations.current(now) if self.client_options.linger else core.begin(now)
 
     def _deliver(self, channel: Channel, deadline: float) -> Operation[None]:
         """Wait until the server has everything that was sent on the channel; raise what failed."""
@@ -152,7 +152,7 @@ class PushingClient(ClientOperations):
             if blocking and channel.first_failure is not None:
                 raise channel.first_failure
         if channel is None or channel.error is not None or channel.is_ending:
-            channel = self._begin(core) if blocking else core.current(self.now())
+            channel = self._begin(core) if blocking else core.conversations.current(self.now())
         return channel
 
     def _give_up(self, channel: Channel) -> None:
@@ -174,7 +174,7 @@ class PushingClient(ClientOperations):
     def _spool_bulk(self, bulk: Bulk) -> Operation[int]:
         if bulk.payloads:
             core = yield from self.ready()
-            entry = core.spool(core.current(self.now()), bulk.payloads, False)
+            entry = core.spool(core.conversations.current(self.now()), bulk.payloads, False)
             yield from wait_for_disk(self, entry)
         return len(bulk.payloads)
 
