@@ -147,10 +147,10 @@ def check_times(link: Link, limits: Limits, now: float) -> None:
         assert now <= link._closing_at <= now + limits.close + MOMENT
     elif isinstance(link, LinkedLink):
         assert now < link.heard_at + limits.heartbeat + limits.peer_timeout + MOMENT
-        decoder = link._reader and link._reader._decoder
+        decoder = link.reader and link.reader._decoder
     if decoder is not None and (decoder.buffered() if callable(decoder.buffered) else decoder.buffered):
         assert link._partial_at is not None and now < link._partial_at + limits.progress
-    end = link.handle
+    end = link.carrier
     if getattr(end, "unsent", None):
         assert link._stalled_at is not None and now < link._stalled_at + limits.stalled_write
 

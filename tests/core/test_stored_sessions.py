@@ -251,7 +251,7 @@ def test_what_is_said_meanwhile_is_bounded_and_forgotten_with_the_link() -> None
         assert not probe.is_closed
         probe.say(ack)
         assert probe.is_closed and "more than 3 frames" in str(probe.link.error)
-        assert probe.link._reader is None  # type: ignore[attr-defined]
+        assert probe.link.reader is None  # type: ignore[attr-defined]
 
 
 # --- Stopping -----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def test_the_leader_reads_less_from_those_that_come_late() -> None:
             ours, theirs = map(stack.enter_context, socket.socketpair())
             theirs.send(bytes(2 * READ_SIZE))
             network.poller.watch(ours.fileno(), READ, False)
-            network._connections[ours.fileno()] = Connection(ours, LINK, None)
+            network._connections[ours.fileno()] = Connection(network, ours, LINK, None)
         network.read(0)
         sizes = sorted(len(each.received) for each in network._read)  # type: ignore[arg-type]
     assert sizes == [FAIR_READ] * 2 + [READ_SIZE] * (MANY - 2)
