@@ -92,6 +92,32 @@ def test_a_taker_that_was_rung_and_cancelled_passes_it_on(monkeypatch: pytest.Mo
     run(main)
 
 
+@pytest.mark.patches
+def test_a_taker_that_was_cancelled_and_has_not_run_is_not_rung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take nothing, and the one behind it would wait for ever."""
+    victims: list[asyncio.Task[Any]] = []
+    ring = Driver.ring
+
+    def strike_and_ring(driver: Driver, queue: WaitQueue) -> None:
+        if victims and any(isinstance(each, asyncio.Future) for each in queue.waiters):
+            victims.pop().cancel()
+        ring(driver, queue)
+
+    async def main() -> None:
+        async with ServerP2P(ANY, Json) as server, ClientP2P(server.address, Json) as client:
+            await server.wait_connected()
+            first, second = (asyncio.create_task(server.data_get()) for _ in range(2))
+            await asyncio.sleep(0)
+            victims.append(first)
+            await client.send("there")
+            assert await asyncio.wait_for(second, 20) == "there"
+            assert first.cancelled()
+
+    monkeypatch.setattr(Driver, "ring", strike_and_ring)
+
+    run(main)
+
+
 def test_timeouts_of_asyncio_work_around_everything() -> None:
     async def main() -> None:
         async with ServerP2P(ANY, Json) as server, ClientP2P(server.address, Json) as client:

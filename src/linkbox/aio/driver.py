@@ -78,17 +78,18 @@ class Driver(EndpointDriver):
         return result
 
     def ring(self, queue: WaitQueue) -> None:
-        waiters = queue.waiters
-        available = queue.available() if len(waiters) > 1 else 1
+        waiters, awake = queue.waiters, 0
         for waiter, predicate in waiters.items():
-            if available <= 0:
-                return
             assert isinstance(waiter, asyncio.Future)
-            if waiter.done():
-                available -= 1
-            elif predicate.holds():
-                available -= 1
+            if not waiter.done():
+                if not predicate.holds():
+                    continue
                 waiter.set_result(None)
+            elif waiter.cancelled():
+                continue  # It will take nothing.
+            awake += 1
+            if predicate.is_relayed or len(waiters) == 1 or awake >= queue.available():
+                return
 
     # -- for the network ------------------------------------------------------------------------------
 

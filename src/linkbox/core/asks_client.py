@@ -43,6 +43,7 @@ class Ask(PlainAsk):
 
     __slots__ = (
         "changed",
+        "ends_at_once",
         "ends_session",
         "error",
         "frames_sent",
@@ -51,13 +52,17 @@ class Ask(PlainAsk):
         "value",
     )
 
-    def __init__(self, session: Session, to_mailbox: bool, ends_session: bool = False) -> None:
+    def __init__(
+        self, session: Session, to_mailbox: bool, ends_session: bool = False, ends_at_once: bool = False
+    ) -> None:
         self.session = session
         self.id = 0
         self.assembler = None
         self.to_mailbox = to_mailbox
         self.ends_session = ends_session
         """With a plain framing: is the connection for this request only?"""
+        self.ends_at_once = ends_at_once
+        """Does the end of the request end the conversation at this side?"""
         self.frames_sent = 0
         """The number of messages it was sent as."""
         self.receipt = None
@@ -140,6 +145,8 @@ class ClientAsks:
         if session.error is None:
             body = payload or b""
             ask.receipt = session.send_at_once(body, header) or session.send_part(body, header)
+            if ask.ends_at_once and not more:
+                session.end()
             return
         ask.receipt = session.sending.message_type(session, payload or b"", header)
         ask.receipt.error = session.error

@@ -165,8 +165,14 @@ class ServerAsks:
 
     # -- from the wire ---------------------------------------------------------------------------------
 
-    def on_ask(self, session: Session, payload: bytes, now: float) -> Arrival | None:
-        """Process a piece of a request; return the message that it completes, if any."""
+    def on_ask(
+        self, session: Session, payload: bytes, now: float
+    ) -> tuple[IncomingAsk, Payload | None, bool] | None:
+        """Process a piece of a request.
+
+        If it completes a message, return the request, the message (None: the request is complete without a
+        further one) and whether it is the last one.
+        """
         id, flags, left, body = frames.decode_ask(payload)
         receiving, size, limit = session.receiving, len(body), self._context.limits.message
         receiving.add_units(1, size, size)
@@ -184,7 +190,7 @@ class ServerAsks:
         ask.is_whole = is_last or bool(flags & frames.NO_MESSAGE)
         if flags & frames.NO_MESSAGE:
             self._settle(ask)
-            return Arrival(session, [], receiving.arrived, ask)
+            return ask, None, True
         if not ask.is_whole and not self._hold(ask, size, flags, now):
             return None
         whole: Payload | None = body
@@ -192,11 +198,9 @@ class ServerAsks:
             whole = ask.gather(body, flags, limit)
         if whole is None:
             return None
-        arrival = Arrival(session, [whole], receiving.arrived, ask)
-        arrival.is_final = not flags & frames.MORE_OF_ASK
         if ask.is_whole and ask.held:
             self._settle(ask)  # From now on the mailbox counts it.
-        return arrival
+        return ask, whole, not flags & frames.MORE_OF_ASK
 
     def _of(self, session: Session) -> SessionAsks:
         asks = self._by_session.get(session)

@@ -269,8 +269,10 @@ class ServerCore(EndpointCore):
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
         """Send the response to a request. `StateError` if there was a response already."""
+        context, session = self.context, ask.session
         self.asks.respond(ask, AskHeader(frames.ANSWER, ask.id), payload)
-        self.inbox.ask_closed(ask.session)
+        if context.is_plain or context.is_stopping or session.ending.peer_last is not None:
+            self.inbox.ask_closed(session)  # something has waited for this
 
     def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
         """Let a request fail. `StateError` if there was a response already."""

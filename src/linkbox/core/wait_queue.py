@@ -27,6 +27,9 @@ class Predicate:
 
     __slots__ = ()
 
+    is_relayed = False
+    """Does its waiter wake the next one, if there is more for it?"""
+
     def holds(self) -> bool:
         """Does the condition hold now?"""
         raise NotImplementedError

@@ -67,6 +67,8 @@ class HasRequest(Predicate):
 
     __slots__ = ("mailbox",)
 
+    is_relayed = True
+
     def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
 
