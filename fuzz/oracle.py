@@ -122,9 +122,9 @@ def check_link(link: Link, limits: Limits) -> None:
         assert len(link._held) <= frames.MAX_EARLY
         return
     assert isinstance(link, LinkedLink)
-    if link._reader is not None:
-        assert link._reader._decoder.buffered <= frames.MAX_PIECE + 12
-        assert len(link._reader._late) <= limits.control_frames
+    if link.reader is not None:
+        assert link.reader._decoder.buffered <= frames.MAX_PIECE + 12
+        assert len(link.reader._late) <= limits.control_frames
     if link.handshake is not None:
         assert len(link.handshake._preface) < 8
         check_early(link.handshake._decoder)

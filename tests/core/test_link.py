@@ -387,7 +387,7 @@ def test_a_closed_link_keeps_nothing_of_a_message_that_was_under_way(framing: Fr
     linked = framing.linked
     probe = probe_server(wire, greets=linked)
     probe.say(frames.header(frames.DATA, 1000) + bytes(999) if linked else bytes(999))
-    place = "_reader" if linked else "_decoder"
+    place = "reader" if linked else "_decoder"
     holder = getattr(probe.link, place)
     wire.server.lost(probe.link, ConnectionResetError("cut"), wire.now)
     assert getattr(probe.link, place) is not holder

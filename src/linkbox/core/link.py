@@ -211,7 +211,7 @@ class Link(Connection):
         if not self.closed:
             self.is_abortive = error is not None and self.state is State.OPEN
             self.state = State.CLOSED
-            self.closed, self.output = True, None
+            self.closed = True
             self.error = self.error or error
             self.owner.link_closed(self, self.error)
             self.forget_input()
@@ -232,7 +232,7 @@ class Link(Connection):
         """
         if self.state in (State.HANDSHAKE, State.OPEN):
             self.state = State.CLOSING
-            self.half_close, self.output = True, None
+            self.half_close = True
             self.close_by(now + self.context.limits.close)
             if self.shut:
                 self.finish_writing()

@@ -78,7 +78,7 @@ class LinkedLink(Link):
     # -- receiving -------------------------------------------------------------------------------------
 
     def forget_input(self) -> None:
-        self.reader = self.handshake = None
+        self.reader = self.handshake = self.output = None
 
     def receive_eof(self, now: float) -> list[Arrival]:
         self.eof = True
@@ -152,6 +152,10 @@ class LinkedLink(Link):
                 self.close_soon(now)
             elif not session.resumes:
                 self.half_close = True
+
+    def close_soon(self, now: float) -> None:
+        self.output = None
+        super().close_soon(now)
 
     def finish_writing(self) -> None:
         super().finish_writing()
