@@ -103,6 +103,7 @@ class Tasks(Runtime):
 
     def forked(self) -> None:
         driver, self.aio_driver, self.driver = self.aio_driver, None, None
+        self.lock = RLock()
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread = None

@@ -184,7 +184,7 @@ class SendWindow:
         if size > JOINED or self.queue or self.sent >= self.peer_units or self.sent_bytes >= self.peer_bytes:
             return None
         if header is None:
-            count = len(self.unacked) + self.bundled
+            count = len(self.unacked) + self.bundled  # as in `has_room`, without a call
             if (
                 size > self.peer_message
                 or held >= limits.window_bytes
