@@ -335,9 +335,10 @@ class Session(Channel):
 
     def send_part(self, payload: bytes, header: AskHeader | None) -> OutgoingMessage:
         """Queue a message, possibly of a request or a response, or a FAIL or CANCEL; write it soon."""
-        message = self.sending.message_type(self, payload, header)
+        message, route = self.sending.message_type(self, payload, header), self.route
         self.sending.enqueue(message)
-        self.route.write_soon()
+        if route.link is not None:
+            route.effects.to_write.append(route.link)
         return message
 
     def check_open(self) -> None:
