@@ -171,6 +171,20 @@ def test_a_mailbox_that_drops_is_never_full() -> None:
     assert wire.server.statistics(wire.now).waits_for == ""
 
 
+def test_a_mailbox_that_a_peer_has_left_full() -> None:
+    wire = Wire(P2M, limits=Limits(mailbox_messages=5))
+    session = wire.connect()
+    wire.send(wire.client, session, *[b"x"] * 5)
+    wire.run()
+    wire.other(session).close(None)
+    assert wire.server.statistics(wire.now).waits_for == "", "not yet for long"
+    numbers = wire.server.statistics(wire.now + 2)
+    assert numbers.mailbox_share == 1.0
+    assert numbers.waits_for == "the application: 5 messages fill the mailbox, the first for 2.0 s"
+    wire.server.mailbox.take()
+    assert wire.server.statistics(wire.now + 2).waits_for == ""
+
+
 # -- state ----------------------------------------------------------------------------------------------
 
 

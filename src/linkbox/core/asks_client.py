@@ -16,7 +16,7 @@ from linkbox.core.histogram import BUCKETS
 from linkbox.core.session import Session
 from linkbox.core.source import Source
 from linkbox.core.values import Value
-from linkbox.core.wait_queue import WaitQueue
+from linkbox.core.wait_queue import NOTHING, WaitQueue
 from linkbox.core.wire import frames
 from linkbox.errors import (
     AnswerError,
@@ -40,11 +40,12 @@ class Answer:
 
 
 class Ask(PlainAsk):
-    """A request that waits for its response."""
+    """A request that waits for its response. As a predicate: has it a response, or failed?"""
 
     __slots__ = (
         "began_at",
         "changed",
+        "ends_at_once",
         "ends_session",
         "error",
         "frames_sent",
@@ -53,7 +54,9 @@ class Ask(PlainAsk):
         "value",
     )
 
-    def __init__(self, session: Session, to_mailbox: bool, ends_session: bool = False) -> None:
+    def __init__(
+        self, session: Session, to_mailbox: bool, ends_session: bool = False, ends_at_once: bool = False
+    ) -> None:
         self.session = session
         self.id = 0
         self.assembler = None
@@ -62,6 +65,8 @@ class Ask(PlainAsk):
         """With a plain framing: is the connection for this request only?"""
         self.began_at = 0.0
         """When it got its id."""
+        self.ends_at_once = ends_at_once
+        """Does the end of the request end the conversation at this side?"""
         self.frames_sent = 0
         """The number of messages it was sent as."""
         self.receipt = None
@@ -71,6 +76,12 @@ class Ask(PlainAsk):
         self.is_done = False
         self.value: Value = None
         self.error: Exception | None = None
+
+    def holds(self) -> bool:
+        return self.is_done
+
+    def claim(self) -> Value:
+        return True if self.is_done else NOTHING  # without a call of `holds`
 
 
 class SlotQueue(WaitQueue):
@@ -137,7 +148,10 @@ class ClientAsks:
             self.advance(session)
             return
         if session.error is None:
-            ask.receipt = session.send_part(header, payload or b"")
+            body = payload or b""
+            ask.receipt = session.send_at_once(body, header) or session.send_part(body, header)
+            if ask.ends_at_once and not more:
+                session.end()
             return
         ask.receipt = session.sending.message_type(session, payload or b"", header)
         ask.receipt.error = session.error
@@ -159,7 +173,7 @@ class ClientAsks:
         unsent = session.sending.withdraw(ask.id)
         self._context.effects.to_wake.append(session.changed)
         if unsent < ask.frames_sent:  # The server must not be asked to cancel what it does not know.
-            session.send_part(AskHeader(frames.CANCEL, ask.id), frames.encode_cancel(ask.id, reason))
+            session.send_part(frames.encode_cancel(ask.id, reason), AskHeader(frames.CANCEL, ask.id))
         return False
 
     def _forget(self, ask: Ask) -> bool:

@@ -266,7 +266,8 @@ class FrameReader:
         else:
             receiving.processed = receiving.arrived
             receiving.processed_bytes = receiving.arrived_bytes
-            receiving.request_ack(ACK_DUE_SOON)
+            if not session.route.ack_due or not receiving.waiting:  # to take what waits will request it
+                receiving.request_ack(ACK_DUE_SOON)
 
     def _on_pong(self, seconds: float) -> None:
         self._link.round_trip = seconds

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from linkbox.core.context import Context
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.session import Session
 from linkbox.core.settings import Counters
+from linkbox.core.source import Source
 from linkbox.events import PeerStatistics, Statistics
 
 LONG: Final = 1.0
@@ -89,14 +91,20 @@ def _window_share(session: Session) -> float:
     return share if sending.has_room() else max(share, 1.0)
 
 
+def waits_for_taking(source: Source, context: Context, now: float) -> str:
+    """The text for a full mailbox. Empty if it is full for a moment: that is how back-pressure works."""
+    if not source.batches or context.mailbox.overflow != "block":
+        return ""
+    age = context.wall_time(now) - source.batches[0].received_at
+    if age < LONG:
+        return ""
+    return f"the application: {source.waiting} messages fill the mailbox, the first for {age:.1f} s"
+
+
 def _waits_for(session: Session, is_starved: bool, now: float) -> str:
-    sending, receiving = session.sending, session.receiving
-    if is_starved and receiving.batches:  # Full for a moment is how back-pressure works.
-        age = session.context.wall_time(now) - receiving.batches[0].received_at
-        if age >= LONG:
-            return (
-                f"the application: {receiving.waiting} messages fill the mailbox, the first for {age:.1f} s"
-            )
+    sending = session.sending
+    if is_starved and (text := waits_for_taking(session.receiving, session.context, now)):
+        return text
     if sending.queue and (sending.sent >= sending.peer_units or sending.sent_bytes >= sending.peer_bytes):
         since = max(0.0, now - session.acked_at)
         if since < LONG:

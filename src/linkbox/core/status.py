@@ -5,7 +5,7 @@ from __future__ import annotations
 from linkbox.core.conversations import Conversations
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
-from linkbox.core.statistics import LONG
+from linkbox.core.statistics import LONG, waits_for_taking
 from linkbox.core.timers import NEVER
 from linkbox.events import EndpointState
 
@@ -29,7 +29,13 @@ class Status:
     def waits_for(self, now: float) -> str:
         """What the endpoint as a whole waits for, as a text for people."""
         journal = self._sessions.journal
-        return f"the store: {journal.error}" if journal is not None and journal.error is not None else ""
+        if journal is not None and journal.error is not None:
+            return f"the store: {journal.error}"
+        context = self._sessions.context
+        for source in context.mailbox.sources:  # Its peer may be gone.
+            if context.mailbox.share(source) >= 1.0 and (text := waits_for_taking(source, context, now)):
+                return text
+        return ""
 
 
 class ClientStatus(Status):
