@@ -209,10 +209,10 @@ def test_a_server_that_closes_at_once() -> None:
 # -- another protocol -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("talk", [http, patient_http])
-def test_a_web_server(talk: Any) -> None:
+@pytest.mark.parametrize(("talk", "patience"), [(http, 20), (patient_http, 4)])
+def test_a_web_server(talk: Any, patience: int) -> None:
     with imposter(talk) as address:
-        found = doctor(address, "--timeout", "1")
+        found = doctor(address, "--timeout", patience)
     assert found.status == OTHER, found
     assert "speaks HTTP" in found.out
     assert "check the port" in found.out

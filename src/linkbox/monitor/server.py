@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import socket
 import sys
@@ -145,7 +146,10 @@ def _listen(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)  # left by an earlier process with this id
     listener = socket.socket(socket.AF_UNIX)
     try:
-        os.fchmod(listener.fileno(), 0o600)  # Linux gives the file this mode, from the beginning.
+        with contextlib.suppress(
+            OSError
+        ):  # Linux gives the file this mode from the beginning, others do not.
+            os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
         os.chmod(path, 0o600)
         listener.listen(16)
