@@ -134,7 +134,7 @@ def test_a_stopped_process_does_not_answer(runtime: Path, start_program: Start) 
     try:
         wait_until(lambda: reader.rows()[0])
         process.send_signal(signal.SIGSTOP)
-        rows, (failed,) = reader.rows()
+        rows, (failed,) = wait_until(lambda: (found := reader.rows())[1] and found)
         assert rows == []
         assert failed.pid == process.pid
         assert "does not answer" in failed.error
