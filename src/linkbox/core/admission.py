@@ -154,7 +154,7 @@ class Admission:
         if self._context.is_stopping:
             self._log_rejected(address, "the server is stopping")
             return True
-        is_full = self.places.are_taken()
+        is_full = self.places.are_taken() and self.places.replaceable(address) is None
         if is_full:
             self._log_rejected(address, f"all {self.places.max_peers} peer slots are in use")
         return is_full
@@ -175,12 +175,16 @@ class Admission:
 
     def _admit_plain(self, link: PlainLink, now: float) -> None:
         self.forget(link)
+        self.places.replace_for(link.address)
         context = self._context
         id = context.settings.entropy(16).hex()
         peer = Peer(link.address, link.address, id, context.wall_time(now), link.identity)
         session = self._sessions.open(peer)
         session.attach(link)
         link.open(session)
+        if context.settings.greeting is not None:
+            session.send_later(context.settings.greeting)
+            context.effects.to_write.append(link)
         self._sessions.announce_up(session, EventKind.CONNECTED)
         if context.mailbox.is_crowded() and context.paused_links is not None:
             context.paused_links.pause(session.receiving, session.route)

@@ -266,9 +266,9 @@ class ServerCore(EndpointCore):
         self.asks.answer(ask, payload)
         self.inbox.ask_closed(ask.session)
 
-    def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+    def fail(self, ask: IncomingAsk, type: str, text: str, error: BaseException | None = None) -> None:
         """Let a request fail. `StateError` if there was a response already."""
-        self.inbox.fail(ask, type, text)
+        self.inbox.fail(ask, type, text, error)
 
     def ignore(self, ask: IncomingAsk) -> None:
         """Send no response to a request of a plain framing. `StateError` if there was a response already."""

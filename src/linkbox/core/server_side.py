@@ -14,6 +14,7 @@ from linkbox.core.link_table import LinkTable
 from linkbox.core.places import Places
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable, Side
+from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames, handshake_messages
 from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation
 from linkbox.events import EventKind
@@ -117,10 +118,25 @@ class ServerSide(Side):
         return limits.session, "Limits(session=...)"
 
     def session_due(self, session: Session, now: float) -> None:
-        """The peer of a session did not reconnect in time."""
+        """The peer of a session did not reconnect in time; or it has closed its half, see `stays_open`."""
+        if session.is_plain:
+            session.end()
+            return
         seconds, rule = self._patience(session)
         lost = PeerLost(f"{session.peer} did not come back in {seconds:g} s ({rule})")
         self._sessions.close_session(session, None if is_finished(session) else lost)
+
+    def stays_open(self, session: Session) -> bool:
+        """With a plain framing, FIN closes one direction: the other one stays open for a while."""
+        context = self._context
+        patience = context.settings.half_close
+        if not (patience and session.is_plain and context.pattern.server_sends):
+            return False
+        if context.is_stopping or session.is_ending:
+            return False
+        if session.timer.due_at == NEVER:
+            session.timer.wake_at(context.effects.now + patience)
+        return True
 
     def session_up(self, session: Session) -> None:
         self._kept.remove(session)

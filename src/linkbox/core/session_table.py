@@ -29,6 +29,10 @@ class Side(LinkOwner):
     def peer_ended(self, session: Session) -> None:
         """The peer has ended, and everything that it sent is in the mailbox."""
 
+    def stays_open(self, session: Session) -> bool:
+        """The peer has ended: may the application still send to it?"""
+        return False
+
     def session_up(self, session: Session) -> None:
         """A session has a connection."""
 
@@ -162,7 +166,7 @@ class SessionTable(SessionOwner):
                 self._emit_for(session, EventKind.END, None)
             self.side.peer_ended(session)
         self.server_asks.end_arrived(session)
-        if not self.server_asks.has_open(session):
+        if not (self.server_asks.has_open(session) or self.side.stays_open(session)):
             session.ending.is_requested = True
         session.flush()
         if session.link is not None and session.link.eof:

@@ -1,0 +1,69 @@
+"""The options of servers for devices and foreign programs: checked and documented here, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from linkbox.core.wire.framings import Framing
+from linkbox.dialogue import Dialogue
+from linkbox.operations import arguments
+from linkbox.operations.arguments import Given
+
+HALF_CLOSE: Final = 5.0
+"""The default of ``half_close=``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainServing:
+    """Options of a server for plain framings."""
+
+    keep_alive: bool = True
+    """AR: does a connection stay open after a response?"""
+    dialogue: Dialogue | None = None
+    """AR: the greeting, and how to respond to a request that fails."""
+    idle_timeout: float | None = None
+    """Seconds after which a peer that sends nothing is disconnected; None: never."""
+    half_close: float = HALF_CLOSE
+    """P2P: seconds in which a peer that has closed its half can still be sent to."""
+    newest_wins: bool = False
+    """When all slots are in use, does a new connection get that of an older one from the same host?"""
+
+    def checked(self, framing: Framing) -> PlainServing:
+        """The same; an error for what is invalid, or cannot work with this framing."""
+        arguments.flag(self.keep_alive, "keep_alive")
+        if not self.keep_alive and framing.linked:
+            raise ValueError(
+                "keep_alive=False is for plain framings: with Linked() the client ends the connection"
+            )
+        check_dialogue(self.dialogue, framing)
+        check_idle_timeout(self.idle_timeout, framing)
+        if not arguments.seconds(self.half_close, "half_close") >= 0:
+            raise ValueError(f"half_close={self.half_close!r}: seconds from 0 are needed")
+        if framing.linked and self.half_close != HALF_CLOSE:
+            raise ValueError("half_close= is for plain framings: Linked() has an END mark")
+        if arguments.flag(self.newest_wins, "newest_wins") and framing.linked:
+            raise ValueError("newest_wins= is for plain framings: Linked() resumes the session of a peer")
+        return self
+
+
+def check_idle_timeout(seconds: Given, framing: Framing) -> float | None:
+    """The same as a float; an error if it is invalid, or cannot work with this framing."""
+    if seconds is None:
+        return None
+    if not (checked := arguments.seconds(seconds, "idle_timeout")) > 0:
+        raise ValueError(f"idle_timeout={seconds!r}: seconds above 0 are needed")
+    if framing.linked:
+        raise ValueError("idle_timeout= is for plain framings: with Linked() heartbeats detect a dead peer")
+    return checked
+
+
+def check_dialogue(dialogue: Any, framing: Framing) -> Dialogue | None:
+    """The same dialogue; an error if it is none, or cannot work with this framing."""
+    if dialogue is None:
+        return None
+    if not isinstance(dialogue, Dialogue):
+        raise TypeError(f"dialogue= takes a Dialogue, not {type(dialogue).__name__}")
+    if framing.linked or framing.name == "raw":
+        raise ValueError("dialogue= is for plain framings that have messages: not for Linked() or Raw()")
+    return dialogue
