@@ -19,7 +19,7 @@ from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.answering import AnsweringServer
 from linkbox.operations.options import BYTES, Accept, AcceptLater, Overflow, ServerOptions, StorePath
-from linkbox.operations.plain_options import HALF_CLOSE, PlainServing
+from linkbox.operations.plain_options import HALF_CLOSE, PlainServing, Proxies
 from linkbox.operations.requests import H, Request
 from linkbox.operations.secrets import Secret
 from linkbox.operations.serving import PeerView, SendingServer, ServerOperations
@@ -31,7 +31,12 @@ if TYPE_CHECKING:  # loaded only if TLS is used
 
 
 class Server(Endpoint[T, K_co], ABC):
-    """Abstract base of the servers: binds, listens, accepts in the background."""
+    """Abstract base of the servers: binds, listens, accepts in the background.
+
+    ``proxy_protocol=True`` is for a server behind a proxy (haproxy, nginx): each connection must begin with a
+    header of the PROXY protocol, version 1 or 2, from which `Peer.address` is taken. A list of networks
+    (``["10.0.0.0/8"]``) also says which hosts are proxies; connections of others are refused.
+    """
 
     _server: ServerOperations
 
@@ -80,11 +85,13 @@ class ServerP2P(Server[T, K_co]):
         idle_timeout: float | None = None,
         half_close: float = HALF_CLOSE,
         newest_wins: bool = False,
+        proxy_protocol: Proxies = False,
     ) -> None:
         self._set_up(
             ServerOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
                 max_peers, PlainServing(True, None, idle_timeout, half_close, newest_wins),
+                proxy_protocol,
             )
         )  # fmt: skip
 
@@ -171,11 +178,13 @@ class ServerP2M(ServerP2P[T, K_co]):
         max_peers: int = 1_000_000,
         idle_timeout: float | None = None,
         newest_wins: bool = False,
+        proxy_protocol: Proxies = False,
     ) -> None:
         self._set_up(
             ServerOptions(
                 P2M, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
                 max_peers, PlainServing(True, None, idle_timeout, newest_wins=newest_wins),
+                proxy_protocol,
             )
         )  # fmt: skip
 
@@ -214,11 +223,12 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
+        proxy_protocol: Proxies = False,
     ) -> None:
         self._set_up(
             ServerOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
-                max_peers, PlainServing(keep_alive, dialogue), handler, workers,
+                max_peers, PlainServing(keep_alive, dialogue), proxy_protocol, handler, workers,
             )
         )  # fmt: skip
 

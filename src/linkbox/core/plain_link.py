@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from linkbox.core.arrival import Arrival
 from linkbox.core.connection import Buffer
 from linkbox.core.context import Context
+from linkbox.core.effects import UNAUTHENTICATED
 from linkbox.core.ending import wants_end
 from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.core.wire.framings import PlainFraming
 from linkbox.errors import DecodeError, FormatError, LinkboxError, LinkError, PeerLost, ProtocolViolation
+from linkbox.proxy_header import SIGNATURE, WORD
 
 _LAST_READ = 1.0
 """Seconds that a stopping endpoint leaves its peer to read the last messages."""
@@ -25,7 +27,7 @@ _LAST_READ = 1.0
 class PlainLink(Link):
     """A connection with a plain framing, on which FIN is the only END mark."""
 
-    __slots__ = ("_decoder", "_framing", "_held", "_reading")
+    __slots__ = ("_decoder", "_framing", "_held", "_is_first", "_reading")
 
     def __init__(
         self, owner: LinkOwner, context: Context, address: str, now: float, framing: PlainFraming
@@ -37,6 +39,8 @@ class PlainLink(Link):
         """The framing of what arrives."""
         self._decoder = self._reading.decoder(context.limits.message)
         self.state = State.HANDSHAKE if settings.secure or settings.asks_first else State.OPEN
+        self._is_first = not context.is_client
+        """Has nothing arrived yet, at a server?"""
         self._held = b""
         """Bytes that arrived before the peer was admitted (``accept=``)."""
 
@@ -61,6 +65,8 @@ class PlainLink(Link):
             return []
         if self._held:
             data, self._held = self._held + data, b""
+        if self._is_first and data:
+            self._name_header(data)
         payloads = self._decoder.feed(data)
         arrivals = self._arrived(payloads)
         if self._decoder.error is not None:
@@ -71,6 +77,13 @@ class PlainLink(Link):
         if self.eof and not self.closed and self.session.ending.peer_last is None:
             arrivals += self.receive_eof(now)  # FIN arrived before the peer was admitted.
         return arrivals
+
+    def _name_header(self, data: bytes) -> None:
+        """Log a PROXY protocol header that nobody asked for: it becomes a strange first message."""
+        self._is_first = False
+        if data.startswith((WORD, SIGNATURE)):
+            text = f"{self.address}: this looks like a PROXY protocol header; use proxy_protocol=True"
+            self.context.effects.log_limited(UNAUTHENTICATED, text)
 
     def violated(self, error: LinkboxError) -> None:
         count = 0 if self.session is None else self.session.receiving.arrived

@@ -21,7 +21,13 @@ from linkbox.formats import Bytes, Format, Typed, as_format
 from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
 from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
-from linkbox.operations.plain_options import PlainServing, check_dialogue, check_idle_timeout
+from linkbox.operations.plain_options import (
+    PlainServing,
+    Proxies,
+    check_dialogue,
+    check_idle_timeout,
+    trusted_proxies,
+)
 from linkbox.operations.secrets import Secret, lookup_of
 from linkbox.operations.storing import check_reconnect, store_path
 
@@ -149,6 +155,7 @@ class ServerOptions(Options):
         insecure: bool,
         max_peers: int,
         serving: PlainServing,
+        proxy_protocol: Proxies,
         handler: Handler | None = None,
         workers: int = 1,
     ) -> None:
@@ -164,6 +171,8 @@ class ServerOptions(Options):
         super().__init__(
             "server", pattern, bound, format, framing, limits, overflow, store, name, ssl, secret
         )
+        self.proxies = trusted_proxies(proxy_protocol, bound)
+        """Proxies, whose connections begin with a PROXY protocol header."""
         self.listener = address if isinstance(address, socket.socket) else None
         """A listening socket that the user gave, or None."""
         self.accept = accept

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from linkbox.address import Address
 from linkbox.core.wire.framings import Framing
 from linkbox.dialogue import Dialogue
 from linkbox.operations import arguments
 from linkbox.operations.arguments import Given
+from linkbox.proxy_header import TrustedProxies
 
+Proxies = bool | Sequence[str]
+"""Does each connection begin with a PROXY protocol header? Or the networks of the proxies."""
 HALF_CLOSE: Final = 5.0
 """The default of ``half_close=``."""
 
@@ -45,6 +50,28 @@ class PlainServing:
         if arguments.flag(self.newest_wins, "newest_wins") and framing.linked:
             raise ValueError("newest_wins= is for plain framings: Linked() resumes the session of a peer")
         return self
+
+
+def trusted_proxies(value: Proxies, address: Address) -> TrustedProxies | None:
+    """The proxies of ``proxy_protocol=``; an error for what is invalid. None: there are none."""
+    if value is False:
+        return None
+    if address.scheme == "memory":
+        raise ValueError("proxy_protocol= is for sockets, not for memory:// addresses")
+    if value is True:
+        return TrustedProxies(None)
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Sequence)
+        or not all(isinstance(e, str) for e in value)
+    ):
+        raise TypeError(f"proxy_protocol={value!r}: True, False or a list of networks is needed")
+    if address.scheme == "unix":
+        raise ValueError("proxy_protocol= has no networks at a unix:// address, which has no hosts: use True")
+    try:
+        return TrustedProxies(tuple(value))
+    except ValueError as error:
+        raise ValueError(f"proxy_protocol={value!r}: {error}") from None
 
 
 def check_idle_timeout(seconds: Given, framing: Framing) -> float | None:

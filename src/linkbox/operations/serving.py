@@ -62,7 +62,8 @@ class ServerOperations(Life):
 
     def _bind(self) -> Listening:
         """Bind and listen; from then on the address has the actual port."""
-        listener, self.address = bind(self.address, self.server_options.listener)
+        options = self.server_options
+        listener, self.address = bind(self.address, options.listener, options.proxies)
         return listener
 
     def start_services(self, core: ServerCore) -> None:
