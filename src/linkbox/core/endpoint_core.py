@@ -178,8 +178,8 @@ class EndpointCore(JournalOwner):
 
     @property
     def has_store(self) -> bool:
-        """Are messages written to a store before they are sent?"""
-        return self.sessions.journal is not None
+        """Are messages written to a store before they are sent? With a plain framing it is an inbox only."""
+        return self.sessions.journal is not None and not self.context.is_plain
 
     @property
     def journal(self) -> Journal | None:

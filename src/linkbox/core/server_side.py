@@ -172,10 +172,12 @@ class ServerSide(Side):
                     PeerLost(f"{session.peer} was disconnected when this end stopped") if is_lost else None
                 )
                 self._sessions.close_session(session, error)
-            elif session.record is not None and session.ending.peer_last is None and not session.is_ending:
+            elif session.is_plain or session.ending.peer_last is not None:
+                session.end()
+            elif session.record is not None and not session.is_ending:
                 link.send_control(session.ack_frame())
                 self._part(session, None)  # The peer reconnects after a restart.
-            elif self._context.pattern.stop_ends or session.is_plain or session.ending.peer_last is not None:
+            elif self._context.pattern.stop_ends:
                 session.end()
             else:
                 self._go_away(session)

@@ -96,7 +96,7 @@ class Options:
         """The TLS context, if the user gave one."""
         self.is_secure = address.scheme == "tls"
         """Is TLS used?"""
-        self.store_path = store_path(store, pattern, self.plain is not None, overflow)
+        self.store_path = store_path(store, side, pattern, self.plain is not None, overflow)
         """The file of the store, or None."""
 
     @property
