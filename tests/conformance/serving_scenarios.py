@@ -124,6 +124,25 @@ async def an_error_without_a_response_closes_behind_those_given(world: World) ->
                 await device.data_get(15)
 
 
+@scenario
+async def a_handler_may_end_the_conversation_with_its_response(world: World) -> None:
+    """As for QUIT of a mail server: the response arrives, then the connection is closed."""
+    server = world.server("AR", **LINES)
+
+    def handle(request: Any) -> Any:
+        request.answer(request.data.upper())
+        if request.data == "quit":
+            server.disconnect(request.peer)
+
+    server.handler(world.handler(handle))
+    async with server, world.client("P2P", server.address, **LINES) as device:
+        for line in ("a", "quit"):
+            await device.send(line)
+            assert await device.data_get(15) == line.upper()
+        with pytest.raises(EndOfData):
+            await device.data_get(15)
+
+
 class Alive:
     """A format that drops lines which only keep a connection alive."""
 

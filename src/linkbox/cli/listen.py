@@ -122,7 +122,9 @@ def listen(
         is_ar = pattern is PatternName.ar
         _check_use(is_ar, wire, format, once, store)
         answers = answering_with(is_ar, echo, command, format, wire)
-        options = {"max_peers": max_peers, "store": store}
+        options: dict[str, object] = {"max_peers": max_peers, "store": store}
+        if pattern is PatternName.p2p and not wire.linked:
+            options["half_close"] = 0  # It never sends, and `nc -N` waits for the end.
         server = _SERVERS[pattern](
             check_address(address, insecure, ssl, secret),
             format_of(format),

@@ -36,8 +36,11 @@ class SocketListener(Listener):
         address: Address,
         file: tuple[int, int] | None,
         proxies: TrustedProxies | None = None,
+        is_given: bool = False,
     ) -> None:
         self.sock = sock
+        self.is_given = is_given
+        """Was the socket handed in? Then what is queued in it waits for the next one that accepts from it."""
         self.proxies = proxies
         """None: connections do not come by way of a proxy that names their clients."""
         self._address = address
@@ -64,7 +67,7 @@ def bind(
     found = address_of(listener)
     if address.scheme == "tls":
         found = replace(found, scheme="tls")
-    return SocketListener(listener, found, socket_file(found, given), proxies), found
+    return SocketListener(listener, found, socket_file(found, given), proxies, given is not None), found
 
 
 def _listen(address: Address) -> socket.socket:

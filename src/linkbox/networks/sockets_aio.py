@@ -320,7 +320,7 @@ class AioSockets(AioNetwork):
             self.events.turn_done(self.now())
 
     def stop_listening(self) -> None:
-        if self._listener is not None:
+        if self._listener is not None and not self._listener.is_given:
             # Clients in the queue may have written their first messages already. A refusal shows them that
             # these were not accepted; closing the listener at once would leave them in doubt.
             self._listener.sock.listen(0)
