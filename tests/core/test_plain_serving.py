@@ -262,3 +262,14 @@ def test_a_client_leaves_a_silent_server() -> None:
     wire.advance(11)
     assert probe.is_closed
     assert "idle_timeout=10" in str(wire.events(wire.client, EventKind.DISCONNECTED)[0][2])
+
+
+def test_a_proxy_header_that_nobody_expects_is_named() -> None:
+    for header in (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0\n"):
+        wire = Wire(P2M, framing=Lines(), asks_first=True)
+        probe = probe_server(wire, greets=False)
+        probe.say(header)
+        wire.server.decide(wire.server.pending_accepts.popleft(), True, wire.now)
+        wire.run()
+        probe.say(header)
+        assert wire.notes == ["tcp://probe: this looks like a PROXY protocol header; use proxy_protocol=True"]

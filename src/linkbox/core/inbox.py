@@ -209,18 +209,19 @@ class Inbox:
         if isinstance(error, Skip):
             self._context.counters.skipped += 1
             kind, text = "Skip", "skipped"
-            if session.is_plain:  # Such as a line that only keeps a connection alive.
-                self.ignore(ask)
-                return
         else:
             self._context.counters.rejected += 1
             self._context.effects.emit(EventKind.ERROR, session.peer, error)
             if isinstance(error, TooLarge):
                 kind = "linkbox.TooLarge"
-        if not ask.is_finished:
-            self._fail(ask, kind, text, error)
-            if session.is_plain:  # The next one may begin.
-                self.ask_closed(session)
+        if ask.is_finished:
+            return
+        if session.is_plain and isinstance(error, Skip):  # Such as a line that keeps a connection alive.
+            self.ignore(ask)
+            return
+        self._fail(ask, kind, text, error)
+        if session.is_plain:  # The next one may begin.
+            self.ask_closed(session)
 
     def store_part(self, arrival: Arrival, values: Sequence[Value], now: float) -> None:
         """Add a message to its request, if it is one; put the request into the mailbox if it is complete."""
