@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 
 import pytest
 
@@ -94,3 +95,22 @@ def test_trusted_proxies() -> None:
         assert not some.trust(host)
     with pytest.raises(ValueError, match="10"):
         TrustedProxies(("10.0.0.1/8",))
+
+
+def test_no_bytes_do_harm() -> None:
+    """Whatever comes: some bytes are taken and no more than there are, or it is a `ProtocolViolation`."""
+    chance = random.Random(20)
+    for _ in range(3000):
+        data = bytearray(chance.choice(HEADERS)[0] + REST)
+        for _ in range(chance.randrange(4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        del data[chance.randrange(len(data)) :]
+        reader, rest = ProxyHeader(), bytes(data)
+        try:
+            while rest and not reader.is_complete:
+                peeked = rest[: chance.randrange(1, 40)]
+                taken = reader.take(peeked)
+                assert 0 < taken <= len(peeked)
+                rest = rest[taken:]
+        except ProtocolViolation:
+            assert not reader.is_complete or reader.source is None
