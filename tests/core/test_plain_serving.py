@@ -183,6 +183,20 @@ def test_a_half_closed_peer_gives_its_slot_to_a_newcomer() -> None:
     assert wire.server.accept("tcp://third", None, wire.now) is None
 
 
+def test_it_keeps_its_slot_while_its_answer_is_being_written() -> None:
+    for newest_wins in (False, True):
+        wire = to_peers(Wire(framing=Lines()), newest_wins=newest_wins)
+        first = half_closed(wire)
+        [session] = wire.server.sessions.by_id.values()
+        receipt = session.send_later(b"answer")
+        assert wire.server.accept("tcp://probe", None, wire.now) is None
+        session.flush()
+        wire.settle()
+        assert first.raw() == b"answer\n" and not receipt.failed
+        second = probe_server(wire, greets=False)
+        assert first.is_closed and not second.is_closed
+
+
 def test_it_keeps_its_slot_until_the_application_has_admitted_the_newcomer() -> None:
     wire = to_peers(Wire(framing=Lines(), asks_first=True))
     first = half_closed(wire)

@@ -53,6 +53,8 @@ class Places:
         oldest: tuple[Session, float] | None = None
         for session in () if settings.pattern.asks else self._sessions.by_id.values():
             if session.receiving.end_reason is not None:
+                if session.sending.queue:
+                    continue  # It still gets its answer.
                 return session
             is_same = settings.newest_wins and host_of_url(session.peer.address) == host_of_url(address)
             heard_at = link.heard_at if isinstance(link := session.link, Link) else 0.0
