@@ -25,7 +25,7 @@ from linkbox import (
     ServerP2P,
 )
 from linkbox.cli.answering import Answering, answering_with
-from linkbox.cli.keeping import check_store, count_in, plural
+from linkbox.cli.keeping import count_in, plural
 from linkbox.cli.options import (
     AddressArgument,
     FormatName,
@@ -142,7 +142,6 @@ def _check_use(is_ar: bool, framing: Framing, format: FormatName, once: bool, st
     """Raise `WrongUse` for options that cannot be combined."""
     if not is_ar:
         check_fits(framing, format)
-    check_store(store, framing)
     if store is not None and is_ar:
         raise WrongUse(
             "--store is for p2p and p2m: a client that asks waits for the response, and can ask again"
