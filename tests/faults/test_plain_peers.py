@@ -215,7 +215,7 @@ def test_a_device_that_falls_silent(place: Place) -> None:
     ):
         ear = Ear()
         server.add_callback(ear, EventKind.DISCONNECTED)
-        sock.sendall(b"hello\nwor")
+        Bare(place, server.address, sock).say(b"hello\nwor")
         ear.wait(1, EventKind.DISCONNECTED)
         assert "idle_timeout=0.3" in str(ear.events[0].error)
         assert not server.peers()
