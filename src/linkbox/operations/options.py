@@ -185,7 +185,8 @@ class ServerOptions(Options):
         """How many requests are handled at a time."""
         self.serving = serving.checked(self.framing)
         """What is for plain framings."""
-        self.greeting = None if serving.dialogue is None else self._greeting_of(serving.dialogue)
+        dialogue = self.serving.dialogue
+        self.greeting = None if dialogue is None else self._greeting_of(dialogue)
         """The first message to each client, encoded."""
 
     def _greeting_of(self, dialogue: Dialogue) -> bytes | None:

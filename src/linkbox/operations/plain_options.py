@@ -21,17 +21,17 @@ HALF_CLOSE: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PlainServing:
-    """Options of a server for plain framings."""
+    """Options of a server for plain framings, as they were given until `checked`."""
 
-    keep_alive: bool = True
+    keep_alive: Given = True
     """AR: does a connection stay open after a response?"""
-    dialogue: Dialogue | None = None
+    dialogue: Given = None
     """AR: the greeting, and how to respond to a request that fails."""
-    idle_timeout: float | None = None
+    idle_timeout: Given = None
     """Seconds after which a peer that sends nothing is disconnected; None: never."""
-    half_close: float = HALF_CLOSE
+    half_close: Given = HALF_CLOSE
     """P2P: seconds in which a peer that has closed its half can still be sent to."""
-    newest_wins: bool = False
+    newest_wins: Given = False
     """When all slots are in use, does a new connection get that of an older one from the same host?"""
 
     def checked(self, framing: Framing) -> PlainServing:
@@ -41,18 +41,19 @@ class PlainServing:
             raise ValueError(
                 "keep_alive=False is for plain framings: with Linked() the client ends the connection"
             )
-        check_dialogue(self.dialogue, framing)
-        check_idle_timeout(self.idle_timeout, framing)
-        if not arguments.seconds(self.half_close, "half_close") >= 0:
+        dialogue = check_dialogue(self.dialogue, framing)
+        idle_timeout = check_idle_timeout(self.idle_timeout, framing)
+        half_close = arguments.seconds(self.half_close, "half_close")
+        if not half_close >= 0:
             raise ValueError(f"half_close={self.half_close!r}: seconds from 0 are needed")
-        if framing.linked and self.half_close != HALF_CLOSE:
+        if framing.linked and half_close != HALF_CLOSE:
             raise ValueError("half_close= is for plain framings: Linked() has an END mark")
         if arguments.flag(self.newest_wins, "newest_wins") and framing.linked:
             raise ValueError("newest_wins= is for plain framings: Linked() resumes the session of a peer")
-        return self
+        return PlainServing(self.keep_alive, dialogue, idle_timeout, half_close, self.newest_wins)
 
 
-def trusted_proxies(value: Proxies, address: Address) -> TrustedProxies | None:
+def trusted_proxies(value: Given, address: Address) -> TrustedProxies | None:
     """The proxies of ``proxy_protocol=``; an error for what is invalid. None: there are none."""
     if value is False:
         return None
