@@ -99,12 +99,8 @@ class ClientP2P(Client[T, K_co]):
         """
         if (driver := self._tasks.aio_driver) is not None and driver.loop.is_closed():
             self._tasks.on_lost()
-        payload = self._sender.encode(data)
-        sent: Receipt | None = self._sender.try_send(payload, timeout)
-        if sent is not None:
-            return sent
-        receipt: Receipt = await self._tasks.run(self._sender.send(payload, timeout))
-        return receipt
+        sent = self._sender.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else await self._tasks.run(sent)
 
     async def end(self) -> None:
         """Send the END mark: the server receives everything sent before, sends what it still has to send,
@@ -159,12 +155,8 @@ class ClientP2M(Client[T, object], Generic[T]):
         """
         if (driver := self._tasks.aio_driver) is not None and driver.loop.is_closed():
             self._tasks.on_lost()
-        payload = self._pusher.encode(data)
-        queued: Receipt | None = self._pusher.try_queue(payload, timeout)
-        if queued is not None:
-            return queued
-        receipt: Receipt = await self._tasks.run(self._pusher.send(payload, timeout))
-        return receipt
+        sent = self._pusher.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else await self._tasks.run(sent)
 
     async def send_many(self, iterable: Iterable[T] | AsyncIterable[T], timeout: float | None = None) -> int:
         """Send many messages over one connection; returns how many. Takes async iterables as well.

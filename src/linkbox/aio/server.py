@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
 from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.mailbox import Receiving
@@ -107,7 +107,10 @@ class ServerP2P(Server[T, K_co]):
         wait at all. ``to`` picks the peer when there are several. Raises `FormatError` or `TooLarge`
         for what cannot be sent, `StateError` when no peer is connected, or after the end.
         """
-        return await _send(self._tasks, self._sender, data, to, timeout)
+        if (driver := self._tasks.aio_driver) is not None and driver.loop.is_closed():
+            self._tasks.on_lost()
+        sent = self._sender.send(data, to, timeout)
+        return sent if isinstance(sent, Receipt) else await self._tasks.run(sent)
 
     async def broadcast(self, data: T) -> dict[Peer, Receipt]:
         """Send to every peer that is connected; returns their receipts. Waits for nothing but a store.
@@ -147,7 +150,10 @@ class LinkView(Receiving[T, K_co]):
 
     async def send(self, data: T, timeout: float | None = None) -> Receipt:
         """Send to this peer; see `ServerP2P.send`."""
-        return await _send(self._tasks, self._view.server, data, self._view.peer, timeout)
+        if (driver := self._tasks.aio_driver) is not None and driver.loop.is_closed():
+            self._tasks.on_lost()
+        sent = self._view.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else await self._tasks.run(sent)
 
     async def end(self) -> None:
         """End the conversation with this peer; see `ServerP2P.end`."""
@@ -241,18 +247,6 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         """Decorator: respond to requests with ``fn(request)``. Before ``start()``."""
         self._answering.set_handler(fn)
         return fn
-
-
-async def _send(
-    tasks: Tasks, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
-) -> Receipt:
-    if (driver := tasks.aio_driver) is not None and driver.loop.is_closed():
-        tasks.on_lost()
-    sent: Receipt | None = sender.try_send(payload := sender.encode(data), to, timeout)
-    if sent is not None:
-        return sent
-    receipt: Receipt = await tasks.run(sender.send(payload, to, timeout))
-    return receipt
 
 
 declare_abstract(Server)

@@ -153,6 +153,7 @@ class Conversations:
 
     def current(self, now: float) -> Session:
         """The current conversation, or a new one."""
+        self._context.effects.now = now
         session = self.main
         if session is None or session.error is not None or session.ending.is_requested:
             session = self.main = self.begin(now)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from linkbox.core.arrival import Arrival, AskState
 from linkbox.core.asks_client import Ask
 from linkbox.core.asks_server import IncomingAsk, request_failed
+from linkbox.core.channel import AskHeader
 from linkbox.core.connection import Connection
 from linkbox.core.context import Context
 from linkbox.core.durable.entries import Inflow
@@ -179,10 +180,12 @@ class Inbox:
         if isinstance(ask, Ask):
             session.receiving.count_messages(1, bytes_of(arrival.payloads) if error is None else 0)
             self._deliver_response(session, ask, values[0], error)
-        elif error is None:
-            self.store_part(arrival, values, now)
+            return
+        assert isinstance(ask, IncomingAsk)
+        if error is None:
+            nbytes, memory = bytes_of(arrival.payloads), max(arrival.memory, 0)
+            self.store_part(ask, values, nbytes, memory, arrival.is_final, arrival.last, now)
         else:
-            assert isinstance(ask, IncomingAsk)
             session.receiving.count_messages(1, 0)
             self._reject_request(session, ask, error)
 
@@ -223,27 +226,37 @@ class Inbox:
         if session.is_plain:  # The next one may begin.
             self.ask_closed(session)
 
-    def store_part(self, arrival: Arrival, values: Sequence[Value], now: float) -> None:
-        """Add a message to its request, if it is one; put the request into the mailbox if it is complete."""
-        context, session, ask = self._context, arrival.session, arrival.ask
+    def store_part(
+        self,
+        ask: IncomingAsk,
+        values: Sequence[Value],
+        nbytes: int,
+        memory: int,
+        is_final: bool,
+        last: int,
+        now: float,
+    ) -> None:
+        """Add a message to its request, if it is one; put the request into the mailbox if it is complete.
+
+        ``nbytes`` is the size of the payload, ``memory`` what the value takes besides.
+        """
+        context, session = self._context, ask.session
         effects, mailbox, receiving = context.effects, context.mailbox, session.receiving
-        assert isinstance(ask, IncomingAsk)
         receiving.messages_received += len(values)
-        receiving.bytes_received += bytes_of(arrival.payloads)
+        receiving.bytes_received += nbytes
         if ask.is_finished:
             return
         ask.messages += values
-        ask.memory += max(arrival.memory, 0)
-        if not arrival.is_final:
+        ask.memory += memory
+        if not is_final:
             effects.emit(EventKind.PART, session.peer)
             return
         if self._reaper.timer_at == NEVER:
             self._reaper.start(now, context)
-        nbytes = OVERHEAD
+        cost = OVERHEAD
         for each in ask.messages:
-            nbytes += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
-        nbytes = max(nbytes, ask.memory)
-        mailbox.put(receiving, (ask,), arrival.last, nbytes, now + context.settings.wall)
+            cost += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
+        mailbox.put(receiving, (ask,), last, max(cost, ask.memory), now + context.settings.wall)
         effects.to_wake.append(mailbox.changed)
         if DATA in effects.events.listening and not effects.events.takes_over(session.peer):
             effects.emit(DATA, session.peer)
@@ -266,7 +279,7 @@ class Inbox:
                 ask, error if isinstance(error, Exception) else AnswerError(type, text)
             )
             if response is not None:
-                self._sessions.server_asks.answer(ask, response)
+                self._sessions.server_asks.respond(ask, AskHeader(frames.ANSWER, ask.id), response)
                 return
         if self._sessions.server_asks.fail(ask, type, text):
             assert isinstance(session.link, Link)  # Without its connection, a plain session is closed.

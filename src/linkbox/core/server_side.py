@@ -16,7 +16,7 @@ from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable, Side
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames, handshake_messages
-from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation
+from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation, TooLarge
 from linkbox.events import EventKind
 
 CONFIRM = 60.0
@@ -60,16 +60,23 @@ class ServerSide(Side):
 
     def ask_frame(self, session: Session, kind: int, payload: bytes, now: float) -> Arrival | None:
         asks, receiving = self._sessions.server_asks, session.receiving
-        if kind == frames.ASK:
-            arrival = asks.on_ask(session, payload, now)
-            may_store = not self._context.settings.decodes and receiving.processed >= receiving.arrived - 1
-            if arrival is None or not may_store or arrival.has_errors:
-                return arrival
-            self._inbox.store_part(arrival, arrival.payloads, now)
-        elif kind != frames.CANCEL:
+        if kind == frames.CANCEL:
+            if asks.on_cancel(session, payload):
+                self._inbox.ask_closed(session)
+            return None
+        if kind != frames.ASK:
             raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
-        elif asks.on_cancel(session, payload):
-            self._inbox.ask_closed(session)
+        part = asks.on_ask(session, payload, now)
+        if part is None:
+            return None
+        ask, message, is_final = part
+        messages = [] if message is None else [message]
+        must_wait = self._context.settings.decodes or receiving.processed < receiving.arrived - 1
+        if must_wait or isinstance(message, TooLarge):
+            arrival = Arrival(session, messages, receiving.arrived, ask)
+            arrival.is_final = is_final
+            return arrival
+        self._inbox.store_part(ask, messages, len(message or b""), 0, is_final, receiving.arrived, now)
         return None
 
     def plain_messages(self, session: Session, payloads: list[bytes]) -> list[Arrival]:

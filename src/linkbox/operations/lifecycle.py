@@ -193,7 +193,7 @@ class Life(EndpointOperations):
     def undelivered(self) -> int:
         """The number of messages that are not known to be delivered."""
         core = self.core
-        return 0 if core is None else sum(channel.in_flight() for channel in core.channels())
+        return 0 if core is None else sum(channel.in_flight() for channel in core.channels.values())
 
     def forked(self) -> None:
         """In a forked child: only close the copies of the descriptors."""

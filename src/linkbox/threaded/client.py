@@ -101,13 +101,8 @@ class ClientP2P(Client[T, K_co]):
         """
         if interrupts.pending or is_finalizing():
             self._threads.before_call()
-        sender, threads = self._sender, self._threads
-        payload = sender.encode(data)
-        with threads.lock:
-            receipt: Receipt | None = sender.try_send(payload, timeout)
-            if receipt is None:
-                receipt = threads.run_locked(sender.send(payload, timeout))
-        return receipt
+        sent = self._sender.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else self._threads.run(sent)
 
     def end(self) -> None:
         """Send the END mark: the server receives everything sent before, sends what it still has to send,
@@ -162,13 +157,8 @@ class ClientP2M(Client[T, object], Generic[T]):
         """
         if interrupts.pending or is_finalizing():
             self._threads.before_call()
-        pusher, threads = self._pusher, self._threads
-        payload = pusher.encode(data)
-        with threads.lock:
-            receipt: Receipt | None = pusher.try_queue(payload, timeout)
-            if receipt is None:
-                receipt = threads.run_locked(pusher.send(payload, timeout))
-        return receipt
+        sent = self._pusher.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else self._threads.run(sent)
 
     def send_many(self, iterable: Iterable[T], timeout: float | None = None) -> int:
         """Send many messages over one connection; returns how many.

@@ -6,7 +6,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from sys import is_finalizing
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
@@ -109,7 +109,10 @@ class ServerP2P(Server[T, K_co]):
         wait at all. ``to`` picks the peer when there are several. Raises `FormatError` or `TooLarge`
         for what cannot be sent, `StateError` when no peer is connected, or after the end.
         """
-        return _send(self._threads, self._sender, data, to, timeout)
+        if interrupts.pending or is_finalizing():
+            self._threads.before_call()
+        sent = self._sender.send(data, to, timeout)
+        return sent if isinstance(sent, Receipt) else self._threads.run(sent)
 
     def broadcast(self, data: T) -> dict[Peer, Receipt]:
         """Send to every peer that is connected; returns their receipts. Waits for nothing but a store.
@@ -149,7 +152,10 @@ class LinkView(Receiving[T, K_co]):
 
     def send(self, data: T, timeout: float | None = None) -> Receipt:
         """Send to this peer; see `ServerP2P.send`."""
-        return _send(self._threads, self._view.server, data, self._view.peer, timeout)
+        if interrupts.pending or is_finalizing():
+            self._threads.before_call()
+        sent = self._view.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else self._threads.run(sent)
 
     def end(self) -> None:
         """End the conversation with this peer; see `ServerP2P.end`."""
@@ -243,19 +249,6 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         """Decorator: respond to requests with ``fn(request)``. Before ``start()``."""
         self._answering.set_handler(fn)
         return fn
-
-
-def _send(
-    threads: Threads, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
-) -> Receipt:
-    if interrupts.pending or is_finalizing():
-        threads.before_call()
-    payload = sender.encode(data)
-    with threads.lock:
-        receipt: Receipt | None = sender.try_send(payload, to, timeout)
-        if receipt is None:
-            receipt = threads.run_locked(sender.send(payload, to, timeout))
-    return receipt
 
 
 declare_abstract(Server)
