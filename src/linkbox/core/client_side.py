@@ -150,7 +150,7 @@ class ClientSide(Side):
     def secured(self, link: Link, now: float) -> None:
         self._context.effects.now = now
         if isinstance(link, PlainLink) and link.session is not None:
-            link.state = State.OPEN
+            link.open(link.session)
             self._plain_is_up(link.session)
         self._context.effects.to_write.append(link)
 
