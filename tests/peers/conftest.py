@@ -1,0 +1,24 @@
+"""Real programs for each test; what a test starts is ended with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.peers.processes import Programs, programs
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if sys.platform != "linux":
+        skip = pytest.mark.skip(reason="looks for listening ports in /proc")
+        for item in items:
+            if "tests/peers" in item.path.as_posix():
+                item.add_marker(skip)
+
+
+@pytest.fixture(name="run")
+def run_programs() -> Iterator[Programs]:
+    with programs() as started:
+        yield started
