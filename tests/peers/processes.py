@@ -24,11 +24,11 @@ PATIENCE = 20.0
 """Seconds a test waits for what takes milliseconds on a quiet machine."""
 HERE = Path(__file__).parent
 PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-# Coverage is for the tests to earn, not for programs of others.
-ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")} | {
-    "PATH": PATH,
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONPATH": os.pathsep.join(sys.path),
+# Coverage is for the tests to earn, not for programs of others; these have no use for our modules either.
+ENVIRONMENT = {
+    key: value
+    for key, value in (os.environ | {"PATH": PATH, "PYTHONUNBUFFERED": "1"}).items()
+    if key != "PYTHONPATH" and not key.startswith("COVERAGE_")
 }
 
 

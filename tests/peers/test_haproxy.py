@@ -1,0 +1,71 @@
+"""haproxy between clients and two servers: connections are spread, a server that is away is left out."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linkbox import ClientAR, ClientP2P, Lines, ServerAR, ServerP2P, Text
+from tests.peers.processes import PATIENCE, Program, Programs, free_port, needs, port_of, until
+
+pytestmark = needs("haproxy")
+
+
+def haproxy(run: Programs, folder: Path, *servers: str) -> tuple[Program, int]:
+    port = free_port()
+    backends = "\n    ".join(f"server s{n} {each}" for n, each in enumerate(servers))
+    (folder / "haproxy.cfg").write_text(f"""
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    retries 3
+    option redispatch
+listen box
+    bind 127.0.0.1:{port}
+    balance roundrobin
+    {backends}
+""")
+    program = run.start("haproxy", "-db", "-f", folder / "haproxy.cfg")
+    program.listens(port)
+    return program, port
+
+
+def backend(server: Any) -> str:
+    return str(server.address.removeprefix("tcp://"))
+
+
+def test_requests_are_spread(run: Programs, tmp_path: Path) -> None:
+    def named(name: str) -> Any:
+        handler = lambda request: f"{name} {request.data}"  # noqa: E731
+        return ServerAR("tcp://127.0.0.1:0", Text(), framing=Lines(), handler=handler)
+
+    with named("a") as first, named("b") as second:
+        _, port = haproxy(run, tmp_path, backend(first), backend(second))
+        with ClientAR(("127.0.0.1", port), Text(), framing=Lines()) as client:
+            answers = [client.ask(str(n), PATIENCE) for n in range(20)]
+            assert sorted(answers) == sorted(f"{'ab'[n % 2]} {n}" for n in range(20))
+            first.stop()
+            for n in range(10):
+                assert client.ask(str(n), PATIENCE) == f"b {n}"
+
+
+def test_linked_endpoints_through_haproxy(run: Programs, tmp_path: Path) -> None:
+    """Our own protocol resumes its session when haproxy is killed and comes back."""
+    with ServerP2P("tcp://127.0.0.1:0", Text()) as server:
+        program, port = haproxy(run, tmp_path, backend(server))
+        with ClientP2P(("127.0.0.1", port), Text()) as client:
+            receipts = [client.send(f"before {n}") for n in range(100)]
+            program.kill()
+            receipts += [client.send(f"meanwhile {n}") for n in range(100)]
+            again = run.start(*program.command)
+            again.listens(port)
+            receipts += [client.send(f"after {n}") for n in range(100)]
+            for receipt in receipts:
+                receipt.wait(timeout=PATIENCE)
+            words = [f"{word} {n}" for word in ("before", "meanwhile", "after") for n in range(100)]
+            assert server.data_get_count(300, PATIENCE) == words
