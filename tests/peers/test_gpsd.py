@@ -13,6 +13,9 @@ import pytest
 from linkbox import ClientP2P, Json, Lines, ServerP2P, Text, aio
 from tests.peers.nmea import LATITUDES, walk
 from tests.peers.processes import PATIENCE, Programs, needs, port_of
+from tests.peers.starters import gpsfake
+
+pytestmark = needs("gpsd", "gpsfake")
 
 
 class Gpsd:
@@ -29,15 +32,11 @@ class Gpsd:
 
 WATCH = '?WATCH={"enable":true,"json":true};'
 OPTIONS: dict[str, Any] = {"format": Gpsd(), "framing": Lines()}
-# gpsfake needs the module `gps`, which its package has for the Python of the system.
-needs_gpsd = needs("gpsd", "gpsfake")
 
 
 @pytest.fixture
 def port(run: Programs, tmp_path: Path) -> int:
-    """gpsfake plays a receiver at a pseudo terminal, and starts gpsd, which reads from there."""
-    (tmp_path / "walk.nmea").write_bytes("".join(each + "\r\n" for each in walk()).encode())
-    return run.server("gpsfake", "-q", "-c", "0.01", "-P", "PORT", tmp_path / "walk.nmea")[1]
+    return gpsfake(run, tmp_path)
 
 
 def is_a_walk(latitudes: Iterable[float]) -> bool:
@@ -64,7 +63,6 @@ def is_whole(report: dict[str, Any]) -> bool:
     return report["class"] == "TPV" and report.keys() >= {"lat", "lon", "altMSL", "speed"}
 
 
-@needs_gpsd
 def test_gpsfake(port: int) -> None:
     with ClientP2P(("127.0.0.1", port), **OPTIONS) as client:
         version = client.data_get(PATIENCE)
@@ -74,7 +72,6 @@ def test_gpsfake(port: int) -> None:
         check_positions(list(itertools.islice(filter(is_whole, reports), 60)))
 
 
-@needs_gpsd
 def test_gpsfake_in_asyncio(port: int) -> None:
     async def main() -> None:
         async with aio.ClientP2P(("127.0.0.1", port), **OPTIONS) as client:
@@ -89,7 +86,6 @@ def test_gpsfake_in_asyncio(port: int) -> None:
     asyncio.run(main())
 
 
-@needs_gpsd
 def test_gpsd_reads_sentences_from_us(run: Programs) -> None:
     """A GPS receiver with a network port: gpsd dials in, and sends nothing that we understand."""
     with ServerP2P("tcp://127.0.0.1:0", Text("ascii", errors="replace"), framing=Lines(b"\r\n")) as receiver:

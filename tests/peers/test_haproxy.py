@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from linkbox import ClientAR, ClientP2P, Lines, ServerAR, ServerP2P, Text
-from tests.peers.processes import PATIENCE, Program, Programs, free_port, needs, port_of, until
+from tests.peers.processes import PATIENCE, Program, Programs, free_port, needs
 
 pytestmark = needs("haproxy")
 

@@ -1,33 +1,18 @@
-"""Instruments: SCPI with the simulator sinstruments, a thermostat (CR in, CR LF out) with the simulator lewis."""
+"""Instruments: SCPI with the simulator sinstruments, a thermostat (CR in, CR LF out) with lewis."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from linkbox import ClientAR, ClientP2P, DeadlineExceeded, Delimited, Lines, Raw, Text, aio
-from tests.peers.processes import HERE, PATIENCE, Program, Programs, free_port, needs_package
+from tests.peers.processes import PATIENCE, Programs, needs_package
+from tests.peers.starters import julabo, supply
 
 SCPI = Lines()
 JULABO = Delimited(b"\r", receive=(b"\r\n", b"\r"))
-
-
-def supply(run: Programs, folder: Path) -> int:
-    port = free_port()
-    device = {
-        "name": "supply",
-        "class": "PowerSupply",
-        "package": "scpi_instrument",
-        "transports": [{"type": "tcp", "url": f"127.0.0.1:{port}"}],
-    }
-    (folder / "supply.json").write_text(json.dumps({"devices": [device]}))
-    command = (sys.executable, "-m", "sinstruments", "-c", folder / "supply.json")
-    run.start(*command, cwd=HERE / "programs").listens(port)
-    return port
 
 
 @needs_package("sinstruments")
@@ -57,14 +42,9 @@ def test_scpi_block(run: Programs, tmp_path: Path) -> None:
         assert device.data_get_until(b"\n", PATIENCE) == b""
 
 
-def julabo(run: Programs) -> tuple[Program, int]:
-    lewis = Path(sys.executable).parent / "lewis"
-    return run.server(lewis, "julabo", "-p", "julabo-version-1: {bind_address: 127.0.0.1, port: PORT}")
-
-
 @needs_package("lewis")
 def test_lewis(run: Programs) -> None:
-    _, port = julabo(run)
+    port = julabo(run)
     with ClientAR(("127.0.0.1", port), Text("ascii"), framing=JULABO, keep_alive=True) as bath:
         assert bath.ask("VERSION", PATIENCE) == "JULABO FP50_MH Simulator, ISIS"
         assert float(bath.ask("IN_PV_00", PATIENCE)) == 24.0
@@ -75,7 +55,7 @@ def test_lewis(run: Programs) -> None:
 
 @needs_package("lewis")
 def test_lewis_in_asyncio(run: Programs) -> None:
-    _, port = julabo(run)
+    port = julabo(run)
 
     async def main() -> None:
         async with aio.ClientAR(("127.0.0.1", port), Text("ascii"), framing=JULABO, keep_alive=True) as bath:

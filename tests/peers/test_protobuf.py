@@ -33,7 +33,9 @@ def test_structs_are_answered(run: Programs) -> None:
         answer["n"] = request.data["n"] + 1000
         return answer
 
-    with ServerAR("tcp://127.0.0.1:0", Proto(struct_pb2.Struct), framing=VarintPrefixed(), handler=handle) as server:
+    with ServerAR(
+        "tcp://127.0.0.1:0", Proto(struct_pb2.Struct), framing=VarintPrefixed(), handler=handle
+    ) as server:
         peer = run.python("protobuf_peer.py", port_of(server.address))
         output = peer.wait().decode().splitlines()
     assert output == [*(f"received {n + 1000} {n} [True, None, {n / 8}]" for n in range(200)), "end"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +38,8 @@ def redis(run: Programs, folder: Path, port: int | None = None) -> tuple[Program
 
 
 @pytest.fixture
-def port(run: Programs, tmp_path: Path) -> Iterator[int]:
-    yield redis(run, tmp_path)[1]
+def port(run: Programs, tmp_path: Path) -> int:
+    return redis(run, tmp_path)[1]
 
 
 def test_values_of_every_kind(port: int) -> None:

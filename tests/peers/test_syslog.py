@@ -5,33 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from linkbox import ClientP2M, DecimalPrefixed, Lines, ServerP2M, Text
-from tests.peers.processes import PATIENCE, Program, Programs, free_port, needs, port_of, until
+from tests.peers.processes import PATIENCE, Programs, free_port, needs, port_of, until
+from tests.peers.starters import forwarder, rsyslog
 
 pytestmark = needs("rsyslogd")
 SYSLOG = DecimalPrefixed(b" ")
 
 
-def rsyslog(run: Programs, folder: Path, configuration: str) -> Program:
-    (folder / "rsyslog.conf").write_text(f'global(workDirectory="{folder}" maxMessageSize="64k")\n{configuration}\n')
-    return run.start("rsyslogd", "-n", "-f", folder / "rsyslog.conf", "-i", folder / "pid")
-
-
 def test_it_forwards_what_it_reads(run: Programs, tmp_path: Path) -> None:
     """A port of rsyslog takes lines; it forwards them as counted octets, one with a newline inside."""
-    port = free_port()
     with ServerP2M("tcp://127.0.0.1:0", Text(), framing=SYSLOG) as server:
-        daemon = rsyslog(
-            run,
-            tmp_path,
-            f"""
-            module(load="imptcp")
-            input(type="imptcp" port="{port}" address="127.0.0.1")
-            template(name="form" type="string" string="<%PRI%>%syslogtag%%msg:::drop-last-lf%\\n.")
-            action(type="omfwd" target="127.0.0.1" port="{port_of(server.address)}" protocol="tcp"
-                   tcp_framing="octet-counted" template="form" action.resumeRetryCount="-1" action.resumeInterval="1")
-            """,
-        )
-        daemon.listens(port)
+        port = forwarder(run, tmp_path, port_of(server.address))
         with ClientP2M(("127.0.0.1", port), Text(), framing=Lines()) as source:
             source.send_many([f"<165>Jan  1 00:00:00 host app: größe {n} " + "x" * n for n in range(500)])
         for n in range(500):

@@ -1,4 +1,7 @@
-"""A Modbus TCP device of pymodbus: registers 0 to 99 contain 1000 + their number; 16 coils, every third is on."""
+"""A Modbus TCP device of pymodbus: ``modbus_server.py [PORT]``.
+
+Registers 0 to 99 contain 1000 + their number; of 16 coils every third is on.
+"""
 
 import asyncio
 import sys

@@ -32,7 +32,11 @@ class Client(NetstringReceiver):
         reactor.stop()
 
 
-factory = protocol.Factory.forProtocol(Server) if sys.argv[1] == "server" else protocol.ClientFactory.forProtocol(Client)
+factory = (
+    protocol.Factory.forProtocol(Server)
+    if sys.argv[1] == "server"
+    else protocol.ClientFactory.forProtocol(Client)
+)
 if sys.argv[1] == "server":
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     print("listening at", port.getHost().port, flush=True)

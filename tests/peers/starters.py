@@ -1,0 +1,61 @@
+"""Real programs that more than one test needs, configured and started."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tests.peers.nmea import walk
+from tests.peers.processes import HERE, Program, Programs, free_port
+
+
+def supply(run: Programs, folder: Path) -> int:
+    """sinstruments with a power supply that understands SCPI; returns its port."""
+    port = free_port()
+    device = {
+        "name": "supply",
+        "class": "PowerSupply",
+        "package": "scpi_instrument",
+        "transports": [{"type": "tcp", "url": f"127.0.0.1:{port}"}],
+    }
+    (folder / "supply.json").write_text(json.dumps({"devices": [device]}))
+    command = (sys.executable, "-m", "sinstruments", "-c", folder / "supply.json")
+    run.start(*command, cwd=HERE / "programs").listens(port)
+    return port
+
+
+def julabo(run: Programs) -> int:
+    """lewis with its thermostat."""
+    lewis = Path(sys.executable).parent / "lewis"
+    return run.server(lewis, "julabo", "-p", "julabo-version-1: {bind_address: 127.0.0.1, port: PORT}")[1]
+
+
+def gpsfake(run: Programs, folder: Path) -> int:
+    """A receiver at a pseudo terminal, and gpsd that reads from there; the port of gpsd."""
+    (folder / "walk.nmea").write_bytes("".join(each + "\r\n" for each in walk()).encode())
+    return run.server("gpsfake", "-q", "-c", "0.01", "-P", "PORT", folder / "walk.nmea")[1]
+
+
+def rsyslog(run: Programs, folder: Path, configuration: str) -> Program:
+    head = f'global(workDirectory="{folder}" maxMessageSize="64k")'
+    (folder / "rsyslog.conf").write_text(f"{head}\n{configuration}\n")
+    return run.start("rsyslogd", "-n", "-f", folder / "rsyslog.conf", "-i", folder / "pid")
+
+
+def forwarder(run: Programs, folder: Path, target: int) -> int:
+    """rsyslog that takes lines at a port, and forwards them with octet counting, a newline inside."""
+    port = free_port()
+    daemon = rsyslog(
+        run,
+        folder,
+        f"""
+        module(load="imptcp")
+        input(type="imptcp" port="{port}" address="127.0.0.1")
+        template(name="form" type="string" string="<%PRI%>%syslogtag%%msg:::drop-last-lf%\\n.")
+        action(type="omfwd" target="127.0.0.1" port="{target}" protocol="tcp" tcp_framing="octet-counted"
+               template="form" action.resumeRetryCount="-1" action.resumeInterval="1")
+        """,
+    )
+    daemon.listens(port)
+    return port
