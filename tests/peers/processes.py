@@ -82,7 +82,9 @@ def is_listening(port: int) -> bool:
 class Program:
     """A process, and what it has written so far."""
 
-    def __init__(self, *command: object, **options: Any) -> None:
+    def __init__(
+        self, *command: object, cwd: Path | None = None, environment: dict[str, str] = ENVIRONMENT
+    ) -> None:
         name, *arguments = map(str, command)
         self.command = [shutil.which(name, path=PATH) or name, *arguments]
         self.output = bytearray()
@@ -92,9 +94,9 @@ class Program:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=ENVIRONMENT,
+            cwd=cwd,
+            env=environment,
             start_new_session=True,  # what it starts is ended with it
-            **options,
         )
         self._reader = threading.Thread(target=self._read, name=f"output of {name}", daemon=True)
         self._reader.start()
@@ -171,7 +173,7 @@ class Programs:
         self._all.append(program)
         return program
 
-    def python(self, script: str, *arguments: object) -> Program:
+    def python(self, script: str | Path, *arguments: object) -> Program:
         """A script of the folder ``programs``, with this Python."""
         return self.start(sys.executable, HERE / "programs" / script, *arguments)
 
@@ -182,7 +184,7 @@ class Programs:
         program.listens(port)
         return program, port
 
-    def simulator(self, script: str, *arguments: object) -> tuple[Program, int]:
+    def simulator(self, script: str | Path, *arguments: object) -> tuple[Program, int]:
         """A script that writes ``listening at PORT`` when it does."""
         program = self.python(script, *arguments)
         return program, int(program.expect(r"^listening at (\d+)$")[1])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.peers.nmea import walk
-from tests.peers.processes import HERE, Program, Programs, free_port
+from tests.peers.processes import HERE, Program, Programs, free_port, until
 
 
 def supply(run: Programs, folder: Path) -> int:
@@ -25,8 +25,9 @@ def supply(run: Programs, folder: Path) -> int:
     return port
 
 
-def julabo(run: Programs) -> int:
+def julabo(run: Programs, folder: Path) -> int:
     """lewis with its thermostat."""
+    del folder
     lewis = Path(sys.executable).parent / "lewis"
     return run.server(lewis, "julabo", "-p", "julabo-version-1: {bind_address: 127.0.0.1, port: PORT}")[1]
 
@@ -59,3 +60,28 @@ def forwarder(run: Programs, folder: Path, target: int) -> int:
     )
     daemon.listens(port)
     return port
+
+
+def cable(run: Programs, folder: Path) -> tuple[Path, Path]:
+    """Two serial ports that are connected with each other, from socat."""
+    ends = folder / "computer", folder / "device"
+    socat = run.start("socat", *(f"PTY,rawer,link={end}" for end in ends))
+    until(lambda: all(end.exists() for end in ends), "both ends of the cable", socat)
+    return ends
+
+
+def scale(run: Programs, device: Path) -> None:
+    """A device at a serial port, with pyserial."""
+    run.python("serial_scale.py", device).expect("^ready$")
+
+
+def ser2net(run: Programs, folder: Path, device: Path, port: int) -> Program:
+    (folder / "ser2net.yaml").write_text(f"""%YAML 1.1
+---
+connection: &scale
+  accepter: tcp,127.0.0.1,{port}
+  connector: serialdev,{device},9600n81,local
+""")
+    program = run.start("ser2net", "-n", "-d", "-u", "-c", folder / "ser2net.yaml")
+    program.listens(port)
+    return program

@@ -1,4 +1,4 @@
-"""Serial ports: ser2net, pyserial and socat. A pseudo terminal of socat is the cable."""
+"""Serial ports behind ser2net. Pseudo terminals of socat are the cable, a program with pyserial the device."""
 
 from __future__ import annotations
 
@@ -6,45 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from linkbox import Backoff, ClientAR, ClientP2P, Delimited, Text
-from tests.peers.processes import PATIENCE, Program, Programs, free_port, needs, needs_package, until
+from linkbox import Backoff, ClientAR, ClientP2P, DeadlineExceeded, Delimited, Dialogue, Text
+from tests.peers import starters
+from tests.peers.processes import PATIENCE, Programs, free_port, needs, needs_package, until
 
 SCALE = Delimited(b"\r", receive=(b"\r\n", b"\r"))
+pytestmark = [needs("ser2net", "socat"), needs_package("pyserial")]
 
 
 @pytest.fixture
-def cable(run: Programs, tmp_path: Path) -> tuple[Path, Path]:
-    """Two serial ports that are connected with each other."""
-    ends = tmp_path / "computer", tmp_path / "device"
-    socat = run.start("socat", *(f"PTY,rawer,link={end}" for end in ends))
-    until(lambda: all(end.exists() for end in ends), "both ends of the cable", socat)
-    return ends
+def computer(run: Programs, tmp_path: Path) -> Path:
+    """A serial port that a scale is connected to."""
+    here, there = starters.cable(run, tmp_path)
+    starters.scale(run, there)
+    return here
 
 
-def ser2net(run: Programs, folder: Path, device: Path, port: int) -> Program:
-    (folder / "ser2net.yaml").write_text(f"""%YAML 1.1
----
-connection: &scale
-    accepter: tcp,127.0.0.1,{port}
-    connector: serialdev,{device},9600n81,local
-""")
-    program = run.start("ser2net", "-n", "-d", "-u", "-c", folder / "ser2net.yaml")
-    program.listens(port)
-    return program
-
-
-def scale(run: Programs, device: Path) -> None:
-    run.python("serial_scale.py", device).expect("^ready$")
-
-
-@needs("ser2net", "socat")
-@needs_package("pyserial")
-def test_ser2net(run: Programs, tmp_path: Path, cable: tuple[Path, Path]) -> None:
+def test_requests(run: Programs, tmp_path: Path, computer: Path) -> None:
     """With ``keep_alive``: ser2net needs a moment to free the port after a connection is closed."""
-    computer, device = cable
-    scale(run, device)
     port = free_port()
-    ser2net(run, tmp_path, computer, port)
+    starters.ser2net(run, tmp_path, computer, port)
     with ClientAR(("127.0.0.1", port), Text("ascii"), framing=SCALE, keep_alive=True) as client:
         assert client.ask("S", PATIENCE) == "S S     12.5 kg"
         assert client.ask("S", PATIENCE) == "S S     13.0 kg"
@@ -53,20 +34,31 @@ def test_ser2net(run: Programs, tmp_path: Path, cable: tuple[Path, Path]) -> Non
         assert client.ask("X", PATIENCE) == "?"
 
 
-@needs("ser2net", "socat")
-@needs_package("pyserial")
-def test_ser2net_is_restarted(run: Programs, tmp_path: Path, cable: tuple[Path, Path]) -> None:
-    computer, device = cable
-    scale(run, device)
+def test_a_late_response_is_not_taken_for_the_next(run: Programs, tmp_path: Path, computer: Path) -> None:
+    port, go = free_port(), tmp_path / "go"
+    starters.ser2net(run, tmp_path, computer, port)
+    weight = Dialogue(match=lambda request, response: response[0] == request[0])
+    with ClientAR(
+        ("127.0.0.1", port), Text("ascii"), framing=SCALE, keep_alive=True, dialogue=weight
+    ) as client:
+        assert client.ask("S", PATIENCE) == "S S     12.5 kg"
+        with pytest.raises(DeadlineExceeded):
+            client.ask(f"WAIT {go}", timeout=0.5)
+        go.touch()
+        assert client.ask("S", PATIENCE) == "S S     13.0 kg"
+        assert client.data_get(PATIENCE) == "WAITED"
+
+
+def test_ser2net_is_restarted(run: Programs, tmp_path: Path, computer: Path) -> None:
     port = free_port()
-    first = ser2net(run, tmp_path, computer, port)
+    first = starters.ser2net(run, tmp_path, computer, port)
     at_once = Backoff(initial=0.01, maximum=0.05)
     with ClientP2P(("127.0.0.1", port), Text("ascii"), framing=SCALE, reconnect=at_once) as client:
         client.send("S")
         assert client.data_get(PATIENCE) == "S S     12.5 kg"
         first.kill()
         until(lambda: not client.peers(), "the client notices")
-        ser2net(run, tmp_path, computer, port)
+        starters.ser2net(run, tmp_path, computer, port)
         client.wait_connected(timeout=PATIENCE)
         client.send("S")
         assert client.data_get(PATIENCE) == "S S     13.0 kg"
