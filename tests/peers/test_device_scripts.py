@@ -1,6 +1,6 @@
 """The scripts of docs/devices.md and docs/serial.md, against the simulators and against real programs.
 
-A script is a block that the docs do not run themselves. Its first address is exchanged for that of the device.
+A script is a block that the docs do not run themselves. Its first address is exchanged for the device's.
 """
 
 from __future__ import annotations

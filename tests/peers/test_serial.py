@@ -1,4 +1,4 @@
-"""Serial ports behind ser2net. Pseudo terminals of socat are the cable, a program with pyserial the device."""
+"""Serial ports behind ser2net. The cable is a pair of pseudo terminals, the device a program with pyserial."""
 
 from __future__ import annotations
 
