@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.place import FRONTS, Place
 from tests.peers.processes import Programs, programs
 
 
@@ -22,3 +23,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def run_programs() -> Iterator[Programs]:
     with programs() as started:
         yield started
+
+
+@pytest.fixture(params=FRONTS)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Makes endpoints of one front end, asyncio behind a blocking face."""
+    with Place(request.param) as here:
+        yield here

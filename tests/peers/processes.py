@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from linkbox import EndOfData
+
 PATIENCE = 20.0
 """Seconds a test waits for what takes milliseconds on a quiet machine."""
 HERE = Path(__file__).parent
@@ -205,3 +207,13 @@ def programs() -> Iterator[Programs]:
 
 def port_of(address: str) -> int:
     return int(address.rpartition(":")[2])
+
+
+def everything(endpoint: Any) -> list[Any]:
+    """All messages until the end of the conversation."""
+    found = []
+    while True:
+        try:
+            found.append(endpoint.data_get(PATIENCE))
+        except EndOfData:
+            return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from linkbox import ClientP2P, Json, Lines, ServerP2P, Text, aio
+from linkbox import Json, Lines, Text
+from tests.faults.place import Place
 from tests.peers.nmea import LATITUDES, walk
 from tests.peers.processes import PATIENCE, Programs, needs, port_of
 from tests.peers.starters import gpsfake
@@ -63,8 +63,8 @@ def is_whole(report: dict[str, Any]) -> bool:
     return report["class"] == "TPV" and report.keys() >= {"lat", "lon", "altMSL", "speed"}
 
 
-def test_gpsfake(port: int) -> None:
-    with ClientP2P(("127.0.0.1", port), **OPTIONS) as client:
+def test_gpsfake(place: Place, port: int) -> None:
+    with place.client("P2P", ("127.0.0.1", port), **OPTIONS) as client:
         version = client.data_get(PATIENCE)
         assert version["class"] == "VERSION" and version["proto_major"] >= 3
         client.send(WATCH)
@@ -72,27 +72,13 @@ def test_gpsfake(port: int) -> None:
         check_positions(list(itertools.islice(filter(is_whole, reports), 60)))
 
 
-def test_gpsfake_in_asyncio(port: int) -> None:
-    async def main() -> None:
-        async with aio.ClientP2P(("127.0.0.1", port), **OPTIONS) as client:
-            await client.send(WATCH)
-            positions: list[dict[str, Any]] = []
-            async for report in client:
-                positions += [report] if is_whole(report) else []
-                if len(positions) == 20:
-                    break
-        check_positions(positions)
-
-    asyncio.run(main())
-
-
-def test_gpsd_reads_sentences_from_us(run: Programs) -> None:
+def test_gpsd_reads_sentences_from_us(place: Place, run: Programs) -> None:
     """A GPS receiver with a network port: gpsd dials in, and sends nothing that we understand."""
-    with ServerP2P("tcp://127.0.0.1:0", Text("ascii", errors="replace"), framing=Lines(b"\r\n")) as receiver:
+    with place.server("P2P", Text("ascii", errors="replace"), framing=Lines(b"\r\n")) as receiver:
         source = f"tcp://127.0.0.1:{port_of(receiver.address)}"
         _, port = run.server("gpsd", "-N", "-n", "-S", "PORT", source)
         receiver.wait_connected(timeout=PATIENCE)
-        with ClientP2P(("127.0.0.1", port), **OPTIONS) as client:
+        with place.client("P2P", ("127.0.0.1", port), **OPTIONS) as client:
             client.send(WATCH)
             reports = iter(lambda: client.data_get(PATIENCE), None)
             next(report for report in reports if report["class"] == "WATCH")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from linkbox import ClientAR, ClientP2P, Lines, ServerAR, ServerP2P, Text
+from linkbox import Lines, Text
+from tests.faults.place import Place
 from tests.peers.processes import PATIENCE, Program, Programs, free_port, needs
 
 pytestmark = needs("haproxy")
@@ -36,14 +37,14 @@ def backend(server: Any) -> str:
     return str(server.address.removeprefix("tcp://"))
 
 
-def test_requests_are_spread(run: Programs, tmp_path: Path) -> None:
+def test_requests_are_spread(place: Place, run: Programs, tmp_path: Path) -> None:
     def named(name: str) -> Any:
         handler = lambda request: f"{name} {request.data}"  # noqa: E731
-        return ServerAR("tcp://127.0.0.1:0", Text(), framing=Lines(), handler=handler)
+        return place.server("AR", Text(), framing=Lines(), handler=handler)
 
     with named("a") as first, named("b") as second:
         _, port = haproxy(run, tmp_path, backend(first), backend(second))
-        with ClientAR(("127.0.0.1", port), Text(), framing=Lines()) as client:
+        with place.client("AR", ("127.0.0.1", port), Text(), framing=Lines()) as client:
             answers = [client.ask(str(n), PATIENCE) for n in range(20)]
             assert sorted(answers) == sorted(f"{'ab'[n % 2]} {n}" for n in range(20))
             first.stop()
@@ -51,11 +52,11 @@ def test_requests_are_spread(run: Programs, tmp_path: Path) -> None:
                 assert client.ask(str(n), PATIENCE) == f"b {n}"
 
 
-def test_linked_endpoints_through_haproxy(run: Programs, tmp_path: Path) -> None:
+def test_linked_endpoints_through_haproxy(place: Place, run: Programs, tmp_path: Path) -> None:
     """Our own protocol resumes its session when haproxy is killed and comes back."""
-    with ServerP2P("tcp://127.0.0.1:0", Text()) as server:
+    with place.server("P2P", Text()) as server:
         program, port = haproxy(run, tmp_path, backend(server))
-        with ClientP2P(("127.0.0.1", port), Text()) as client:
+        with place.client("P2P", ("127.0.0.1", port), Text()) as client:
             receipts = [client.send(f"before {n}") for n in range(100)]
             program.kill()
             receipts += [client.send(f"meanwhile {n}") for n in range(100)]

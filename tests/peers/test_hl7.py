@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Any
 
-from linkbox import ClientAR, Enclosed, ServerAR, Text, aio
+from linkbox import Enclosed, Text
+from tests.faults.place import Place
 from tests.peers.processes import PATIENCE, Programs, needs_package, port_of
 
 pytestmark = needs_package("hl7")
@@ -24,9 +24,9 @@ def fields(segment: str, text: str) -> list[str]:
     return found.split("|")
 
 
-def test_a_server_acknowledges_us(run: Programs) -> None:
+def test_a_server_acknowledges_us(place: Place, run: Programs) -> None:
     server, port = run.simulator("hl7_server.py")
-    with ClientAR(("127.0.0.1", port), Text(), framing=MLLP, keep_alive=True) as ward:
+    with place.client("AR", ("127.0.0.1", port), Text(), framing=MLLP, keep_alive=True) as ward:
         for n in range(10):
             answer = ward.ask(message(4711 + n, "Müller", n * 200), PATIENCE)
             assert fields("MSA", answer)[1:3] == ["AA", str(4711 + n)]
@@ -35,19 +35,7 @@ def test_a_server_acknowledges_us(run: Programs) -> None:
     server.expect("^closed$")
 
 
-def test_a_server_acknowledges_us_in_asyncio(run: Programs) -> None:
-    _, port = run.simulator("hl7_server.py")
-
-    async def main() -> None:
-        async with aio.ClientAR(("127.0.0.1", port), Text(), framing=MLLP, keep_alive=True) as ward:
-            asked = (ward.ask(message(n, "Ng", n), PATIENCE) for n in range(10))
-            answers = await asyncio.gather(*asked)
-        assert [fields("MSA", answer)[2] for answer in answers] == [str(n) for n in range(10)]
-
-    asyncio.run(main())
-
-
-def test_a_client_is_acknowledged(run: Programs) -> None:
+def test_a_client_is_acknowledged(place: Place, run: Programs) -> None:
     received: list[str] = []
 
     def acknowledge(request: Any) -> str:
@@ -55,18 +43,18 @@ def test_a_client_is_acknowledged(run: Programs) -> None:
         control = fields("MSH", request.data)[9]
         return f"MSH|^~\\&|LAB|B|WARD|A|20260101||ACK|{control}|P|2.5\rMSA|AA|{control}|grüß\r"
 
-    with ServerAR("tcp://127.0.0.1:0", Text(), framing=MLLP, handler=acknowledge) as lab:
+    with place.server("AR", Text(), framing=MLLP, handler=acknowledge) as lab:
         client = run.python("hl7_client.py", port_of(lab.address))
         assert client.wait().decode().splitlines() == [f"AA {4710 + n} grüß" for n in (1, 2, 3)]
     assert [text.count("OBX") for text in received] == [100, 200, 300]
     assert all(fields("PID", text)[5] == "Müller^Jörg" for text in received)
 
 
-def test_mllp_send(run: Programs, tmp_path: Path) -> None:
+def test_mllp_send(place: Place, run: Programs, tmp_path: Path) -> None:
     """The command sends a file of messages, and waits for an acknowledgement of each."""
     texts = [message(n, "Petersen", 3) for n in (1, 2)]
     (tmp_path / "messages").write_bytes(b"".join(b"\x0b%b\x1c\r" % text.encode() for text in texts))
-    with ServerAR("tcp://127.0.0.1:0", Text(), framing=MLLP) as lab:
+    with place.server("AR", Text(), framing=MLLP) as lab:
         command = [Path(sys.executable).parent / "mllp_send", "--port", port_of(lab.address)]
         client = run.start(*command, "--file", tmp_path / "messages", "127.0.0.1")
         for text in texts:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from linkbox import Backoff, ClientAR, ClientP2P, Dialogue, LengthPrefixed, ServerAR
+from linkbox import Backoff, Dialogue, LengthPrefixed
+from tests.faults.place import Place
 from tests.peers.processes import PATIENCE, Programs, needs_package, port_of, until
 
 pytestmark = needs_package("pymodbus")
@@ -33,8 +34,10 @@ def port(run: Programs) -> int:
 
 
 @pytest.mark.parametrize("keep_alive", [True, False])
-def test_a_device_is_asked(port: int, keep_alive: bool) -> None:
-    with ClientAR(("127.0.0.1", port), framing=MODBUS, keep_alive=keep_alive, dialogue=SAME) as client:
+def test_a_device_is_asked(place: Place, port: int, keep_alive: bool) -> None:
+    with place.client(
+        "AR", ("127.0.0.1", port), framing=MODBUS, keep_alive=keep_alive, dialogue=SAME
+    ) as client:
         assert registers(client.ask(frame(1, 3, 10, 3), PATIENCE)) == [1010, 1011, 1012]
         assert client.ask(frame(2, 6, 11, 0xBEEF), PATIENCE) == frame(2, 6, 11, 0xBEEF)
         assert client.ask(frame(3, 16, 12, 2, data=bytes([4, 0, 7, 0, 8])), PATIENCE) == frame(3, 16, 12, 2)
@@ -46,9 +49,9 @@ def test_a_device_is_asked(port: int, keep_alive: bool) -> None:
         assert illegal == frame(7, 0x83, data=b"\x02")  # illegal data address
 
 
-def test_many_threads_ask_one_device(port: int) -> None:
+def test_many_threads_ask_one_device(place: Place, port: int) -> None:
     wrong: list[Any] = []
-    with ClientAR(("127.0.0.1", port), framing=MODBUS, keep_alive=True, dialogue=SAME) as client:
+    with place.client("AR", ("127.0.0.1", port), framing=MODBUS, keep_alive=True, dialogue=SAME) as client:
 
         def ask(first: int) -> None:
             for n in range(first, first + 25):
@@ -64,10 +67,10 @@ def test_many_threads_ask_one_device(port: int) -> None:
     assert not wrong
 
 
-def test_a_device_that_is_restarted_is_picked_up(run: Programs) -> None:
+def test_a_device_that_is_restarted_is_picked_up(place: Place, run: Programs) -> None:
     device, port = run.simulator("modbus_server.py")
     at_once = Backoff(initial=0.01, maximum=0.05)
-    with ClientP2P(("127.0.0.1", port), framing=MODBUS, reconnect=at_once) as client:
+    with place.client("P2P", ("127.0.0.1", port), framing=MODBUS, reconnect=at_once) as client:
         client.send(frame(1, 3, 7, 1))
         assert registers(client.data_get(PATIENCE)) == [1007]
         device.kill()
@@ -99,9 +102,9 @@ class Device:
         return frame(transaction, function, data=bytes([len(found)]) + found)
 
 
-def test_a_pymodbus_client_asks_us(run: Programs) -> None:
+def test_a_pymodbus_client_asks_us(place: Place, run: Programs) -> None:
     device = Device()
-    with ServerAR("tcp://127.0.0.1:0", framing=MODBUS, handler=device.handle) as server:
+    with place.server("AR", framing=MODBUS, handler=device.handle) as server:
         client = run.python("modbus_client.py", port_of(server.address))
         output = client.wait().decode()
     assert output.splitlines() == [

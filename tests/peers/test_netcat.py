@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from linkbox import ClientAR, ClientP2P, EventKind, Lines, Raw, ServerAR, ServerP2M, ServerP2P, Text
-from tests.peers.processes import PATIENCE, Programs, free_port, needs, port_of, until
+from linkbox import EventKind, Lines, Raw, ServerAR, Text
+from tests.faults.place import Place
+from tests.peers.processes import PATIENCE, Programs, everything, free_port, needs, port_of, until
 
 pytestmark = needs("nc", "socat")
 
@@ -24,8 +25,8 @@ def upper(request: Any) -> str:
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-def test_lines_are_answered_after_the_input_has_ended(run: Programs, caller: str) -> None:
-    with ServerAR("tcp://127.0.0.1:0", Text(), framing=Lines(), handler=upper) as server:
+def test_lines_are_answered_after_the_input_has_ended(place: Place, run: Programs, caller: str) -> None:
+    with place.server("AR", Text(), framing=Lines(), handler=upper) as server:
         program = run.start(*CALLERS[caller](port_of(server.address)))
         program.write(b"one\ntwo\nthree", end=True)
         assert program.wait() == b"ONE\nTWO\nTHREE\n"
@@ -33,19 +34,19 @@ def test_lines_are_answered_after_the_input_has_ended(run: Programs, caller: str
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-def test_a_stream_of_a_megabyte_is_one_request(run: Programs, caller: str) -> None:
+def test_a_stream_of_a_megabyte_is_one_request(place: Place, run: Programs, caller: str) -> None:
     data = os.urandom(1_000_000)
     handler = lambda request: request.data[::-1]  # noqa: E731
-    with ServerAR("tcp://127.0.0.1:0", framing=Raw(), handler=handler) as server:
+    with place.server("AR", framing=Raw(), handler=handler) as server:
         program = run.start(*CALLERS[caller](port_of(server.address)))
         program.write(data, end=True)
         assert program.wait() == data[::-1]
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-def test_a_p2p_server_still_sends_after_the_input_has_ended(run: Programs, caller: str) -> None:
+def test_a_p2p_server_still_sends_after_the_input_has_ended(place: Place, run: Programs, caller: str) -> None:
     """``echo status | nc -N host port``."""
-    with ServerP2P("tcp://127.0.0.1:0", Text(), framing=Lines()) as server:
+    with place.server("P2P", Text(), framing=Lines()) as server:
         ends: list[Any] = []
         server.add_callback(ends.append, EventKind.END)
         program = run.start(*CALLERS[caller](port_of(server.address)))
@@ -58,8 +59,8 @@ def test_a_p2p_server_still_sends_after_the_input_has_ended(run: Programs, calle
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-def test_many_callers_send_into_one_mailbox(run: Programs, caller: str) -> None:
-    with ServerP2M("tcp://127.0.0.1:0", Text(), framing=Lines()) as server:
+def test_many_callers_send_into_one_mailbox(place: Place, run: Programs, caller: str) -> None:
+    with place.server("P2M", Text(), framing=Lines()) as server:
         programs = [run.start(*CALLERS[caller](port_of(server.address))) for _ in range(5)]
         for n, program in enumerate(programs):
             program.write(f"{n} first\n{n} last".encode(), end=True)
@@ -74,29 +75,29 @@ LISTENERS = {
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-def test_a_program_that_listens(run: Programs, listener: str) -> None:
+def test_a_program_that_listens(place: Place, run: Programs, listener: str) -> None:
     port = free_port()
     program = run.start(*LISTENERS[listener](port))
     program.listens(port)
-    with ClientP2P(("127.0.0.1", port), Text(), framing=Lines()) as client:
+    with place.client("P2P", ("127.0.0.1", port), Text(), framing=Lines()) as client:
         client.send("from linkbox")
         program.expect("from linkbox")
         program.write(b"to linkbox\r\nwithout a newline", end=True)
-        assert list(client) == ["to linkbox", "without a newline"]
+        assert everything(client) == ["to linkbox", "without a newline"]
     program.wait()
     assert program.process.returncode == 0
 
 
-def test_socat_forks_a_program_for_each_request(run: Programs) -> None:
+def test_socat_forks_a_program_for_each_request(place: Place, run: Programs) -> None:
     """Each request has a connection of its own, whose end is the end of the program's input."""
     _, port = run.server("socat", "TCP-LISTEN:PORT,bind=127.0.0.1,reuseaddr,fork", "EXEC:sort -r")
-    with ClientAR(("127.0.0.1", port), framing=Raw()) as client:
+    with place.client("AR", ("127.0.0.1", port), framing=Raw()) as client:
         assert client.ask(b"a\nc\nb\n", PATIENCE) == b"c\nb\na\n"
         assert client.ask(b"1\n2\n", PATIENCE) == b"2\n1\n"
 
 
-def test_socat_through_a_unix_socket(run: Programs, tmp_path: Path) -> None:
+def test_socat_through_a_unix_socket(place: Place, run: Programs, tmp_path: Path) -> None:
     with ServerAR(f"unix://{tmp_path}/box", Text(), framing=Lines(), handler=upper):
         _, port = run.server("socat", "TCP-LISTEN:PORT,bind=127.0.0.1,fork", f"UNIX-CONNECT:{tmp_path}/box")
-        with ClientAR(("127.0.0.1", port), Text(), framing=Lines(), keep_alive=True) as client:
+        with place.client("AR", ("127.0.0.1", port), Text(), framing=Lines(), keep_alive=True) as client:
             assert [client.ask(word, PATIENCE) for word in ("a", "b", "c")] == ["A", "B", "C"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from linkbox import ServerAR, ServerP2M, VarintPrefixed
+from linkbox import ServerAR, VarintPrefixed
+from tests.faults.place import Place
 from tests.peers.processes import PATIENCE, Programs, needs_package, port_of
 
 pytestmark = needs_package("protobuf")
@@ -41,10 +42,10 @@ def test_structs_are_answered(run: Programs) -> None:
     assert output == [*(f"received {n + 1000} {n} [True, None, {n / 8}]" for n in range(200)), "end"]
 
 
-def test_structs_go_into_a_mailbox(run: Programs) -> None:
+def test_structs_go_into_a_mailbox(place: Place, run: Programs) -> None:
     from google.protobuf import struct_pb2
 
-    with ServerP2M("tcp://127.0.0.1:0", Proto(struct_pb2.Struct), framing=VarintPrefixed()) as server:
+    with place.server("P2M", Proto(struct_pb2.Struct), framing=VarintPrefixed()) as server:
         peer = run.python("protobuf_peer.py", port_of(server.address))
         for n in range(200):
             got = server.data_get(PATIENCE)

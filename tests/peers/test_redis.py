@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from linkbox import Backoff, ClientAR, ClientP2P, ServerAR, StateError, aio
+from linkbox import Backoff, StateError, aio
+from tests.faults.place import Place
 from tests.peers.processes import PATIENCE, Program, Programs, needs, port_of, until
 
 ROOT = Path(__file__).parents[2]
@@ -42,9 +43,9 @@ def port(run: Programs, tmp_path: Path) -> int:
     return redis(run, tmp_path)[1]
 
 
-def test_values_of_every_kind(port: int) -> None:
+def test_values_of_every_kind(place: Place, port: int) -> None:
     big = bytes(range(256)) * 8_000  # 2 MB, with CR LF inside
-    with ClientAR(("127.0.0.1", port), framing=Resp(), keep_alive=True) as client:
+    with place.client("AR", ("127.0.0.1", port), framing=Resp(), keep_alive=True) as client:
         assert client.ask(command(b"PING"), PATIENCE) == b"+PONG\r\n"
         assert client.ask(command(b"SET", b"big", big), PATIENCE) == b"+OK\r\n"
         assert client.ask(command(b"GET", b"big"), PATIENCE) == b"$%d\r\n%b\r\n" % (len(big), big)
@@ -59,17 +60,17 @@ def test_values_of_every_kind(port: int) -> None:
         assert client.ask(command(b"EXEC"), PATIENCE) == b"*2\r\n:1\r\n*1\r\n$1\r\na\r\n"
 
 
-def test_a_thousand_commands_at_once(port: int) -> None:
-    with ClientP2P(("127.0.0.1", port), framing=Resp()) as client:
+def test_a_thousand_commands_at_once(place: Place, port: int) -> None:
+    with place.client("P2P", ("127.0.0.1", port), framing=Resp()) as client:
         for _ in range(1_000):
             client.send(command(b"INCR", b"n"))
         assert [client.data_get(PATIENCE) for _ in range(1_000)] == [b":%d\r\n" % n for n in range(1, 1_001)]
 
 
-def test_published_messages_arrive_without_a_request(port: int) -> None:
+def test_published_messages_arrive_without_a_request(place: Place, port: int) -> None:
     with (
-        ClientAR(("127.0.0.1", port), framing=Resp(), keep_alive=True) as reader,
-        ClientAR(("127.0.0.1", port), framing=Resp(), keep_alive=True) as writer,
+        place.client("AR", ("127.0.0.1", port), framing=Resp(), keep_alive=True) as reader,
+        place.client("AR", ("127.0.0.1", port), framing=Resp(), keep_alive=True) as writer,
     ):
         subscribed = reader.ask(command(b"SUBSCRIBE", b"news"), PATIENCE)
         assert subscribed == b"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n"
@@ -80,10 +81,10 @@ def test_published_messages_arrive_without_a_request(port: int) -> None:
             assert reader.data_get(PATIENCE) == pushed
 
 
-def test_it_is_killed_and_comes_back(run: Programs, tmp_path: Path) -> None:
+def test_it_is_killed_and_comes_back(place: Place, run: Programs, tmp_path: Path) -> None:
     server, port = redis(run, tmp_path)
     at_once = Backoff(initial=0.01, maximum=0.05)
-    with ClientP2P(("127.0.0.1", port), framing=Resp(), reconnect=at_once) as client:
+    with place.client("P2P", ("127.0.0.1", port), framing=Resp(), reconnect=at_once) as client:
         client.send(command(b"PING"))
         assert client.data_get(PATIENCE) == b"+PONG\r\n"
         server.kill()
@@ -96,7 +97,7 @@ def test_it_is_killed_and_comes_back(run: Programs, tmp_path: Path) -> None:
         assert client.data_get(PATIENCE) == b"$5\r\nagain\r\n"
 
 
-def test_redis_cli_asks_a_linkbox_server() -> None:
+def test_redis_cli_asks_a_linkbox_server(place: Place) -> None:
     stored = {b"a": b"1"}
 
     def handle(request: Any) -> bytes:
@@ -109,7 +110,7 @@ def test_redis_cli_asks_a_linkbox_server() -> None:
             return b"+OK\r\n"
         return b"-ERR unknown command\r\n"
 
-    with ServerAR("tcp://127.0.0.1:0", framing=Resp(), handler=handle) as server:
+    with place.server("AR", framing=Resp(), handler=handle) as server:
         done = subprocess.run(
             ["redis-cli", "-p", str(port_of(server.address))],
             input=b"GET a\nSET b two\nGET b\nGET c\n",
@@ -130,8 +131,8 @@ def test_many_tasks_share_a_connection(port: int) -> None:
     asyncio.run(main())
 
 
-def test_no_request_leaves_a_connection_behind(port: int) -> None:
-    with ClientAR(("127.0.0.1", port), framing=Resp()) as client:
+def test_no_request_leaves_a_connection_behind(place: Place, port: int) -> None:
+    with place.client("AR", ("127.0.0.1", port), framing=Resp()) as client:
         for _ in range(20):
             assert client.ask(command(b"PING"), PATIENCE) == b"+PONG\r\n"
 

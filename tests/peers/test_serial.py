@@ -1,4 +1,4 @@
-"""Serial ports behind ser2net. The cable is a pair of pseudo terminals, the device a program with pyserial."""
+"""Serial ports behind ser2net: the cable is a pair of pseudo terminals, the device has pyserial."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from linkbox import Backoff, ClientAR, ClientP2P, DeadlineExceeded, Delimited, Dialogue, Text
+from linkbox import Backoff, DeadlineExceeded, Delimited, Dialogue, Text
+from tests.faults.place import Place
 from tests.peers import starters
 from tests.peers.processes import PATIENCE, Programs, free_port, needs, needs_package, until
 
@@ -22,11 +23,11 @@ def computer(run: Programs, tmp_path: Path) -> Path:
     return here
 
 
-def test_requests(run: Programs, tmp_path: Path, computer: Path) -> None:
+def test_requests(place: Place, run: Programs, tmp_path: Path, computer: Path) -> None:
     """With ``keep_alive``: ser2net needs a moment to free the port after a connection is closed."""
     port = free_port()
     starters.ser2net(run, tmp_path, computer, port)
-    with ClientAR(("127.0.0.1", port), Text("ascii"), framing=SCALE, keep_alive=True) as client:
+    with place.client("AR", ("127.0.0.1", port), Text("ascii"), framing=SCALE, keep_alive=True) as client:
         assert client.ask("S", PATIENCE) == "S S     12.5 kg"
         assert client.ask("S", PATIENCE) == "S S     13.0 kg"
         client.tell("Z")
@@ -34,12 +35,14 @@ def test_requests(run: Programs, tmp_path: Path, computer: Path) -> None:
         assert client.ask("X", PATIENCE) == "?"
 
 
-def test_a_late_response_is_not_taken_for_the_next(run: Programs, tmp_path: Path, computer: Path) -> None:
+def test_a_late_response_is_not_taken_for_the_next(
+    place: Place, run: Programs, tmp_path: Path, computer: Path
+) -> None:
     port, go = free_port(), tmp_path / "go"
     starters.ser2net(run, tmp_path, computer, port)
     weight = Dialogue(match=lambda request, response: response[0] == request[0])
-    with ClientAR(
-        ("127.0.0.1", port), Text("ascii"), framing=SCALE, keep_alive=True, dialogue=weight
+    with place.client(
+        "AR", ("127.0.0.1", port), Text("ascii"), framing=SCALE, keep_alive=True, dialogue=weight
     ) as client:
         assert client.ask("S", PATIENCE) == "S S     12.5 kg"
         with pytest.raises(DeadlineExceeded):
@@ -49,11 +52,11 @@ def test_a_late_response_is_not_taken_for_the_next(run: Programs, tmp_path: Path
         assert client.data_get(PATIENCE) == "WAITED"
 
 
-def test_ser2net_is_restarted(run: Programs, tmp_path: Path, computer: Path) -> None:
+def test_ser2net_is_restarted(place: Place, run: Programs, tmp_path: Path, computer: Path) -> None:
     port = free_port()
     first = starters.ser2net(run, tmp_path, computer, port)
     at_once = Backoff(initial=0.01, maximum=0.05)
-    with ClientP2P(("127.0.0.1", port), Text("ascii"), framing=SCALE, reconnect=at_once) as client:
+    with place.client("P2P", ("127.0.0.1", port), Text("ascii"), framing=SCALE, reconnect=at_once) as client:
         client.send("S")
         assert client.data_get(PATIENCE) == "S S     12.5 kg"
         first.kill()
