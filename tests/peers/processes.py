@@ -90,6 +90,7 @@ class Program:
         name, *arguments = map(str, command)
         self.command = [shutil.which(name, path=PATH) or name, *arguments]
         self.output = bytearray()
+        self._is_ended = False
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
             self.command,
@@ -141,6 +142,9 @@ class Program:
 
     def kill(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it with all it has started, and wait until its ports are free."""
+        if self._is_ended:
+            return  # Its number may be that of another process now.
+        self._is_ended = True
         for attempt in (how, signal.SIGKILL):
             try:
                 os.killpg(self.process.pid, attempt)
@@ -191,9 +195,11 @@ class Programs:
         program = self.python(script, *arguments)
         return program, int(program.expect(r"^listening at (\d+)$")[1])
 
-    def end(self) -> None:
+    def end(self, name: str | None = None) -> None:
+        """End the programs of that name, or all."""
         for program in reversed(self._all):
-            program.kill()
+            if name in (None, str(program)):
+                program.kill()
 
 
 @contextmanager

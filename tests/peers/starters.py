@@ -65,6 +65,8 @@ def forwarder(run: Programs, folder: Path, target: int) -> int:
 def cable(run: Programs, folder: Path) -> tuple[Path, Path]:
     """Two serial ports that are connected with each other, from socat."""
     ends = folder / "computer", folder / "device"
+    for end in ends:
+        end.unlink(missing_ok=True)
     socat = run.start("socat", *(f"PTY,rawer,link={end}" for end in ends))
     until(lambda: all(end.exists() for end in ends), "both ends of the cable", socat)
     return ends

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from linkbox import Backoff, DeadlineExceeded, Delimited, Dialogue, Text
+from linkbox import Backoff, DeadlineExceeded, Delimited, Dialogue, EventKind, MailboxEmpty, StateError, Text
 from tests.faults.place import Place
 from tests.peers import starters
 from tests.peers.processes import PATIENCE, Programs, free_port, needs, needs_package, until
+from tests.threaded.helpers import Ear
 
 SCALE = Delimited(b"\r", receive=(b"\r\n", b"\r"))
 pytestmark = [needs("ser2net", "socat"), needs_package("pyserial")]
@@ -65,3 +67,31 @@ def test_ser2net_is_restarted(place: Place, run: Programs, tmp_path: Path, compu
         client.wait_connected(timeout=PATIENCE)
         client.send("S")
         assert client.data_get(PATIENCE) == "S S     13.0 kg"
+
+
+def test_the_adapter_is_unplugged(place: Place, run: Programs, tmp_path: Path) -> None:
+    """ser2net then accepts each connection, writes why, and closes. That costs no flood of connections."""
+    (here, there), port = starters.cable(run, tmp_path), free_port()
+    starters.scale(run, there)
+    starters.ser2net(run, tmp_path, here, port)
+    slowly = Backoff(initial=0.05, maximum=0.05)
+    ear = Ear()
+    with place.client("P2P", ("127.0.0.1", port), Text("ascii"), framing=SCALE, reconnect=slowly) as client:
+
+        def weigh() -> str:
+            try:
+                client.send("S")
+                return str(client.data_get(1))
+            except (StateError, MailboxEmpty):
+                return ""
+
+        assert weigh() == "S S     12.5 kg"
+        client.add_callback(ear, EventKind.CONNECTED)
+        run.end("socat")
+        began = time.monotonic()
+        ear.wait(10)
+        assert time.monotonic() - began > 8 * 0.05
+        assert "failure" in client.data_get(PATIENCE)
+        starters.cable(run, tmp_path)
+        starters.scale(run, there)
+        until(lambda: weigh() == "S S     12.5 kg", "the scale is there again")
