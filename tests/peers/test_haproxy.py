@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from linkbox import Lines, Text
 from tests.faults.place import Place
 from tests.peers.processes import PATIENCE, Program, Programs, free_port, needs
@@ -67,3 +69,43 @@ def test_linked_endpoints_through_haproxy(place: Place, run: Programs, tmp_path:
                 receipt.wait(timeout=PATIENCE)
             words = [f"{word} {n}" for word in ("before", "meanwhile", "after") for n in range(100)]
             assert server.data_get_count(300, PATIENCE) == words
+
+
+@needs("socat")
+@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
+@pytest.mark.parametrize("framing", ["plain", "linked"])
+def test_the_address_behind_haproxy(
+    place: Place, run: Programs, tmp_path: Path, option: str, framing: str
+) -> None:
+    """haproxy also checks the health of the server: these connections name no client, and disturb nothing."""
+    admitted: list[str] = []
+
+    def accept(info: Any) -> bool:
+        admitted.append(info.address)
+        return True
+
+    framings: dict[str, Any] = {"framing": Lines()} if framing == "plain" else {}
+    proxies = {"proxy_protocol": ["127.0.0.1"]}
+    with place.server("P2M", Text(), accept=accept, **proxies, **framings) as server:
+        _, port = haproxy(run, tmp_path, f"{backend(server)} {option} check inter 50")
+        hop = ("TCP-LISTEN:PORT,bind=127.0.0.1,fork", f"TCP:127.0.0.1:{port},bind=127.0.0.9")
+        _, port = run.server("socat", *hop)
+        with place.client("P2M", ("127.0.0.1", port), Text(), **framings) as client:
+            client.send("hello")
+        message = server.message_get(PATIENCE)
+        assert message.data == "hello"
+        assert message.peer.address.startswith("tcp://127.0.0.9:")
+        assert message.peer.address in admitted
+        assert server.statistics().refused == 0
+
+
+@needs("nc")
+def test_a_server_that_expects_no_proxy_protocol(
+    place: Place, run: Programs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with place.server("P2M", Text(), framing=Lines()) as server:
+        _, port = haproxy(run, tmp_path, f"{backend(server)} send-proxy")
+        run.start("nc", "-N", "127.0.0.1", port).write(b"hello\n", end=True)
+        assert server.data_get(PATIENCE).startswith("PROXY TCP4 127.0.0.1 127.0.0.1 ")
+        assert server.data_get(PATIENCE) == "hello"
+    assert "proxy_protocol" in caplog.text
