@@ -140,3 +140,24 @@ def test_no_request_leaves_a_connection_behind(place: Place, port: int) -> None:
             return client.ask(command(b"CLIENT", b"LIST"), PATIENCE).count(b"id=")
 
         until(lambda: connections() == 1, "redis counts one connection, which is that of CLIENT LIST")
+
+
+@needs("redis-benchmark")
+def test_redis_benchmark_asks_a_linkbox_server(place: Place) -> None:
+    """Twenty connections, sixteen requests at once on each."""
+
+    def handle(request: Any) -> bytes:
+        return b"+PONG\r\n" if request.data == command(b"PING") else b"-ERR unknown command\r\n"
+
+    with place.server("AR", framing=Resp(), handler=handle) as server:
+        options = "-t ping_mbulk -n 2000 -c 20 -P 16 --csv".split()
+        done = subprocess.run(
+            ["redis-benchmark", "-p", str(port_of(server.address)), *options],
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        assert b'"PING_MBULK"' in done.stdout
+        numbers = server.statistics()
+        assert numbers.messages_received == numbers.messages_sent >= 2000
+        assert numbers.errors == numbers.rejected == 0
