@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from linkbox import ClientP2P, DeadlineExceeded, Delimited, Lines, Raw, Text
+from linkbox import ClientP2P, DeadlineExceeded, Delimited, Dialogue, Framing, Lines, Raw, Text
 from tests.faults.place import Place
 from tests.peers.processes import PATIENCE, Programs, needs_package
 from tests.peers.starters import julabo, supply
@@ -42,6 +44,49 @@ def test_scpi_block(run: Programs, tmp_path: Path) -> None:
         size = int(device.data_get_count(digits, PATIENCE))
         assert device.data_get_count(size, PATIENCE) == bytes(range(5, 15))
         assert device.data_get_until(b"\n", PATIENCE) == b""
+
+
+class Answers(Framing):
+    """Lines, and blocks: ``#``, how many digits, the digits, that many bytes, a newline."""
+
+    def encode(self, payload: bytes) -> bytes:
+        raise NotImplementedError
+
+    def decoder(self, limit: int) -> AnswerDecoder:
+        return AnswerDecoder()
+
+
+class AnswerDecoder:
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self.rest += data
+        while found := re.match(rb"#\d(?P<size>\d+)|[^#\n]", self.rest):
+            start = 0
+            if found["size"] is not None:
+                digits = int(self.rest[1:2])
+                if len(self.rest) < 2 + digits:
+                    return
+                start = 2 + digits + int(self.rest[2 : 2 + digits])
+            end = self.rest.find(b"\n", start)
+            if end < 0:
+                return
+            message, self.rest = self.rest[:end], self.rest[end + 1 :]
+            yield message
+
+    def eof(self) -> list[bytes]:
+        return []
+
+
+@needs_package("sinstruments")
+def test_scpi_block_as_a_response(place: Place, run: Programs, tmp_path: Path) -> None:
+    """The instrument reads lines, and sends lines or blocks: two framings."""
+    options = {"framing": SCPI, "dialogue": Dialogue(answer=Answers()), "keep_alive": True}
+    with place.client("AR", ("127.0.0.1", supply(run, tmp_path)), **options) as device:
+        for _ in range(5):
+            assert device.ask(b"CURVE?", PATIENCE) == b"#210" + bytes(range(5, 15))
+            assert device.ask(b"*IDN?", PATIENCE) == b"ACME,PSU-1,4711,1.0"
 
 
 @needs_package("lewis")
