@@ -1,4 +1,4 @@
-// Node.js `net`: `node node_peer.js server|half-open|client HOST PORT`.
+// Node.js `net`: `node node_peer.js server|half-open|slow|reset|client [PORT]`.
 const net = require("net");
 const [role, port] = [process.argv[2], Number(process.argv[3] || 0)];
 
@@ -32,6 +32,24 @@ if (role === "server") {
     });
   });
   server.listen(port, "127.0.0.1", () => console.log("listening at " + server.address().port));
+} else if (role === "slow") {
+  // Reads nothing until a line comes on stdin; then prints how much it was, and its hash.
+  const hash = require("crypto").createHash("sha256");
+  let count = 0;
+  const server = net.createServer((socket) => {
+    console.log("connected");
+    process.stdin.once("data", () => {
+      socket.on("data", (data) => { count += data.length; hash.update(data); });
+      socket.on("end", () => console.log("end " + count + " " + hash.digest("hex")));
+    });
+  });
+  server.listen(port, "127.0.0.1", () => console.log("listening at " + server.address().port));
+} else if (role === "reset") {
+  // Sends a whole line and a part of one, then resets the connection when a line comes on stdin.
+  const socket = net.connect({ port, host: "127.0.0.1" }, () => {
+    socket.write("whole\npart", () => console.log("sent"));
+    process.stdin.once("data", () => { socket.resetAndDestroy(); process.exit(0); });
+  });
 } else if (role === "client") {
   // Sends three requests, ends its half at once, and prints what still arrives.
   const socket = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true }, () => {
