@@ -302,6 +302,9 @@ class ClientSide(Side):
         else:
             self.dialing.is_due(session, now)
 
+    def session_up(self, session: Session) -> None:
+        session.attempts.connected_at = self._context.effects.now
+
     def session_dropped(self, session: Session, error: Exception) -> None:
         """The connection broke: connect again if the session can continue, else close it."""
         self._sessions.announce_down(session, error)

@@ -127,7 +127,7 @@ class Ending:
 class Attempts:
     """A client's attempts to connect."""
 
-    __slots__ = ("connect_by", "failures", "last_failure", "progress")
+    __slots__ = ("connect_by", "connected_at", "failures", "last_failure", "progress")
 
     def __init__(self) -> None:
         self.failures = 0
@@ -137,6 +137,8 @@ class Attempts:
         """Units acknowledged or received up to the last lost connection."""
         self.connect_by = NEVER
         """The deadline of the first welcome."""
+        self.connected_at = NEVER
+        """When the last successful attempt succeeded."""
 
     def failed(self, error: Exception) -> None:
         """Count a failed attempt."""
