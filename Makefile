@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin/python -m
 ARGS   ?=
 MINUTES ?= 5
 
-.PHONY: help demo test test-peers check native test-native wheels fuzz bench bench-curves bench-guard \
+.PHONY: help demo test test-all test-peers check native test-native wheels fuzz bench bench-curves bench-guard \
 	measure measure-curves measure-guard calls instructions soak format clean
 .DEFAULT_GOAL := help
 
@@ -22,7 +22,14 @@ demo: $(VENV)/.with-cli ## see it work, live in the terminal
 # A file of tests is one worker's; more workers than a few would only wait for each other's sockets and disks.
 PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test: $(VENV)/.with-all ## run all tests, with the coverage floors (ARGS="-k name" for some, COVERAGE=no: without floors)
+# Not before each commit: campaigns, hostile peers, real programs, browsers, and TLS where TCP is tried, too.
+LONG := faults soak fuzz peers observe nats store/test_kills.py store/test_power.py
+QUICK := -k 'not tls' $(LONG:%=--ignore=tests/%) --deselect=tests/core/test_mutants.py
+
+test: $(VENV)/.with-all ## the tests to run before a commit (ARGS="-k name" for some)
+	$(BIN) $(PYTEST) $(QUICK) $(ARGS)
+
+test-all: $(VENV)/.with-all ## all tests, with the coverage floors (ARGS="-k name" for some, COVERAGE=no: without floors)
 ifeq ($(COVERAGE),no)
 	$(BIN) $(PYTEST) $(ARGS)
 else
