@@ -29,6 +29,7 @@ VALUES = {
     "format_costs",
     "msgpack_survey",
     "snapshots",
+    "proxy_header",
 }
 LOG = {"signals", "logs", "surviving"}
 BELOW = VALUES | LOG | {"tls", "core", "networks", "operations"}

@@ -197,8 +197,8 @@ class EndpointCore(JournalOwner):
 
     @property
     def has_store(self) -> bool:
-        """Are messages written to a store before they are sent?"""
-        return self.sessions.journal is not None
+        """Are messages written to a store before they are sent? With a plain framing it is an inbox only."""
+        return self.sessions.journal is not None and not self.context.is_plain
 
     @property
     def journal(self) -> Journal | None:
@@ -287,9 +287,9 @@ class ServerCore(EndpointCore):
         if context.is_plain or context.is_stopping or session.ending.peer_last is not None:
             self.inbox.ask_closed(session)  # something has waited for this
 
-    def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+    def fail(self, ask: IncomingAsk, type: str, text: str, error: BaseException | None = None) -> None:
         """Let a request fail. `StateError` if there was a response already."""
-        self.inbox.fail(ask, type, text)
+        self.inbox.fail(ask, type, text, error)
 
     def ignore(self, ask: IncomingAsk) -> None:
         """Send no response to a request of a plain framing. `StateError` if there was a response already."""

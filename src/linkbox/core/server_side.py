@@ -14,6 +14,7 @@ from linkbox.core.link_table import LinkTable
 from linkbox.core.places import Places
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable, Side
+from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames, handshake_messages
 from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation, TooLarge
 from linkbox.events import EventKind
@@ -124,10 +125,25 @@ class ServerSide(Side):
         return limits.session, "Limits(session=...)"
 
     def session_due(self, session: Session, now: float) -> None:
-        """The peer of a session did not reconnect in time."""
+        """The peer of a session did not reconnect in time; or it has closed its half, see `stays_open`."""
+        if session.is_plain:
+            session.end()
+            return
         seconds, rule = self._patience(session)
         lost = PeerLost(f"{session.peer} did not come back in {seconds:g} s ({rule})")
         self._sessions.close_session(session, None if is_finished(session) else lost)
+
+    def stays_open(self, session: Session) -> bool:
+        """With a plain framing, FIN closes one direction: the other one stays open for a while."""
+        context = self._context
+        patience = context.settings.half_close
+        if not (patience and session.is_plain and context.pattern.server_sends):
+            return False
+        if context.is_stopping or session.is_ending:
+            return False
+        if session.timer.due_at == NEVER:
+            session.timer.wake_at(context.effects.now + patience)
+        return True
 
     def session_up(self, session: Session) -> None:
         self._kept.remove(session)
@@ -163,10 +179,12 @@ class ServerSide(Side):
                     PeerLost(f"{session.peer} was disconnected when this end stopped") if is_lost else None
                 )
                 self._sessions.close_session(session, error)
-            elif session.record is not None and session.ending.peer_last is None and not session.is_ending:
+            elif session.is_plain or session.ending.peer_last is not None:
+                session.end()
+            elif session.record is not None and not session.is_ending:
                 link.send_control(session.ack_frame())
                 self._part(session, None)  # The peer reconnects after a restart.
-            elif self._context.pattern.stop_ends or session.is_plain or session.ending.peer_last is not None:
+            elif self._context.pattern.stop_ends:
                 session.end()
             else:
                 self._go_away(session)

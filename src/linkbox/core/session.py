@@ -131,6 +131,7 @@ class Attempts:
 
     __slots__ = (
         "connect_by",
+        "connected_at",
         "failing_since",
         "failures",
         "last_failure",
@@ -152,6 +153,8 @@ class Attempts:
         self.failing_since = NEVER
         """When the first of the failed attempts was."""
         self.warn_after = WARN_AFTER
+        self.connected_at = NEVER
+        """When the last successful attempt succeeded."""
 
     def failed(self, error: Exception) -> None:
         """Count a failed attempt."""

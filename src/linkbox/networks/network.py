@@ -105,6 +105,13 @@ class NetworkEvents:
         assert isinstance(self.hub, ServerCore)
         return self.hub.accept(url, origin, now)
 
+    def reject(self, url: str, reason: str, now: float) -> None:
+        """Log and count a connection that is closed before there is a link for it."""
+        hub = self.hub
+        assert isinstance(hub, ServerCore)
+        self.effects.now = now
+        hub.admission.log_rejected(url, reason)
+
     # Connections of a client.
 
     def patience(self, session: Session, others: int, now: float) -> float:

@@ -15,6 +15,7 @@ from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
+from linkbox.networks.proxied import ProxiedSockets
 from linkbox.networks.sockets import (
     AF_UNIX,
     FAIR_READ,
@@ -234,6 +235,8 @@ class AioSockets(AioNetwork):
         self._all_gone.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: SocketListener | None = None
+        self._proxied: ProxiedSockets | None = None
+        """Connections whose PROXY protocol header has not arrived, if there are proxies."""
         self.buffer = self._whole_buffer = memoryview(bytearray(LARGE_READ))
         """Where the next bytes of any connection go."""
         self._read_in_turn = 0
@@ -280,6 +283,15 @@ class AioSockets(AioNetwork):
     def listen(self, listener: Listener) -> None:
         assert isinstance(listener, SocketListener)
         self._listener = listener
+        if listener.proxies is not None:
+            self._proxied = ProxiedSockets(
+                self.events,
+                listener.proxies,
+                self._make_tls is not None,
+                lambda fd: self._loop.add_reader(fd, self._on_header, fd),
+                self._loop.remove_reader,
+                lambda sock, link: self._spawn(self._carry(sock, link)),
+            )
         self._loop.add_reader(listener.sock.fileno(), self._on_acceptable)
 
     def _on_acceptable(self) -> None:
@@ -289,10 +301,17 @@ class AioSockets(AioNetwork):
             self.events.accept_failed(error)
         self.events.turn_done(self.now())
 
+    def _on_header(self, fd: int) -> None:
+        now = self.now()
+        if self._proxied is not None:
+            self._proxied.on_readable(fd, now)
+        self.events.turn_done(now)
+
     def _accept(self) -> None:
         if self._listener is None:
             return
-        accepted, pause = accept_some(self.events, self._listener, self._make_tls is not None, self.now())
+        is_secure = self._make_tls is not None
+        accepted, pause = accept_some(self.events, self._listener, is_secure, self.now(), self._proxied)
         for sock, link in accepted:
             self._spawn(self._carry(sock, link))
         if pause:
@@ -322,7 +341,7 @@ class AioSockets(AioNetwork):
             self.events.turn_done(self.now())
 
     def stop_listening(self) -> None:
-        if self._listener is not None:
+        if self._listener is not None and not self._listener.is_given:
             # Clients in the queue may have written their first messages already. A refusal shows them that
             # these were not accepted; closing the listener at once would leave them in doubt.
             self._listener.sock.listen(0)
@@ -331,6 +350,8 @@ class AioSockets(AioNetwork):
         if listener is not None:
             self._loop.remove_reader(listener.sock.fileno())
             listener.close()
+            if self._proxied is not None:
+                self._proxied.close()
 
     # -- connecting ---------------------------------------------------------------------------------------
 
@@ -420,6 +441,8 @@ class AioSockets(AioNetwork):
         socks = [connection.sock for connection in self._connections]
         if self._listener is not None:
             socks.append(self._listener.sock)
+        if self._proxied is not None:
+            socks += self._proxied.sockets()
         for sock in socks:
             if sock.fileno() >= 0:
                 os.close(sock.detach())

@@ -17,6 +17,7 @@ from linkbox.networks.dialer import Dialer
 from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import Listener, NetworkEvents, ThreadedNetwork
 from linkbox.networks.poller import BROKEN, READ, WRITE, make_poller
+from linkbox.networks.proxied import ProxiedSockets
 from linkbox.networks.sockets import FAIR_READ, LARGE_READ, TURN_SIZE, reset_on_close, write_buffers
 
 if TYPE_CHECKING:
@@ -209,6 +210,8 @@ class ThreadedSockets(ThreadedNetwork):
         self._others: list[tuple[int, int]] = []
         """Other descriptors that were ready."""
         self._listener: SocketListener | None = None
+        self._proxied: ProxiedSockets | None = None
+        """Connections whose PROXY protocol header has not arrived, if there are proxies."""
         self._dialer = Dialer(self, address, lock, self.open)
 
     # -- the leader's turn ------------------------------------------------------------------------------
@@ -282,6 +285,8 @@ class ThreadedSockets(ThreadedNetwork):
                 self.events.link_failed(connection.link, error)
         elif self._listener is not None and fd == self._listener.sock.fileno():
             self._accept(now)
+        elif self._proxied is not None and self._proxied.on_readable(fd, now):
+            pass
         elif not self.poller.drain(fd):
             self._dialer.finish(fd, now)
 
@@ -316,6 +321,15 @@ class ThreadedSockets(ThreadedNetwork):
     def listen(self, listener: Listener) -> None:
         assert isinstance(listener, SocketListener)
         self._listener = listener
+        if listener.proxies is not None:
+            self._proxied = ProxiedSockets(
+                self.events,
+                listener.proxies,
+                self._make_tls is not None,
+                lambda fd: self.poller.watch(fd, READ, False),
+                self.poller.forget,
+                self.open,
+            )
         self.poller.watch(listener.sock.fileno(), READ, False)
 
     def resume_listener(self) -> None:
@@ -325,7 +339,9 @@ class ThreadedSockets(ThreadedNetwork):
 
     def _accept(self, now: float) -> None:
         assert self._listener is not None
-        accepted, seconds = accept_some(self.events, self._listener, self._make_tls is not None, now)
+        accepted, seconds = accept_some(
+            self.events, self._listener, self._make_tls is not None, now, self._proxied
+        )
         for sock, link in accepted:
             try:
                 self.open(sock, link)
@@ -340,7 +356,7 @@ class ThreadedSockets(ThreadedNetwork):
     # -- the end --------------------------------------------------------------------------------------------
 
     def stop_listening(self) -> None:
-        if self._listener is not None:
+        if self._listener is not None and not self._listener.is_given:
             # Clients in the queue may have written their first messages already. A refusal shows them that
             # these were not accepted; closing the listener at once would leave them in doubt.
             self._listener.sock.listen(0)
@@ -349,6 +365,8 @@ class ThreadedSockets(ThreadedNetwork):
         if listener is not None:
             self.poller.forget(listener.sock.fileno())
             listener.close()
+            if self._proxied is not None:
+                self._proxied.close()
 
     def close(self) -> None:
         self._dialer.close()
@@ -362,4 +380,7 @@ class ThreadedSockets(ThreadedNetwork):
         self._dialer.close_copies()
         if self._listener is not None:
             self._listener.close_copy()
+        if self._proxied is not None:
+            for sock in self._proxied.sockets():
+                sock.close()
         self.poller.close()

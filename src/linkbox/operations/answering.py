@@ -138,12 +138,12 @@ class Responder(RequestOwner):
                 core.answer(incoming, payload)
                 runtime.update()
 
-    def fail(self, incoming: IncomingAsk, type: str, text: str) -> None:
+    def fail(self, incoming: IncomingAsk, type: str, text: str, error: BaseException | None = None) -> None:
         runtime = self._server.runtime
         with runtime.lock:
             core = self._core()
             if core is not None:
-                core.fail(incoming, type, text)
+                core.fail(incoming, type, text, error)
                 runtime.update()
 
     def ignore(self, incoming: IncomingAsk) -> None:
@@ -163,7 +163,7 @@ class Responder(RequestOwner):
             what = f"the handler of {self._server} failed, called for {peer}"
             self._server.runtime.survive("handler", what, error)
         if not incoming.is_finished:
-            self.fail(incoming, type(error).__name__, text_of(error))
+            self.fail(incoming, type(error).__name__, text_of(error), error)
 
     def forget(self, incoming: IncomingAsk) -> None:
         core = self._core()

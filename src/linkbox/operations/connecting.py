@@ -48,6 +48,8 @@ class ClientOperations(Life):
         settings.connections = self.client_options.connections
         settings.comes_back = self.client_options.comes_back
         settings.dialogue = self.client_options.dialogue
+        settings.responses = self.client_options.responses
+        settings.idle_timeout = self.client_options.idle_timeout
         return settings
 
     def begin(self, core: EndpointCore) -> Operation[None]:

@@ -116,7 +116,8 @@ class Life(EndpointOperations):
     def store_label(self) -> dict[str, str]:
         """The label of the store: a store with another label is refused."""
         options = self.options
-        return {"side": options.side, "pattern": options.pattern.name, "format": options.format.name}
+        label = {"side": options.side, "pattern": options.pattern.name, "format": options.format.name}
+        return label if options.plain is None else {**label, "framing": "plain"}
 
     def store_notes(self) -> dict[str, str]:
         """Notes in the store about the endpoint that used it last."""

@@ -37,7 +37,11 @@ class ServerOperations(Life):
         options = self.server_options
         settings = self.settings()
         settings.asks_first = options.accept is not None
-        settings.keep_alive = options.keep_alive
+        serving = options.serving
+        settings.keep_alive, settings.dialogue = serving.keep_alive, serving.dialogue
+        settings.greeting, settings.encode = options.greeting, self.encode
+        settings.idle_timeout, settings.half_close = serving.idle_timeout, serving.half_close
+        settings.newest_wins = serving.newest_wins
         core = ServerCore(settings, self.mailbox, options.max_peers, self.now())
         core.admission.max_links = descriptor_bound(options.limits.connections)
         return core
@@ -62,7 +66,8 @@ class ServerOperations(Life):
 
     def _bind(self) -> Listening:
         """Bind and listen; from then on the address has the actual port."""
-        listener, self.address = bind(self.address, self.server_options.listener)
+        options = self.server_options
+        listener, self.address = bind(self.address, options.listener, options.proxies)
         return listener
 
     def start_services(self, core: ServerCore) -> None:
@@ -246,5 +251,8 @@ class PeerView(Taking):
     def end(self) -> None:
         """End the conversation, unless it has ended. Takes the lock."""
         with self.server.runtime.lock:
+            core = self.server.core
             if self._source.end_reason is None:
                 self.server.end(self.peer)
+            elif isinstance(core, ServerCore) and core.channel_of(self.peer) is not None:
+                self.server.end(self.peer)  # The peer has closed its half only.

@@ -46,7 +46,8 @@ class ClientP2P(Client[T, K_co]):
     """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time.
 
     Over a plain framing the conversation ends when the peer closes the connection. If ``reconnect`` is given
-    explicitly, the client connects again instead, until `stop` or `end`.
+    explicitly, the client connects again instead, until `stop` or `end`. ``idle_timeout``, for plain framings
+    only: a connection on which nothing arrives for that many seconds is closed as lost.
     """
 
     def __init__(
@@ -63,11 +64,12 @@ class ClientP2P(Client[T, K_co]):
         secret: Secret | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = RECONNECT,
+        idle_timeout: float | None = None,
     ) -> None:
         self._set_up(
             ClientOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, connect_timeout,
-                reconnect,
+                reconnect, idle_timeout=idle_timeout,
             )
         )  # fmt: skip
 
