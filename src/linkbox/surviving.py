@@ -27,7 +27,7 @@ from linkbox.core.log_limit import LogLimit
 from linkbox.core.settings import Counters
 from linkbox.signals import is_from_signal
 
-USER_CODE = ("callbacks", "handlers", "accept=")
+USER_CODE = ("callbacks", "handler", "accept=")
 """The kinds whose lines are written by the logger ``linkbox.callbacks``."""
 
 
