@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from threading import RLock
 from typing import Any
 
@@ -14,7 +14,7 @@ from linkbox.aio.driver import Driver
 from linkbox.core.endpoint import EndpointCore
 from linkbox.networks.sockets_aio import is_cancelled
 from linkbox.operations.options import Options
-from linkbox.operations.runtime import RESTART, Runtime, Service
+from linkbox.operations.runtime import RESTART, Look, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 from linkbox.signals import is_from_signal
 
@@ -53,15 +53,15 @@ class Tasks(Runtime):
         """Drops the life whose event loop was closed."""
 
     def inspect(self, function: Callable[[], object], patience: float) -> object:
-        loop = None if self.aio_driver is None else self.aio_driver.loop
+        look, loop = Look(function), None if self.aio_driver is None else self.aio_driver.loop
         if loop is None or not loop.is_running() or asyncio._get_running_loop() is loop:
-            return function()
-        found: Future[object] = Future()
-        try:
-            loop.call_soon_threadsafe(look, function, found)
-            return found.result(patience)
-        except (TimeoutError, RuntimeError):  # The loop is blocked, or was closed meanwhile.
-            return None
+            look.take()
+        else:
+            try:
+                loop.call_soon_threadsafe(look.take)
+            except RuntimeError:  # It was closed meanwhile.
+                look.take()
+        return look.result(patience)
 
     # -- running operations ----------------------------------------------------------------------------
 
@@ -178,14 +178,6 @@ class Tasks(Runtime):
 
     async def pause(self) -> None:
         await asyncio.sleep(0)
-
-
-def look(function: Callable[[], object], found: Future[object]) -> None:
-    """Call the function of `Tasks.inspect`."""
-    try:
-        found.set_result(function())
-    except BaseException as error:
-        found.set_exception(error)
 
 
 async def _items_of(step: NextItems) -> list[Any]:

@@ -37,6 +37,30 @@ class Service:
         raise NotImplementedError
 
 
+class Look:
+    """One look at an endpoint from another thread, which waits for the result."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        from concurrent.futures import Future  # Only a monitored process needs it.
+
+        self._function = function
+        self._result: Future[object] = Future()
+
+    def take(self) -> None:
+        """Call the function, on the thread that may."""
+        try:
+            self._result.set_result(self._function())
+        except BaseException as error:
+            self._result.set_exception(error)
+
+    def result(self, patience: float) -> object:
+        """What the function has returned; None if that took too long. Raises what it has raised."""
+        try:
+            return self._result.result(patience)
+        except TimeoutError:
+            return None
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Runtime:
     """The threads or tasks of an endpoint, and its driver. It exists as long as the endpoint."""
