@@ -34,6 +34,7 @@ class Connection:
         "eof",
         "half_close",
         "handle",
+        "has_begun",
         "has_more",
         "is_abortive",
         "paused",
@@ -45,6 +46,8 @@ class Connection:
         """The peer's, as a URL."""
         self.handle: object = None
         """The network's own object for this connection."""
+        self.has_begun = False
+        """Has the peer sent anything? Kept during the handshake only, its TLS included."""
         self.closed = False
         """Close the socket now."""
         self.half_close = False

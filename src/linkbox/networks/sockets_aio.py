@@ -13,6 +13,7 @@ from linkbox.address import Address
 from linkbox.core.connection import Buffer
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
+from linkbox.networks.handshakes_aio import HandshakeSocket, HandshakeSockets
 from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
 from linkbox.networks.sockets import (
@@ -164,6 +165,16 @@ class Connection(asyncio.BufferedProtocol):
             self._is_paused = link.paused
             (transport.pause_reading if link.paused else transport.resume_reading)()
 
+    def receive_first(self, data: bytes) -> None:
+        """Process the first bytes of TLS, which were read before there was a transport."""
+        now = self._network.now()
+        try:
+            assert self._tls is not None
+            self._tls.receive(self._events, self.link, data, now)
+        except BaseException as error:
+            self._events.reading_failed(self.link, error)
+        self._events.turn_done(now)
+
     def close(self) -> None:
         """Close the connection. Bytes written before are still sent if the peer reads them in time."""
         transport = self._transport
@@ -205,6 +216,7 @@ class AioSockets(AioNetwork):
         self._all_gone.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: SocketListener | None = None
+        self._handshakes = HandshakeSockets(events, make_tls is not None, self.now, self._give_transport)
         self._buffer = memoryview(bytearray(LARGE_READ))
         self._small_buffer = self._buffer[:FAIR_READ]
         self._read_in_turn = 0
@@ -213,6 +225,8 @@ class AioSockets(AioNetwork):
     def flush(self, link: Link) -> None:
         connection = link.handle
         if isinstance(connection, Connection):
+            connection.flush()
+        elif isinstance(connection, HandshakeSocket):
             connection.flush()
 
     # -- for connections --------------------------------------------------------------------------------
@@ -271,9 +285,17 @@ class AioSockets(AioNetwork):
     def _accept(self) -> None:
         if self._listener is None:
             return
+        self._handshakes.read_new()
         accepted, pause = accept_some(self.events, self._listener, self._make_tls is not None, self.now())
         for sock, link in accepted:
-            self._spawn(self._carry(sock, link))
+            if link.is_open() or link.paused:  # a plain framing: nothing has to arrive before
+                self._spawn(self._carry(sock, link))
+                continue
+            try:
+                self._handshakes.add(sock, link)
+            except BaseException as error:
+                sock.close()
+                self.events.link_failed(link, error)
         if pause:
             self._loop.remove_reader(self._listener.sock.fileno())
             self._loop.call_later(pause, self._resume_listener)
@@ -282,11 +304,25 @@ class AioSockets(AioNetwork):
         if self._listener is not None:
             self._loop.add_reader(self._listener.sock.fileno(), self._on_acceptable)
 
-    async def _carry(self, sock: socket.socket, link: Link) -> None:
-        connection: Connection | None = None
+    def _give_transport(self, sock: socket.socket, link: Link, data: bytes) -> None:
+        """The connection of a client leaves `HandshakeSockets`; ``data`` was read from it."""
         try:
-            tls = None if self._make_tls is None else self._make_tls()
-            link.handle = connection = Connection(self, link, sock, tls)
+            connection = self._make_connection(sock, link)
+        except BaseException as error:
+            sock.close()
+            self.events.link_failed(link, error)
+            return
+        self._spawn(self._carry(sock, link, connection))
+        if data:
+            connection.receive_first(data)
+
+    def _make_connection(self, sock: socket.socket, link: Link) -> Connection:
+        connection = link.handle = Connection(self, link, sock, self._make_tls and self._make_tls())
+        return connection
+
+    async def _carry(self, sock: socket.socket, link: Link, connection: Connection | None = None) -> None:
+        try:
+            connection = connection or self._make_connection(sock, link)
             if link.is_open():  # With a plain framing: messages may have been sent before this task began.
                 connection.flush()
             await self._loop.connect_accepted_socket(lambda: connection, sock)
@@ -385,6 +421,7 @@ class AioSockets(AioNetwork):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._handshakes.close()
         for connection in list(self._connections):
             connection.close()
         try:
@@ -396,7 +433,7 @@ class AioSockets(AioNetwork):
 
     def close_copies(self) -> None:
         # Without the loop, which shares its selector with the parent.
-        socks = [connection.sock for connection in self._connections]
+        socks = [connection.sock for connection in (*self._connections, *self._handshakes.all)]
         if self._listener is not None:
             socks.append(self._listener.sock)
         for sock in socks:
