@@ -9,7 +9,7 @@ import pytest
 from linkbox import Framing, Lines, Linked
 from linkbox.core.link import Link, State
 from linkbox.core.patterns import AR, P2M, P2P
-from linkbox.core.pending_links import PendingLinks
+from linkbox.core.pending_links import PendingLinks, stage_of
 from linkbox.core.session import Session
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
@@ -829,3 +829,55 @@ def test_a_decision_for_a_connection_that_is_gone_changes_nothing() -> None:
     assert isinstance(probe.link, Link)
     pending.decided(probe.link)
     assert pending.least_worthy(wire.now) is None
+
+
+def test_in_one_turn_new_connections_take_a_quarter_of_the_places() -> None:
+    wire = Wire(limits=Limits(unwelcomed=8))
+    server = wire.server
+    begun = [probe_server(wire, greets=False) for _ in range(8)]
+    for probe in begun:
+        probe.say(frames.preface())
+    for _ in range(5):
+        wire.now += 1e-6
+        count = 0
+        while not server.admission.is_crowded(wire.now):
+            assert server.accept("tcp://c", None, wire.now) is not None
+            count += 1
+        assert count == 3
+        assert sum(not each.link.closed for each in begun) == 5, "silent ones make room before them"
+        assert len(server.admission.pending) == 8
+
+
+def test_which_handshake_has_come_least_far() -> None:
+    wire = Wire(server_secrets=lambda name: [b"secret"], limits=Limits(unwelcomed=4))
+    server = wire.server
+    said = {"HELLO": greeting(wire), "preface": frames.preface(), "a byte": frames.preface()[:1], "": b""}
+    probes = {name: probe_server(wire, greets=False) for name in said}
+    for name in ("HELLO", "preface", "a byte"):
+        probes[name].say(said[name])
+    closed: list[str] = []
+    for _ in probes:
+        wire.now += 1e-6
+        probe_server(wire)
+        closed += [name for name, probe in probes.items() if probe.is_closed and name not in closed]
+    assert closed == ["", "a byte", "preface", "HELLO"]
+    assert len(server.admission.pending) == 4
+
+
+def test_two_addresses_with_as_many_handshakes() -> None:
+    wire = Wire(limits=Limits(unwelcomed=4))
+    server = wire.server
+    links = [server.accept("tcp://c", origin, wire.now) for origin in ("a", "b", "b", "a")]
+    gone = []
+    for _ in links:
+        wire.now += 1e-6
+        assert server.accept("tcp://c", "d", wire.now) is not None
+        gone.append([number for number, link in enumerate(links) if link is not None and link.closed])
+    assert [len(each) for each in gone] == [1, 2, 2, 2], "then one of d makes room"
+
+
+def test_a_handshake_of_tls_alone() -> None:
+    link = Wire(framing=Lines(), asks_first=True).server.accept("tcp://c", None, 0.0)
+    assert link is not None and stage_of(link) == 0
+    link.has_begun = True
+    assert stage_of(link) == 1
