@@ -161,6 +161,35 @@ def test_one_slot_for_two_of_one_session(place: Place) -> None:
             wait_until(lambda: len(server.peers()) == 1, "the others have left")
 
 
+# --- HELLO --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("born", 0),
+        ("born", 2),
+        ("epoch", 0),
+        ("epoch", 1 << 64),
+        ("age", -1.0),
+        ("age", 1e300),
+        ("received", -1),
+        ("message", 0),
+        ("credit", (-1, 0)),
+        ("incarnation", "x" * 101),
+    ],
+)
+def test_a_hello_out_of_range(place: Place, field: str, value: Any) -> None:
+    """It is refused, and the reason names the field; the next client is welcome."""
+    with place.serving() as server:
+        with Bare(place, server.address) as bare:
+            bare.say(opening(**{field: value}))
+            refusal = bare.refusal()
+            assert refusal.code == "protocol" and f"HELLO: {field} is out of range" in refusal.reason
+        with Bare(place, server.address) as bare:
+            bare.meet()
+
+
 # --- Crowds at the door -------------------------------------------------------------------------------
 
 
