@@ -117,17 +117,16 @@ def test_a_hello_that_is_just_in_range(field: str, value: Any) -> None:
     decode_message(frames.HELLO, payload(HELLO, **{field: value}))
 
 
-HELLO_FIELDS = [each for each in Hello.__struct_fields__]
-
-
-@pytest.mark.parametrize("field", HELLO_FIELDS)
+@pytest.mark.parametrize("field", Hello.__struct_fields__)
 @pytest.mark.parametrize("value", [None, [], {}, 1.5, "x", [[]], True, -(10**400), "NaN", [1, 2, 3]])
-def test_a_hello_of_other_types(field: str, value: Any) -> None:
-    """Whatever a field has is accepted or a violation that names what is wrong, and nothing else."""
+def test_each_field_of_hello_with_any_type(field: str, value: Any) -> None:
+    """Whatever a field has is accepted or a violation that names the field, and nothing else."""
+    error = None
     try:
         decode_message(frames.HELLO, payload(HELLO, **{field: value}))
-    except ProtocolViolation as error:
-        assert field in str(error)
+    except ProtocolViolation as violation:
+        error = violation
+    assert error is None or field in str(error)
 
 
 @pytest.mark.parametrize("kind", [frames.HELLO, frames.WELCOME, frames.REFUSE])

@@ -261,7 +261,9 @@ def test_limits_on_who_has_not_introduced_itself() -> None:
         server.lost(link, ConnectionResetError("gone"), wire.now)
     pending = server.admission._pending
     assert not pending.is_share_full("10.0.0.1") and not pending.links
-    assert not (pending._origins or pending._by_count or pending._new or pending._most), "an address is forgotten with its last connection"
+    assert not (pending._origins or pending._by_count or pending._new or pending._most), (
+        "an address is forgotten with its last connection"
+    )
 
 
 def test_who_waits_for_a_decision_makes_no_room() -> None:

@@ -267,9 +267,7 @@ def test_many_addresses_of_one_ipv6_network(place: Place) -> None:
             listener,
             place.serving(address=listener, insecure=True, limits=limits, within=inside.run),
         ):
-            few = [
-                stack.enter_context(_from(inside, f"fd00:77::{number}", target)) for number in (2, 3, 4)
-            ]
+            few = [stack.enter_context(_from(inside, f"fd00:77::{number}", target)) for number in (2, 3, 4)]
             with Bare(place, "", _from(inside, "fd00:77::5", target)) as fourth:
                 assert few[0].recv(100) == b"", "the oldest of that network is closed"
                 fourth.meet(session=1)

@@ -383,7 +383,7 @@ def test_stop_with_no_time_at_all() -> None:
 
 
 def test_stop_waits_for_its_threads_also_after_its_time() -> None:
-    """A peer that does not respond uses up the whole timeout: the threads end nevertheless before it returns."""
+    """A peer that does not respond uses up the timeout: its threads end nevertheless before it returns."""
     before = set(threading.enumerate())
     for _ in range(10):
         server = ServerAR("tcp://127.0.0.1:0", handler=lambda request: request.data, workers=50).start()
@@ -397,13 +397,13 @@ def test_stop_waits_for_its_threads_also_after_its_time() -> None:
 
 def test_a_thread_is_not_taken_for_one_that_has_ended() -> None:
     """The system gives the number of a thread to the next one: that is no thread of the endpoint."""
-    server = ServerP2P("tcp://127.0.0.1:0")
+    threads = ServerP2P("tcp://127.0.0.1:0")._threads
+    found: list[bool] = []
     for _ in range(100):
-        service = ServiceThread(server._threads, lambda: iter(()), "ends at once")  # type: ignore[arg-type]
+        service = ServiceThread(threads, lambda: iter(()), "ends at once")  # type: ignore[arg-type,return-value]
         service.start()
         service.thread.join()
-        found: list[bool] = []
-        other = threading.Thread(target=lambda: found.append(service.is_current()))
+        other = threading.Thread(target=lambda each: found.append(each.is_current()), args=(service,))
         other.start()
         other.join()
-        assert found == [False]
+    assert found == [False] * 100

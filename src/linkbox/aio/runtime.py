@@ -18,7 +18,6 @@ from linkbox.operations.runtime import RESTART, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 from linkbox.signals import is_from_signal
 
-
 CANCEL_WAIT = 1.0
 """Most seconds that a stop waits for tasks that it has cancelled."""
 

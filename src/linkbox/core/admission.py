@@ -102,12 +102,9 @@ class Admission:
     def is_crowded(self, now: float) -> bool:
         """Is there no room for another pending connection? More connections wait in the kernel's queue."""
         is_full = self._pending.is_full()
-        if self._pending.must_read(is_full or self._is_at_limit(), now):
+        if self._pending.must_read(is_full or len(self._links.links) >= self.max_links, now):
             return True
         return is_full and self._pending.least_worthy(now) is None
-
-    def _is_at_limit(self) -> bool:
-        return len(self._links.links) >= self.max_links
 
     def accept(self, address: str, origin: str | None, now: float) -> Link | None:
         """Make the link for a new connection. None: close the connection at once, a limit is reached.
@@ -116,7 +113,7 @@ class Admission:
         """
         context = self._context
         context.effects.now = now
-        if not (self._make_share(origin, now) and self._make_room(now)):
+        if not self._make_room(origin, now):
             context.counters.refused += 1
             return None
         framing = context.settings.framing
@@ -134,17 +131,13 @@ class Admission:
             self._meet_plain(plain, now)
         return link
 
-    def _make_share(self, origin: str | None, now: float) -> bool:
-        """May this origin have one more connection? If necessary, close an older one of it."""
-        if not self._pending.is_share_full(origin):
-            return True
-        return self._close_for_another(self._pending.oldest_of(origin, now))
-
-    def _make_room(self, now: float) -> bool:
+    def _make_room(self, origin: str | None, now: float) -> bool:
         """Is there room for one more connection? If necessary, close one that has not been authenticated."""
-        if not (self._pending.is_full() or self._is_at_limit()):
-            return True
-        return self._close_for_another(self._pending.least_worthy(now))
+        pending = self._pending
+        if pending.is_share_full(origin) and not self._close_for_another(pending.oldest_of(origin, now)):
+            return False
+        is_full = pending.is_full() or len(self._links.links) >= self.max_links
+        return not is_full or self._close_for_another(pending.least_worthy(now))
 
     def _close_for_another(self, victim: Link | None) -> bool:
         if victim is None:

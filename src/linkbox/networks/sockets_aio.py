@@ -224,9 +224,7 @@ class AioSockets(AioNetwork):
 
     def flush(self, link: Link) -> None:
         connection = link.handle
-        if isinstance(connection, Connection):
-            connection.flush()
-        elif isinstance(connection, HandshakeSocket):
+        if isinstance(connection, (Connection, HandshakeSocket)):
             connection.flush()
 
     # -- for connections --------------------------------------------------------------------------------
@@ -433,7 +431,8 @@ class AioSockets(AioNetwork):
 
     def close_copies(self) -> None:
         # Without the loop, which shares its selector with the parent.
-        socks = [connection.sock for connection in (*self._connections, *self._handshakes.all)]
+        socks = [connection.sock for connection in self._connections]
+        socks += [connection.sock for connection in self._handshakes.all]
         if self._listener is not None:
             socks.append(self._listener.sock)
         for sock in socks:

@@ -137,7 +137,7 @@ def _check(message: Hello | Welcome, which: str) -> None:
         valid["age"] = 0 <= message.age <= _OLDEST
     valid["name"] = len(message.name) <= NAME_CHARACTERS
     valid["incarnation"] = len(message.incarnation) <= _INCARNATION_CHARACTERS
-    valid["credit"] = 0 <= min(message.credit) and max(message.credit) <= _U64_MAX
+    valid["credit"] = min(message.credit) >= 0 and max(message.credit) <= _U64_MAX
     valid["message"] = 1 <= message.message <= _U64_MAX
     valid["received"] = 0 <= message.received <= _U64_MAX
     valid["born"] = 1 <= message.born <= newest
