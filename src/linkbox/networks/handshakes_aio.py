@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from linkbox.core.connection import Carrier
 from linkbox.core.connection import Connection as Link
 from linkbox.networks.network import NetworkEvents
 
@@ -18,8 +19,8 @@ READ_SIZE = 16 * 1024
 """Bytes that one read takes at most."""
 
 
-class HandshakeSocket:
-    """One such connection: the ``link.handle`` of its link."""
+class HandshakeSocket(Carrier):
+    """One such connection: the ``link.carrier`` of its link."""
 
     __slots__ = ("_is_watched", "_sockets", "link", "sock")
 
@@ -93,7 +94,7 @@ class HandshakeSocket:
     def _forget(self) -> None:
         self._unwatch()
         self._sockets.all.discard(self)
-        self.link.handle = None
+        self.link.carrier = None
 
     def _unwatch(self) -> None:
         if self._is_watched:
@@ -122,7 +123,7 @@ class HandshakeSockets:
 
     def add(self, sock: socket.socket, link: Link) -> None:
         """A connection was accepted."""
-        connection = link.handle = HandshakeSocket(self, sock, link)
+        connection = link.carrier = HandshakeSocket(self, sock, link)
         self.all.add(connection)
         self._new.append(connection)
         connection.watch()
