@@ -84,7 +84,11 @@ class HandshakeSocket(Carrier):
     def _leave(self, data: bytes) -> None:
         """Give the connection to a transport, with bytes that were read already."""
         self._forget()
-        self._sockets.carry(self.sock, self.link, data)
+        try:
+            self._sockets.carry(self.sock, self.link, data)
+        except BaseException as error:
+            self.sock.close()
+            self._sockets.events.link_failed(self.link, error)
 
     def close(self) -> None:
         """Close the connection."""
@@ -126,7 +130,10 @@ class HandshakeSockets:
         connection = link.carrier = HandshakeSocket(self, sock, link)
         self.all.add(connection)
         self._new.append(connection)
-        connection.watch()
+        try:
+            connection.watch()
+        except BaseException as error:
+            self.events.link_failed(link, error)  # the link closes the connection
 
     def read_new(self) -> None:
         """Read from those that were accepted last, before others are accepted: see `PendingLinks`."""

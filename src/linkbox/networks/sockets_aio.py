@@ -340,21 +340,12 @@ class AioSockets(AioNetwork):
         """A connection was accepted."""
         if link.is_open() or link.paused:  # a plain framing: nothing has to arrive before
             self._spawn(self._carry(sock, link))
-            return
-        try:
+        else:
             self._handshakes.add(sock, link)
-        except BaseException as error:
-            sock.close()
-            self.events.link_failed(link, error)
 
     def _give_transport(self, sock: socket.socket, link: Link, data: bytes) -> None:
         """The connection of a client leaves `HandshakeSockets`; ``data`` was read from it."""
-        try:
-            connection = self._make_connection(sock, link)
-        except BaseException as error:
-            sock.close()
-            self.events.link_failed(link, error)
-            return
+        connection = self._make_connection(sock, link)
         self._spawn(self._carry(sock, link, connection))
         if data:
             connection.receive_first(data)
