@@ -13,6 +13,8 @@ from linkbox.cli.chat import chat
 from linkbox.cli.demo.command import demo
 from linkbox.cli.listen import listen
 from linkbox.cli.proxy import proxy
+from linkbox.cli.record import record
+from linkbox.cli.replay import replay
 from linkbox.cli.send import send
 from linkbox.cli.spool import spool
 
@@ -41,7 +43,7 @@ def _options(
     pass
 
 
-for command in (demo, listen, send, ask, chat, proxy):
+for command in (demo, listen, send, ask, chat, proxy, record, replay):
     app.command()(command)
 app.add_typer(spool, name="spool")
 app.add_typer(cert, name="cert")
