@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import takewhile
 
 from linkbox.testing._steps import LARGEST, Conversation, Exchange, Options, exchanges_of, shown
@@ -69,12 +68,14 @@ class Player:
             await play.run(writer)
         except ConnectionError as error:
             play.note(f"the connection broke: {error.strerror or error}")
+        except BaseException:
+            writer.transport.abort()
+            raise
         finally:
             receiving.cancel()
-            with suppress(asyncio.CancelledError):
-                await receiving
+            await asyncio.wait([receiving])
             self._found += [(play.number, text) for text in play.found]
-            await close(writer)
+        await close(writer)
 
 
 class _Playing:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
+from linkbox.address import Address
 from linkbox.errors import ConnectFailed
 from linkbox.testing._steps import Sender
 from linkbox.testing._streams import (
@@ -17,9 +18,9 @@ from linkbox.testing._streams import (
     Background,
     close,
     connect_to,
-    listen_at,
     peer_of,
     reset,
+    serve,
     without_tls,
 )
 from linkbox.testing.recording import Line, RecordingWriter, data_line
@@ -63,15 +64,11 @@ class Recorder:
         self._background.stop()
 
     async def _main(self, started: Callable[[], None]) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            server, self._listen = await listen_at(
-                self._listen, lambda reader, writer: tasks.create_task(self._carry(reader, writer))
-            )
+        def listening(address: Address) -> None:
+            self._listen = address
             started()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                server.close()
+
+        await serve(self._listen, self._carry, listening)
 
     def _event(
         self,
@@ -103,20 +100,16 @@ class Recorder:
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(connection.copy("client", reader, far))
                 ways.create_task(connection.copy("server", far_reader, writer))
+            await close(writer)
+            await close(far)
         except BaseException:
             connection.reset()
             raise
-        await asyncio.gather(close(writer), close(far))
 
     async def _sink(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Receive only."""
-        connection = _Connection(self, number, writer, None)
-        try:
-            await connection.copy("client", reader, None)
-            await close(writer)
-        except BaseException:
-            connection.reset()
-            raise
+        await _Connection(self, number, writer, None).copy("client", reader, None)
+        await close(writer)
 
     def note(self, number: int, sender: Sender, data: bytes) -> None:
         """Write what was received."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from time import monotonic, sleep
 from types import TracebackType
 
+from linkbox.address import Address
 from linkbox.testing._steps import Book, Conversation, Exchange, Options, Script, Step, shown
-from linkbox.testing._streams import CHUNK, Background, close, listen_at, reset, without_tls
+from linkbox.testing._streams import CHUNK, Background, close, reset, serve, without_tls
 
 MOST_UNKNOWN = 100
 """Requests that were not recorded and are remembered, at most."""
@@ -120,15 +121,11 @@ class Replay:
     # -- in the event loop ----------------------------------------------------------------------------------
 
     async def _main(self, started: Callable[[], None]) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            server, self._listen = await listen_at(
-                self._listen, lambda reader, writer: tasks.create_task(self._serve(reader, writer))
-            )
+        def listening(address: Address) -> None:
+            self._listen = address
             started()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                server.close()
+
+        await serve(self._listen, self._serve, listening)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         place = self.connections % len(self._conversations)
@@ -144,14 +141,11 @@ class Replay:
             pass  # The client has closed the connection, as it may.
         finally:
             sending.cancel()
-            await asyncio.wait([sending])
-            with suppress(OSError):
-                if not sending.cancelled():
-                    sending.result()
+            await asyncio.gather(sending, return_exceptions=True)
             self._live -= 1
-            if not self._live and self.connections >= len(self._conversations):
-                self.finished.set()
-            await close(writer)
+        await close(writer)
+        if not self._live and self.connections >= len(self._conversations):
+            self.finished.set()
 
     async def _receive(self, reader: asyncio.StreamReader, live: _Live) -> None:
         """Take requests until the client ends."""

@@ -13,7 +13,8 @@ from linkbox.address import Address
 from linkbox.errors import AddressError, ConnectFailed, ListenFailed, StateError
 
 CHUNK = 64 * 1024
-Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
+Accept = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
+Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
 class Background:
@@ -41,7 +42,8 @@ class Background:
             try:
                 await main(started.set)
             finally:
-                await asyncio.sleep(0)  # Transports that were aborted close their sockets now.
+                for _ in range(3):
+                    await asyncio.sleep(0)  # Transports that were aborted close their sockets now.
 
         def run() -> None:
             try:
@@ -96,8 +98,27 @@ def without_tls(address: object, what: str, server: bool = False) -> Address:
     return parsed
 
 
-async def listen_at(address: Address, accept: Accept) -> tuple[asyncio.Server, Address]:
-    """Listen; returns the server, and its address with the actual port. ListenFailed if that fails."""
+async def serve(address: Address, handle: Handle, started: Callable[[Address], None]) -> None:
+    """Listen until cancelled, with a task for each connection; their errors end it. ListenFailed.
+
+    ``started`` is called with the address and its actual port. A connection is closed when its task ends.
+    """
+    async with asyncio.TaskGroup() as tasks:
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = tasks.create_task(handle(reader, writer))
+            # Also of a task that is cancelled before it begins.
+            task.add_done_callback(lambda _: writer.transport.abort())
+
+        server, bound = await _listen_at(address, accept)
+        started(bound)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            server.close()
+
+
+async def _listen_at(address: Address, accept: Accept) -> tuple[asyncio.Server, Address]:
     try:
         if address.scheme == "unix":
             return await asyncio.start_unix_server(accept, str(address.sockaddr)), address
