@@ -1,7 +1,8 @@
 """The ``linkbox`` command: send, listen, ask and chat from a shell, and a demo. Needs the extra ``cli``.
 
 - ``app``: the complete command. ``options``: options that several commands share.
-- ``listen``, ``send``, ``ask``, ``chat``: one command each.
+- ``listen``, ``send``, ``ask``, ``chat``, ``record``, ``replay``, ``proxy``, ``cert``: one command each.
+- ``framings``: the framings by name, for ``--framing``.
 - ``spool``: shows, sends and exports a store. ``keeping``: ``--store`` of the other commands.
 - ``text``: messages on stdin and stdout. ``status``: messages on stderr, and the exit status.
 - ``demo``: runs all patterns between processes and checks the results.

@@ -81,7 +81,7 @@ def _values(kind: Kind, rest: str) -> dict[str, Any]:
             )
         if name in found and name != kind.repeats:
             raise ValueError(f"{name} is given twice")
-        if value or name in list(kind.names)[: kind.needed]:  # `length-prefixed:,little` has the default size
+        if piece or name in list(kind.names)[: kind.needed]:  # `length-prefixed:,little` has the default size
             found[name] = _read(name, kind.names[name], value, found.get(name))
     missing = [name for name in list(kind.names)[: kind.needed] if name not in found]
     if missing:

@@ -185,7 +185,7 @@ def _unused(number: int, exchanges: list[Exchange]) -> list[str]:
 
 
 class _Live:
-    """One live connection: what is to be sent, in order."""
+    """One live connection: the parts that it sends, in order."""
 
     def __init__(self, book: Book, place: int, writer: asyncio.StreamWriter, loop: bool) -> None:
         self.script = Script(book, place)
