@@ -1,4 +1,4 @@
-"""``--framing``: every framing of linkbox has a name, one syntax for parameters, errors that say what to do."""
+"""``--framing``: every framing has a name, their parameters one syntax, and errors can be followed."""
 
 from __future__ import annotations
 

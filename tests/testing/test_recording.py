@@ -353,7 +353,7 @@ def test_a_server_that_closes_first(made) -> None:
 @pytest.mark.parametrize("line", [event("server", "reset"), {"event": "unreachable"}])
 def test_a_reset_as_recorded(made, line: dict[str, Any]) -> None:
     recording = made({"event": "open"}, line)
-    with recording.serve() as replay, dial(replay.address) as sock, pytest.raises(ConnectionResetError):
+    with recording.serve() as replay, pytest.raises(ConnectionResetError), dial(replay.address) as sock:
         sock.recv(1)
 
 
