@@ -121,7 +121,9 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from linkbox.cli import main; main()"
     done = python(code)
     assert done.returncode == 2
-    assert done.stderr.strip() == f"linkbox: the command line needs {missing}: pip install 'linkbox[cli]'"
+    assert done.stderr.strip() == (
+        f"linkbox: the command line needs {missing}: in a checkout of linkbox, pip install '.[cli]'"
+    )
 
 
 def test_other_missing_modules_are_not_hidden() -> None:

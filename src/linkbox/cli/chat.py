@@ -6,6 +6,7 @@ import sys
 import threading
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from linkbox import ClientP2P, Framing, LinkboxError, LinkError, ServerP2P
@@ -22,14 +23,18 @@ from linkbox.cli.options import (
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
+    WaitOption,
     check_fits,
+    connecting,
     context_of,
     format_of,
     framing_of,
+    reporting_wait,
     secret_of,
 )
 from linkbox.cli.status import WrongUse, exit_status, say
 from linkbox.cli.text import Output, lines_of, raw_stdin
+from linkbox.text import printable
 
 
 def chat(
@@ -41,6 +46,7 @@ def chat(
         bool, typer.Option("--stay", help="When stdin ends, keep receiving until the other side ends.")
     ] = False,
     timeout: ConnectTimeoutOption = 10.0,
+    wait: WaitOption = 0.0,
     insecure: InsecureOption = False,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
@@ -57,7 +63,9 @@ def chat(
         secret = secret_of(secret_file, wire)
         ssl = context_of(address, tls_ca, tls_cert, tls_key, listen)
         check_fits(wire, format)
-        output = Output(format, wire)
+        output = _output(format, wire, quiet)
+        if listen and wait:
+            raise WrongUse("--wait is for the client: --listen waits for a peer as long as it takes")
         if listen:
             where = check_address(address, insecure, ssl, secret)
             server = ServerP2P[Any, Any](
@@ -72,11 +80,43 @@ def chat(
                 Chat(view, format, wire, stay).run(output)
         else:
             client = ClientP2P[Any, Any](
-                address, format_of(format), framing=wire, ssl=ssl, secret=secret, connect_timeout=timeout
+                address,
+                format_of(format),
+                framing=wire,
+                ssl=ssl,
+                secret=secret,
+                **connecting(wire, wait, timeout),
             )
+            with reporting_wait(client, address, wait, quiet):
+                client.start()
             with client:
                 say(f"connected to {client.peers()[0] if client.peers() else address}", quiet)
                 Chat(client, format, wire, stay).run(output)
+
+
+def _output(format: FormatName, framing: Framing, quiet: bool) -> Output | Terminal:
+    """Where received messages are written."""
+    if not sys.stdout.isatty():
+        return Output(format, framing)
+    say("received messages begin with <", quiet)
+    return Terminal(format)
+
+
+class Terminal:
+    """Shows received messages so that they differ from what is typed, and cannot control the terminal."""
+
+    def __init__(self, format: FormatName) -> None:
+        self._is_bytes = format is FormatName.bytes
+
+    def write(self, message: Any) -> None:
+        """Show one message."""
+        data: bytes = message if self._is_bytes else msgspec.json.encode(message)
+        text = data.decode("utf-8", "backslashreplace")
+        sys.stdout.write(f"< {printable(text, len(text))}\n")
+
+    def flush(self) -> None:
+        """Write the buffer."""
+        sys.stdout.flush()
 
 
 class Chat:
@@ -89,7 +129,7 @@ class Chat:
         self._stay = stay
         self._error: Exception | None = None
 
-    def run(self, output: Output) -> None:
+    def run(self, output: Output | Terminal) -> None:
         """Run until both sides have ended, or the connection is lost."""
         threading.Thread(target=self._send_stdin, daemon=True).start()
         for message in self._link:
@@ -103,7 +143,7 @@ class Chat:
             is_typed = sys.stdin.isatty()
             for message in lines_of(raw_stdin(), self._format, self._framing, "stdin", is_typed):
                 self._link.send(message)
-        except WrongUse as error:
+        except (WrongUse, OSError) as error:  # stdin may be closed
             self._error = error
         except LinkboxError as error:
             # The main thread sees a lost connection itself; other errors are reported from here.

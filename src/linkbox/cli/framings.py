@@ -51,11 +51,17 @@ def framing_named(text: str) -> Framing:
         raise ValueError(f"{error}; write {kind.usage}") from error
 
 
+def framing_names(incomplete: str) -> list[str]:
+    """The names that begin so, for the completion of a shell."""
+    return [name for name in KINDS if name.startswith(incomplete)]
+
+
 class Kind(NamedTuple):
     """A framing of the command line."""
 
     make: Callable[..., Framing]
     usage: str
+    """How it is written; the spaces are only for the end of a line."""
     names: dict[str, Reader] = {}  # noqa: RUF012  (never changed)
     """The values, in the order in which they may be written without their names. A name with dashes is the
     parameter with underscores."""
@@ -208,11 +214,11 @@ KINDS: dict[str, Kind] = {
     "raw": Kind(Raw, "raw"),
     "lines": Kind(Lines, "lines[:NEWLINE]", {"newline": _newline}),
     "delimited": Kind(
-        Delimited, "delimited:END[,receive=END…]", {"delimiter": _text, "receive": _texts}, 1, "receive"
+        Delimited, "delimited:END [,receive=END …]", {"delimiter": _text, "receive": _texts}, 1, "receive"
     ),
     "length-prefixed": Kind(
         LengthPrefixed,
-        "length-prefixed[:SIZE[,big|little][,offset=N][,adjust=N][,header=TEXT][,keep-header]]",
+        "length-prefixed[:SIZE [,big|little] [,offset=N] [,adjust=N] [,header=TEXT] [,keep-header]]",
         {
             "size": _size,
             "byteorder": _order,
@@ -229,7 +235,7 @@ KINDS: dict[str, Kind] = {
     "json-stream": Kind(JsonStream, "json-stream"),
     "enclosed": Kind(
         Enclosed,
-        "enclosed:START,END[,escape=BYTE][,escape-xor=N][,checksum=NAME][,checksum-after]",
+        "enclosed:START,END [,escape=BYTE] [,escape-xor=N] [,checksum=NAME] [,checksum-after]",
         {
             "start": _text,
             "end": _text,

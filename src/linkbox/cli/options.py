@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import enum
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linkbox import Address, Bytes, Framing, Json, MsgPack, Raw
-from linkbox.cli.framings import CHECKSUMS, FRAMINGS, framing_named
-from linkbox.cli.status import WrongUse
+from linkbox import Address, Bytes, EventKind, Framing, Json, MsgPack, Raw
+from linkbox.cli.framings import CHECKSUMS, FRAMINGS, framing_named, framing_names
+from linkbox.cli.status import WrongUse, say
+from linkbox.core.backoff import ONE_TRY
 from linkbox.operations.secrets import lookup_of
 
 if TYPE_CHECKING:
@@ -21,6 +25,10 @@ FRAMING_HELP = (
     f"{FRAMINGS}. TEXT, START and END may have escapes such as \\r\\n and \\x02. "
     f"Checksums: {', '.join(CHECKSUMS)}."
 )
+
+
+REPORTED_AFTER = 1.0
+"""Seconds that a client waits for a server in silence."""
 
 
 class FormatName(enum.StrEnum):
@@ -51,11 +59,24 @@ FramingOption = Annotated[
         "--framing",
         "-F",
         metavar="FRAMING",
+        autocompletion=framing_names,
         help=f"Set how messages are separated: {FRAMING_HELP} All but linked work with any socket.",
     ),
 ]
 ConnectTimeoutOption = Annotated[
-    float, typer.Option(metavar="SECONDS", min=0.001, help="Give up after SECONDS without a server.")
+    float,
+    typer.Option(
+        metavar="SECONDS", min=0.001, help="Give up after SECONDS without an answer from the server."
+    ),
+]
+WaitOption = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.0,
+        help="Wait up to SECONDS for a server to appear. By default, fail at once when nobody listens.",
+        show_default=False,
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Write only errors to stderr.")]
 NoNewlineOption = Annotated[
@@ -140,6 +161,27 @@ def check_reach(address: str, insecure: bool) -> None:
             f"{address} can be reached from other machines: listen at 127.0.0.1, or use --insecure if every "
             "machine that can reach it may use it"
         )
+
+
+def connecting(framing: Framing, wait: float, timeout: float) -> dict[str, Any]:
+    """The options of a client: with ``--wait`` it tries until then, otherwise once."""
+    if wait:
+        return {"connect_timeout": wait}
+    return {"connect_timeout": timeout, "reconnect": ONE_TRY if framing.linked else None}
+
+
+@contextmanager
+def reporting_wait(client: Any, address: str, wait: float, quiet: bool) -> Iterator[None]:
+    """Report after a second that the client is still waiting for a server."""
+    text = f"waiting up to {wait:g} s for a server at {address}"
+    timer = threading.Timer(REPORTED_AFTER, say, (text, quiet or not wait))
+    timer.daemon = True
+    client.add_callback(lambda event: timer.cancel(), EventKind.CONNECTED)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def secret_of(file: Path | None, framing: Framing) -> Path | str | None:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from linkbox import DecodeError
+from linkbox.cli.framings import framing_names
 from linkbox.cli.keeping import end_with, plural
 from linkbox.cli.options import FRAMING_HELP, InsecureOption, QuietOption, check_reach, framing_of
 from linkbox.cli.status import FINE, WrongUse, exit_status, say
@@ -61,6 +62,7 @@ ReplayFramingOption = Annotated[
         "--framing",
         "-F",
         metavar="FRAMING",
+        autocompletion=framing_names,
         help="Set how requests and responses are separated. Default: what arrives at a time is one. "
         f"{FRAMING_HELP}",
     ),

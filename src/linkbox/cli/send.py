@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from linkbox import ClientP2M, FixedSize, Framing, Limits, Raw, Receipt, Stage
+from linkbox import ClientP2M, FixedSize, Framing, Limits, Raw, Receipt, Stage, TooLarge
+from linkbox.cli.hints import for_shell
 from linkbox.cli.keeping import Commits, Delivery, check_store, end_with, plural
 from linkbox.cli.options import (
     AddressArgument,
@@ -27,10 +28,13 @@ from linkbox.cli.options import (
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
+    WaitOption,
     check_fits,
+    connecting,
     context_of,
     format_of,
     framing_of,
+    reporting_wait,
     secret_of,
 )
 from linkbox.cli.status import WrongUse, exit_status, say
@@ -61,6 +65,7 @@ def send(
     chunks: ChunksOption = None,
     whole: WholeOption = False,
     timeout: ConnectTimeoutOption = 10.0,
+    wait: WaitOption = 0.0,
     store: SpoolOption = None,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
@@ -90,14 +95,19 @@ def send(
                 framing=wire,
                 ssl=ssl,
                 secret=secret,
-                connect_timeout=timeout,
                 blocking=sender.is_file,
                 linger=0.0 if sender.is_file else FOR_EVER,
                 store=store,
                 limits=None if store is None else Limits(store_bytes=ENDLESS),
+                **connecting(wire, wait, timeout),
             )
-            delivery = None if store is None else Delivery(client, store, timeout)
-            count, is_well = sender.run(client, delivery, quiet)
+            delivery = None if store is None else Delivery(client, store, wait or timeout)
+            try:
+                with reporting_wait(client, address, wait, quiet):
+                    count, is_well = sender.run(client, delivery, quiet)
+            except TooLarge as error:
+                hint = "; use --chunks N to send it in pieces" if format is FormatName.bytes else ""
+                raise WrongUse(f"{for_shell(str(error))}{hint}") from error
         if is_well:
             say(f"{plural(count)} {_done(wire)} in {monotonic() - began:.2f} s", quiet)
         sender.raise_error()
