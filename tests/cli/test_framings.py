@@ -98,7 +98,7 @@ def test_every_parameter_has_a_name() -> None:
         ("line", "did you mean lines?"),
         ("lines:x", "newline must be"),
         ("raw:1", "takes no argument, but has '1'; write raw"),
-        ("delimited:", "delimiter is missing; write delimited:END "),
+        ("delimited:", "delimiter is missing; write delimited:END"),
         ("delimited:receive=", "receive needs at least one byte"),
         ("delimited:a\\", "ends with a backslash"),
         (r"delimited:\x0", "escape that is not known"),

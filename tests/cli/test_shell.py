@@ -222,7 +222,8 @@ def test_completion(tmp_path: Path) -> None:
     words = "linkbox listen p2m tcp://127.0.0.1:9000 --framing len"
     done = shell("", tmp_path, _LINKBOX_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="5")
     assert done.out.split() == [b"length-prefixed"]
-    assert b"_LINKBOX_COMPLETE" in shell("--show-completion bash", tmp_path).out
+    script = shell("", tmp_path, _LINKBOX_COMPLETE="source_bash").out
+    assert b"_LINKBOX_COMPLETE=complete_bash" in script
 
 
 # -- chat at a terminal ----------------------------------------------------------------------------------
