@@ -323,13 +323,11 @@ class Store:
                 more += entry.nbytes + len(entry.arrival.payloads) * _OVERHEAD
         if more:
             log = wal_of(self.path)
+            size = log.stat().st_size if log.exists() else 0
             try:
-                self._reserve.keep(LEAST + more + (log.stat().st_size if log.exists() else 0))
-            except OSError:  # Perhaps the log is written back, and the file has free pages.
-                execute = self._connection.execute
-                _, frames, written_back = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                free = execute("PRAGMA freelist_count").fetchone()[0] * PAGE
-                self._reserve.keep(LEAST + max(0, more - free) + (frames - written_back) * FRAME)
+                self._reserve.keep(LEAST + more + size)
+            except OSError:
+                self._reserve.keep(_growth(self._connection, more, size), PAGE)
 
     def _spool(self, entry: Spool) -> None:
         first = first_of(entry.record.key)
@@ -481,3 +479,16 @@ class Store:
 
 def _nothing(store: Store, entry: Entry) -> None:
     """Do nothing: the entry is neither written nor read."""
+
+
+def _growth(connection: sqlite3.Connection, more: int, log: int) -> int:
+    """Bytes by which the files grow for ``more`` bytes of messages, and for deleting some of them later.
+
+    The database has free pages, and a log that is written back (all of ``log`` bytes) is used anew.
+    """
+    execute = connection.execute
+    _, frames, written_back = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    free: int = execute("PRAGMA freelist_count").fetchone()[0] * PAGE
+    pending: int = (frames - written_back) * FRAME
+    room: int = log - frames * FRAME if pending else log
+    return pending + max(0, more - free) + max(0, LEAST + more - room)
