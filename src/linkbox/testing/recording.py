@@ -95,7 +95,8 @@ class RecordingWriter:
         begin = b""
         if path is not None:
             # What passes may contain passwords: the file is private.
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            self._fd = os.open(path, flags, 0o600)
             try:
                 self._lock()
                 begin = self._continued(path)
