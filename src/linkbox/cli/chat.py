@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import typer
@@ -66,32 +66,38 @@ def chat(
         output = _output(format, wire, quiet)
         if listen and wait:
             raise WrongUse("--wait is for the client: --listen waits for a peer as long as it takes")
+        options: dict[str, Any] = {"framing": wire, "ssl": ssl, "secret": secret}
+        chosen = Chosen(format, wire, stay, quiet)
         if listen:
             where = check_address(address, insecure, ssl, secret)
-            server = ServerP2P[Any, Any](
-                where, format_of(format), framing=wire, ssl=ssl, secret=secret, insecure=insecure
+            _chat_as_server(
+                ServerP2P[Any, Any](where, format_of(format), insecure=insecure, **options), chosen, output
             )
-            with server:
-                say(f"listening at {server.address}", quiet)
-                server.wait_connected()
-                peer = server.peers()[0]
-                say(f"{peer} connected", quiet)
-                view = server.link(peer)
-                Chat(view, format, wire, stay).run(output)
-        else:
-            client = ClientP2P[Any, Any](
-                address,
-                format_of(format),
-                framing=wire,
-                ssl=ssl,
-                secret=secret,
-                **connecting(wire, wait, timeout),
-            )
-            with reporting_wait(client, address, wait, quiet):
-                client.start()
-            with client:
-                say(f"connected to {client.peers()[0] if client.peers() else address}", quiet)
-                Chat(client, format, wire, stay).run(output)
+            return
+        client = ClientP2P[Any, Any](address, format_of(format), **options, **connecting(wire, wait, timeout))
+        with reporting_wait(client, address, wait, quiet):
+            client.start()
+        with client:
+            say(f"connected to {client.peers()[0] if client.peers() else address}", quiet)
+            Chat(client, chosen).run(output)
+
+
+class Chosen(NamedTuple):
+    """The options of a chat."""
+
+    format: FormatName
+    framing: Framing
+    stay: bool
+    quiet: bool
+
+
+def _chat_as_server(server: ServerP2P[Any, Any], chosen: Chosen, output: Output | Terminal) -> None:
+    with server:
+        say(f"listening at {server.address}", chosen.quiet)
+        server.wait_connected()
+        peer = server.peers()[0]
+        say(f"{peer} connected", chosen.quiet)
+        Chat(server.link(peer), chosen).run(output)
 
 
 def _output(format: FormatName, framing: Framing, quiet: bool) -> Output | Terminal:
@@ -122,11 +128,11 @@ class Terminal:
 class Chat:
     """Sends stdin to the peer, in a background thread, and writes received messages to stdout."""
 
-    def __init__(self, link: Any, format: FormatName, framing: Framing, stay: bool) -> None:
+    def __init__(self, link: Any, chosen: Chosen) -> None:
         self._link = link
-        self._format = format
-        self._framing = framing
-        self._stay = stay
+        self._format = chosen.format
+        self._framing = chosen.framing
+        self._stay = chosen.stay
         self._error: Exception | None = None
 
     def run(self, output: Output | Terminal) -> None:
