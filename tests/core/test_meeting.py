@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from linkbox import Framing, Lines, Linked
+from linkbox.core.backoff import ONE_TRY
 from linkbox.core.link import Link, State
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.pending_links import PendingLinks, stage_of
@@ -94,6 +95,24 @@ def test_without_reconnect_a_drop_is_final() -> None:
     wire.drop_all()
     wire.advance(1)
     assert isinstance(session.error, PeerLost)
+
+
+def test_the_first_connection_may_have_one_try_only() -> None:
+    """As the command line wants it: a failure is known at once, and a drop later is no failure."""
+    wire = Wire(reconnect=ONE_TRY)
+    wire.is_reachable = False
+    session = wire.connect()
+    assert isinstance(session.error, ConnectFailed)
+    assert len(wire.dialled) == 1
+
+    wire = Wire(reconnect=ONE_TRY)
+    session = wire.connect()
+    wire.is_reachable = False
+    wire.drop_all()
+    wire.advance(60)
+    wire.is_reachable = True
+    wire.advance(60)
+    assert session.error is None and session.link is not None
 
 
 def test_a_dead_server_is_given_up_after_so_many_attempts() -> None:
