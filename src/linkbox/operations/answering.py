@@ -21,6 +21,10 @@ STUCK = 3.0
 """Seconds after which a handler may be the reason why requests wait."""
 
 
+class NotOneMessage(StateError):
+    """A handler has asked for the one message of a request, and its client has sent none, or several."""
+
+
 class AnsweringServer(ServerOperations):
     """The operations of a server of requests."""
 
@@ -49,7 +53,7 @@ class AnsweringServer(ServerOperations):
     def set_handler(self, handler: Handler) -> None:
         """Set the function that responds to requests. Takes the lock."""
         check_handler(handler)
-        with self.runtime.lock:
+        with self.runtime.locked():
             if self.core is not None:
                 raise StateError(f"{self} is started already: set the handler before start()")
             self.handler = handler
@@ -118,7 +122,7 @@ class Responder(RequestOwner):
     def join_messages(self, messages: list[Any]) -> Any:
         if self._server.options.is_bytes:
             return b"".join(messages)
-        raise StateError(f"this request has {len(messages)} messages: use request.messages")
+        raise NotOneMessage(f"this request has {len(messages)} messages: use request.messages")
 
     def is_late(self, incoming: IncomingAsk) -> bool:
         return incoming.deadline is not None and self._server.now() >= incoming.deadline
@@ -133,7 +137,7 @@ class Responder(RequestOwner):
 
     def answer(self, incoming: IncomingAsk, value: Any) -> None:
         payload, runtime = self._server.encode(value), self._server.runtime
-        with runtime.lock:
+        with runtime.locked():
             core = self._core()
             if core is not None:
                 core.answer(incoming, payload)
@@ -141,7 +145,7 @@ class Responder(RequestOwner):
 
     def fail(self, incoming: IncomingAsk, type: str, text: str, error: BaseException | None = None) -> None:
         runtime = self._server.runtime
-        with runtime.lock:
+        with runtime.locked():
             core = self._core()
             if core is not None:
                 core.fail(incoming, type, text, error)
@@ -151,7 +155,7 @@ class Responder(RequestOwner):
         runtime = self._server.runtime
         if self._server.options.plain is None:
             raise StateError("with Linked() each request has a response: answer it, or let it fail")
-        with runtime.lock:
+        with runtime.locked():
             core = self._core()
             if core is not None:
                 core.ignore(incoming)
@@ -159,6 +163,10 @@ class Responder(RequestOwner):
 
     def on_failed(self, incoming: IncomingAsk, error: BaseException) -> None:
         """The handler, or encoding its result, has raised: let the client's call raise the same error."""
+        if isinstance(error, NotOneMessage):  # The client has caused it: no error of this program.
+            if not incoming.is_finished:
+                self.fail(incoming, "StateError", f"this server takes requests of one message: {error}")
+            return
         if not incoming.is_cancelled or self._server.runtime.must_pass(error):
             peer = incoming.session.peer
             what = f"the handler of {self._server} failed, called for {peer}"

@@ -25,7 +25,7 @@ _numbers = count(1)
 
 def state(operations: EndpointOperations) -> EndpointState:
     """What the endpoint is doing. Takes the lock."""
-    with operations.runtime.lock:
+    with operations.runtime.locked():
         if operations.is_stopping:
             return EndpointState.STOPPING
         if operations.core is not None:
@@ -40,13 +40,13 @@ def is_connected(operations: EndpointOperations) -> bool:
 
 def has_ended(operations: EndpointOperations) -> bool:
     """Can no further message arrive? Takes the lock."""
-    with operations.runtime.lock:
+    with operations.runtime.locked():
         return operations.mailbox.end_reason is not None
 
 
 def retry_at(operations: EndpointOperations) -> float | None:
     """When the next attempt to connect is made, in seconds since the epoch. Takes the lock."""
-    with operations.runtime.lock:
+    with operations.runtime.locked():
         core, now = operations.core, operations.now()
         left = None if core is None else core.status.retry_in(now)
         return None if left is None else time.time() + left
@@ -54,7 +54,7 @@ def retry_at(operations: EndpointOperations) -> float | None:
 
 def statistics_of(operations: EndpointOperations) -> Statistics:
     """A snapshot of all counters. Takes the lock."""
-    with operations.runtime.lock:
+    with operations.runtime.locked():
         core = operations.core
         if core is None:
             return statistics([], operations.counters, operations.mailbox)
