@@ -11,6 +11,7 @@ from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.mailbox import Receiving
 from linkbox.aio.receipts import Receipt
 from linkbox.aio.runtime import Tasks
+from linkbox.broker import Nats
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
 from linkbox.events import Peer
@@ -66,6 +67,7 @@ class ServerP2P(Server[T, K_co]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1,
@@ -73,7 +75,7 @@ class ServerP2P(Server[T, K_co]):
         self._set_up(
             ServerOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
-                max_peers,
+                max_peers, broker=broker,
             )
         )  # fmt: skip
 
@@ -154,6 +156,7 @@ class ServerP2M(ServerP2P[T, K_co]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
@@ -161,7 +164,7 @@ class ServerP2M(ServerP2P[T, K_co]):
         self._set_up(
             ServerOptions(
                 P2M, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
-                max_peers,
+                max_peers, broker=broker,
             )
         )  # fmt: skip
 
@@ -194,6 +197,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
@@ -201,7 +205,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         self._set_up(
             ServerOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
-                max_peers, handler, workers, keep_alive,
+                max_peers, handler, workers, keep_alive, broker=broker,
             )
         )  # fmt: skip
 

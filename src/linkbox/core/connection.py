@@ -20,6 +20,11 @@ Buffer = bytes | memoryview
 class Listening:
     """The listening socket of a server, or its equivalent."""
 
+    is_open = True
+    """Are clients accepted? A network that must ask first sets it later, or `error`."""
+    error: Exception | None = None
+    """Why the server cannot listen."""
+
     def close(self) -> None:
         """Listen no more."""
         raise NotImplementedError

@@ -17,7 +17,7 @@ from linkbox.core.connection import Listening
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.core.timers import Timed
-from linkbox.errors import ConnectFailed
+from linkbox.errors import ConnectFailed, LinkError
 from linkbox.limits import Limits
 from linkbox.networks.poller import Poller
 
@@ -122,6 +122,11 @@ class NetworkEvents:
         """The attempt to connect has failed."""
         assert isinstance(self.hub, ClientCore)
         self.hub.connect_failed(session, error, now)
+
+    def connect_refused(self, session: Session, error: LinkError, now: float) -> None:
+        """The attempt to connect was refused, and trying again cannot help."""
+        assert isinstance(self.hub, ClientCore)
+        self.hub.connect_refused(session, error, now)
 
 
 class Listener(Listening):

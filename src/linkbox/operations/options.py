@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from linkbox.address import Address
+from linkbox.broker import Nats, split_credentials
 from linkbox.core.backoff import Backoff
 from linkbox.core.decoding import Decoding
-from linkbox.core.patterns import Pattern
+from linkbox.core.patterns import P2P, Pattern
 from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.dialogue import Dialogue
@@ -20,6 +21,7 @@ from linkbox.formats import Bytes, Format, Typed, as_format
 from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
 from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
+from linkbox.operations.brokers import check_broker, check_over_broker
 from linkbox.operations.secrets import Secret, lookup_of
 from linkbox.operations.storing import check_reconnect, store_path
 
@@ -56,6 +58,7 @@ class Options:
         name: str | None,
         ssl: SSLContext | None,
         secret: Secret | None,
+        broker: Nats | None,
     ) -> None:
         self.side = side
         self.pattern = pattern
@@ -86,10 +89,14 @@ class Options:
             self.secrets, self.identifies = lookup_of(secret)
         self.ssl = ssl
         """The TLS context, if the user gave one."""
-        self.is_secure = address.scheme == "tls"
+        self.is_secure = address.scheme == "tls"  # the TLS of a broker is below its messages
         """Is TLS used?"""
         self.store_path = store_path(store, pattern, self.plain is not None, overflow)
         """The file of the store, or None."""
+        self.broker = check_broker(broker, address)
+        """Settings of the broker; None if the address is not one of a broker."""
+        if self.broker is not None:
+            check_over_broker(side, pattern, self.plain is not None, secret is not None, overflow, store)
 
     @property
     def is_bytes(self) -> bool:
@@ -149,6 +156,7 @@ class ServerOptions(Options):
         handler: Handler | None = None,
         workers: int = 1,
         keep_alive: bool = True,
+        broker: Nats | None = None,
     ) -> None:
         arguments.whole_number(max_peers, "max_peers", 1)
         arguments.whole_number(workers, "workers", 1)
@@ -158,10 +166,13 @@ class ServerOptions(Options):
         if handler is not None:
             check_handler(handler)
         _check_ssl(ssl)
+        address, broker = split_credentials(address, broker)
         bound = check_server_address(address, insecure, ssl, secret is not None)
         super().__init__(
-            "server", pattern, bound, format, framing, limits, overflow, store, name, ssl, secret
+            "server", pattern, bound, format, framing, limits, overflow, store, name, ssl, secret, broker
         )
+        if accept is not None and self.broker is not None and pattern is not P2P:
+            raise ValueError("accept= needs connections: over nats:// only P2P has them")
         self.listener = address if isinstance(address, socket.socket) else None
         """A listening socket that the user gave, or None."""
         self.accept = accept
@@ -203,6 +214,7 @@ class ClientOptions(Options):
         keep_alive: bool = True,
         dialogue: Dialogue | None = None,
         connections: int | None = None,
+        broker: Nats | None = None,
     ) -> None:
         if not arguments.seconds(connect_timeout, "connect_timeout") > 0:
             raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
@@ -211,10 +223,11 @@ class ClientOptions(Options):
         if not isinstance(reconnect, Backoff | None):
             raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
         _check_ssl(ssl)
+        address, broker = split_credentials(address, broker)
         parsed = with_ssl(Address.parse(address), address, ssl)
         check_scheme(parsed)
         super().__init__(
-            "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret
+            "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret, broker
         )
         if self.store_path is not None:
             check_reconnect(reconnect)

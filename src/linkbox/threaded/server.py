@@ -8,6 +8,7 @@ from collections.abc import Callable
 from sys import is_finalizing
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
+from linkbox.broker import Nats
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
 from linkbox.events import Peer
@@ -68,6 +69,7 @@ class ServerP2P(Server[T, K_co]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1,
@@ -75,7 +77,7 @@ class ServerP2P(Server[T, K_co]):
         self._set_up(
             ServerOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
-                max_peers,
+                max_peers, broker=broker,
             )
         )  # fmt: skip
 
@@ -156,6 +158,7 @@ class ServerP2M(ServerP2P[T, K_co]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
@@ -163,7 +166,7 @@ class ServerP2M(ServerP2P[T, K_co]):
         self._set_up(
             ServerOptions(
                 P2M, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
-                max_peers,
+                max_peers, broker=broker,
             )
         )  # fmt: skip
 
@@ -196,6 +199,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
@@ -203,7 +207,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         self._set_up(
             ServerOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
-                max_peers, handler, workers, keep_alive,
+                max_peers, handler, workers, keep_alive, broker=broker,
             )
         )  # fmt: skip
 
