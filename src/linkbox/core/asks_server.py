@@ -268,6 +268,24 @@ class ServerAsks:
         ask.is_cancelled = True
         return True
 
+    # -- over a broker ---------------------------------------------------------------------------------
+
+    def next_id(self, session: Session) -> int:
+        """The id of the next request of a client, which sends none itself."""
+        return self._of(session).newest + 1
+
+    def begin(self, session: Session, id: int, deadline: float | None) -> IncomingAsk | None:
+        """Add a request that is complete. If there are too many, fail it and return None."""
+        ask = self._open(self._of(session), id, deadline)
+        if ask is not None:
+            ask.is_whole = True
+        return ask
+
+    def give_up(self, ask: IncomingAsk) -> None:
+        """The client no longer waits for the response."""
+        self._close(ask)
+        ask.is_cancelled = True
+
     # -- over plain framings ---------------------------------------------------------------------------
 
     def on_plain(self, session: Session, payloads: list[bytes]) -> list[Arrival]:

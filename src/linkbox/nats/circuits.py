@@ -299,14 +299,6 @@ class CircuitPort(Port):
 
     # -- for the network -----------------------------------------------------------------------------------
 
-    def start_serving(self) -> None:
-        self.post(self.exchange.start_serving)
-
-    def stop_listening(self) -> None:
-        if self.listener is not None:
-            self.listener = None
-            self.post(self.exchange.stop_serving)
-
     def dial(self, session: Session) -> None:
         patience = self.events.patience(session, 0, self.now())
         self.post(self.exchange.dial, session, session.peer.id, patience)

@@ -67,7 +67,8 @@ class BrokerClient:
         self._on_denied = on_denied
         """Takes the subject of a message that the broker did not let this end publish."""
         self._nc = NatsClient()
-        self._gone = asyncio.Event()
+        self.gone = asyncio.Event()
+        """Set when the connection is lost or closed."""
         self._last_error: Exception | None = None
         self._denied: list[str] = []
         """What was denied: publish or subscription, and the subject."""
@@ -75,8 +76,7 @@ class BrokerClient:
         self._next_request = 0
         self.inbox = ""
         """The prefix of the subjects where this end alone receives."""
-        self.watcher: asyncio.Task[None] | None = None
-        """Ends when the connection is lost or closed."""
+        self._watcher: asyncio.Task[None] | None = None
 
     # -- opening ---------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class BrokerClient:
         except Failures as error:
             await self.close()
             raise self._failure(self._last_error or error) from None
-        self.watcher = asyncio.get_running_loop().create_task(self._watch())
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _connect(self) -> None:
         settings = self._settings
@@ -171,7 +171,7 @@ class BrokerClient:
     @property
     def is_lost(self) -> bool:
         """Is the connection lost or closed?"""
-        return self._gone.is_set() or self._nc.is_closed
+        return self.gone.is_set() or self._nc.is_closed
 
     @property
     def most(self) -> int:
@@ -202,22 +202,23 @@ class BrokerClient:
         return Refused(f"{self._address}: the broker denies to publish on {subject}", "denied")
 
     async def _closed(self) -> None:
-        self._gone.set()
+        self.gone.set()
 
     async def _watch(self) -> None:
         """Wait until the connection is lost; then close it. Also when the event loop cancels its tasks."""
         try:
             while not self.is_lost:
                 try:
-                    await asyncio.wait_for(self._gone.wait(), LOOK)
+                    await asyncio.wait_for(self.gone.wait(), LOOK)
                 except TimeoutError:
                     pass
         finally:
+            self.gone.set()
             await self.close()
 
     async def close(self) -> None:
         """Write what is left, and close."""
-        self._gone.set()
+        self.gone.set()
         for _, future in self._requests.values():
             if not future.done():
                 future.set_exception(ConnectFailed(f"{self._address}: the connection to the broker is lost"))
@@ -252,7 +253,7 @@ class BrokerClient:
             return
         except Failures as error:
             self._last_error = error
-            self._gone.set()
+            self.gone.set()
             return
         coroutine.close()
         raise RuntimeError("nats-py has waited where it never does")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from linkbox.core.backoff import Backoff
 from linkbox.core.broker.hello import BrokerHello, check_hello, encode_hello
@@ -18,6 +18,7 @@ from linkbox.nats.port import Port
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
+T = TypeVar("T")
 AGAIN: Final = Backoff()
 """When a server connects to the broker again."""
 HELLO: Final = 2.0
@@ -95,14 +96,27 @@ class Exchange:
         return client
 
     async def _wait_for_loss(self, client: BrokerClient) -> None:
-        assert client.watcher is not None
+        await client.gone.wait()
+        if self.client is client:
+            self.client = None
+        if not self.is_closed:
+            self.on_lost(ConnectionResetError("the connection to the broker is lost"))
+
+    async def greeted(self) -> BrokerClient:
+        """The connection to the broker, once a server of the name has fitted. Raises `LinkError`."""
+        client = await self.connect()
+        await self.greet(client)
+        return client
+
+    async def within(self, patience: float, work: Awaitable[T]) -> T:
+        """Wait for something, so many seconds. Raises `LinkError`."""
         try:
-            await client.watcher
-        finally:
-            if self.client is client:
-                self.client = None
-            if not self.is_closed:
-                self.on_lost(ConnectionResetError("the connection to the broker is lost"))
+            async with asyncio.timeout(patience):
+                return await work
+        except TimeoutError as error:
+            failure = ConnectFailed(f"cannot connect to {self.address}: no answer in time")
+            failure.__cause__ = error
+            raise failure from error
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task, which is cancelled when the endpoint stops."""
@@ -145,6 +159,10 @@ class Exchange:
         """Serve the name, from now until the endpoint stops."""
         self.spawn(self._serve())
 
+    def stop_serving(self) -> None:
+        """Take nothing new."""
+        self.is_serving = False
+
     async def _serve(self) -> None:
         """Open the name; report whether that has worked; then connect again whenever that is needed."""
         error = await self._open()
@@ -155,9 +173,9 @@ class Exchange:
         failures = 0
         while self.is_serving and not self.is_closed:
             client = self.client
-            if client is not None and client.watcher is not None:
+            if client is not None:
                 failures = 0
-                await asyncio.wait({client.watcher})
+                await client.gone.wait()
                 if self.is_serving and not self.is_closed:
                     write(WARNING, f"{self.address}: the connection to the broker is lost; connecting again")
             try:

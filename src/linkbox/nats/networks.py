@@ -12,6 +12,8 @@ from linkbox.address import Address
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.nats import loop
+from linkbox.nats.asks import AskPort, RequestPort
+from linkbox.nats.circuits import CircuitPort
 from linkbox.nats.exchange import Exchange
 from linkbox.nats.port import Bell, Port
 from linkbox.networks.choose import BrokerAccess
@@ -26,9 +28,12 @@ def make_port(
     events: NetworkEvents, address: Address, access: BrokerAccess, bell: Bell, post: Callable[..., None]
 ) -> Port:
     """The port for the pattern of the endpoint."""
-    from linkbox.nats.circuits import CircuitPort
-
-    return CircuitPort(events, address, access, bell, post, monotonic)
+    is_client = events.hub.context.is_client
+    if events.hub.context.pattern.asks:
+        kind: type[Port] = AskPort if is_client else RequestPort
+    else:
+        kind = CircuitPort
+    return kind(events, address, access, bell, post, monotonic)
 
 
 class ThreadedNats(ThreadedNetwork):

@@ -97,15 +97,13 @@ class Port:
         """Begin to serve the name: reports `on_open` or `on_open_failed`."""
         assert isinstance(listener, NatsListener)
         self.listener = listener
-        self.start_serving()
-
-    def start_serving(self) -> None:
-        """Let the exchange serve the name."""
-        raise NotImplementedError
+        self.post(self.exchange.start_serving)
 
     def stop_listening(self) -> None:
         """Serve the name no more."""
-        raise NotImplementedError
+        if self.listener is not None:
+            self.listener = None
+            self.post(self.exchange.stop_serving)
 
     def dial(self, session: Session) -> None:
         """Begin to connect a session."""

@@ -11,7 +11,17 @@ CONSUMER = "servers"
 class Subjects:
     """The subjects of one name."""
 
-    __slots__ = ("circuits", "have", "hello", "name", "prefix", "requests", "stream", "stream_filter")
+    __slots__ = (
+        "cancel",
+        "circuits",
+        "have",
+        "hello",
+        "name",
+        "prefix",
+        "requests",
+        "stream",
+        "stream_filter",
+    )
 
     def __init__(self, prefix: str, name: str) -> None:
         root = f"{prefix}.{name}"
@@ -25,6 +35,8 @@ class Subjects:
         """AR: requests."""
         self.have = f"{root}.ar.have"
         """AR: a client asks all servers whether one has its request."""
+        self.cancel = f"{root}.ar.cancel"
+        """AR: a client that does not know its server tells all that it no longer waits."""
         self.stream = _stream_name(prefix, name)
         """P2M: the stream that keeps the messages."""
         self.stream_filter = f"{root}.p2m.>"
