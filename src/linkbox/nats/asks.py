@@ -156,6 +156,7 @@ class AskPort(Port):
             self._links.discard(link)
 
     def close_links(self) -> None:
+        self.report(self.now())
         for link in list(self._links):
             self.flush(link)
 
@@ -174,6 +175,9 @@ class RequestExchange(Exchange):
         port.notify(port.on_place, client.most - HEADER_BYTES)
 
         async def asked(message: Msg) -> None:
+            if not self.is_serving:
+                client.publish(message.reply, b"", "", {ask_messages.STATUS: ask_messages.GONE})
+                return
             port.notify(port.on_request, message.reply, dict(message.headers or {}), message.data)
 
         async def have(message: Msg) -> None:
@@ -270,5 +274,6 @@ class RequestPort(Port):
             self._links.discard(link)
 
     def close_links(self) -> None:
+        self.report(self.now())
         for link in list(self._links):
             self.flush(link)

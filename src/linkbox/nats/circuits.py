@@ -321,6 +321,7 @@ class CircuitPort(Port):
             self.post(self.exchange.drop, line, link.is_abortive)
 
     def close_links(self) -> None:
+        self.report(self.now())
         for line in list(self._lines):
             if line.link is not None:
                 self.flush(line.link)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
 
     from linkbox.address import Address
 
@@ -77,6 +78,7 @@ class BrokerClient:
         self.inbox = ""
         """The prefix of the subjects where this end alone receives."""
         self._watcher: asyncio.Task[None] | None = None
+        self._draining: set[asyncio.Task[None]] = set()
 
     # -- opening ---------------------------------------------------------------------------------------
 
@@ -148,16 +150,28 @@ class BrokerClient:
     async def subscribe(
         self, subject: str, callback: Callable[[Msg], Awaitable[None]], queue: str = ""
     ) -> Callable[[], None]:
-        """Receive what is published on this subject; returns a function that ends it. Then call `check`."""
+        """Receive what is published on this subject; then call `check`.
+
+        Returns a function that ends it: what is on its way is still received.
+        """
         # Callbacks only put messages into a queue of ours: they never wait, and nothing may be dropped.
         subscription = await self._nc.subscribe(
             subject, queue=queue, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0
         )
 
         def end() -> None:
-            self._run(subscription.unsubscribe())
+            if not self.is_lost:
+                task = asyncio.get_running_loop().create_task(self._drain(subscription))
+                self._draining.add(task)
+                task.add_done_callback(self._draining.discard)
 
         return end
+
+    async def _drain(self, subscription: Subscription) -> None:
+        try:
+            await subscription.drain()  # type: ignore[no-untyped-call]
+        except Failures:
+            pass  # The connection is lost, and the subscription with it.
 
     async def check(self) -> None:
         """Wait until the broker has processed everything. Raises `Refused` if a subscription is denied."""
@@ -218,6 +232,8 @@ class BrokerClient:
 
     async def close(self) -> None:
         """Write what is left, and close."""
+        if self._draining and not self.is_lost:
+            await asyncio.wait(self._draining, timeout=CLOSING)
         self.gone.set()
         for _, future in self._requests.values():
             if not future.done():

@@ -39,6 +39,8 @@ class Exchange:
         self.client: BrokerClient | None = None
         self.is_closed = False
         self.is_serving = False
+        self.is_ready = False
+        """Is everything that a dial needs done, on this connection to the broker?"""
         self._is_greeted = False
         """Has a server of the name fitted, on this connection to the broker?"""
         self._connecting: asyncio.Task[BrokerClient] | None = None
@@ -78,7 +80,7 @@ class Exchange:
         )
         try:
             await client.open()
-            self._is_greeted = False
+            self._is_greeted = self.is_ready = False
             if self.is_serving:
                 await self.subscribe_server(client)
                 await self.open_place(client)

@@ -16,6 +16,7 @@ from linkbox.nats.asks import AskPort, RequestPort
 from linkbox.nats.circuits import CircuitPort
 from linkbox.nats.exchange import Exchange
 from linkbox.nats.port import Bell, Port
+from linkbox.nats.streams import SourcePort, StreamPort
 from linkbox.networks.choose import BrokerAccess
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents, ThreadedNetwork
 from linkbox.networks.poller import MemoryPoller
@@ -28,11 +29,14 @@ def make_port(
     events: NetworkEvents, address: Address, access: BrokerAccess, bell: Bell, post: Callable[..., None]
 ) -> Port:
     """The port for the pattern of the endpoint."""
-    is_client = events.hub.context.is_client
-    if events.hub.context.pattern.asks:
-        kind: type[Port] = AskPort if is_client else RequestPort
-    else:
+    context = events.hub.context
+    kind: type[Port]
+    if context.pattern.asks:
+        kind = AskPort if context.is_client else RequestPort
+    elif context.pattern.server_sends:
         kind = CircuitPort
+    else:
+        kind = StreamPort if context.is_client else SourcePort
     return kind(events, address, access, bell, post, monotonic)
 
 

@@ -16,6 +16,7 @@ from linkbox.core.asks_client import ClientAsks
 from linkbox.core.broker import ask_messages
 from linkbox.core.broker.ask_messages import Cancel, Probe, Request
 from linkbox.core.broker.link import BrokerLink
+from linkbox.core.broker.marks import Marks
 from linkbox.core.context import Context
 from linkbox.core.link import LinkOwner
 from linkbox.core.outgoing import OutgoingMessage
@@ -72,23 +73,6 @@ class OpenRequest:
         self.looked_at = 0.0
         self.misses = 0
         self.turns = 0
-
-
-class Marks:
-    """Numbers that are done in any order; `reached` is the last one of those without a gap."""
-
-    __slots__ = ("_beyond", "reached")
-
-    def __init__(self, reached: int) -> None:
-        self.reached = reached
-        self._beyond: set[int] = set()
-
-    def add(self, numbers: list[int]) -> None:
-        """These are done."""
-        self._beyond.update(numbers)
-        while self.reached + 1 in self._beyond:
-            self.reached += 1
-            self._beyond.remove(self.reached)
 
 
 class AskLink(BrokerLink):
