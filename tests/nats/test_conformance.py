@@ -5,50 +5,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from tests.conformance.fronts import FRONTS, World, play
+from tests.conformance.fronts import FRONTS, play
 from tests.conformance.scenarios import SCENARIOS
-from tests.threaded.helpers import Relay
+from tests.nats.world import NatsWorld
 
 _PLAIN = "a plain framing speaks to a socket"
 _NO_SECRET = "P2M and AR have no connection that a secret could belong to: the broker authenticates"
+_STREAM = "RECEIVED means: in the stream; when it is in a mailbox, test_p2m.py asks"
 NOT_HERE = {
     "lines_go_both_ways": _PLAIN,
     "plain_asks_and_raw_asks": _PLAIN,
     "secrets_of_one_name_each_tell_who_is_there": _NO_SECRET,
     "asks_with_a_secret_and_a_drop_in_between": _NO_SECRET,
     "an_address_in_use_says_so": "several servers may share a name",
+    "a_blocking_send_returns_when_the_server_has_it": _STREAM,
+    "non_blocking_sends_can_be_flushed": _STREAM,
+    "who_waits_rides_through_a_restart_of_the_server": _STREAM,
+    "a_non_blocking_send_fails_by_receipt_and_bell_only": "P2M needs no server that is there",
     "a_connection_that_was_made_for_one_ask_closes_after_the_answer": "there are no connections to count",
 }
-
-
-class BrokerRelay:
-    """Between one end and the broker."""
-
-    def __init__(self, address: str) -> None:
-        hosts, _, name = address.removeprefix("nats://").partition("/")
-        self._relay = Relay(f"tcp://{hosts}")
-        self.address = f"nats://{self._relay.address.removeprefix('tcp://')}/{name}"
-
-    async def cut(self) -> None:
-        await asyncio.to_thread(self._relay.cut)
-
-    def hold(self) -> None:
-        self._relay.hold()
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._relay.close)
-
-
-class NatsWorld(World):
-    """Where a scenario plays, over a broker."""
-
-    async def relay(self, address: str) -> Any:
-        return await asyncio.to_thread(BrokerRelay, address)
 
 
 @pytest.fixture(params=FRONTS)

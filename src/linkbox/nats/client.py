@@ -161,6 +161,8 @@ class BrokerClient:
 
         def end() -> None:
             if not self.is_lost:
+                # At once: what this end publishes next must not come back to it.
+                self._run(self._nc._send_unsubscribe(subscription._id))
                 task = asyncio.get_running_loop().create_task(self._drain(subscription))
                 self._draining.add(task)
                 task.add_done_callback(self._draining.discard)

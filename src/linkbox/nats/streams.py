@@ -361,7 +361,7 @@ class SourcePort(Port):
     def flush(self, link: Link) -> None:
         if not isinstance(link, SourceLink) or link.handle is not self:
             return
-        self._do(link.take_orders(self.now()))
+        self._do([*link.take_orders(self.now()), *self._sources.take_given_back()])
         if link.closed:
             link.handle = None
             self._links.discard(link)

@@ -29,9 +29,11 @@ Order = Acknowledge | Taken
 class Waiting:
     """What the messages of all clients that wait to be taken amount to."""
 
-    __slots__ = ("count", "nbytes", "units")
+    __slots__ = ("count", "given_back", "nbytes", "units")
 
     def __init__(self) -> None:
+        self.given_back: list[Stored] = []
+        """What was not taken when this server stopped; not in order."""
         self.count = 0
         """Messages of the stream."""
         self.units = 0
@@ -172,12 +174,12 @@ class SourceLink(BrokerLink):
         self.context.effects.to_write.append(self)
 
     def abort(self, error: Exception | None) -> None:
-        """Give back what was not taken, in order: another server gets it."""
+        """Give back what was not taken: another server gets it."""
         if not self.closed and self.session is not None:
             self._acknowledge(self.session.receiving.taken)
             for each in self._pending:
                 self._waiting.add(each, -1)
-                self._orders.append(Acknowledge(each.stored.reply_to, stream_messages.NAK))
+                self._waiting.given_back.append(each.stored)
             self._pending.clear()
             self._by_place.clear()
             self.context.mailbox.give_back(self.session.receiving)

@@ -7,10 +7,12 @@ further one has come for a while.
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import Final
 
+from linkbox.core.broker import stream_messages
 from linkbox.core.broker.source_link import SourceLink, Waiting
-from linkbox.core.broker.stream_messages import Stored
+from linkbox.core.broker.stream_messages import Acknowledge, Stored
 from linkbox.core.endpoint_core import ServerCore
 from linkbox.events import EventKind, Peer
 from linkbox.limits import NAME_CHARACTERS
@@ -65,6 +67,12 @@ class BrokerSources:
         found = session.link
         assert isinstance(found, SourceLink)
         return found
+
+    def take_given_back(self) -> list[Acknowledge]:
+        """The orders to give back what was not taken: in the order of the stream, of all clients together."""
+        stored, self._waiting.given_back = self._waiting.given_back, []
+        stored.sort(key=attrgetter("place"))
+        return [Acknowledge(each.reply_to, stream_messages.NAK) for each in stored]
 
     def room(self) -> tuple[int, int]:
         """How many messages of the stream, and bytes, may be fetched now."""
