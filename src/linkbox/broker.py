@@ -72,6 +72,11 @@ class Nats:
         """Are there any credentials?"""
         return any(map(self._has, ("token", "user", "nkey", "creds")))
 
+    @property
+    def has_file(self) -> bool:
+        """Are the credentials in a file?"""
+        return self.creds is not None or (self.nkey is not None and not self.nkey.startswith("SU"))
+
 
 def split_credentials(address: Any, given: Nats | None) -> tuple[Any, Nats | None]:
     """Take ``user:password@`` or ``token@`` out of a ``nats://`` URL, so that nothing shows them.

@@ -112,7 +112,7 @@ with ServerAR(sys.argv[1], Json, handler=handle):
 @pytest.mark.parametrize("knows", [True, False], ids=["after the note", "before the note"])
 def test_a_killed_server_is_found_out_within_three_seconds(world: NatsWorld, knows: bool) -> None:
     async def scenario(world: NatsWorld) -> None:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220  it starts at once
             [sys.executable, "-c", textwrap.dedent(DYING), world.address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -178,9 +178,17 @@ def test_who_gives_up_is_not_worked_for(world: NatsWorld) -> None:
     play(scenario, world)
 
 
+async def first_call(pattern: str, client: Any) -> None:
+    if pattern == "P2P":
+        await client.start()
+    elif pattern == "P2M":
+        await client.send(b"")
+    else:
+        await client.ask(b"")
+
+
 def test_wrong_patterns_and_formats_are_refused_from_everywhere(world: NatsWorld) -> None:
     async def scenario(world: NatsWorld) -> None:
-        ear = Ear()
         for pattern in ("P2P", "P2M", "AR"):
             world.address += "-next"
             async with world.server(pattern, Json):
@@ -190,19 +198,12 @@ def test_wrong_patterns_and_formats_are_refused_from_everywhere(world: NatsWorld
                             continue
                         client = world.client(other, world.address, format)
                         with pytest.raises(Refused) as caught:
-                            await {
-                                "P2P": client.start,
-                                "P2M": lambda: client.send(b""),
-                                "AR": lambda: client.ask(b""),
-                            }[  # noqa: B023
-                                other
-                            ]()
+                            await first_call(other, client)
                         assert caught.value.code == code
                         await client.stop()
                         with pytest.raises(Refused) as caught:
                             await world.server(other, format).start()
                         assert caught.value.code == code
-        assert not ear.events
 
     play(scenario, world)
 
@@ -250,16 +251,16 @@ def test_what_the_broker_does_not_take_is_too_large(world: NatsWorld) -> None:
 
 def test_too_many_requests_of_one_client_fail(world: NatsWorld) -> None:
     async def scenario(world: NatsWorld) -> None:
-        async with world.server("AR", Json, limits=Limits(asks=3)) as server:
-            async with world.client("AR", world.address, Json, keep_alive=True) as client:
-                asked = [asyncio.create_task(client.ask(number, 30)) for number in range(4)]
-                done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-                with pytest.raises(AnswerError, match="at once"):
-                    await done.pop()
-                for _ in range(3):
-                    (await server.data_get(10)).answer("yes")
-                others = await asyncio.gather(*asked, return_exceptions=True)
-                assert others.count("yes") == 3
+        client = world.client("AR", world.address, Json, keep_alive=True)
+        async with world.server("AR", Json, limits=Limits(asks=3)) as server, client:
+            asked = [asyncio.create_task(client.ask(number, 30)) for number in range(4)]
+            done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            with pytest.raises(AnswerError, match="at once"):
+                await done.pop()
+            for _ in range(3):
+                (await server.data_get(10)).answer("yes")
+            others = await asyncio.gather(*asked, return_exceptions=True)
+            assert others.count("yes") == 3
 
     play(scenario, world)
 

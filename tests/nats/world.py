@@ -23,6 +23,9 @@ class BrokerRelay:
     def hold(self) -> None:
         self._relay.hold()
 
+    def release(self) -> None:
+        self._relay.release()
+
     async def close(self) -> None:
         await asyncio.to_thread(self._relay.close)
 

@@ -17,6 +17,7 @@ import pytest
 VALUES = {
     "errors",
     "address",
+    "broker",
     "dialogue",
     "formats",
     "format_types",
@@ -41,7 +42,8 @@ MAY_IMPORT = {
     "surviving": VALUES | {"signals", "logs", "core"},
     "core": VALUES | {"core"},
     "store": VALUES | {"core", "store"},
-    "networks": VALUES | LOG | {"tls", "core", "networks"},
+    "networks": VALUES | LOG | {"tls", "core", "networks", "nats"},
+    "nats": VALUES | LOG | {"tls", "core", "networks", "nats"},
     "operations": BELOW | {"store"},
     "threaded": BELOW | {"threaded"},
     "aio": BELOW | {"aio"},
@@ -77,7 +79,7 @@ STANDARD = {
 }
 
 EVERYWHERE = {"msgspec"}
-ONLY_IN = {"typer": "cli", "rich": "cli", "psutil": "cli", "cryptography": "cli"}
+ONLY_IN = {"typer": "cli", "rich": "cli", "psutil": "cli", "cryptography": "cli", "nats": "nats"}
 FOR_TYPES_ONLY = {"typing_extensions", "mypy_extensions"}
 
 

@@ -54,7 +54,7 @@ class ServerAsks:
         return False
 
     def ignore(self, ask: IncomingAsk) -> None:
-        """With a plain framing: the request gets no response."""
+        """With a plain framing, or after a client of a broker has cancelled it: there is no response."""
         self._close(ask)
 
     def _send(self, ask: IncomingAsk, header: AskHeader, payload: bytes) -> None:
@@ -268,24 +268,6 @@ class ServerAsks:
         ask.is_cancelled = True
         return True
 
-    # -- over a broker ---------------------------------------------------------------------------------
-
-    def next_id(self, session: Session) -> int:
-        """The id of the next request of a client, which sends none itself."""
-        return self._of(session).newest + 1
-
-    def begin(self, session: Session, id: int, deadline: float | None) -> IncomingAsk | None:
-        """Add a request that is complete. If there are too many, fail it and return None."""
-        ask = self._open(self._of(session), id, deadline)
-        if ask is not None:
-            ask.is_whole = True
-        return ask
-
-    def give_up(self, ask: IncomingAsk) -> None:
-        """The client no longer waits for the response."""
-        self._close(ask)
-        ask.is_cancelled = True
-
     # -- over plain framings ---------------------------------------------------------------------------
 
     def on_plain(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
@@ -310,13 +292,18 @@ class ServerAsks:
         self._pause(asks)
         return arrivals
 
-    def _begin_plain(self, asks: SessionAsks, payload: Payload) -> Arrival:
-        session = asks.session
+    def begin(self, session: Session, deadline: float | None) -> IncomingAsk:
+        """With a plain framing or a broker: begin a request, which is complete and has no id of its own."""
+        asks = self._of(session)
         asks.newest += 1
-        ask = asks.open[asks.newest] = IncomingAsk(asks, asks.newest, None)
+        ask = asks.open[asks.newest] = IncomingAsk(asks, asks.newest, deadline)
         ask.is_whole = True
         self.open_count += 1
-        return Arrival(session, [payload], session.receiving.arrived, ask)
+        return ask
+
+    def _begin_plain(self, asks: SessionAsks, payload: Payload) -> Arrival:
+        session = asks.session
+        return Arrival(session, [payload], session.receiving.arrived, self.begin(session, None))
 
     def _pause(self, asks: SessionAsks) -> None:
         """Read from the connection only while not too many requests wait for their turn."""

@@ -15,7 +15,7 @@ from linkbox.core.connection import Connection as Link
 from linkbox.core.endpoint import ClientCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.errors import LinkError
-from linkbox.nats.client import BrokerClient
+from linkbox.nats.client import BrokerClient, is_same
 from linkbox.nats.exchange import Exchange
 from linkbox.nats.port import Port
 
@@ -55,7 +55,7 @@ class AskExchange(Exchange):
         """Do what the core has decided."""
         client = self.client
         if client is None:
-            return  # The port hears of the loss.
+            return  # The port is notified of the loss.
         reply_to = f"{client.inbox}.{ASK}{order.id}"
         if isinstance(order, Request):
             client.publish(self.subjects.requests, order.body, reply_to, order.headers)
@@ -81,8 +81,8 @@ class AskExchange(Exchange):
             self.port.notify(self.port.on_reply, int(number), dict(message.headers or {}), message.data)
 
     def on_denied(self, subject: str) -> None:
-        if subject == self.subjects.requests and self.client is not None:
-            self.port.notify(self.port.on_denied, self.client.denial(subject))
+        if is_same(self.subjects.requests, subject) and self.client is not None:
+            self.port.notify(self.port.on_denied, self.client.denial(self.subjects.requests))
 
     def on_lost(self, error: OSError) -> None:
         self.port.notify(self.port.on_lost, error)
@@ -126,7 +126,7 @@ class AskPort(Port):
                 self._core.arrivals.append(arrival)
 
     def on_probed(self, id: int, verdict: Verdict) -> None:
-        """A server has said whether it has a request."""
+        """A server has reported whether it has a request."""
         link = self._link_of(id)
         if link is not None:
             link.on_probed(id, verdict, self.now())
@@ -203,7 +203,7 @@ class RequestExchange(Exchange):
         """Publish a reply."""
         client = self.client
         if client is None:
-            return  # Its client has heard of a loss, too.
+            return  # The client is notified of a loss, too.
         headers = order.headers
         if headers.get(ask_messages.STATUS) == ask_messages.HERE:
             headers = {**headers, ask_messages.SERVER: client.inbox}

@@ -13,7 +13,7 @@ from linkbox.core.connection import Buffer
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.errors import ConnectFailed, LinkError, Refused
-from linkbox.nats.client import NOBODY, BrokerClient, status_of
+from linkbox.nats.client import NOBODY, BrokerClient, is_same, status_of
 from linkbox.nats.exchange import Exchange
 from linkbox.nats.port import Port
 
@@ -130,8 +130,8 @@ class CircuitExchange(Exchange):
 
     def on_denied(self, subject: str) -> None:
         for line in list(self._lines.values()):
-            if line.to == subject:
-                self._fail(line, PermissionError(f"the broker denies to publish on {subject}"))
+            if is_same(line.to, subject):
+                self._fail(line, PermissionError(f"the broker denies to publish on {line.to}"))
 
     async def _probe(self) -> None:
         """While a circuit is silent, ask the broker now and then whether its other end is still there."""
@@ -181,23 +181,15 @@ class CircuitExchange(Exchange):
     async def _dial(self, session: Session, id: str, patience: float) -> None:
         port = self.port
         try:
-            async with asyncio.timeout(patience):
-                client = await self.connect()
-                line = await self._open_circuit(client, session, id)
+            line = await self.within(patience, self._open_circuit(session, id))
         except LinkError as error:
             port.notify(port.on_dial_failed, session, error)
-        except PermissionError as error:
-            port.notify(port.on_dial_failed, session, Refused(f"{self.address}: {error}", "denied"))
-        except OSError as error:  # includes TimeoutError
-            text = str(error) or "no answer in time"
-            failure = ConnectFailed(f"cannot connect to {self.address}: {text}")
-            failure.__cause__ = error
-            port.notify(port.on_dial_failed, session, failure)
         else:
             self._homes[id] = line.home
 
-    async def _open_circuit(self, client: BrokerClient, session: Session, id: str) -> Line:
+    async def _open_circuit(self, session: Session, id: str) -> Line:
         """To the server that has the session, if it is still there; else to any."""
+        client = await self.connect()
         home = self._homes.pop(id, None)
         if home is not None:
             try:
@@ -205,7 +197,12 @@ class CircuitExchange(Exchange):
             except OSError:
                 pass
         await self.greet(client)
-        return await self._call(client, session, self.subjects.circuits)
+        try:
+            return await self._call(client, session, self.subjects.circuits)
+        except PermissionError as error:
+            raise Refused(f"{self.address}: {error}", "denied") from error
+        except OSError as error:
+            raise ConnectFailed(f"cannot connect to {self.address}: {error}") from error
 
     async def _call(self, client: BrokerClient, session: Session, to: str) -> Line:
         line = self._new_line(client, to)

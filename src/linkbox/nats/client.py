@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import nats.errors
@@ -47,6 +47,11 @@ def status_of(message: Msg) -> str:
     return message.headers.get("Status", "") if message.headers else ""
 
 
+def is_same(subject: str, reported: str) -> bool:
+    """Is this the subject in an error of the broker? nats-py makes such texts lower case."""
+    return subject.lower() == reported.lower()
+
+
 class BrokerClient:
     """One connection to the broker. Used on its event loop only."""
 
@@ -78,7 +83,7 @@ class BrokerClient:
         self.inbox = ""
         """The prefix of the subjects where this end alone receives."""
         self._watcher: asyncio.Task[None] | None = None
-        self._draining: set[asyncio.Task[None]] = set()
+        self._last_work: set[asyncio.Task[None]] = set()
 
     # -- opening ---------------------------------------------------------------------------------------
 
@@ -141,8 +146,11 @@ class BrokerClient:
         if _WRONG.search(text):
             what = f"{self._address}: the broker does not accept the credentials"
             return AuthenticationFailed(f"{what}: {text}")
-        if self._settings.creds is not None and isinstance(error, FileNotFoundError):
-            return AuthenticationFailed(f"{self._address}: the credentials file does not exist")
+        if self._settings.has_file and isinstance(
+            error, FileNotFoundError | IsADirectoryError | PermissionError
+        ):
+            what = type(error).__name__
+            return AuthenticationFailed(f"{self._address}: the credentials cannot be read ({what})")
         failure = ConnectFailed(f"cannot reach the broker of {self._address}: {text}")
         failure.__cause__ = error
         return failure
@@ -163,11 +171,15 @@ class BrokerClient:
             if not self.is_lost:
                 # At once: what this end publishes next must not come back to it.
                 self._run(self._nc._send_unsubscribe(subscription._id))
-                task = asyncio.get_running_loop().create_task(self._drain(subscription))
-                self._draining.add(task)
-                task.add_done_callback(self._draining.discard)
+                self.finish_first(self._drain(subscription))
 
         return end
+
+    def finish_first(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this in the background; `close` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._last_work.add(task)
+        task.add_done_callback(self._last_work.discard)
 
     async def _drain(self, subscription: Subscription) -> None:
         try:
@@ -208,9 +220,9 @@ class BrokerClient:
         self._denied.append(f"{kind} {subject}")
         if kind == "publish":
             for token, (wanted, future) in list(self._requests.items()):
-                if wanted == subject and not future.done():
+                if is_same(wanted, subject) and not future.done():
                     del self._requests[token]
-                    future.set_exception(self.denial(subject))
+                    future.set_exception(self.denial(wanted))
             self._on_denied(subject)
 
     def denial(self, subject: str) -> Refused:
@@ -234,8 +246,8 @@ class BrokerClient:
 
     async def close(self) -> None:
         """Write what is left, and close."""
-        if self._draining and not self.is_lost:
-            await asyncio.wait(self._draining, timeout=CLOSING)
+        if self._last_work and not self.is_lost:
+            await asyncio.wait(self._last_work, timeout=CLOSING)
         self.gone.set()
         for _, future in self._requests.values():
             if not future.done():
@@ -245,8 +257,8 @@ class BrokerClient:
         try:
             async with asyncio.timeout(CLOSING):
                 await self._nc.close()
-        except (*Failures, AttributeError, RuntimeError):
-            pass  # nats-py may fail while it closes a connection that is broken
+        except (*Failures, AssertionError, AttributeError, RuntimeError):
+            pass  # nats-py may fail while it closes a connection that is broken, or was never made
         transport = self._nc._transport
         if transport is not None:
             try:

@@ -11,7 +11,7 @@ from linkbox.core.backoff import Backoff
 from linkbox.core.broker.hello import BrokerHello, check_hello, encode_hello
 from linkbox.core.broker.subjects import QUEUE, Subjects
 from linkbox.errors import ConnectFailed, LinkError, ListenFailed, Refused
-from linkbox.logs import INFO, WARNING, write
+from linkbox.logs import ERROR, INFO, WARNING, write
 from linkbox.nats.client import OPENING, BrokerClient
 from linkbox.nats.port import Port
 
@@ -111,20 +111,32 @@ class Exchange:
         return client
 
     async def within(self, patience: float, work: Awaitable[T]) -> T:
-        """Wait for something, so many seconds. Raises `LinkError`."""
+        """Wait for something, at most ``patience`` seconds. Raises `LinkError`."""
         try:
             async with asyncio.timeout(patience):
                 return await work
+        except LinkError:
+            raise
         except TimeoutError as error:
-            failure = ConnectFailed(f"cannot connect to {self.address}: no answer in time")
-            failure.__cause__ = error
-            raise failure from error
+            raise ConnectFailed(f"cannot connect to {self.address}: no answer in time") from error
+        except Exception as error:
+            raise self._unexpected(error) from error
+
+    def _unexpected(self, error: Exception) -> ConnectFailed:
+        """An error that nothing here has expected, for example a reply of the broker that makes no sense."""
+        write(ERROR, f"unexpected error of the connection to {self.address}", error)
+        return ConnectFailed(f"cannot connect to {self.address}: {type(error).__name__}")
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task, which is cancelled when the endpoint stops."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            write(ERROR, f"unexpected error of the connection to {self.address}", error)
 
     # -- the handshake of a name ---------------------------------------------------------------------------
 
@@ -183,7 +195,7 @@ class Exchange:
             try:
                 await self.connect()
                 write(INFO, f"{self.address}: connected to the broker again")
-            except LinkError as failed:
+            except Exception as failed:
                 if failures == 1:
                     write(WARNING, f"{self.address}: {failed}; trying again")
                 failures += 1
@@ -193,6 +205,7 @@ class Exchange:
         """Connect, and check that no other kind of server serves the name. Returns the error."""
         deadline = asyncio.get_running_loop().time() + OPENING
         failures = 0
+        error: LinkError
         while True:
             try:
                 client = await self.connect()
@@ -202,16 +215,19 @@ class Exchange:
                 await self.open_place(client)
                 await client.check()
                 return None
-            except Refused as error:
-                return error
-            except LinkError as error:
-                failures += 1
-                delay = AGAIN.delay(failures, random.random) or 0.0
-                if asyncio.get_running_loop().time() + delay >= deadline:
-                    failed = ListenFailed(f"cannot serve {self.address}: {error}")
-                    failed.__cause__ = error
-                    return failed
-                await asyncio.sleep(delay)
+            except Refused as refused:
+                return refused
+            except LinkError as failed:
+                error = failed
+            except Exception as unexpected:
+                error = self._unexpected(unexpected)
+            failures += 1
+            delay = AGAIN.delay(failures, random.random) or 0.0
+            if asyncio.get_running_loop().time() + delay >= deadline:
+                failure = ListenFailed(f"cannot serve {self.address}: {error}")
+                failure.__cause__ = error
+                return failure
+            await asyncio.sleep(delay)
 
     def close_copy(self) -> None:
         """In a forked child: close the copy of the socket."""

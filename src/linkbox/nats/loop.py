@@ -1,4 +1,4 @@
-"""The event loop on which the threaded endpoints of this process talk to their brokers: one for all."""
+"""The event loop on which the threaded endpoints of this process are connected to their brokers."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Port:
     def report(self, now: float) -> None:
         """Call what `notify` was given. Under the lock, or on the loop of the endpoint."""
         reports = self._reports
-        for _ in range(len(reports)):  # what is added meanwhile rings again
+        for _ in range(len(reports)):  # what is added meanwhile causes another call
             function, arguments = reports.popleft()
             try:
                 function(*arguments)

@@ -39,6 +39,8 @@ BATCH: Final = 256
 """Most messages of the stream that are fetched with one request."""
 EXPIRES: Final = 30.0
 """Seconds that a request to fetch waits at the broker."""
+LEAVING: Final = 0.5
+"""Seconds for the broker to drop the requests of a server that stops."""
 BEAT: Final = 1.0
 """Seconds between the signs of life that the broker gives while such a request waits."""
 FULL: Final = "maximum"
@@ -77,7 +79,7 @@ class StreamExchange(Exchange):
         """Publish a message to the stream."""
         client = self.client
         if client is None:
-            return  # The port hears of the loss.
+            return  # The port is notified of the loss.
         headers = order.headers | {stream_messages.TAKEN: f"{client.inbox}.{TAKEN}{key}"}
         reply_to = f"{client.inbox}.{STORED}{key}.{order.first}"
         client.publish(self.subjects.messages_of(order.session), order.body, reply_to, headers)
@@ -91,7 +93,7 @@ class StreamExchange(Exchange):
             port.notify(port.on_stored, int(key), int(first), _error_of(message))
 
     def on_denied(self, subject: str) -> None:
-        if self.client is not None and subject.startswith(self.subjects.messages_of("")):
+        if self.client is not None and subject.lower().startswith(self.subjects.messages_of("").lower()):
             self.port.notify(self.port.on_denied, self.client.denial(subject))
 
     def on_lost(self, error: OSError) -> None:
@@ -191,7 +193,7 @@ class SourceExchange(Exchange):
         super().__init__(port)
         self._room = (0, 0)
         self._processed = 0
-        """What the port has said last: room for messages and bytes, after so many that were given to it."""
+        """The last report of the port: room for messages and bytes, and how many messages it had processed."""
         self._given = 0
         self._wanted = 0
         """Messages that the broker was asked for and has not sent."""
@@ -201,6 +203,8 @@ class SourceExchange(Exchange):
         self._heard_at = 0.0
         self._barrier = 0
         self._end: Callable[[], None] | None = None
+        self._given_back: list[Acknowledge] | None = None
+        """What is given back once the broker has dropped our requests."""
         self.spawn(self._watch())
 
     async def open_place(self, client: BrokerClient) -> None:
@@ -229,16 +233,22 @@ class SourceExchange(Exchange):
     # -- fetching ------------------------------------------------------------------------------------------
 
     def do(self, orders: list[Order], room: tuple[int, int], processed: int) -> None:
-        """Tell the broker what was taken; then fetch, if there is room."""
+        """Acknowledge what was taken; then fetch, if there is room."""
         client = self.client
         if client is not None:
             for order in orders:
                 if isinstance(order, Acknowledge):
-                    client.publish(order.reply_to, order.what)
+                    self._acknowledge(client, order)
                 elif isinstance(order, Taken):
                     client.publish(order.to, order.ranges.encode())
         self._room, self._processed = room, processed
         self._pull()
+
+    def _acknowledge(self, client: BrokerClient, order: Acknowledge) -> None:
+        if order.what == stream_messages.NAK and self._given_back is not None:
+            self._given_back.append(order)
+        else:
+            client.publish(order.reply_to, order.what)
 
     def _pull(self) -> None:
         client = self.client
@@ -269,7 +279,7 @@ class SourceExchange(Exchange):
             return
         self._wanted = max(0, self._wanted - 1)
         if not self.is_serving:
-            client.publish(message.reply, stream_messages.NAK)
+            self._acknowledge(client, Acknowledge(message.reply, stream_messages.NAK))
             return
         stored = _stored_of(message, self._barrier)
         if stored is None:
@@ -293,9 +303,25 @@ class SourceExchange(Exchange):
     def stop_serving(self) -> None:
         """Fetch no more: first of all, or what is given back would come here again."""
         super().stop_serving()
-        if self._end is not None:
-            self._end()
-            self._end = None
+        client, end, self._end = self.client, self._end, None
+        if end is not None and client is not None:
+            end()
+            self._given_back = []
+            client.finish_first(self._give_back(client))
+
+    async def _give_back(self, client: BrokerClient) -> None:
+        """Give back what was not taken, in order.
+
+        The broker looks at our requests when it is asked about the consumer, and drops them. Otherwise it
+        would try the first message with one of them, and put it behind the others.
+        """
+        try:
+            await client.request(f"$JS.API.CONSUMER.INFO.{self.subjects.stream}.{CONSUMER}", b"", LEAVING)
+        except LinkError:
+            pass
+        orders, self._given_back = self._given_back or [], None
+        for order in orders:
+            client.publish(order.reply_to, order.what)
 
 
 def _stored_of(message: Msg, barrier: int) -> Stored | None:

@@ -68,9 +68,7 @@ class Options:
         """Converts messages to bytes and back."""
         self.framing = as_framing(framing)
         """Converts messages to a stream of bytes and back."""
-        if not isinstance(limits, Limits | None):
-            raise TypeError(f"limits= takes a Limits, not {type(limits).__name__}")
-        self.limits = limits or Limits()
+        self.limits = _checked_limits(limits)
         """All limits on memory and time."""
         self.overflow = arguments.text(overflow, "overflow")
         """What a full mailbox does."""
@@ -123,6 +121,12 @@ def of_side(format: Format[Any, Any], side: str, pattern: Pattern) -> Format[Any
     return format.of_server() if side == "server" else format
 
 
+def _checked_limits(limits: Any) -> Limits:
+    if not isinstance(limits, Limits | None):
+        raise TypeError(f"limits= takes a Limits, not {type(limits).__name__}")
+    return limits or Limits()
+
+
 def _checked_name(name: str) -> str:
     """The same name; the peer would refuse every connection with one that it cannot read."""
     arguments.text(name, "name")
@@ -165,9 +169,8 @@ class ServerOptions(Options):
             arguments.function(accept, "accept", "callable(PeerInfo) -> bool")
         if handler is not None:
             check_handler(handler)
-        _check_ssl(ssl)
-        address, broker = split_credentials(address, broker)
-        bound = check_server_address(address, insecure, ssl, secret is not None)
+        bare, broker = _without_credentials(address, broker, ssl)
+        bound = check_server_address(bare, insecure, ssl, secret is not None)
         super().__init__(
             "server", pattern, bound, format, framing, limits, overflow, store, name, ssl, secret, broker
         )
@@ -222,9 +225,8 @@ class ClientOptions(Options):
             raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
         if not isinstance(reconnect, Backoff | None):
             raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
-        _check_ssl(ssl)
-        address, broker = split_credentials(address, broker)
-        parsed = with_ssl(Address.parse(address), address, ssl)
+        bare, broker = _without_credentials(address, broker, ssl)
+        parsed = with_ssl(Address.parse(bare), bare, ssl)
         check_scheme(parsed)
         super().__init__(
             "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret, broker
@@ -275,6 +277,15 @@ def check_dialogue(dialogue: Any, framing: Framing) -> Dialogue | None:
 def check_handler(handler: Handler) -> None:
     """TypeError for what cannot be called."""
     arguments.function(handler, "handler", "callable(Request)")
+
+
+def _without_credentials(address: Any, broker: Nats | None, ssl: Any) -> tuple[Any, Nats | None]:
+    """The address of the user, and the settings of the broker with the credentials that were in the address.
+
+    Checks ``ssl=`` first, because the address depends on it.
+    """
+    _check_ssl(ssl)
+    return split_credentials(address, broker)
 
 
 def _check_ssl(context: Any) -> None:

@@ -2,7 +2,7 @@
 
 A request is sent once. Its server replies, or sends a note that it is at work ("here") after
 `HERE_AFTER` seconds; then the client asks every second whether that server still has the request. So a client
-hears of a dead server within about three seconds, although the broker reports no loss. When the connection to
+finds a dead server within about three seconds, although the broker reports no loss. When the connection to
 the broker is lost, all requests on their way fail with `PeerLost`: they may have been executed.
 """
 

@@ -50,7 +50,7 @@ class Request(NamedTuple):
 
 
 class Cancel(NamedTuple):
-    """Order: tell the server (or all, if it is not known) that the client no longer waits."""
+    """Order: notify the server (or all, if it is not known) that the client no longer waits."""
 
     id: int
     server: str

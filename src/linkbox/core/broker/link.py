@@ -40,4 +40,4 @@ class BrokerLink(Link):
         pass
 
     def close_soon(self, now: float) -> None:
-        self.abort(None)  # The broker needs no farewell.
+        self.abort(None)  # The broker expects no close notification.

@@ -18,7 +18,7 @@ from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire import frames
 
 HERE_AFTER: Final = 0.05
-"""Seconds after which a client is told that its request is being worked on."""
+"""Seconds after which a client is notified that its request is being worked on."""
 IDLE: Final = 60.0
 """Seconds that the session of a client is kept after its last request."""
 
@@ -54,7 +54,7 @@ class RequestLink(BrokerLink):
         self._started: dict[int, Started] = {}
         """The requests of this client, by their ids here."""
         self._here: deque[int] = deque()
-        """Those of which the client was not told that they are worked on; the oldest first."""
+        """Those of which the client was not notified that they are worked on; the oldest first."""
         self._orders: list[Reply] = []
         self._idle_at = NEVER
         session.sending.peer_message = most

@@ -115,12 +115,14 @@ class BrokerRequests:
     ) -> None:
         core, session = self._core, link.session
         assert session is not None
-        id = core.asks.next_id(session)
-        link.start(id, reply_to, now)
-        ask = core.asks.begin(session, id, deadline)
-        if ask is None:
-            return  # There are too many: the client is told so.
+        ask = core.asks.begin(session, deadline)
         self._by_reply[reply_to] = ask
+        link.start(ask.id, reply_to, now)
+        most = core.context.limits.asks
+        if len(ask.asks.open) > most:
+            text = f"more than {most} requests at once: the server has Limits(asks={most})"
+            core.inbox.fail(ask, "limit", text)
+            return
         if core.mailbox.is_full_together():
             core.inbox.fail(
                 ask, "limit", "the requests that wait fill the mailbox: Limits(mailbox_total=...)"
@@ -154,7 +156,8 @@ class BrokerRequests:
         if isinstance(link, RequestLink):
             link.forget(ask.id)
             self._core.effects.to_write.append(link)
-        self._core.asks.give_up(ask)
+        self._core.asks.ignore(ask)
+        ask.is_cancelled = True
         self._core.inbox.ask_closed(ask.session)
 
     def has(self, reply_to: str) -> bool:

@@ -132,7 +132,7 @@ class SourceLink(BrokerLink):
         return found
 
     def take_orders(self, now: float) -> list[Order]:
-        """What the network must tell the broker and the client now."""
+        """What the network must send to the broker and to the client now."""
         self.context.effects.now = now
         session = self.session
         if session is not None and session.link is self and not self.closed:

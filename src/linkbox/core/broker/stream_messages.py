@@ -53,18 +53,18 @@ class Stored(NamedTuple):
     place: int
     """Its number in the stream."""
     taken_to: str
-    """Where the client wants to hear that it was taken; may be empty."""
+    """Where the client receives notes of what was taken; may be empty."""
 
 
 class Acknowledge(NamedTuple):
-    """Order: tell the broker about a message of the stream."""
+    """Order: acknowledge a message of the stream, or give it back."""
 
     reply_to: str
     what: bytes
 
 
 class Taken(NamedTuple):
-    """Order: tell a client which of its messages were taken."""
+    """Order: notify a client which of its messages were taken."""
 
     to: str
     ranges: str

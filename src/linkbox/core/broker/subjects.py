@@ -36,7 +36,7 @@ class Subjects:
         self.have = f"{root}.ar.have"
         """AR: a client asks all servers whether one has its request."""
         self.cancel = f"{root}.ar.cancel"
-        """AR: a client that does not know its server tells all that it no longer waits."""
+        """AR: a client that does not know its server notifies all that it no longer waits."""
         self.stream = _stream_name(prefix, name)
         """P2M: the stream that keeps the messages."""
         self.stream_filter = f"{root}.p2m.>"
