@@ -181,15 +181,24 @@ class BrokerClient:
         self._last_work.add(task)
         task.add_done_callback(self._last_work.discard)
 
+    async def _flush(self) -> None:
+        """Wait until the broker has processed everything that was sent before.
+
+        Twice: nats-py writes the PING of a flush at once, perhaps before what waits to be written.
+        """
+        await self._nc.flush(int(OPENING))
+        await self._nc.flush(int(OPENING))
+
     async def _drain(self, subscription: Subscription) -> None:
         try:
+            await self._flush()
             await subscription.drain()  # type: ignore[no-untyped-call]
         except Failures:
             pass  # The connection is lost, and the subscription with it.
 
     async def check(self) -> None:
         """Wait until the broker has processed everything. Raises `Refused` if a subscription is denied."""
-        await self._nc.flush(int(OPENING))
+        await self._flush()
         for kind, subject in [each.split(" ", 1) for each in self._denied]:
             if kind == "subscription":
                 raise Refused(f"{self._address}: the broker denies to receive on {subject}", "denied")

@@ -23,7 +23,7 @@ NANO: Final = 1_000_000_000
 DUPLICATES: Final = 120
 """Seconds for which the broker knows what it has."""
 ACK_WAIT: Final = 30
-"""Seconds after which the broker gives a message to another server, unless it is acknowledged or worked on."""
+"""Seconds after which the broker gives a message to another server, unless it still waits here."""
 BARRIERS: Final = "BARRIERS"
 _EXISTS, _OVERLAPS, _NOT_FOUND, _NO_STREAM, _WRONG_SEQUENCE = 10058, 10065, 10037, 10059, 10071
 

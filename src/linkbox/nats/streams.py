@@ -193,7 +193,7 @@ class SourceExchange(Exchange):
         super().__init__(port)
         self._room = (0, 0)
         self._processed = 0
-        """The last report of the port: room for messages and bytes, and how many messages it had processed."""
+        """The last report of the port: room for messages and bytes; how many it had processed."""
         self._given = 0
         self._wanted = 0
         """Messages that the broker was asked for and has not sent."""
