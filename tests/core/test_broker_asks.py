@@ -264,6 +264,19 @@ def test_a_cancelled_request_is_cancelled_at_the_server() -> None:
     wire.responder().on_cancel("r77", wire.now)
 
 
+def test_a_cancel_that_comes_after_the_answer_changes_nothing() -> None:
+    wire = BrokerWire(AR)
+    link = wire.asking()
+    ask = wire.begin(link, b"x")
+    wire.carry(link)
+    [request] = wire.requests()
+    request.answer(b"y")
+    wire.responder().on_cancel(f"r{ask.id}", wire.now)
+    assert not request.cancelled()
+    wire.reply(link)
+    assert ask.value == b"y"
+
+
 def test_an_incomplete_request_is_cancelled_without_the_server() -> None:
     wire = BrokerWire(AR)
     link = wire.asking()
@@ -362,6 +375,7 @@ def ask_as_foreigner(
     [
         ({"Lb_Format": "json"}, "format"),
         ({"Lb_Parts": "5"}, "protocol"),
+        ({"Lb_Parts": "0"}, "protocol"),
         ({"Lb_Parts": "-1,2"}, "protocol"),
         ({"Lb_Parts": "one"}, "protocol"),
         ({"Lb_Left": "soon"}, "protocol"),

@@ -24,14 +24,18 @@ from linkbox.core.broker.circuit import (
 from linkbox.core.broker.hello import BrokerHello, check_hello, encode_hello
 from linkbox.core.broker.marks import Marks
 from linkbox.core.broker.sources import PREFETCH
+from linkbox.core.broker.stream_link import StreamLink
 from linkbox.core.broker.stream_messages import Acknowledge, Stored, Taken, read_ranges, split_id
 from linkbox.core.broker.subjects import Subjects
+from linkbox.core.channel import OutgoingMessage
 from linkbox.core.endpoint_core import ServerCore
 from linkbox.core.patterns import P2M
+from linkbox.core.wire import frames
 from linkbox.errors import EndOfData, MailboxFull, PeerLost, Refused, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
 from tests.core.fake_broker import BrokerWire
+from tests.core.stored import StoredWire
 
 
 def texts(server: ServerCore) -> list[bytes]:
@@ -338,6 +342,110 @@ def test_notes_about_messages_that_were_never_sent_are_ignored() -> None:
     assert session.sending.taken == 0
     link.on_taken("1-1", wire.now)
     assert session.sending.taken == 1
+
+
+# -- a store -------------------------------------------------------------------------------------------
+
+
+class StoredBrokerWire(StoredWire, BrokerWire):
+    """A client with a store, and a broker."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(P2M, stores={"client"}, **options)
+
+    def spool(self, *payloads: bytes) -> list[OutgoingMessage]:
+        entry = self.client.spool(self.client.current(self.now), list(payloads), True)
+        self.settle()
+        assert entry.messages is not None
+        return entry.messages
+
+    def go(self) -> StreamLink:
+        """The session that waits gets a link, and the disk records that it has one."""
+        [session] = self.client.sessions.by_id.values()
+        link = self.sending(session=session)
+        self.settle()
+        return link
+
+
+def test_spooled_messages_are_deleted_when_the_broker_has_them() -> None:
+    wire = StoredBrokerWire()
+    receipts = wire.spool(b"1", b"2")
+    link = wire.go()
+    wire.publish(link)
+    wire.settle()
+    assert [each.stage for each in receipts] == [Stage.RECEIVED] * 2
+    assert wire.stores["client"].counts()["spool"] == 0
+    session = link.session
+    assert session is not None
+    session.end()
+    assert link.take_orders(wire.now) == []
+    wire.settle()
+    link.take_orders(wire.now)
+    assert isinstance(session.error, EndOfData)
+
+
+def test_the_end_waits_until_the_disk_knows_that_the_broker_has_all() -> None:
+    wire = StoredBrokerWire()
+    wire.spool(b"1")
+    link = wire.go()
+    session = link.session
+    assert session is not None
+    wire.writes = False
+    session.end()
+    wire.publish(link)
+    assert session.error is None, "after a crash now, the message would be sent again"
+    wire.writes = True
+    wire.settle()
+    link.take_orders(wire.now)
+    assert isinstance(session.error, EndOfData)
+
+
+def test_what_a_killed_client_may_have_published_is_marked() -> None:
+    wire = StoredBrokerWire()
+    wire.spool(b"1")
+    link = wire.go()
+    wire.publish(link)
+    wire.settle()
+    wire.spool(b"2")
+    wire.publish(link, is_acknowledged=False)
+    wire.crash("client")
+    wire.take_up("client")
+    wire.spool(b"3")
+    again = wire.publish(wire.go())
+    assert [order.body for order in again] == [b"23"] or [order.body for order in again] == [b"2", b"3"]
+    assert "Lb-Again" in again[0].headers
+    for _ in range(3):
+        wire.fetch()
+    found = [(item, batch.redelivered) for batch in wire.server.mailbox.order for item in batch.items]
+    assert found[:2] == [(b"1", False), (b"2", False)]
+    assert found[-1][0] == b"3"
+    assert len({item for item, mark in found if not mark}) == len([item for item, mark in found if not mark])
+
+
+def test_a_stored_message_that_the_broker_does_not_take_fails_alone() -> None:
+    wire = StoredBrokerWire(most=100)
+    large, huge, good = wire.spool(b"x" * 101, b"y" * (frames.MAX_PIECE + 1), b"good")
+    link = wire.go()
+    for _ in range(3):
+        wire.publish(link)
+        wire.settle()
+    assert isinstance(large.error, TooLarge)
+    assert isinstance(huge.error, TooLarge)
+    assert good.stage is Stage.RECEIVED
+    assert wire.stores["client"].counts()["spool"] == 0
+
+
+def test_a_full_stream_is_tried_again_with_a_store() -> None:
+    wire = StoredBrokerWire()
+    wire.stream.most = 0
+    [receipt] = wire.spool(b"1")
+    link = wire.go()
+    wire.publish(link)
+    assert link.closed
+    assert not receipt.failed
+    wire.stream.most = None
+    wire.publish(wire.go())
+    assert receipt.stage is Stage.RECEIVED
 
 
 # -- simulations ---------------------------------------------------------------------------------------

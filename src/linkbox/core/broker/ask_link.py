@@ -229,8 +229,7 @@ class AskLink(BrokerLink):
     def _done(self, numbers: list[int]) -> None:
         """These units need no attention any more."""
         session = self.session
-        if session is None or session.link is not self:
-            return
+        assert session is not None
         self._marks.add(numbers)
         reached, sending = self._marks.reached, session.sending
         if reached > sending.acked:

@@ -95,9 +95,7 @@ class RequestLink(BrokerLink):
     def _reply(self, message: OutgoingMessage) -> None:
         header, payload = message.header, message.payload or b""
         assert header is not None
-        started = self._started.pop(header.id, None)
-        if started is None:
-            return
+        started = self._started.pop(header.id)
         self._by_reply.pop(started.reply_to, None)
         if header.kind == frames.ANSWER:
             headers = {ask_messages.STATUS: ask_messages.OK}
@@ -109,9 +107,7 @@ class RequestLink(BrokerLink):
 
     def forget(self, id: int) -> None:
         """The client no longer waits for the response."""
-        started = self._started.pop(id, None)
-        if started is not None:
-            self._by_reply.pop(started.reply_to, None)
+        self._by_reply.pop(self._started.pop(id).reply_to, None)
 
     # -- "here", and the end of a client that asks no more -------------------------------------------------
 

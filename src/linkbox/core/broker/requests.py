@@ -149,13 +149,13 @@ class BrokerRequests:
     def on_cancel(self, reply_to: str, now: float) -> None:
         """A client no longer waits for the response to its request."""
         self._core.effects.now = now
-        ask = self._by_reply.pop(reply_to, None)
-        if ask is None:
-            return
+        ask = self._by_reply.get(reply_to)
+        if ask is None or ask.is_finished:
+            return  # Its response is on the way.
         link = ask.session.link
-        if isinstance(link, RequestLink):
-            link.forget(ask.id)
-            self._core.effects.to_write.append(link)
+        assert isinstance(link, RequestLink)
+        link.forget(ask.id)
+        self._core.effects.to_write.append(link)
         self._core.asks.ignore(ask)
         ask.is_cancelled = True
         self._core.inbox.ask_closed(ask.session)

@@ -155,6 +155,8 @@ class SourceLink(BrokerLink):
             if stored.taken_to and stored.last:
                 to = stored.taken_to
                 ranges.append(f"{stored.last - len(stored.parts) + 1}-{stored.last}")
+        if not self._pending:
+            self._working_at = NEVER
         if ranges:
             self._orders.append(Taken(to, " ".join(ranges)))
 
@@ -163,10 +165,8 @@ class SourceLink(BrokerLink):
 
     def on_silence(self, now: float) -> None:
         if not self._pending:
-            self._working_at = NEVER
-            if now >= self._idle_at:
-                assert self.session is not None
-                self.session.owner.close_session(self.session, None)
+            assert self.session is not None
+            self.session.owner.close_session(self.session, None)
             return
         for each in self._pending:
             self._orders.append(Acknowledge(each.stored.reply_to, stream_messages.WORKING))

@@ -185,8 +185,6 @@ class StreamLink(BrokerLink):
     def _check_end(self, session: Session) -> None:
         """Close the conversation, once it has ended and the broker has everything."""
         ending, sending, record = session.ending, session.sending, session.record
-        if session.link is not self:
-            return
         if wants_end(session):
             ending.is_sent = True
         if not ending.is_sent or sending.queue or sending.acked < sending.sent:
