@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from linkbox import ClientAR, Framing
+from linkbox.cli.broker import broker_of
 from linkbox.cli.options import (
     AddressArgument,
     FormatName,
@@ -77,6 +78,7 @@ def ask(
             connect_timeout=timeout,
             ssl=ssl,
             secret=secret,
+            broker=broker_of(address),
         )
         is_text = what != "-" and (text or not _is_file(what))
         with client:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from linkbox import ClientP2P, Framing, LinkboxError, LinkError, ServerP2P
+from linkbox.cli.broker import broker_of
 from linkbox.cli.listen import check_address
 from linkbox.cli.options import (
     AddressArgument,
@@ -61,7 +62,13 @@ def chat(
         if listen:
             where = check_address(address, insecure, ssl, secret)
             server = ServerP2P[Any, Any](
-                where, format_of(format), framing=wire, ssl=ssl, secret=secret, insecure=insecure
+                where,
+                format_of(format),
+                framing=wire,
+                ssl=ssl,
+                secret=secret,
+                insecure=insecure,
+                broker=broker_of(address),
             )
             with server:
                 say(f"listening at {server.address}", quiet)
@@ -72,7 +79,13 @@ def chat(
                 Chat(view, format, wire, stay).run(output)
         else:
             client = ClientP2P[Any, Any](
-                address, format_of(format), framing=wire, ssl=ssl, secret=secret, connect_timeout=timeout
+                address,
+                format_of(format),
+                framing=wire,
+                ssl=ssl,
+                secret=secret,
+                connect_timeout=timeout,
+                broker=broker_of(address),
             )
             with client:
                 say(f"connected to {client.peers()[0] if client.peers() else address}", quiet)

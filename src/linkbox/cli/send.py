@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from linkbox import ClientP2M, FixedSize, Framing, Limits, Raw, Receipt, Stage
+from linkbox.cli.broker import broker_of
 from linkbox.cli.keeping import Commits, Delivery, check_store, end_with, plural
 from linkbox.cli.options import (
     AddressArgument,
@@ -90,6 +91,7 @@ def send(
                 framing=wire,
                 ssl=ssl,
                 secret=secret,
+                broker=broker_of(address),
                 connect_timeout=timeout,
                 blocking=sender.is_file,
                 linger=0.0 if sender.is_file else FOR_EVER,

@@ -22,7 +22,7 @@ OLDEST: Final = (2, 10)
 NANO: Final = 1_000_000_000
 DUPLICATES: Final = 120
 """Seconds for which the broker knows what it has."""
-ACK_WAIT: Final = 30
+ACK_WAIT: Final = 10
 """Seconds after which the broker gives a message to another server, unless it still waits here."""
 BARRIERS: Final = "BARRIERS"
 _EXISTS, _OVERLAPS, _NOT_FOUND, _NO_STREAM, _WRONG_SEQUENCE = 10058, 10065, 10037, 10059, 10071

@@ -18,7 +18,7 @@ from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.core.wire.decoder import too_large
 
-WORKING_EVERY: Final = 10.0
+WORKING_EVERY: Final = 3.0
 """Seconds between two notes to the broker that a message still waits: it would give it to another server."""
 IDLE: Final = 60.0
 """Seconds that the session of a client is kept after its last message was taken."""
