@@ -16,7 +16,7 @@ PUBLIC = SIX | set(
     VarintPrefixed DecimalPrefixed Netstring JsonStream Enclosed Slip Cobs
     Address Dialogue Format Framing LinkView
     Event EventKind Message Peer PeerInfo PeerStatistics Receipt Request Stage Statistics
-    Limits Backoff
+    Limits Backoff Nats
     LinkboxError AddressError StateError FormatError TooLarge DecodeError
     LinkError ListenFailed ConnectFailed Refused AuthenticationFailed ProtocolViolation PeerLost SessionLost
     MailboxEmpty MailboxFull EndOfData Incomplete DeadlineExceeded AnswerError StoreError
