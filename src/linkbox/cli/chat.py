@@ -59,17 +59,10 @@ def chat(
         ssl = context_of(address, tls_ca, tls_cert, tls_key, listen)
         check_fits(wire, format)
         output = Output(format, wire)
+        how: Any = {"framing": wire, "ssl": ssl, "secret": secret, "broker": broker_of(address)}
         if listen:
             where = check_address(address, insecure, ssl, secret)
-            server = ServerP2P[Any, Any](
-                where,
-                format_of(format),
-                framing=wire,
-                ssl=ssl,
-                secret=secret,
-                insecure=insecure,
-                broker=broker_of(address),
-            )
+            server = ServerP2P[Any, Any](where, format_of(format), insecure=insecure, **how)
             with server:
                 say(f"listening at {server.address}", quiet)
                 server.wait_connected()
@@ -78,15 +71,7 @@ def chat(
                 view = server.link(peer)
                 Chat(view, format, wire, stay).run(output)
         else:
-            client = ClientP2P[Any, Any](
-                address,
-                format_of(format),
-                framing=wire,
-                ssl=ssl,
-                secret=secret,
-                connect_timeout=timeout,
-                broker=broker_of(address),
-            )
+            client = ClientP2P[Any, Any](address, format_of(format), connect_timeout=timeout, **how)
             with client:
                 say(f"connected to {client.peers()[0] if client.peers() else address}", quiet)
                 Chat(client, format, wire, stay).run(output)

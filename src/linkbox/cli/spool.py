@@ -119,18 +119,21 @@ def _duration(seconds: float) -> str:
 # -- flush ----------------------------------------------------------------------------------------------
 
 
+TargetArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ADDRESS",
+        help="The server. Default: the one it was last sent to.",
+        show_default=False,
+        callback=with_nats_url,
+    ),
+]
+
+
 @spool.command()
 def flush(
     path: PathArgument,
-    address: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ADDRESS",
-            help="The server. Default: the one it was last sent to.",
-            show_default=False,
-            callback=with_nats_url,
-        ),
-    ] = None,
+    address: TargetArgument = None,
     timeout: ConnectTimeoutOption = 10.0,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
