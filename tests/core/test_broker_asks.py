@@ -13,6 +13,7 @@ from linkbox.core.broker.request_link import HERE_AFTER, IDLE, RequestLink
 from linkbox.core.patterns import AR
 from linkbox.errors import (
     AnswerError,
+    AuthenticationFailed,
     ConnectFailed,
     DecodeError,
     EndOfData,
@@ -345,6 +346,17 @@ def test_a_session_that_is_over_needs_no_link() -> None:
     assert carry_asks(wire.client, link.session, 10, wire.now) is None
     link.session.close(None)
     assert carry_asks(wire.client, link.session, 10, wire.now) is None
+
+
+def test_a_refused_dial_is_final() -> None:
+    wire = BrokerWire(AR)
+    session = wire.client.begin(wire.now)
+    error = AuthenticationFailed("wrong password")
+    wire.client.connect_refused(session, error, wire.now)
+    assert session.error is error
+    wire.client.connect_refused(session, Refused("again", "denied"), wire.now)
+    assert session.error is error
+    assert wire.client.statistics().refused == 1
 
 
 def test_links_of_a_broker_carry_no_bytes() -> None:

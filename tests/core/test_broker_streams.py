@@ -435,6 +435,15 @@ def test_a_stored_message_that_the_broker_does_not_take_fails_alone() -> None:
     assert wire.stores["client"].counts()["spool"] == 0
 
 
+def test_a_refused_dial_is_tried_again_with_a_store() -> None:
+    wire = StoredBrokerWire()
+    wire.spool(b"1")
+    [session] = wire.client.sessions.by_id.values()
+    wire.client.connect_refused(session, Refused("not yet", "denied"), wire.now)
+    assert session.error is None
+    assert EventKind.ERROR in wire.kinds(wire.client)
+
+
 def test_a_full_stream_is_tried_again_with_a_store() -> None:
     wire = StoredBrokerWire()
     wire.stream.most = 0
