@@ -9,8 +9,8 @@ BIN    := $(VENV)/bin/python -m
 ARGS   ?=
 MINUTES ?= 5
 
-.PHONY: help demo demo-nats test check native test-native wheels fuzz bench bench-curves bench-guard measure measure-curves \
-	measure-guard calls instructions soak format clean
+.PHONY: help demo demo-nats test test-all test-peers check native test-native wheels fuzz bench bench-curves bench-guard \
+	measure measure-curves measure-guard calls instructions soak format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,7 +25,14 @@ demo-nats: $(VENV)/.with-all ## see several servers share a name at a broker, an
 # A file of tests is one worker's; more workers than a few would only wait for each other's sockets and disks.
 PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test: $(VENV)/.with-all ## run all tests, with the coverage floors (ARGS="-k name" for some, COVERAGE=no: without floors)
+# Not before each commit: campaigns, hostile peers, real programs, browsers, and TLS where TCP is tried, too.
+LONG := faults soak fuzz peers observe nats store/test_kills.py store/test_power.py
+QUICK := -k 'not tls' $(LONG:%=--ignore=tests/%) --deselect=tests/core/test_mutants.py
+
+test: $(VENV)/.with-all ## the tests to run before a commit (ARGS="-k name" for some)
+	$(BIN) $(PYTEST) $(QUICK) $(ARGS)
+
+test-all: $(VENV)/.with-all ## all tests, with the coverage floors (ARGS="-k name" for some, COVERAGE=no: without floors)
 ifeq ($(COVERAGE),no)
 	$(BIN) $(PYTEST) $(ARGS)
 else
@@ -66,6 +73,9 @@ test-native: $(VENV)/.with-all $(NATIVE)/.made ## the tests of what is compiled,
 wheels: ## an sdist in dist/, wheels for each Python here and the pure one; each is installed and tested
 	@bash .ci/wheels $(ARGS)
 
+test-peers: $(VENV)/.with-peers ## conversations with real programs (redis, pymodbus, Node, …); skips what is not installed
+	$(BIN) $(PYTEST) tests/peers $(ARGS)
+
 fuzz: $(VENV)/.with-fuzz ## any bytes into every decoder, and attackers at whole endpoints (MINUTES=5, TARGET=name)
 	$(BIN) fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
@@ -85,12 +95,12 @@ bench-guard: ## fail where a message costs more than recorded: counts, ratios (A
 	$(BENCH) measure-guard
 
 # Without a C compiler the compiled one is left out. To compile takes minutes, and says nothing until it is done.
-measure: $(VENV)/.with-peers
+measure: $(VENV)/.with-bench
 	@$(MAKE) --question $(NATIVE)/.made || echo "compiling linkbox first: this takes a few minutes" >&2
 	@$(MAKE) --no-print-directory $(NATIVE)/.made || echo "nothing compiled here: measuring without it" >&2
 	LINKBOX_NATIVE=$(NATIVE)/lib $(BIN) benchmarks $(ROW) $(if $(ROW),,--output docs/benchmarks/latest.json --plots docs/benchmarks) $(ARGS)
 
-measure-curves: $(VENV)/.with-peers
+measure-curves: $(VENV)/.with-bench
 	$(BIN) benchmarks --curves --output docs/benchmarks/curves.json --plots docs/benchmarks $(ARGS)
 
 # The compiled linkbox is watched too if it is there and was made of these sources: compiling takes longer than this.
@@ -140,6 +150,10 @@ $(VENV)/.with-fuzz: $(VENV)/.with-all
 	@touch $@
 
 # For TLS a certificate is made.
-$(VENV)/.with-peers: $(VENV)/.made
+$(VENV)/.with-bench: $(VENV)/.made
 	@$(EDITABLE) '.[cli,bench,tls]'
+	@touch $@
+
+$(VENV)/.with-peers: $(VENV)/.with-all
+	@$(EDITABLE) '.[cli,test,check,peers]' || echo "not all programs can be installed here: their tests are skipped" >&2
 	@touch $@

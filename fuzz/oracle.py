@@ -122,9 +122,9 @@ def check_link(link: Link, limits: Limits) -> None:
         assert len(link._held) <= frames.MAX_EARLY
         return
     assert isinstance(link, LinkedLink)
-    if link._reader is not None:
-        assert link._reader._decoder.buffered <= frames.MAX_PIECE + 12
-        assert len(link._reader._late) <= limits.control_frames
+    if link.reader is not None:
+        assert link.reader._decoder.buffered <= frames.MAX_PIECE + 12
+        assert len(link.reader._late) <= limits.control_frames
     if link.handshake is not None:
         assert len(link.handshake._preface) < 8
         check_early(link.handshake._decoder)
@@ -147,10 +147,10 @@ def check_times(link: Link, limits: Limits, now: float) -> None:
         assert now <= link._closing_at <= now + limits.close + MOMENT
     elif isinstance(link, LinkedLink):
         assert now < link.heard_at + limits.heartbeat + limits.peer_timeout + MOMENT
-        decoder = link._reader and link._reader._decoder
+        decoder = link.reader and link.reader._decoder
     if decoder is not None and (decoder.buffered() if callable(decoder.buffered) else decoder.buffered):
         assert link._partial_at is not None and now < link._partial_at + limits.progress
-    end = link.handle
+    end = link.carrier
     if getattr(end, "unsent", None):
         assert link._stalled_at is not None and now < link._stalled_at + limits.stalled_write
 

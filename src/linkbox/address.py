@@ -402,4 +402,9 @@ def origin_of(host: str) -> str | None:
 
 def origin_of_url(address: str) -> str | None:
     """The same for the address of a peer, as a URL."""
-    return origin_of(address.partition("://")[2].rpartition(":")[0].strip("[]"))
+    return origin_of(host_of_url(address))
+
+
+def host_of_url(address: str) -> str:
+    """The host in the address of a peer; empty for unix sockets and memory."""
+    return address.partition("://")[2].rpartition(":")[0].strip("[]")

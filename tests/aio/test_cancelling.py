@@ -11,7 +11,8 @@ import pytest
 
 from linkbox import ConnectFailed, DeadlineExceeded, EndOfData, Json, Limits, PeerLost, Stage
 from linkbox.aio import ClientAR, ClientP2M, ClientP2P, ServerAR, ServerP2M, ServerP2P
-from linkbox.aio.driver import TaskWaiter as Waiter
+from linkbox.aio.driver import Driver
+from linkbox.core.wait_queue import WaitQueue
 from tests.conformance.fronts import until
 from tests.threaded.helpers import core_of
 
@@ -68,11 +69,11 @@ def test_takers_cancelled_at_any_moment_take_nothing() -> None:
 @pytest.mark.patches
 def test_a_taker_that_was_rung_and_cancelled_passes_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
     victims: list[asyncio.Task[Any]] = []
-    wake = Waiter.wake
+    ring = Driver.ring
 
-    def wake_and_strike(waiter: Waiter) -> None:
-        wake(waiter)
-        if victims:
+    def ring_and_strike(driver: Driver, queue: WaitQueue) -> None:
+        ring(driver, queue)
+        if victims and any(isinstance(each, asyncio.Future) and each.done() for each in queue.waiters):
             victims.pop().cancel()  # after it was rung, and before it runs
 
     async def main() -> None:
@@ -86,7 +87,33 @@ def test_a_taker_that_was_rung_and_cancelled_passes_it_on(monkeypatch: pytest.Mo
                 assert first.cancelled()
                 assert await receipt.wait(Stage.TAKEN, 5) is Stage.TAKEN
 
-    monkeypatch.setattr(Waiter, "wake", wake_and_strike)
+    monkeypatch.setattr(Driver, "ring", ring_and_strike)
+
+    run(main)
+
+
+@pytest.mark.patches
+def test_a_taker_that_was_cancelled_and_has_not_run_is_not_rung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take nothing, and the one behind it would wait for ever."""
+    victims: list[asyncio.Task[Any]] = []
+    ring = Driver.ring
+
+    def strike_and_ring(driver: Driver, queue: WaitQueue) -> None:
+        if victims and any(isinstance(each, asyncio.Future) for each in queue.waiters):
+            victims.pop().cancel()
+        ring(driver, queue)
+
+    async def main() -> None:
+        async with ServerP2P(ANY, Json) as server, ClientP2P(server.address, Json) as client:
+            await server.wait_connected()
+            first, second = (asyncio.create_task(server.data_get()) for _ in range(2))
+            await asyncio.sleep(0)
+            victims.append(first)
+            await client.send("there")
+            assert await asyncio.wait_for(second, 20) == "there"
+            assert first.cancelled()
+
+    monkeypatch.setattr(Driver, "ring", strike_and_ring)
 
     run(main)
 

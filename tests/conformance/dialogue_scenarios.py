@@ -249,10 +249,13 @@ async def nobody_listens(world: World) -> None:
 
 @scenario
 async def dialogues_that_cannot_be(world: World) -> None:
-    for options in ({"greeting": 0}, {"answer": True}, {"greeting": "220"}, {"match": 1}):
+    for options in ({"answer": 0}, {"answer": True}, {"answer": "250"}, {"match": 1}):
         with pytest.raises(TypeError, match=f"{next(iter(options))}= takes"):
             Dialogue(**options)  # type: ignore[arg-type]
     async with world.server("AR") as server:
+        for greeting in (0, True, "220"):
+            with pytest.raises(TypeError, match="greeting= of a client takes a number of messages"):
+                world.client("AR", server.address, **LINES, dialogue=Dialogue(greeting=greeting))
         for framing in ({}, {"framing": Raw()}):
             with pytest.raises(ValueError, match="dialogue= is for plain framings"):
                 world.client("AR", server.address, dialogue=Dialogue(), **framing)

@@ -11,10 +11,14 @@ import pytest
 from tests.conformance.device_scenarios import DEVICE_SCENARIOS
 from tests.conformance.dialogue_scenarios import DIALOGUE_SCENARIOS
 from tests.conformance.fronts import World, address_for, play
+from tests.conformance.place_scenarios import PLACE_SCENARIOS
 from tests.conformance.scenarios import SCENARIOS
+from tests.conformance.serving_scenarios import SERVING_SCENARIOS
 
 by_name = pytest.mark.parametrize(
-    "scenario", [*SCENARIOS, *DEVICE_SCENARIOS, *DIALOGUE_SCENARIOS], ids=lambda function: function.__name__
+    "scenario",
+    [*SCENARIOS, *DEVICE_SCENARIOS, *DIALOGUE_SCENARIOS, *SERVING_SCENARIOS, *PLACE_SCENARIOS],
+    ids=lambda function: function.__name__,
 )
 
 

@@ -212,7 +212,7 @@ class BrokerWire(Wire):
 
     def sending(self, client: ClientCore | None = None, session: Session | None = None) -> StreamLink:
         client = client or self.client
-        session = session or client.current(self.now)
+        session = session or client.conversations.current(self.now)
         link = carry_messages(client, session, self.most, self.now)
         assert link is not None
         return link

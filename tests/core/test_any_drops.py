@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from linkbox.core import frame_writer, linked_link
+from linkbox.core import frame_writer, send_window
 from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.endpoint_core import EndpointCore
 from linkbox.core.mailbox import Mailbox
@@ -38,7 +38,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame_writer, "BATCH_BODIES", 40)
     monkeypatch.setattr(frame_writer, "_EARLY_BODIES", 49)
     monkeypatch.setattr(frame_writer, "JOINED", 45)
-    monkeypatch.setattr(linked_link, "JOINED", 45)
+    monkeypatch.setattr(send_window, "JOINED", 45)
 
 
 def unit_size(unit: Any) -> int:

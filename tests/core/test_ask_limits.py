@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from linkbox.core.asks_client import Ask, ClientAsks
+from linkbox.core.asks_client import Ask
 from linkbox.core.incoming_asks import OVERHEAD
 from linkbox.core.patterns import AR, P2P
 from linkbox.core.request_mailbox import RequestMailbox
 from linkbox.core.session import Session
 from linkbox.core.source import Source
-from linkbox.core.wait_queue import Waiter
 from linkbox.core.wire import frames
 from linkbox.core.wire.framings import Lines, Raw
 from linkbox.errors import PeerLost
@@ -403,32 +402,16 @@ def test_a_client_acknowledges_many_answers_soon() -> None:
     assert "ACK" in probe.kinds()
 
 
-class Caller(Waiter):
-    """A caller that waits for a slot; it notes that it was woken."""
-
-    def __init__(self, asks: ClientAsks) -> None:
-        self.predicate = HasSlot(asks)
-        self.is_woken = False
-
-    def is_awake(self) -> bool:
-        return self.is_woken
-
-    def wake(self) -> None:
-        self.is_woken = True
-
-
-@pytest.mark.patches
 def test_a_request_that_is_over_lets_one_caller_go_on() -> None:
     """Of the callers that wait, the first: the others would find no slot."""
     wire = Wire(AR, client_limits=Limits(asks=2))
     session, asks = wire.connect(), wire.client.asks
     first, _ = wire.ask(b"1", session), wire.ask(b"2", session)
-    waiters = [Caller(asks) for _ in range(3)]
-    asks.slots.waiters = dict.fromkeys(waiters)
-    assert asks.free_slots() == 0 and not asks.slots.ready()
+    asks.slots.waiters[object()] = HasSlot(asks)
+    assert asks.slots.available() == 0
     asks.cancel(first, "enough")
     assert asks.slots in wire.client.effects.to_wake
-    assert asks.slots.ready() == waiters[:1]
+    assert asks.slots.available() == 1
 
 
 # --- The work is linear -------------------------------------------------------------------------------

@@ -354,7 +354,7 @@ class StoredBrokerWire(StoredWire, BrokerWire):
         super().__init__(P2M, stores={"client"}, **options)
 
     def spool(self, *payloads: bytes) -> list[OutgoingMessage]:
-        entry = self.client.spool(self.client.current(self.now), list(payloads), True)
+        entry = self.client.spool(self.client.conversations.current(self.now), list(payloads), True)
         self.settle()
         assert entry.messages is not None
         return entry.messages
@@ -466,7 +466,7 @@ class Campaign:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.wire = BrokerWire(P2M)
-        self.session = self.wire.client.current(0.0)
+        self.session = self.wire.client.conversations.current(0.0)
         self.link = self.wire.sending(session=self.session)
         self.servers = [self.wire.server, self.wire.make_server()]
         self.found: list[tuple[int, bool]] = []

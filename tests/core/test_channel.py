@@ -18,7 +18,7 @@ from tests.core.wire import PEER, Wire, probe_client, probe_server
 def test_a_channel_from_the_first_attempt_to_its_end() -> None:
     wire = Wire()
     wire.is_reachable = False
-    channel: Channel = wire.client.current(wire.now)
+    channel: Channel = wire.client.conversations.current(wire.now)
     wire.settle()
     assert not channel.established and not channel.was_connected()
     assert isinstance(channel.last_failure, ConnectFailed)
@@ -38,7 +38,7 @@ def test_a_channel_from_the_first_attempt_to_its_end() -> None:
 def test_messages_that_are_sent_later_go_out_together() -> None:
     wire = Wire()
     probe = probe_client(wire)
-    channel: Channel = wire.client.current(wire.now)
+    channel: Channel = wire.client.conversations.current(wire.now)
     probe.kinds()
     receipts = [channel.send_later(payload) for payload in (b"a", b"b", b"c")]
     wire.settle()
@@ -52,7 +52,7 @@ def test_messages_that_are_sent_later_go_out_together() -> None:
 def test_the_time_to_connect_may_be_shortened_and_never_lengthened() -> None:
     wire = Wire(connect_timeout=10.0)
     wire.is_reachable = False
-    channel: Channel = wire.client.current(wire.now)
+    channel: Channel = wire.client.conversations.current(wire.now)
     channel.connect_within(wire.now + 2.0)
     channel.connect_within(wire.now + 5.0)
     wire.advance(1.9)
@@ -63,7 +63,7 @@ def test_the_time_to_connect_may_be_shortened_and_never_lengthened() -> None:
 
 def test_with_a_store_an_earlier_life_does_not_count_as_connected() -> None:
     wire = StoredWire(P2M, stores={"client"})
-    first = wire.client.current(wire.now)
+    first = wire.client.conversations.current(wire.now)
     wire.run()
     assert first.was_connected()
     wire.client.spool(first, [b"1:"], with_receipts=False)
@@ -71,7 +71,7 @@ def test_with_a_store_an_earlier_life_does_not_count_as_connected() -> None:
     wire.drop_all()
     wire.settle()
     wire.crash("client")
-    channel: Channel = wire.client.current(wire.now)
+    channel: Channel = wire.client.conversations.current(wire.now)
     assert channel.established and not channel.was_connected()
     wire.is_reachable = True
     wire.advance(1.0)
@@ -101,12 +101,12 @@ def test_the_endpoint_as_a_whole() -> None:
     session = wire.connect()
     [peer] = server.peers()
     there = server.channel_of(peer)
-    assert there is wire.other(session) and server.channels() == [there]
+    assert there is wire.other(session) and list(server.channels.values()) == [there]
     assert server.channel_of(PEER) is None
     assert server.changed is server.sessions.changed
     wire.is_reachable = False
     session.send(b"x")
-    assert [each.in_flight() for each in client.channels()] == [1] and not client.is_idle()
+    assert [each.in_flight() for each in client.channels.values()] == [1] and not client.is_idle()
     assert client.statistics().connections == 1
     assert client.statistics().peers[session.peer].unacknowledged == 1
     client.abort()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from linkbox import Framing, Lines, Linked
-from linkbox.core.channel import OutgoingMessage
 from linkbox.core.handshake import STEP
 from linkbox.core.link import Link, State
 from linkbox.core.patterns import P2M
@@ -17,7 +16,6 @@ from linkbox.errors import DecodeError, MailboxFull, PeerLost, ProtocolViolation
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
 from tests.core.wire import (
-    PEER,
     Probe,
     Wire,
     decode_message,
@@ -389,7 +387,7 @@ def test_a_closed_link_keeps_nothing_of_a_message_that_was_under_way(framing: Fr
     linked = framing.linked
     probe = probe_server(wire, greets=linked)
     probe.say(frames.header(frames.DATA, 1000) + bytes(999) if linked else bytes(999))
-    place = "_reader" if linked else "_decoder"
+    place = "reader" if linked else "_decoder"
     holder = getattr(probe.link, place)
     wire.server.lost(probe.link, ConnectionResetError("cut"), wire.now)
     assert getattr(probe.link, place) is not holder
@@ -521,7 +519,6 @@ def test_the_base_leaves_reading_and_writing_to_its_kinds() -> None:
     server = Wire().server
     link = Link(server.side, server.context, "tcp://x", 0.0)
     for call in (
-        lambda: link.receive(b"", 0.0),
         lambda: link.receive_eof(0.0),
         lambda: link.data_to_send(0.0),
         lambda: link.send_control(b""),
@@ -529,7 +526,7 @@ def test_the_base_leaves_reading_and_writing_to_its_kinds() -> None:
     ):
         with pytest.raises(NotImplementedError):
             call()
-    assert not link.send_at_once(OutgoingMessage(server.sessions.open(PEER)), 0.0)
+    assert link.output is None
     assert link.settle_eof(0.0) is None  # type: ignore[func-returns-value]
     assert link.process_late() is None  # type: ignore[func-returns-value]
     assert link.silence_deadline() == float("inf")

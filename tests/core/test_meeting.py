@@ -348,10 +348,10 @@ def test_a_restarted_server_leaves_in_doubt_what_it_may_have_had() -> None:
 
 def test_the_current_conversation_is_begun_when_there_is_none() -> None:
     wire = Wire()
-    first = wire.client.current(wire.now)
-    assert wire.client.current(wire.now) is first
+    first = wire.client.conversations.current(wire.now)
+    assert wire.client.conversations.current(wire.now) is first
     wire.client.sessions.close_session(first, None)
-    assert wire.client.current(wire.now) is not first
+    assert wire.client.conversations.current(wire.now) is not first
 
 
 # --- Parting ----------------------------------------------------------------------------------------
@@ -700,7 +700,7 @@ def test_a_plain_link_whose_writing_failed_ends_without_an_end() -> None:
 def test_a_conversation_that_is_not_the_current_one_is_forgotten_too() -> None:
     wire = Wire(P2M)
     session = wire.client.begin(wire.now)
-    current = wire.client.current(wire.now)
+    current = wire.client.conversations.current(wire.now)
     wire.run()
     wire.restart_server()
     wire.advance(1)

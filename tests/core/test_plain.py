@@ -303,3 +303,20 @@ def test_a_client_that_comes_back_gives_up_as_its_backoff_says(attempts: int) ->
         return
     assert client.mailbox.end_reason is None
     assert client.conversations.seconds_to_attempt(wire.now) == 1.0
+
+
+@pytest.mark.parametrize(("lasted", "wait"), [(0.0, 1.0), (0.9, 1.0), (1.0, 0.0), (100.0, 0.0)])
+def test_a_connection_that_was_used_is_followed_at_once_unless_it_was_short(
+    lasted: float, wait: float
+) -> None:
+    """Else a gateway that accepts, writes an error and closes costs thousands of connections a second."""
+    wire = Wire(P2P, framing=Lines(), reconnect=Backoff(initial=1.0, maximum=60.0, jitter=0.0))
+    client = wire.client
+    client.context.settings.comes_back = True
+    for _ in range(3):  # nor does it wait longer each time
+        client.conversation = client.begin(wire.now)
+        probe = probe_client(wire, client.conversation, greets=False)
+        probe.say(b"device open failure\n")
+        wire.now += lasted
+        probe.eof()
+        assert client.conversations.seconds_to_attempt(wire.now) == wait

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from linkbox.core.context import ACK_SPACING, SLOW_ACK_SPACING
-from linkbox.core.frame_writer import JOINED
 from linkbox.core.patterns import AR
 from linkbox.core.receive_window import ACK_BYTES
+from linkbox.core.send_window import JOINED
 from linkbox.core.wire import frames
 from linkbox.core.wire.decoder import Decoder
 from linkbox.core.wire.frames import ACK, ACK_NOW, DATA
@@ -175,7 +175,7 @@ def test_an_ask_that_is_sent_at_once_says_how_long_its_asker_waits_from_now() ->
     probe = probe_client(wire, session)
     probe.kinds()
     wire.clock.advance(60.0)  # nothing happened for long
-    assert wire.client.current(wire.now) is session
+    assert wire.client.conversations.current(wire.now) is session
     wire.ask(b"x", session, deadline=wire.now + 2.0)
     [(_, payload)] = probe.heard()
     assert frames.decode_ask(payload)[2] == 2000

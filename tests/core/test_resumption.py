@@ -186,7 +186,7 @@ def sent(probe: Probe) -> list[bytes]:
 def test_a_first_welcome_just_begins() -> None:
     wire = Wire()
     probe = probe_client(wire, greets=False)
-    [receipt] = wire.send(wire.client, wire.client.current(wire.now), b"early")
+    [receipt] = wire.send(wire.client, wire.client.conversations.current(wire.now), b"early")
     assert sent(probe) == [b"early"]
     probe.say(welcome())
     assert sent(probe) == [] and receipt.stage is Stage.SENT
@@ -196,7 +196,7 @@ def test_a_first_welcome_just_begins() -> None:
 def test_a_resume_sends_what_the_server_has_not_received() -> None:
     wire = Wire()
     probe = probe_client(wire)
-    session = wire.client.current(wire.now)
+    session = wire.client.conversations.current(wire.now)
     wire.send(wire.client, session, b"1", b"2", b"3")
     probe = again(wire, probe)
     probe.say(welcome(resumed=True, received=2))
@@ -207,18 +207,18 @@ def test_a_resume_sends_what_the_server_has_not_received() -> None:
 def test_where_nothing_arrived_everything_is_sent_again_in_the_same_session() -> None:
     wire = Wire()
     probe = probe_client(wire)
-    session = wire.client.current(wire.now)
+    session = wire.client.conversations.current(wire.now)
     [receipt] = wire.send(wire.client, session, b"1")
     probe = again(wire, probe)
     probe.say(welcome(is_new=True))
     assert sent(probe) == [b"1"] and receipt.error is None
-    assert wire.client.current(wire.now) is session and session.error is None
+    assert wire.client.conversations.current(wire.now) is session and session.error is None
 
 
 def test_a_finished_session_that_is_forgotten_is_confirmed() -> None:
     wire = Wire(P2P)
     probe = probe_client(wire)
-    session = wire.client.current(wire.now)
+    session = wire.client.conversations.current(wire.now)
     session.end()
     wire.settle()
     probe.say(frames.encode_number(frames.END_ACK, 0), frames.encode_number(frames.END, 0))
@@ -233,7 +233,7 @@ def test_what_a_server_that_has_forgotten_may_have_had_is_in_doubt(is_new: bool)
     """Also where it says that it never had the session: it has acknowledged something of it."""
     wire = Wire(P2M)
     probe = probe_client(wire)
-    session = wire.client.current(wire.now)
+    session = wire.client.conversations.current(wire.now)
     acked, lost = wire.send(wire.client, session, b"1", b"2")
     probe.say(frames.encode_ack(1, 1, 1 << 30, 1 << 30))
     probe = again(wire, probe)

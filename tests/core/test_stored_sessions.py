@@ -42,7 +42,7 @@ def begin(wire: StoredWire) -> Session:
 
 def spool(wire: StoredWire, *payloads: bytes) -> list[OutgoingMessage]:
     """The client's application sends, and the disk has it."""
-    session = wire.client.current(wire.now)
+    session = wire.client.conversations.current(wire.now)
     entry = wire.client.spool(session, list(payloads), with_receipts=True)
     wire.settle()
     assert entry.is_settled and entry.error is None and entry.messages is not None
@@ -251,7 +251,7 @@ def test_what_is_said_meanwhile_is_bounded_and_forgotten_with_the_link() -> None
         assert not probe.is_closed
         probe.say(ack)
         assert probe.is_closed and "more than 3 frames" in str(probe.link.error)
-        assert probe.link._reader is None  # type: ignore[attr-defined]
+        assert probe.link.reader is None  # type: ignore[attr-defined]
 
 
 # --- Stopping -----------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_what_is_rejected_when_its_sender_has_gone_is_said_when_it_comes_back() 
     with stored(P2P, "client", "server") as wire:
         begin(wire)
         wire.advance(1)
-        entry = wire.client.spool(wire.client.current(wire.now), [b"bad"], with_receipts=True)
+        entry = wire.client.spool(wire.client.conversations.current(wire.now), [b"bad"], with_receipts=True)
         wire.write("client")
         wire.writes = False
         wire.run()  # it has arrived, and waits for the disk

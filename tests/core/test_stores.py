@@ -35,7 +35,7 @@ def wires() -> Iterator[list[StoredWire]]:
 def connected(wires: list[StoredWire], *args: Any, **options: Any) -> tuple[StoredWire, Session]:
     wire = StoredWire(*args, **options)
     wires.append(wire)
-    session = wire.client.current(wire.now)
+    session = wire.client.conversations.current(wire.now)
     wire.run()
     return wire, session
 
@@ -204,7 +204,7 @@ def test_a_refusal_is_told_and_tried_again(wires: list[StoredWire]) -> None:
     wire = StoredWire(P2P, stores={"client"})
     wires.append(wire)
     wire.server.context.settings.format_name = "another"
-    session = wire.client.current(wire.now)
+    session = wire.client.conversations.current(wire.now)
     spool(wire, session, b"1:")
     wire.run()
     [notice] = wire.events(wire.client, EventKind.ERROR)
@@ -223,7 +223,7 @@ def test_what_is_in_doubt_is_reported_from_disk(wires: list[StoredWire]) -> None
     wire.crash("server")
     wire.crash("client")
     wire.is_reachable = False
-    late = spool(wire, wire.client.current(wire.now), b"3:")
+    late = spool(wire, wire.client.conversations.current(wire.now), b"3:")
     wire.is_reachable = True
     wire.advance(2.0)
     *each, notice = wire.events(wire.client, EventKind.ERROR)
@@ -242,7 +242,7 @@ def test_a_client_that_was_never_connected_leaves_nothing(wires: list[StoredWire
     wire = StoredWire(P2P, stores={"client"})
     wires.append(wire)
     wire.is_reachable = False
-    session = wire.client.current(wire.now)
+    session = wire.client.conversations.current(wire.now)
     wire.settle()
     session.record.touch()
     wire.settle()
@@ -260,7 +260,7 @@ def test_a_peer_that_claims_more_than_was_spooled(wires: list[StoredWire]) -> No
     wire.is_reachable = False
     wire.crash("client")
     with pytest.raises(ProtocolViolation, match="resumes at unit 9; 1 to 1 are possible"):
-        wire.client.current(wire.now).record.resume(9)
+        wire.client.conversations.current(wire.now).record.resume(9)
 
 
 def test_what_cannot_be_decoded_any_more_is_named(wires: list[StoredWire]) -> None:
@@ -332,7 +332,7 @@ def test_an_interrupted_start_over_waits_for_the_next_life(wires: list[StoredWir
     assert wire.stores["client"].counts()["doubt"] == 0
     wire.crash("client")
     wire.run()
-    spool(wire, wire.client.current(wire.now), b"2:")
+    spool(wire, wire.client.conversations.current(wire.now), b"2:")
     wire.acks()
     assert wire.server.mailbox.take_all() == [b"2:"]
 
@@ -430,7 +430,7 @@ def test_a_server_whose_store_is_younger_than_the_spool_knows_what_it_never_had(
     wire = StoredWire(P2M, stores={"client", "server"})
     wires.append(wire)
     wire.is_reachable = False
-    session = wire.client.current(wire.now)
+    session = wire.client.conversations.current(wire.now)
     spool(wire, session, b"1:")
     wire.advance(5.0)
     wire.stores["server"]._about(knows_since=repr(wire.now + 1000.0))
@@ -461,7 +461,7 @@ def test_a_session_that_is_forgotten_while_the_disk_is_slow(wires: list[StoredWi
     wire.advance(0.2)
     wire.writes = True
     wire.settle()
-    spool(wire, wire.client.current(wire.now), b"2:")
+    spool(wire, wire.client.conversations.current(wire.now), b"2:")
     wire.advance(1.0)
     assert wire.server.mailbox.take_all() == [b"2:"]
     assert wire.stores["client"].counts()["doubt"] == 0

@@ -99,7 +99,8 @@ class Place:
     def __init__(self, front: str, transport: Transport = TRANSPORTS["tcp"]) -> None:
         self.front = front
         self.transport = transport
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop
+        """From ``__enter__`` on: a loop that nobody runs is closed by nobody."""
         self._thread = threading.Thread(target=self._run, name="event loop", daemon=True)
 
     def _run(self) -> None:
@@ -111,6 +112,7 @@ class Place:
             self.loop.close()
 
     def __enter__(self) -> Place:
+        self.loop = asyncio.new_event_loop()
         self._thread.start()
         return self
 

@@ -68,7 +68,12 @@ def client() -> ssl.SSLContext:
 
 def dial_tls(address: str, timeout: float = 10.0) -> socket.socket:
     """A bare socket to a tls:// address, hands shaken."""
+    return shake_hands(dial(address, timeout))
+
+
+def shake_hands(sock: socket.socket) -> socket.socket:
+    """TLS over a connected socket."""
     context = client()
     context.sslsocket_class = Half
     context.check_hostname = False  # some tests call a server by whatever address it has
-    return context.wrap_socket(dial(address, timeout))
+    return context.wrap_socket(sock)

@@ -446,7 +446,7 @@ def test_a_session_id_is_not_an_identity(place: Place) -> None:
             bare.say(data(b"of the pump"))
             wait_until(lambda: server.statistics().waiting == 1)
             bare.reset()
-        wait_until(lambda: not core_of(server).channels(), "its session is over")
+        wait_until(lambda: not core_of(server).channels, "its session is over")
         with Bare(place, server.address) as bare:
             _prove(bare, "valve").welcome()
             valve = place.peer(server, "valve")

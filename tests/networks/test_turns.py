@@ -14,7 +14,7 @@ import pytest
 from linkbox.address import Address
 from linkbox.networks.poller import READ
 from linkbox.networks.sockets import FAIR_READ, LARGE_READ, TURN_SIZE
-from linkbox.networks.sockets_aio import AioSockets
+from linkbox.networks.sockets_aio import AioSockets, Protocol
 from linkbox.networks.sockets_threaded import READ_SIZE, Connection, ThreadedSockets
 
 EVENTS: Any = None
@@ -31,7 +31,7 @@ def test_the_leader_reads_less_from_those_that_come_late() -> None:
             ours, theirs = map(stack.enter_context, socket.socketpair())
             theirs.send(bytes(2 * READ_SIZE))
             network.poller.watch(ours.fileno(), READ, False)
-            network._connections[ours.fileno()] = Connection(ours, LINK, None)
+            network._connections[ours.fileno()] = Connection(network, ours, LINK, None)
         network.read(0)
         sizes = sorted(len(each.received) for each in network._read)  # type: ignore[arg-type]
     assert sizes == [FAIR_READ] * 2 + [READ_SIZE] * (MANY - 2)
@@ -40,12 +40,15 @@ def test_the_leader_reads_less_from_those_that_come_late() -> None:
 def test_asyncio_reads_less_from_those_that_come_late() -> None:
     async def main() -> None:
         network = AioSockets(EVENTS, Address.parse("tcp://127.0.0.1:9"), None)
+        closed: Any = SimpleNamespace(network=network, link=SimpleNamespace(closed=True), tls=None)
+        protocol = Protocol(closed)
         for _ in range(2):
-            assert len(network.read_buffer()) == LARGE_READ
-            assert len(network.read(FAIR_READ)) == FAIR_READ  # small reads do not count
-            assert len(network.read_buffer()) == LARGE_READ
-            assert len(network.read(TURN_SIZE)) == TURN_SIZE
-            assert len(network.read_buffer()) == FAIR_READ
+            assert len(protocol.get_buffer(-1)) == LARGE_READ
+            protocol.buffer_updated(FAIR_READ)  # small reads do not count
+            protocol.buffer_updated(TURN_SIZE - FAIR_READ)
+            assert len(protocol.get_buffer(-1)) == LARGE_READ
+            protocol.buffer_updated(FAIR_READ + 1)
+            assert len(protocol.get_buffer(-1)) == FAIR_READ
             await asyncio.sleep(0)  # the next turn of the loop
 
     asyncio.run(main())

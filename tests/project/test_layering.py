@@ -29,6 +29,7 @@ VALUES = {
     "format_checks",
     "format_costs",
     "msgpack_survey",
+    "proxy_header",
 }
 LOG = {"signals", "logs", "surviving"}
 BELOW = VALUES | LOG | {"tls", "core", "networks", "operations"}

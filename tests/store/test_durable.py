@@ -312,11 +312,11 @@ def test_what_a_store_cannot_be_combined_with_is_said(module: Any, tmp_path: Pat
     with pytest.raises(TypeError, match="store"):
         module.ServerAR("tcp://127.0.0.1:0", store=store)
     for make, word in [
-        (lambda: module.ServerP2M("tcp://127.0.0.1:0", framing=Lines(), store=store), "framing"),
         (lambda: module.ServerP2P("tcp://127.0.0.1:0", overflow="drop_oldest", store=store), "block"),
         (lambda: module.ClientP2P("tcp://127.0.0.1:1", overflow="drop_newest", store=store), "block"),
         (lambda: module.ClientP2M("tcp://127.0.0.1:1", reconnect=None, store=store), "reconnect"),
         (lambda: module.ClientP2P("tcp://127.0.0.1:1", framing=Lines(), store=store), "framing"),
+        (lambda: module.ClientP2M("tcp://127.0.0.1:1", framing=Lines(), store=store), "framing"),
     ]:
         with pytest.raises(ValueError, match=word):
             make()

@@ -140,6 +140,25 @@ def test_much_that_is_taken_at_once_on_a_full_disk_makes_room(small_disk: Path, 
         assert server.data_empty(), "taken, and there again"
 
 
+def test_space_that_a_store_has_is_enough_when_the_disk_has_little(small_disk: Path) -> None:
+    """Its log and the pages of taken messages are used again: it asks the disk for what it grows by."""
+    sent = [b"%d:" % number + bytes(100) for number in range(20_000)]
+    ear = Ear()
+    with (
+        ServerP2M("tcp://127.0.0.1:0", store=small_disk / "store") as server,
+        ClientP2M(server.address, blocking=False, linger=60, reconnect=NOW) as client,
+    ):
+        server.add_callback(ear, EventKind.ERROR)
+        client.send_many(sent[:3000])
+        assert [server.data_get(20) for _ in range(3000)] == sent[:3000]
+        ballast = fill_up(small_disk)
+        client.send_many(sent[3000:])
+        ear.wait(1, EventKind.ERROR)  # It has given up its reserve, and somebody else takes that space.
+        fill_up(small_disk)
+        os.truncate(ballast, ballast.stat().st_size - 300 * KIB)
+        assert [server.data_get(20) for _ in sent[3000:]] == sent[3000:]
+
+
 def test_taking_and_acknowledging_go_on_while_nothing_can_be_sent(small_disk: Path) -> None:
     """Both ways, both stores on the disk that is full."""
     with (

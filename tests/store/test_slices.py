@@ -89,11 +89,20 @@ def test_power_may_fail_between_the_slices(
 
 def test_slices_are_smaller_each_time() -> None:
     few = Slices()
+    few.is_deleting = True
     sizes = []
     for _ in range(12):
         few.shrink()
         sizes.append(few.most)
     assert sizes == [512, 256, 128, 64, 32, 16, 8, 4, 2, 1, 1, 1]
+
+
+def test_slices_are_no_smaller_for_new_messages_that_find_no_room() -> None:
+    """Slices of one message each delete a thousand times as slowly, and would not make room for these."""
+    few = Slices()
+    assert few.shrink() is True
+    assert few.shrink() is False
+    assert few.most == 512
 
 
 def test_deleted_pages_are_not_overwritten(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
     client = ClientAR(address)
     with Threads() as threads:
         threads.start(lambda: answers.append(client.ask(b"early")))
-        wait_until(lambda: core_of(client) is not None and core_of(client).channels())
+        wait_until(lambda: core_of(client) is not None and core_of(client).channels)
         with ServerAR(address, handler=lambda request: request.data):
             wait_until(lambda: answers, "answered")
     assert answers == [b"early"]

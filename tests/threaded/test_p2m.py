@@ -187,7 +187,7 @@ def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
     with ClientP2M(address) as blocking, ClientP2M(address, blocking=False) as other, Threads() as threads:
         receipt = other.send(b"not blocking")
         threads.start(lambda: sent.append(blocking.send(b"blocking").stage))
-        wait_until(lambda: core_of(blocking) is not None and core_of(blocking).channels())
+        wait_until(lambda: core_of(blocking) is not None and core_of(blocking).channels)
         with ServerP2M(address) as server:
             assert receipt.wait(timeout=10) >= Stage.RECEIVED
             wait_until(lambda: sent)

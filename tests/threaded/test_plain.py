@@ -116,6 +116,25 @@ def test_nc() -> None:
 
 
 @pytest.mark.skipif(shutil.which("nc") is None, reason="there is no nc")
+def test_nc_gets_an_answer_after_it_has_closed_its_half() -> None:
+    with ServerP2P("tcp://127.0.0.1:0", framing=Lines) as server:
+        host, port = server.address.removeprefix("tcp://").split(":")
+        command = ["nc", "-N", host, port]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as nc:
+            assert nc.stdin is not None and nc.stdout is not None
+            nc.stdin.write(b"hello\n")
+            nc.stdin.close()
+            peer = server.message_get(5).peer
+            assert peer is not None
+            view = server.link(peer)
+            with pytest.raises(EndOfData):
+                view.data_get(5)  # It has closed its half.
+            view.send(b"answer")
+            view.end()
+            assert nc.stdout.read() == b"answer\n"
+
+
+@pytest.mark.skipif(shutil.which("nc") is None, reason="there is no nc")
 def test_nc_that_listens_and_answers() -> None:
     with ServerAR("tcp://127.0.0.1:0", framing=Lines, handler=lambda request: request.data.upper()) as server:
         host, port = server.address.removeprefix("tcp://").split(":")

@@ -45,7 +45,8 @@ class ClientP2P(Client[T, K_co]):
     """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time.
 
     Over a plain framing the conversation ends when the peer closes the connection. If ``reconnect`` is given
-    explicitly, the client connects again instead, until `stop` or `end`.
+    explicitly, the client connects again instead, until `stop` or `end`. ``idle_timeout``, for plain framings
+    only: a connection on which nothing arrives for that many seconds is closed as lost.
     """
 
     def __init__(
@@ -63,11 +64,12 @@ class ClientP2P(Client[T, K_co]):
         broker: Nats | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = RECONNECT,
+        idle_timeout: float | None = None,
     ) -> None:
         self._set_up(
             ClientOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, connect_timeout,
-                reconnect, broker=broker,
+                reconnect, idle_timeout=idle_timeout, broker=broker,
             )
         )  # fmt: skip
 
@@ -99,12 +101,8 @@ class ClientP2P(Client[T, K_co]):
         """
         if (driver := self._tasks.aio_driver) is not None and driver.loop.is_closed():
             self._tasks.on_lost()
-        payload = self._sender.encode(data)
-        sent: Receipt | None = self._sender.try_send(payload, timeout)
-        if sent is not None:
-            return sent
-        receipt: Receipt = await self._tasks.run(self._sender.send(payload, timeout))
-        return receipt
+        sent = self._sender.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else await self._tasks.run(sent)
 
     async def end(self) -> None:
         """Send the END mark: the server receives everything sent before, sends what it still has to send,
@@ -160,12 +158,8 @@ class ClientP2M(Client[T, object], Generic[T]):
         """
         if (driver := self._tasks.aio_driver) is not None and driver.loop.is_closed():
             self._tasks.on_lost()
-        payload = self._pusher.encode(data)
-        queued: Receipt | None = self._pusher.try_queue(payload, timeout)
-        if queued is not None:
-            return queued
-        receipt: Receipt = await self._tasks.run(self._pusher.send(payload, timeout))
-        return receipt
+        sent = self._pusher.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else await self._tasks.run(sent)
 
     async def send_many(self, iterable: Iterable[T] | AsyncIterable[T], timeout: float | None = None) -> int:
         """Send many messages over one connection; returns how many. Takes async iterables as well.

@@ -21,7 +21,7 @@ from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
-from linkbox.core.wait_queue import NOTHING, Predicate, Waiter, WaitQueue
+from linkbox.core.wait_queue import NOTHING, Predicate, WaitQueue
 from linkbox.networks.choose import BrokerAccess, aio_network
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import AioNetwork
@@ -29,23 +29,6 @@ from linkbox.surviving import LoopErrors
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
-
-
-class TaskWaiter(Waiter):
-    """One task that waits for a predicate."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, predicate: Predicate, future: asyncio.Future[None]) -> None:
-        self.predicate = predicate
-        self.future = future
-
-    def is_awake(self) -> bool:
-        return self.future.done()
-
-    def wake(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
 
 
 class Driver(EndpointDriver):
@@ -65,7 +48,7 @@ class Driver(EndpointDriver):
         self.loop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls, access)
         self._use(self.network)
-        self._waiters: set[TaskWaiter] = set()
+        self._waiters: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     # -- waiting ------------------------------------------------------------------------------------
@@ -76,28 +59,38 @@ class Driver(EndpointDriver):
             left = deadline - self.now()
             if self.is_closed or left <= 0:
                 break
-            waiter = TaskWaiter(predicate, self.loop.create_future())
-            queue.waiters[waiter] = None
+            waiter: asyncio.Future[None] = self.loop.create_future()
+            queue.waiters[waiter] = predicate
             self._waiters.add(waiter)
             alarm: asyncio.TimerHandle | None = None
             if deadline != NEVER and not self.network.has_manual_clock:
-                alarm = self.loop.call_later(left, waiter.wake)
+                alarm = self.loop.call_later(left, _wake, waiter)
             is_cancelled = True
             try:
-                await waiter.future
+                await waiter
                 is_cancelled = False
             finally:
                 queue.waiters.pop(waiter, None)
                 self._waiters.discard(waiter)
                 if alarm is not None:
                     alarm.cancel()
-                if is_cancelled and not waiter.future.cancelled():
+                if is_cancelled and not waiter.cancelled():
                     self.ring(queue)  # Wake another task in its place.
         return result
 
     def ring(self, queue: WaitQueue) -> None:
-        for waiter in queue.ready():
-            waiter.wake()
+        waiters, awake = queue.waiters, 0
+        for waiter, predicate in waiters.items():
+            assert isinstance(waiter, asyncio.Future)
+            if not waiter.done():
+                if not predicate.holds():
+                    continue
+                waiter.set_result(None)
+            elif waiter.cancelled():
+                continue  # It will take nothing.
+            awake += 1
+            if predicate.is_relayed or len(waiters) == 1 or awake >= queue.available():
+                return
 
     # -- for the network ------------------------------------------------------------------------------
 
@@ -108,7 +101,7 @@ class Driver(EndpointDriver):
 
     def _wake_all(self) -> None:
         for waiter in self._waiters:
-            waiter.wake()
+            _wake(waiter)
 
     # -- turns and timers -------------------------------------------------------------------------------
 
@@ -147,3 +140,8 @@ class Driver(EndpointDriver):
     def close_copies(self) -> None:
         self.is_closed = True
         super().close_copies()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from threading import RLock
 from typing import Any
 
 from linkbox.aio.calls import is_set_within, on_thread, within
@@ -43,7 +43,7 @@ class Tasks(Runtime):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.lock = nullcontext()  # one loop, one thread: no lock is needed
+        self.lock = RLock()  # one loop, one thread: nobody waits for it
         self.aio_driver: Driver | None = None
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
@@ -104,6 +104,7 @@ class Tasks(Runtime):
 
     def forked(self) -> None:
         driver, self.aio_driver, self.driver = self.aio_driver, None, None
+        self.lock = RLock()
         self.starting = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
 from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.mailbox import Receiving
@@ -14,11 +14,13 @@ from linkbox.aio.runtime import Tasks
 from linkbox.broker import Nats
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
+from linkbox.dialogue import Dialogue
 from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.answering import AnsweringServer
 from linkbox.operations.options import BYTES, Accept, AcceptLater, Overflow, ServerOptions, StorePath
+from linkbox.operations.plain_options import HALF_CLOSE, PlainServing, Proxies
 from linkbox.operations.requests import H, Request
 from linkbox.operations.secrets import Secret
 from linkbox.operations.serving import PeerView, SendingServer, ServerOperations
@@ -30,7 +32,12 @@ if TYPE_CHECKING:  # loaded only if TLS is used
 
 
 class Server(Endpoint[T, K_co], ABC):
-    """Abstract base of the servers: binds, listens, accepts in the background."""
+    """Abstract base of the servers: binds, listens, accepts in the background.
+
+    ``proxy_protocol=True`` is for a server behind a proxy (haproxy, nginx): each connection must begin with a
+    header of the PROXY protocol, version 1 or 2, from which `Peer.address` is taken. A list of networks
+    (``["10.0.0.0/8"]``) also says which hosts are proxies; connections of others are refused.
+    """
 
     _server: ServerOperations
 
@@ -53,7 +60,13 @@ class Server(Endpoint[T, K_co], ABC):
 
 
 class ServerP2P(Server[T, K_co]):
-    """Point to point: one client (or ``max_peers`` of them), messages both ways at any time."""
+    """Point to point: one client (or ``max_peers`` of them), messages both ways at any time.
+
+    Three options are for plain framings. ``idle_timeout``: a peer that sends nothing for that many seconds
+    is disconnected. ``half_close``: a peer that has closed its half, which emits END, can be sent to for that
+    many seconds, or until `end`; a new connection gets its slot. ``newest_wins``: if all slots are in use, a
+    new connection gets that of an older one from the same host, which may be dead.
+    """
 
     def __init__(
         self,
@@ -71,11 +84,16 @@ class ServerP2P(Server[T, K_co]):
         accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1,
+        idle_timeout: float | None = None,
+        half_close: float = HALF_CLOSE,
+        newest_wins: bool = False,
+        proxy_protocol: Proxies = False,
     ) -> None:
         self._set_up(
             ServerOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
-                max_peers, broker=broker,
+                max_peers, PlainServing(True, None, idle_timeout, half_close, newest_wins),
+                proxy_protocol, broker=broker,
             )
         )  # fmt: skip
 
@@ -91,7 +109,10 @@ class ServerP2P(Server[T, K_co]):
         wait at all. ``to`` picks the peer when there are several. Raises `FormatError` or `TooLarge`
         for what cannot be sent, `StateError` when no peer is connected, or after the end.
         """
-        return await _send(self._tasks, self._sender, data, to, timeout)
+        if (driver := self._tasks.aio_driver) is not None and driver.loop.is_closed():
+            self._tasks.on_lost()
+        sent = self._sender.send(data, to, timeout)
+        return sent if isinstance(sent, Receipt) else await self._tasks.run(sent)
 
     async def broadcast(self, data: T) -> dict[Peer, Receipt]:
         """Send to every peer that is connected; returns their receipts. Waits for nothing but a store.
@@ -131,7 +152,10 @@ class LinkView(Receiving[T, K_co]):
 
     async def send(self, data: T, timeout: float | None = None) -> Receipt:
         """Send to this peer; see `ServerP2P.send`."""
-        return await _send(self._tasks, self._view.server, data, self._view.peer, timeout)
+        if (driver := self._tasks.aio_driver) is not None and driver.loop.is_closed():
+            self._tasks.on_lost()
+        sent = self._view.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else await self._tasks.run(sent)
 
     async def end(self) -> None:
         """End the conversation with this peer; see `ServerP2P.end`."""
@@ -141,7 +165,8 @@ class LinkView(Receiving[T, K_co]):
 class ServerP2M(ServerP2P[T, K_co]):
     """Many to one: any number of clients push into one mailbox; ``message_get().peer`` is the sender.
 
-    It never closes a connection first, except in ``stop()``.
+    It never closes a connection first, except in ``stop()``. For plain framings there are ``idle_timeout``
+    and ``newest_wins``: see `ServerP2P`.
     """
 
     def __init__(
@@ -160,11 +185,15 @@ class ServerP2M(ServerP2P[T, K_co]):
         accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
+        idle_timeout: float | None = None,
+        newest_wins: bool = False,
+        proxy_protocol: Proxies = False,
     ) -> None:
         self._set_up(
             ServerOptions(
                 P2M, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
-                max_peers, broker=broker,
+                max_peers, PlainServing(True, None, idle_timeout, newest_wins=newest_wins),
+                proxy_protocol, broker=broker,
             )
         )  # fmt: skip
 
@@ -180,8 +209,10 @@ class ServerAR(Server[Request[T], str], Generic[T]):
 
     A request whose client no longer waits is skipped: `data_get` does not return it, and no handler is
     called. The clients take turns: requests are handled one of each client at a time. No request of a client
-    is started while it does not take its responses. ``keep_alive=False``, for plain framings only, closes
-    each connection after its response.
+    is started while it does not take its responses.
+
+    Over a plain framing, ``keep_alive=False`` closes each connection after its response, and ``dialogue`` has
+    a greeting, and responses to requests that fail.
     """
 
     def __init__(
@@ -192,6 +223,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         handler: Callable[[Request[T]], T | Awaitable[T]] | None = None,
         workers: int = 8,
         keep_alive: bool = True,
+        dialogue: Dialogue | None = None,
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
@@ -201,11 +233,13 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
+        proxy_protocol: Proxies = False,
     ) -> None:
         self._set_up(
             ServerOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
-                max_peers, handler, workers, keep_alive, broker=broker,
+                max_peers, PlainServing(keep_alive, dialogue), proxy_protocol, handler, workers,
+                broker=broker,
             )
         )  # fmt: skip
 
@@ -218,18 +252,6 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         """Decorator: respond to requests with ``fn(request)``. Before ``start()``."""
         self._answering.set_handler(fn)
         return fn
-
-
-async def _send(
-    tasks: Tasks, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
-) -> Receipt:
-    if (driver := tasks.aio_driver) is not None and driver.loop.is_closed():
-        tasks.on_lost()
-    sent: Receipt | None = sender.try_send(payload := sender.encode(data), to, timeout)
-    if sent is not None:
-        return sent
-    receipt: Receipt = await tasks.run(sender.send(payload, to, timeout))
-    return receipt
 
 
 declare_abstract(Server)

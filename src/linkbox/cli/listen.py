@@ -26,7 +26,7 @@ from linkbox import (
 )
 from linkbox.cli.answering import Answering, answering_with
 from linkbox.cli.broker import broker_of
-from linkbox.cli.keeping import check_store, count_in, plural
+from linkbox.cli.keeping import count_in, plural
 from linkbox.cli.options import (
     AddressArgument,
     FormatName,
@@ -123,7 +123,9 @@ def listen(
         is_ar = pattern is PatternName.ar
         _check_use(is_ar, wire, format, once, store)
         answers = answering_with(is_ar, echo, command, format, wire)
-        options = {"max_peers": max_peers, "store": store}
+        options: dict[str, object] = {"max_peers": max_peers, "store": store}
+        if pattern is PatternName.p2p and not wire.linked:
+            options["half_close"] = 0  # It never sends, and `nc -N` waits for the end.
         server = _SERVERS[pattern](
             check_address(address, insecure, ssl, secret),
             format_of(format),
@@ -142,7 +144,6 @@ def _check_use(is_ar: bool, framing: Framing, format: FormatName, once: bool, st
     """Raise `WrongUse` for options that cannot be combined."""
     if not is_ar:
         check_fits(framing, format)
-    check_store(store, framing)
     if store is not None and is_ar:
         raise WrongUse(
             "--store is for p2p and p2m: a client that asks waits for the response, and can ask again"

@@ -152,14 +152,15 @@ class Admission:
     def _has_no_place(self, address: str) -> bool:
         """With a plain framing: are all peer slots in use, or is the server stopping? If so, log it."""
         if self._context.is_stopping:
-            self._log_rejected(address, "the server is stopping")
+            self.log_rejected(address, "the server is stopping")
             return True
-        is_full = self.places.are_taken()
+        is_full = self.places.are_taken() and self.places.replaceable(address) is None
         if is_full:
-            self._log_rejected(address, f"all {self.places.max_peers} peer slots are in use")
+            self.log_rejected(address, f"all {self.places.max_peers} peer slots are in use")
         return is_full
 
-    def _log_rejected(self, address: str, reason: str) -> None:
+    def log_rejected(self, address: str, reason: str) -> None:
+        """Count a connection that is not admitted, and log why."""
         self._context.counters.refused += 1
         self._context.effects.log_limited(UNAUTHENTICATED, f"{address} was rejected: {reason}")
 
@@ -175,12 +176,16 @@ class Admission:
 
     def _admit_plain(self, link: PlainLink, now: float) -> None:
         self.forget(link)
+        self.places.replace_for(link.address)
         context = self._context
         id = context.settings.entropy(16).hex()
         peer = Peer(link.address, link.address, id, context.wall_time(now), link.identity)
         session = self._sessions.open(peer)
         session.attach(link)
         link.open(session)
+        if context.settings.greeting is not None:
+            session.send_later(context.settings.greeting)
+            context.effects.to_write.append(link)
         self._sessions.announce_up(session, EventKind.CONNECTED)
         if context.mailbox.is_crowded() and context.paused_links is not None:
             context.paused_links.pause(session.receiving, session.route)
@@ -199,7 +204,7 @@ class Admission:
     def insecure(self, link: Link, error: LinkError, now: float) -> None:
         """The TLS handshake has failed: write the alert, then close."""
         link.error = error
-        self._log_rejected(link.address, str(error))
+        self.log_rejected(link.address, str(error))
         link.close_soon(now)
         self._context.effects.to_write.append(link)
 
@@ -232,7 +237,7 @@ class Admission:
             no = self._objection(hello) if is_accepted else ("denied", "rejected by the server's accept=")
             self._try(link, hello, no, now)
         elif not is_accepted:
-            self._log_rejected(link.address, "accept= returned False")
+            self.log_rejected(link.address, "accept= returned False")
             link.abort(None)
         elif self._has_no_place(link.address):
             link.abort(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from linkbox.core.session import Session
+from linkbox.core.wait_queue import Predicate
 from linkbox.core.wire import frames
 from linkbox.core.wire.decoder import Pile, too_large
 from linkbox.errors import TooLarge
@@ -46,7 +47,7 @@ class Assembler:
         return parts.take() if size <= limit else too_large(size, limit)
 
 
-class AskState:
+class AskState(Predicate):
     """A request without a response yet: `Ask` on a client, `IncomingAsk` on a server. They set these."""
 
     __slots__ = ("assembler", "id", "session")

@@ -15,7 +15,7 @@ from linkbox.core.context import Context
 from linkbox.core.session import Session
 from linkbox.core.source import Source
 from linkbox.core.values import Value
-from linkbox.core.wait_queue import WaitQueue
+from linkbox.core.wait_queue import NOTHING, WaitQueue
 from linkbox.core.wire import frames
 from linkbox.core.wire.decoder import too_large
 from linkbox.errors import (
@@ -40,10 +40,11 @@ class Answer:
 
 
 class Ask(PlainAsk):
-    """A request that waits for its response."""
+    """A request that waits for its response. As a predicate: has it a response, or failed?"""
 
     __slots__ = (
         "changed",
+        "ends_at_once",
         "ends_session",
         "error",
         "frames_sent",
@@ -52,13 +53,17 @@ class Ask(PlainAsk):
         "value",
     )
 
-    def __init__(self, session: Session, to_mailbox: bool, ends_session: bool = False) -> None:
+    def __init__(
+        self, session: Session, to_mailbox: bool, ends_session: bool = False, ends_at_once: bool = False
+    ) -> None:
         self.session = session
         self.id = 0
         self.assembler = None
         self.to_mailbox = to_mailbox
         self.ends_session = ends_session
         """With a plain framing: is the connection for this request only?"""
+        self.ends_at_once = ends_at_once
+        """Does the end of the request end the conversation at this side?"""
         self.frames_sent = 0
         """The number of messages it was sent as."""
         self.receipt = None
@@ -68,6 +73,12 @@ class Ask(PlainAsk):
         self.is_done = False
         self.value: Value = None
         self.error: Exception | None = None
+
+    def holds(self) -> bool:
+        return self.is_done
+
+    def claim(self) -> Value:
+        return True if self.is_done else NOTHING  # without a call of `holds`
 
 
 class SlotQueue(WaitQueue):
@@ -133,7 +144,10 @@ class ClientAsks:
             self.advance(session)
             return
         if session.error is None:
-            ask.receipt = session.send_part(header, payload or b"")
+            body = payload or b""
+            ask.receipt = session.send_at_once(body, header) or session.send_part(body, header)
+            if ask.ends_at_once and not more:
+                session.end()
             return
         ask.receipt = session.sending.message_type(session, payload or b"", header)
         ask.receipt.error = session.error
@@ -155,7 +169,7 @@ class ClientAsks:
         unsent = session.sending.withdraw(ask.id)
         self._context.effects.to_wake.append(session.changed)
         if unsent < ask.frames_sent:  # The server must not be asked to cancel what it does not know.
-            session.send_part(AskHeader(frames.CANCEL, ask.id), frames.encode_cancel(ask.id, reason))
+            session.send_part(frames.encode_cancel(ask.id, reason), AskHeader(frames.CANCEL, ask.id))
         return False
 
     def _forget(self, ask: Ask) -> bool:

@@ -7,7 +7,7 @@ is in flight, or does not match it, is *unsolicited* and goes to the mailbox.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from linkbox.core.arrival import AskState
 from linkbox.core.channel import OutgoingMessage
@@ -185,10 +185,8 @@ class PlainAsks:
         return Outcome(ask, response)
 
 
-def _is_last(
-    rule: int | Callable[[Value], bool] | None, count: int, value: Value, error: Exception | None
-) -> bool:
-    """Is this the last message, of ``count`` so far?"""
+def _is_last(rule: object, count: int, value: Value, error: Exception | None) -> bool:
+    """Is this the last message, of ``count`` so far? The rule is a number, or a function."""
     if callable(rule):
         return error is None and bool(rule(value))
     return count == rule

@@ -36,29 +36,27 @@ class ServerAsks:
 
     # -- responding ------------------------------------------------------------------------------------
 
-    def answer(self, ask: IncomingAsk, payload: bytes) -> None:
-        """Send the response, unless the client has disconnected or cancelled the request."""
-        if self._close(ask):
-            self._send(ask, AskHeader(frames.ANSWER, ask.id), payload)
-
     def fail(self, ask: IncomingAsk, type: str, text: str) -> bool:
         """Send a failure, unless the client has disconnected or cancelled the request.
 
         Returns true with a plain framing, which has no failures: then the caller must close the session.
         """
-        if not self._close(ask):
-            return False
         if ask.session.is_plain:
-            return True
-        self._send(ask, AskHeader(frames.FAIL, ask.id), frames.encode_fail(ask.id, type, text))
+            return self._close(ask)
+        self.respond(ask, AskHeader(frames.FAIL, ask.id), frames.encode_fail(ask.id, type, text))
         return False
 
     def ignore(self, ask: IncomingAsk) -> None:
         """With a plain framing, or after a client of a broker has cancelled it: there is no response."""
         self._close(ask)
 
-    def _send(self, ask: IncomingAsk, header: AskHeader, payload: bytes) -> None:
-        ask.session.send_part(header, payload)
+    def respond(self, ask: IncomingAsk, header: AskHeader, payload: bytes) -> None:
+        """Send a response or a failure, unless the client has disconnected or cancelled the request."""
+        if not self._close(ask):
+            return
+        session = ask.session
+        if session.send_at_once(payload, header) is None:
+            session.send_part(payload, header)
         asks = ask.asks
         if self.memory.keep(asks) or asks.is_full:
             self._regulate(asks)
@@ -167,8 +165,14 @@ class ServerAsks:
 
     # -- from the wire ---------------------------------------------------------------------------------
 
-    def on_ask(self, session: Session, payload: bytes, now: float) -> Arrival | None:
-        """Process a piece of a request; return the message that it completes, if any."""
+    def on_ask(
+        self, session: Session, payload: bytes, now: float
+    ) -> tuple[IncomingAsk, Payload | None, bool] | None:
+        """Process a piece of a request.
+
+        If it completes a message, return the request, the message (None: the request is complete without a
+        further one) and whether it is the last one.
+        """
         id, flags, left, body = frames.decode_ask(payload)
         receiving, size, limit = session.receiving, len(body), self._context.limits.message
         receiving.add_units(1, size, size)
@@ -186,7 +190,7 @@ class ServerAsks:
         ask.is_whole = is_last or bool(flags & frames.NO_MESSAGE)
         if flags & frames.NO_MESSAGE:
             self._settle(ask)
-            return Arrival(session, [], receiving.arrived, ask)
+            return ask, None, True
         if not ask.is_whole and not self._hold(ask, size, flags, now):
             return None
         whole: Payload | None = body
@@ -194,11 +198,9 @@ class ServerAsks:
             whole = ask.gather(body, flags, limit)
         if whole is None:
             return None
-        arrival = Arrival(session, [whole], receiving.arrived, ask)
-        arrival.is_final = not flags & frames.MORE_OF_ASK
         if ask.is_whole and ask.held:
             self._settle(ask)  # From now on the mailbox counts it.
-        return arrival
+        return ask, whole, not flags & frames.MORE_OF_ASK
 
     def _of(self, session: Session) -> SessionAsks:
         asks = self._by_session.get(session)

@@ -16,7 +16,8 @@ class Backoff:
 
     The first attempt after a lost connection is made at once, the n-th after that
     ``initial * factor**(n-1)`` seconds later, never more than ``maximum``, each varied by up to
-    ``jitter`` of itself (so that a thousand clients do not reconnect at the same instant).
+    ``jitter`` of itself (so that a thousand clients do not reconnect at the same instant). With a plain
+    framing the first attempt, too, waits ``initial`` seconds after a connection that was shorter than that.
     With ``attempts=None`` the attempts never end; otherwise the peer is lost after that many in a row.
     """
 

@@ -33,6 +33,18 @@ class AskHeader:
         self.flags = flags
         self.deadline = deadline
 
+    def frame(self, body: bytes, is_first: bool, is_last: bool, now: float) -> bytes:
+        """The frame for one piece of the message. The payload of a FAIL or CANCEL is the frame itself."""
+        kind, flags = self.kind, self.flags if is_last else self.flags | frames.MORE_OF_MESSAGE
+        if kind == frames.ANSWER:
+            return frames.encode_answer(self.id, flags, body)
+        if kind != frames.ASK:
+            return body
+        left = None
+        if self.deadline is not None and is_first:
+            left = max(0, int((self.deadline - now) * 1000))
+        return frames.encode_ask(self.id, flags, left, body)
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class OutgoingMessage(Unit):

@@ -150,7 +150,7 @@ class ClientSide(Side):
     def secured(self, link: Link, now: float) -> None:
         self._context.effects.now = now
         if isinstance(link, PlainLink) and link.session is not None:
-            link.state = State.OPEN
+            link.open(link.session)
             self._plain_is_up(link.session)
         self._context.effects.to_write.append(link)
 
@@ -309,6 +309,9 @@ class ClientSide(Side):
                 session.end()
         else:
             self.dialing.is_due(session, now)
+
+    def session_up(self, session: Session) -> None:
+        session.attempts.connected_at = self._context.effects.now
 
     def session_dropped(self, session: Session, error: Exception) -> None:
         """The connection broke: connect again if the session can continue, else close it."""

@@ -4,15 +4,15 @@ For each of its connections a network does this, and nothing else:
 
 - bytes arrived: give them to the core (`EndpointCore.received`);
 - the peer closed its half: `EndpointCore.ended`;
-- the connection is in ``Effects.to_write``: write what `data_to_send` returns until it returns nothing, then
-  act on ``half_close`` and ``closed``, and read only if not ``paused``.
+- the connection is in ``Effects.to_write``, so the driver calls `Carrier.flush`: write what `data_to_send`
+  returns until it returns nothing, then act on ``half_close`` and ``closed``; read only if not ``paused``.
 
 `Link` (link.py) is the implementation.
 """
 
 from __future__ import annotations
 
-from linkbox.core.channel import OutgoingMessage
+from linkbox.native import mypyc_attr
 
 Buffer = bytes | memoryview
 
@@ -30,17 +30,30 @@ class Listening:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Carrier:
+    """What carries the bytes of a connection: the network's own object for it."""
+
+    __slots__ = ()
+
+    def flush(self) -> None:
+        """Write what the connection has to write; then half-close, close, pause or resume reading, as it
+        requires."""
+        raise NotImplementedError
+
+
 class Connection:
     """A link, as the network below it and the session above it see it."""
 
     __slots__ = (
         "address",
+        "carrier",
         "closed",
         "eof",
         "half_close",
-        "handle",
         "has_more",
         "is_abortive",
+        "output",
         "paused",
         "shut",
     )
@@ -48,8 +61,8 @@ class Connection:
     def __init__(self, address: str) -> None:
         self.address = address
         """The peer's, as a URL."""
-        self.handle: object = None
-        """The network's own object for this connection."""
+        self.carrier: Carrier | None = None
+        """Set by the network; None before it has a socket, and once that is closed."""
         self.closed = False
         """Close the socket now."""
         self.half_close = False
@@ -60,6 +73,8 @@ class Connection:
         """Close with a reset: a FIN would mean that this side has received everything."""
         self.eof = False
         """The peer has shut down its writing half."""
+        self.output: list[Buffer] | None = None
+        """Where the session puts a frame that is written at once; None while that is not possible."""
         self.paused = False
         """Do not read: the mailbox is full (plain framings)."""
         self.has_more = True
@@ -96,10 +111,6 @@ class Connection:
         raise NotImplementedError
 
     # For the session.
-
-    def send_at_once(self, message: OutgoingMessage, now: float) -> bool:
-        """Write a small message without queueing it, if the queue is empty and credit allows it."""
-        return False
 
     def send_control(self, frame: bytes) -> None:
         """Write a control frame soon."""

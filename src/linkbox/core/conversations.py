@@ -112,6 +112,9 @@ class Conversations:
         if delay is None:
             return False
         now, address = self._context.effects.now, self.dialing.address
+        if now - old.attempts.connected_at < reconnect.initial:
+            # A gateway without its device accepts, writes why, and closes, thousands of times a second.
+            delay = max(delay, reconnect.initial)
         id = self._context.settings.entropy(16).hex()
         new = self.main = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
         new.resumes = self.resumes
@@ -153,6 +156,7 @@ class Conversations:
 
     def current(self, now: float) -> Session:
         """The current conversation, or a new one."""
+        self._context.effects.now = now
         session = self.main
         if session is None or session.error is not None or session.ending.is_requested:
             session = self.main = self.begin(now)

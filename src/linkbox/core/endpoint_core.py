@@ -7,14 +7,14 @@ none is thread-safe: a driver makes all calls under its one lock and then does w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from linkbox.core.admission import Admission, PendingAccept
 from linkbox.core.arrival import Arrival
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import IncomingAsk, ServerAsks
 from linkbox.core.backoff import Backoff
-from linkbox.core.channel import Channel, OutgoingMessage
+from linkbox.core.channel import AskHeader, Channel, OutgoingMessage
 from linkbox.core.client_side import ClientSide
 from linkbox.core.connection import Connection
 from linkbox.core.context import Context
@@ -28,6 +28,7 @@ from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.mailbox import Mailbox
+from linkbox.core.plain_link import PlainLink
 from linkbox.core.server_side import ServerSide
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
@@ -36,6 +37,7 @@ from linkbox.core.source import Source
 from linkbox.core.statistics import statistics
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
+from linkbox.core.wire import frames
 from linkbox.errors import LinkError, PeerLost
 from linkbox.events import EventKind, Peer, Statistics
 
@@ -43,13 +45,15 @@ from linkbox.events import EventKind, Peer, Statistics
 class EndpointCore(JournalOwner):
     """The base class of the cores of servers and clients."""
 
-    __slots__ = ("arrivals", "context", "effects", "inbox", "links", "mailbox", "sessions")
+    __slots__ = ("arrivals", "channels", "context", "effects", "inbox", "links", "mailbox", "sessions")
 
     def __init__(self, settings: Settings, mailbox: Mailbox, is_client: bool) -> None:
         self.context = Context(settings, mailbox, is_client)
         self.mailbox = mailbox
         self.effects = self.context.effects
         self.sessions = SessionTable(self.context, ClientAsks(self.context), ServerAsks(self.context))
+        self.channels: Mapping[str, Channel] = self.sessions.by_id
+        """The conversations that are not closed, by the ids of their peers."""
         self.links = LinkTable(self.context, self.sessions)
         self.inbox = Inbox(self.context, self.sessions)
         self.arrivals: deque[Arrival] = deque()
@@ -60,17 +64,23 @@ class EndpointCore(JournalOwner):
     def received(self, connection: Connection, data: bytes, now: float) -> None:
         """Process received bytes: adds to `arrivals`."""
         self.effects.now = now
-        assert isinstance(connection, Link)
-        if isinstance(connection, LinkedLink) and connection.handshake is not None:
+        if isinstance(connection, PlainLink):
+            self.arrivals += connection.receive(data, now)
+            return
+        assert isinstance(connection, LinkedLink)
+        connection.heard_at = now
+        if connection.handshake is not None:
             rest = self._shake_hands(connection, data, now)
             if rest is None:
                 return
             data = rest
-        self.arrivals += connection.receive(data, now)
+        if connection.state is State.CLOSING:
+            connection.drain(data)
+        elif connection.reader is not None:
+            self.arrivals += connection.reader.receive(data, now)
 
     def _shake_hands(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         """Let the handshake process the bytes; return the bytes behind it once the link is open."""
-        link.heard(now)
         if link.state is State.CLOSING:
             link.drain(data)
             return None
@@ -124,10 +134,6 @@ class EndpointCore(JournalOwner):
         """The number of messages accepted for sending that are not known to have arrived."""
         return self.sessions.undelivered
 
-    def channels(self) -> list[Channel]:
-        """The conversations that are not closed."""
-        return list(self.sessions.by_id.values())
-
     def peers(self) -> tuple[Peer, ...]:
         """The connected peers."""
         return self.sessions.peers()
@@ -178,8 +184,8 @@ class EndpointCore(JournalOwner):
 
     @property
     def has_store(self) -> bool:
-        """Are messages written to a store before they are sent?"""
-        return self.sessions.journal is not None
+        """Are messages written to a store before they are sent? With a plain framing it is an inbox only."""
+        return self.sessions.journal is not None and not self.context.is_plain
 
     @property
     def journal(self) -> Journal | None:
@@ -263,12 +269,14 @@ class ServerCore(EndpointCore):
 
     def answer(self, ask: IncomingAsk, payload: bytes) -> None:
         """Send the response to a request. `StateError` if there was a response already."""
-        self.asks.answer(ask, payload)
-        self.inbox.ask_closed(ask.session)
+        context, session = self.context, ask.session
+        self.asks.respond(ask, AskHeader(frames.ANSWER, ask.id), payload)
+        if context.is_plain or context.is_stopping or session.ending.peer_last is not None:
+            self.inbox.ask_closed(session)  # something has waited for this
 
-    def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+    def fail(self, ask: IncomingAsk, type: str, text: str, error: BaseException | None = None) -> None:
         """Let a request fail. `StateError` if there was a response already."""
-        self.inbox.fail(ask, type, text)
+        self.inbox.fail(ask, type, text, error)
 
     def ignore(self, ask: IncomingAsk) -> None:
         """Send no response to a request of a plain framing. `StateError` if there was a response already."""
@@ -323,11 +331,6 @@ class ClientCore(EndpointCore):
         """Begin a conversation, and connect at once."""
         self.effects.now = now
         return self.conversations.begin(now)
-
-    def current(self, now: float) -> Session:
-        """The current conversation, or a new one."""
-        self.effects.now = now
-        return self.conversations.current(now)
 
     def restore_session(self, session: Session, is_ending: bool, now: float) -> None:
         """Restore a session from the store after a restart of the client."""

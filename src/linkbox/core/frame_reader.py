@@ -266,7 +266,8 @@ class FrameReader:
         else:
             receiving.processed = receiving.arrived
             receiving.processed_bytes = receiving.arrived_bytes
-            receiving.request_ack(ACK_DUE_SOON)
+            if not session.route.ack_due or not receiving.waiting:  # to take what waits will request it
+                receiving.request_ack(ACK_DUE_SOON)
 
     def _on_ack_now(self) -> None:
         """The peer is waiting for receipts: acknowledge now, and each message up to here as it is taken."""

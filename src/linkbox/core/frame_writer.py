@@ -8,12 +8,10 @@ from linkbox.core.channel import OutgoingMessage, Unit
 from linkbox.core.connection import Buffer
 from linkbox.core.ending import wants_end
 from linkbox.core.outgoing import Bundle, Piece
-from linkbox.core.send_window import BATCH_BODIES, EARLY_BYTES
+from linkbox.core.send_window import BATCH_BODIES, EARLY_BYTES, JOINED
 from linkbox.core.session import Session
 from linkbox.core.wire import frames
 
-JOINED: Final = 16 * 1024
-"""A payload up to this size is copied behind its header; a longer one is written without a copy."""
 _EARLY_BODIES: Final = EARLY_BYTES // 2
 """Most bytes of payload sent with HELLO; headers and tables of lengths need the rest."""
 
@@ -78,7 +76,7 @@ def _write_unit(unit: Unit, out: list[Buffer], now: float) -> int:
     if message.header is not None:
         whole = size == total
         body = payload if whole else payload[start:stop]
-        out.append(ask_frame(message, start, body, stop == total, now))
+        out.append(message.header.frame(body, start == 0, stop == total, now))
     elif size == total and size <= JOINED:
         out.append(frames.frame(frames.DATA, payload))
     elif stop == total:
@@ -88,18 +86,3 @@ def _write_unit(unit: Unit, out: list[Buffer], now: float) -> int:
     else:
         out += (frames.header(frames.PART, size), memoryview(payload)[start:stop])
     return size
-
-
-def ask_frame(message: OutgoingMessage, start: int, body: bytes, is_last: bool, now: float) -> bytes:
-    """The frame for one piece of a request or a response."""
-    header = message.header
-    assert header is not None
-    if header.kind not in (frames.ASK, frames.ANSWER):
-        return message.payload or b""
-    flags = header.flags if is_last else header.flags | frames.MORE_OF_MESSAGE
-    if header.kind == frames.ANSWER:
-        return frames.encode_answer(header.id, flags, body)
-    left = None
-    if header.deadline is not None and start == 0:
-        left = max(0, int((header.deadline - now) * 1000))
-    return frames.encode_ask(header.id, flags, left, body)

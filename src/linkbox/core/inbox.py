@@ -8,6 +8,7 @@ from itertools import islice
 from linkbox.core.arrival import Arrival, AskState
 from linkbox.core.asks_client import Ask
 from linkbox.core.asks_server import IncomingAsk, request_failed
+from linkbox.core.channel import AskHeader
 from linkbox.core.connection import Connection
 from linkbox.core.context import Context
 from linkbox.core.durable.entries import Inflow
@@ -22,7 +23,7 @@ from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wire import frames
 from linkbox.core.wire.rejections import is_absent, is_error, reject_frame
-from linkbox.errors import DecodeError, LinkboxError, MailboxFull, TooLarge
+from linkbox.errors import AnswerError, DecodeError, LinkboxError, MailboxFull, TooLarge
 from linkbox.events import EventKind
 from linkbox.formats import Skip
 
@@ -195,10 +196,12 @@ class Inbox:
         if isinstance(ask, Ask):
             session.receiving.count_messages(1, bytes_of(arrival.payloads) if error is None else 0)
             self._deliver_response(session, ask, values[0], error)
-        elif error is None:
-            self.store_part(arrival, values, now)
+            return
+        assert isinstance(ask, IncomingAsk)
+        if error is None:
+            nbytes, memory = bytes_of(arrival.payloads), max(arrival.memory, 0)
+            self.store_part(ask, values, nbytes, memory, arrival.is_final, arrival.last, now)
         else:
-            assert isinstance(ask, IncomingAsk)
             session.receiving.count_messages(1, 0)
             self._reject_request(session, ask, error)
 
@@ -230,37 +233,53 @@ class Inbox:
             self._context.effects.emit(EventKind.ERROR, session.peer, error)
             if isinstance(error, TooLarge):
                 kind = "linkbox.TooLarge"
-        if not ask.is_finished:
-            self._fail(ask, kind, text)
+        if ask.is_finished:
+            return
+        if session.is_plain and isinstance(error, Skip):  # Such as a line that keeps a connection alive.
+            self.ignore(ask)
+            return
+        self._fail(ask, kind, text, error)
+        if session.is_plain:  # The next one may begin.
+            self.ask_closed(session)
 
-    def store_part(self, arrival: Arrival, values: Sequence[Value], now: float) -> None:
-        """Add a message to its request, if it is one; put the request into the mailbox if it is complete."""
-        context, session, ask = self._context, arrival.session, arrival.ask
+    def store_part(
+        self,
+        ask: IncomingAsk,
+        values: Sequence[Value],
+        nbytes: int,
+        memory: int,
+        is_final: bool,
+        last: int,
+        now: float,
+    ) -> None:
+        """Add a message to its request, if it is one; put the request into the mailbox if it is complete.
+
+        ``nbytes`` is the size of the payload, ``memory`` what the value takes besides.
+        """
+        context, session = self._context, ask.session
         effects, mailbox, receiving = context.effects, context.mailbox, session.receiving
-        assert isinstance(ask, IncomingAsk)
         receiving.messages_received += len(values)
-        receiving.bytes_received += bytes_of(arrival.payloads)
+        receiving.bytes_received += nbytes
         if ask.is_finished:
             return
         ask.messages += values
-        ask.memory += max(arrival.memory, 0)
-        if not arrival.is_final:
+        ask.memory += memory
+        if not is_final:
             effects.emit(EventKind.PART, session.peer)
             return
         if self._reaper.timer_at == NEVER:
             self._reaper.start(now, context)
-        nbytes = OVERHEAD
+        cost = OVERHEAD
         for each in ask.messages:
-            nbytes += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
-        nbytes = max(nbytes, ask.memory)
-        mailbox.put(receiving, (ask,), arrival.last, nbytes, now + context.settings.wall)
+            cost += OVERHEAD + len(each) if isinstance(each, bytes) else OVERHEAD
+        mailbox.put(receiving, (ask,), last, max(cost, ask.memory), now + context.settings.wall)
         effects.to_wake.append(mailbox.changed)
         if DATA in effects.events.listening and not effects.events.takes_over(session.peer):
             effects.emit(DATA, session.peer)
 
-    def fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+    def fail(self, ask: IncomingAsk, type: str, text: str, error: BaseException | None = None) -> None:
         """Let a request fail. `StateError` if there was a response already."""
-        self._fail(ask, type, text)
+        self._fail(ask, type, text, error)
         self.ask_closed(ask.session)
 
     def ignore(self, ask: IncomingAsk) -> None:
@@ -268,12 +287,33 @@ class Inbox:
         self._sessions.server_asks.ignore(ask)
         self.ask_closed(ask.session)
 
-    def _fail(self, ask: IncomingAsk, type: str, text: str) -> None:
+    def _fail(self, ask: IncomingAsk, type: str, text: str, error: BaseException | None = None) -> None:
         session = ask.session
+        dialogue = self._context.settings.dialogue
+        if dialogue is not None and dialogue.on_error is not None and not ask.is_finished:
+            response = self._response_to(
+                ask, error if isinstance(error, Exception) else AnswerError(type, text)
+            )
+            if response is not None:
+                self._sessions.server_asks.respond(ask, AskHeader(frames.ANSWER, ask.id), response)
+                return
         if self._sessions.server_asks.fail(ask, type, text):
             assert isinstance(session.link, Link)  # Without its connection, a plain session is closed.
             session.link.error = request_failed(session)
             self._sessions.server_asks.end_plain(session)
+
+    def _response_to(self, ask: IncomingAsk, error: Exception) -> bytes | None:
+        """The response that `Dialogue.on_error` makes out of a failure. None: close the connection."""
+        settings = self._context.settings
+        assert settings.dialogue is not None and settings.encode is not None
+        on_error = settings.dialogue.on_error
+        assert on_error is not None
+        try:
+            value = on_error(ask.messages[0] if ask.messages else None, error)
+            return None if value is None else settings.encode(value)
+        except Exception as raised:
+            self._context.effects.failures.append((f"on_error= for {ask.session.peer}", raised))
+            return None
 
     def ask_closed(self, session: Session) -> None:
         """One request less is open: with a plain framing, the next one may begin."""

@@ -115,7 +115,7 @@ class Link(Connection):
         self.opened_at = self.heard_at = now
         self._stalled_at: float | None = None
         self._partial_at: float | None = None
-        self._pinged_at: float | None = None
+        self._pinged_at = -NEVER
         self._closing_at = NEVER
         self._drained = 0
         self.round_trip: float | None = None
@@ -252,10 +252,6 @@ class Link(Connection):
         self.shut = True
         if self.eof and self.state is State.CLOSING:
             self.abort(None)
-
-    def receive(self, data: bytes, now: float) -> list[Arrival]:
-        """Process bytes from the peer. Decode and deliver the returned messages, in order."""
-        raise NotImplementedError
 
     def receive_eof(self, now: float) -> list[Arrival]:
         """Process the peer's FIN. Deliver the returned messages."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from linkbox.core.arrival import Arrival
-from linkbox.core.channel import OutgoingMessage
 from linkbox.core.connection import Buffer
 from linkbox.core.context import Context
 from linkbox.core.effects import ACK_DUE_NOW
 from linkbox.core.ending import end_has_arrived, is_finished, wants_end
 from linkbox.core.frame_reader import FrameReader
-from linkbox.core.frame_writer import JOINED, ask_frame, write_early, write_units
+from linkbox.core.frame_writer import write_early, write_units
 from linkbox.core.handshake import Handshake
 from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
 from linkbox.core.session import ACK_NOW_FRAME, Session
@@ -27,8 +26,8 @@ class LinkedLink(Link):
     __slots__ = (
         "_control",
         "_end_ack_sent",
-        "_reader",
         "handshake",
+        "reader",
     )
 
     def __init__(
@@ -37,7 +36,7 @@ class LinkedLink(Link):
         super().__init__(owner, context, address, now)
         self.handshake: Handshake | None = handshake
         """Consumes the bytes until the link is open; None after that."""
-        self._reader: FrameReader | None = None
+        self.reader: FrameReader | None = None
         """Consumes the bytes once the link is open."""
         self._control: list[Buffer] = handshake.output
         self._end_ack_sent = False
@@ -49,16 +48,11 @@ class LinkedLink(Link):
             self.handshake.certificate = certificate
         super().secured(identity, certificate, now)
 
-    def heard(self, now: float) -> None:
-        """Bytes have arrived, so the peer is alive."""
-        self.heard_at = now
-        self._pinged_at = None
-
     def open(self, session: Session, now: float) -> None:
         """The handshake is complete: start to send and receive the session's messages."""
         handshake, self.handshake = self.handshake, None
         assert handshake is not None
-        self._reader = FrameReader(self, session, handshake.take_rest())
+        self.reader = FrameReader(self, session, handshake.take_rest())
         self.session = session
         self.state = State.OPEN
         if session.receiving.arrived:  # An older connection may have lost the acknowledgement.
@@ -67,6 +61,7 @@ class LinkedLink(Link):
             self._control += session.rejections.frames
         if session.changed.waiters and session.in_flight():  # A receipt is being waited for.
             self._control.append(ACK_NOW_FRAME)
+        self.output = self._control
         self.schedule(self.silence_deadline())
 
     def send_welcome(self, frame: bytes) -> None:
@@ -82,17 +77,8 @@ class LinkedLink(Link):
 
     # -- receiving -------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes, now: float) -> list[Arrival]:
-        self.heard_at = now
-        self._pinged_at = None
-        if self._reader is not None and self.state is OPEN:
-            return self._reader.receive(data, now)
-        if self.state is State.CLOSING:
-            self.drain(data)
-        return []
-
     def forget_input(self) -> None:
-        self._reader = self.handshake = None
+        self.reader = self.handshake = self.output = None
 
     def receive_eof(self, now: float) -> list[Arrival]:
         self.eof = True
@@ -115,30 +101,10 @@ class LinkedLink(Link):
             self.abort(PeerLost(f"{self.address} closed the connection before the END was confirmed"))
 
     def process_late(self) -> None:
-        if self._reader is not None:
-            self._reader.process_late()
+        if self.reader is not None:
+            self.reader.process_late()
 
     # -- sending ---------------------------------------------------------------------------------------
-
-    def send_at_once(self, message: OutgoingMessage, now: float) -> bool:
-        session, payload = self.session, message.payload
-        if self._control or self.state is not OPEN or session is None or payload is None:
-            return False
-        sending, size = session.sending, len(payload)
-        if (
-            size > JOINED
-            or sending.queue
-            or session.record is not None
-            or sending.sent >= sending.peer_units
-            or sending.sent_bytes >= sending.peer_bytes
-        ):
-            return False
-        if message.header is None:
-            self._control.append(frames.pack_header(frames.DATA_HEADER | size) + payload)
-        else:
-            self._control.append(ask_frame(message, 0, payload, True, now))
-        sending.sent_at_once(message, size)
-        return True
 
     def data_to_send(self, now: float) -> list[Buffer]:
         self.context.effects.now = now
@@ -148,10 +114,15 @@ class LinkedLink(Link):
         out = self._control
         session = self.session
         if self.state is OPEN and session is not None and session.route.link is self:
-            self._control = []
+            self._control = self.output = []
+            route, receiving = session.route, session.receiving
             if session.rejections.unreported:
                 out += [frames.encode_dropped(*each) for each in session.rejections.take_unreported()]
-            if session.route.ack_due and session.receiving.ack_goes_with_write(now):
+            if route.ack_due and (
+                route.ack_due == ACK_DUE_NOW
+                or now >= receiving.ride_at
+                or receiving.arrived_bytes >= receiving.ride_from
+            ):
                 out.append(session.ack_frame())
             if session.sending.queue:
                 self.has_more = write_units(session, out, WRITE_BUDGET, now)
@@ -182,6 +153,10 @@ class LinkedLink(Link):
             elif not session.resumes:
                 self.half_close = True
 
+    def close_soon(self, now: float) -> None:
+        self.output = None
+        super().close_soon(now)
+
     def finish_writing(self) -> None:
         super().finish_writing()
         if self.state is OPEN:  # Both have ended and the peer does not reconnect: only its FIN is missing.
@@ -203,12 +178,12 @@ class LinkedLink(Link):
 
     def silence_deadline(self) -> float:
         limits = self.context.limits
-        if self._pinged_at is not None:
+        if self._pinged_at > self.heard_at:
             return self._pinged_at + limits.peer_timeout
         return self.heard_at + limits.heartbeat
 
     def on_silence(self, now: float) -> None:
-        if self._pinged_at is not None:
+        if self._pinged_at > self.heard_at:
             silence = now - self.heard_at
             self.abort(PeerLost(f"{self.address} gave no sign of life for {silence:.1f} s"))
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from linkbox.address import host_of_url
 from linkbox.core.kept_sessions import KeptSessions, has_spool
+from linkbox.core.link import Link
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
@@ -40,6 +42,41 @@ class Places:
         error = PeerLost(f"{session.peer} was disconnected, and another client needed its slot")
         self._sessions.close_session(session, error)
         return True
+
+    def replaceable(self, address: str) -> Session | None:
+        """With a plain framing: the session whose slot a new connection from this address gets, if any.
+
+        One whose peer has closed its half; or else, with ``newest_wins``, the one from the same host that has
+        been silent for the longest time: a device that comes back after it has lost its power.
+        """
+        settings = self._sessions.context.settings
+        oldest: tuple[Session, float] | None = None
+        for session in () if settings.pattern.asks else self._sessions.by_id.values():
+            if session.receiving.end_reason is not None:
+                if session.sending.queue:
+                    continue  # It still gets its answer.
+                return session
+            is_same = settings.newest_wins and host_of_url(session.peer.address) == host_of_url(address)
+            heard_at = link.heard_at if isinstance(link := session.link, Link) else 0.0
+            if is_same and (oldest is None or heard_at < oldest[1]):
+                oldest = session, heard_at
+        return None if oldest is None else oldest[0]
+
+    def replace_for(self, address: str) -> None:
+        """With a plain framing: free a slot for a connection from this address, if all are in use."""
+        session = self.replaceable(address) if self.are_taken() else None
+        if session is None:
+            return
+        if session.receiving.end_reason is None:
+            lost = PeerLost(f"{session.peer} was replaced by a new connection from the same host, {address}")
+            self._sessions.close_session(session, lost)
+            return
+        link = session.detach()  # It has closed its half: what was written to it must arrive.
+        assert link is not None
+        self._sessions.close_session(session, None)
+        effects = self._sessions.context.effects
+        link.close_soon(effects.now)
+        effects.to_write.append(link)
 
     def ping_silent(self, now: float) -> bool:
         """Ping the peers from which nothing has arrived lately. False if there are none."""

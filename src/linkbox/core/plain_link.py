@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from linkbox.core.arrival import Arrival
 from linkbox.core.connection import Buffer
 from linkbox.core.context import Context
+from linkbox.core.effects import UNAUTHENTICATED
 from linkbox.core.ending import wants_end
 from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.core.wire.framings import PlainFraming
 from linkbox.errors import DecodeError, FormatError, LinkboxError, LinkError, PeerLost, ProtocolViolation
+from linkbox.proxy_header import SIGNATURE, WORD
 
 _LAST_READ = 1.0
 """Seconds that a stopping endpoint leaves its peer to read the last messages."""
@@ -25,16 +27,20 @@ _LAST_READ = 1.0
 class PlainLink(Link):
     """A connection with a plain framing, on which FIN is the only END mark."""
 
-    __slots__ = ("_decoder", "_framing", "_held")
+    __slots__ = ("_decoder", "_framing", "_held", "_is_first", "_reading")
 
     def __init__(
         self, owner: LinkOwner, context: Context, address: str, now: float, framing: PlainFraming
     ) -> None:
         super().__init__(owner, context, address, now)
-        self._framing = framing
-        self._decoder = framing.decoder(context.limits.message)
         settings = context.settings
+        self._framing = framing
+        self._reading = settings.responses or framing
+        """The framing of what arrives."""
+        self._decoder = self._reading.decoder(context.limits.message)
         self.state = State.HANDSHAKE if settings.secure or settings.asks_first else State.OPEN
+        self._is_first = not context.is_client
+        """Has nothing arrived yet, at a server?"""
         self._held = b""
         """Bytes that arrived before the peer was admitted (``accept=``)."""
 
@@ -42,6 +48,8 @@ class PlainLink(Link):
         """The peer is admitted: start to send and receive the session's messages."""
         self.session = session
         self.state = State.OPEN
+        self.heard_at = self.context.effects.now
+        self.schedule(self.silence_deadline())
 
     def carry(self, session: Session) -> None:
         """Use the connection for this session; with TLS, once the TLS handshake is complete."""
@@ -57,6 +65,8 @@ class PlainLink(Link):
             return []
         if self._held:
             data, self._held = self._held + data, b""
+        if self._is_first and data:
+            self._name_header(data)
         payloads = self._decoder.feed(data)
         arrivals = self._arrived(payloads)
         if self._decoder.error is not None:
@@ -68,9 +78,16 @@ class PlainLink(Link):
             arrivals += self.receive_eof(now)  # FIN arrived before the peer was admitted.
         return arrivals
 
+    def _name_header(self, data: bytes) -> None:
+        """Log a PROXY protocol header that nobody asked for: it becomes a strange first message."""
+        self._is_first = False
+        if data.startswith((WORD, SIGNATURE)):
+            text = f"{self.address}: this looks like a PROXY protocol header; use proxy_protocol=True"
+            self.context.effects.log_limited(UNAUTHENTICATED, text)
+
     def violated(self, error: LinkboxError) -> None:
         count = 0 if self.session is None else self.session.receiving.arrived
-        text = f"{self.address} broke the framing {self._framing.name} after {count} messages: {error}"
+        text = f"{self.address} broke the framing {self._reading.name} after {count} messages: {error}"
         shown = type(error)(text)
         shown.__cause__ = error.__cause__  # Of a user's framing: with the traceback.
         self.owner.plain_error(self, shown)
@@ -91,11 +108,11 @@ class PlainLink(Link):
         """Report bad frames; the connection goes on, because the frames behind them are good."""
         errors, self._decoder.rejected = self._decoder.rejected, []
         for error in errors:
-            text = f"{self.address} broke the framing {self._framing.name}: {error}"
+            text = f"{self.address} broke the framing {self._reading.name}: {error}"
             self.owner.plain_error(self, DecodeError(text))
 
     def forget_input(self) -> None:
-        self._decoder, self._held = self._framing.decoder(self.context.limits.message), b""
+        self._decoder, self._held = self._reading.decoder(self.context.limits.message), b""
 
     def receive_eof(self, now: float) -> list[Arrival]:
         """Process FIN, which is the peer's END mark and may complete a last message."""
@@ -171,12 +188,15 @@ class PlainLink(Link):
         return self.context.is_client and self.context.pattern.asks and self._framing.name == "raw"
 
     def silence_deadline(self) -> float:
-        """When to close after this side has ended, if nothing more arrives."""
-        if not self.shut or self.eof or not self._is_two_way():
+        """When to close if nothing more arrives: see ``idle_timeout``; sooner after this side has ended."""
+        if self.eof:
             return NEVER
-        limits = self.context.limits
-        # The slot of a server is wanted by others; the server of a client may still be at work.
-        patience = limits.heartbeat + limits.peer_timeout if self.context.is_client else limits.close
+        patience = self.context.settings.idle_timeout or NEVER
+        if self.shut and self._is_two_way():
+            limits = self.context.limits
+            # The slot of a server is wanted by others; the server of a client may still be at work.
+            is_client = self.context.is_client
+            patience = min(patience, limits.heartbeat + limits.peer_timeout if is_client else limits.close)
         return self.heard_at + patience
 
     def on_silence(self, now: float) -> None:
@@ -184,7 +204,10 @@ class PlainLink(Link):
             self.heard_at = now  # Nothing is read, because the mailbox is full.
             return
         silence = now - self.heard_at
-        self.abort(PeerLost(f"{self.address} sent nothing for {silence:.1f} s, and did not close its half"))
+        idle = self.context.settings.idle_timeout
+        is_idle = idle is not None and silence >= idle
+        why = f"idle_timeout={idle:g}" if is_idle else "and did not close its half"
+        self.abort(PeerLost(f"{self.address} sent nothing for {silence:.1f} s, {why}"))
 
     def send_control(self, frame: bytes) -> None:
         pass  # A plain framing has no frames.

@@ -39,8 +39,6 @@ class ReceiveWindow(Source):
     """One peer's part of the mailbox, with the credit granted to it and the acknowledgements due to it."""
 
     __slots__ = (
-        "_ride_at",
-        "_ride_from",
         "ack_each_until",
         "arrived",
         "arrived_bytes",
@@ -55,6 +53,8 @@ class ReceiveWindow(Source):
         "messages_received",
         "processed_bytes",
         "reported_taken",
+        "ride_at",
+        "ride_from",
         "route",
         "units_regained",
     )
@@ -80,8 +80,8 @@ class ReceiveWindow(Source):
         self.bytes_received = 0
         self.ack_each_until = 0
         self.reported_taken = 0
-        self._ride_at = 0.0
-        self._ride_from = 0
+        self.ride_at = 0.0
+        self.ride_from = 0
         """From this time on, or after this many bytes, an acknowledgement is added to a write again."""
 
     # -- arriving --------------------------------------------------------------------------------------
@@ -211,14 +211,6 @@ class ReceiveWindow(Source):
         if urgency > route.ack_due:
             route.request_ack(urgency)
 
-    def ack_goes_with_write(self, now: float) -> bool:
-        """Should the acknowledgement that is due be added to the write that is being made?"""
-        if self.route.ack_due < ACK_DUE_NOW and now < self._ride_at and self.arrived_bytes < self._ride_from:
-            return False
-        self._ride_at = now + self.context.ack_spacing
-        self._ride_from = self.arrived_bytes + ACK_BYTES
-        return True
-
     def marks(self) -> tuple[int, int]:
         """The marks (processed, taken) for an ACK. The caller must write it: they count as acknowledged."""
         if self.inbox is not None:
@@ -228,6 +220,8 @@ class ReceiveWindow(Source):
             if self.ack_each and taken >= self.ack_each_until:
                 self.ack_each = False
         self.reported_taken = taken
+        self.ride_at = self.context.effects.now + self.context.ack_spacing
+        self.ride_from = self.arrived_bytes + ACK_BYTES
         self.route.ack_written()
         return self.processed, taken
 

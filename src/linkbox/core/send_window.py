@@ -21,6 +21,7 @@ from typing import Final
 
 from linkbox.core.channel import Channel
 from linkbox.core.outgoing import (
+    AskHeader,
     Bundle,
     MessageType,
     OutgoingMessage,
@@ -48,6 +49,8 @@ FREE_COST: Final = 64 * 1024
 EARLY_BYTES: Final = 64 * 1024
 EARLY_UNITS: Final = EARLY_BYTES // 16
 """Most units that a client writes before it is welcomed."""
+JOINED: Final = 16 * 1024
+"""A payload up to this size is copied behind its header; a longer one is written without a copy."""
 _BATCH_MOST: Final = 8192
 """Most messages in one BATCH."""
 _LIMITED: Final = (frames.DATA, frames.ASK, frames.ANSWER)
@@ -171,14 +174,32 @@ class SendWindow:
         """Does the credit allow one more unit?"""
         return self.sent < self.peer_units and self.sent_bytes < self.peer_bytes
 
-    def sent_at_once(self, message: OutgoingMessage, size: int) -> None:
-        """Count a message that was sent without being queued."""
-        self.held_bytes += size
+    def send_at_once(self, payload: bytes, header: AskHeader | None) -> OutgoingMessage | None:
+        """Make a small message, and count it as sent: the caller must write it.
+
+        None if others wait before it, or credit or (except for requests, which have their own limits) the
+        window does not allow it.
+        """
+        size, limits, held = len(payload), self.limits, self.held_bytes
+        if size > JOINED or self.queue or self.sent >= self.peer_units or self.sent_bytes >= self.peer_bytes:
+            return None
+        if header is None:
+            count = len(self.unacked) + self.bundled  # as in `has_room`, without a call
+            if (
+                size > self.peer_message
+                or held >= limits.window_bytes
+                or count >= limits.window_messages
+                or held + UNIT_COST * count >= limits.window_bytes + FREE_COST
+            ):
+                return None
+        message = self.message_type(self.channel, payload, header)
+        self.held_bytes = held + size
         self.sent = message.number = self.sent + 1
         self.sent_bytes += size
         self.messages_sent += 1
         self.bytes_sent += size
         self.unacked.append(message)
+        return message
 
     def next_size(self) -> int:
         """Bytes of the first message in the queue. There must be one."""

@@ -14,8 +14,9 @@ from linkbox.core.link_table import LinkTable
 from linkbox.core.places import Places
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable, Side
+from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames, handshake_messages
-from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation
+from linkbox.errors import LinkboxError, LinkError, PeerLost, ProtocolViolation, TooLarge
 from linkbox.events import EventKind
 
 CONFIRM = 60.0
@@ -59,16 +60,23 @@ class ServerSide(Side):
 
     def ask_frame(self, session: Session, kind: int, payload: bytes, now: float) -> Arrival | None:
         asks, receiving = self._sessions.server_asks, session.receiving
-        if kind == frames.ASK:
-            arrival = asks.on_ask(session, payload, now)
-            may_store = not self._context.settings.decodes and receiving.processed >= receiving.arrived - 1
-            if arrival is None or not may_store or arrival.has_errors:
-                return arrival
-            self._inbox.store_part(arrival, arrival.payloads, now)
-        elif kind != frames.CANCEL:
+        if kind == frames.CANCEL:
+            if asks.on_cancel(session, payload):
+                self._inbox.ask_closed(session)
+            return None
+        if kind != frames.ASK:
             raise ProtocolViolation(f"{frames.type_name(kind)} from the wrong side")
-        elif asks.on_cancel(session, payload):
-            self._inbox.ask_closed(session)
+        part = asks.on_ask(session, payload, now)
+        if part is None:
+            return None
+        ask, message, is_final = part
+        messages = [] if message is None else [message]
+        must_wait = self._context.settings.decodes or receiving.processed < receiving.arrived - 1
+        if must_wait or isinstance(message, TooLarge):
+            arrival = Arrival(session, messages, receiving.arrived, ask)
+            arrival.is_final = is_final
+            return arrival
+        self._inbox.store_part(ask, messages, len(message or b""), 0, is_final, receiving.arrived, now)
         return None
 
     def plain_messages(self, session: Session, payloads: list[bytes]) -> list[Arrival]:
@@ -117,10 +125,25 @@ class ServerSide(Side):
         return limits.session, "Limits(session=...)"
 
     def session_due(self, session: Session, now: float) -> None:
-        """The peer of a session did not reconnect in time."""
+        """The peer of a session did not reconnect in time; or it has closed its half, see `stays_open`."""
+        if session.is_plain:
+            session.end()
+            return
         seconds, rule = self._patience(session)
         lost = PeerLost(f"{session.peer} did not come back in {seconds:g} s ({rule})")
         self._sessions.close_session(session, None if is_finished(session) else lost)
+
+    def stays_open(self, session: Session) -> bool:
+        """With a plain framing, FIN closes one direction: the other one stays open for a while."""
+        context = self._context
+        patience = context.settings.half_close
+        if not (patience and session.is_plain and context.pattern.server_sends):
+            return False
+        if context.is_stopping or session.is_ending:
+            return False
+        if session.timer.due_at == NEVER:
+            session.timer.wake_at(context.effects.now + patience)
+        return True
 
     def session_up(self, session: Session) -> None:
         self._kept.remove(session)
@@ -156,10 +179,12 @@ class ServerSide(Side):
                     PeerLost(f"{session.peer} was disconnected when this end stopped") if is_lost else None
                 )
                 self._sessions.close_session(session, error)
-            elif session.record is not None and session.ending.peer_last is None and not session.is_ending:
+            elif session.is_plain or session.ending.peer_last is not None:
+                session.end()
+            elif session.record is not None and not session.is_ending:
                 link.send_control(session.ack_frame())
                 self._part(session, None)  # The peer reconnects after a restart.
-            elif self._context.pattern.stop_ends or session.is_plain or session.ending.peer_last is not None:
+            elif self._context.pattern.stop_ends:
                 session.end()
             else:
                 self._go_away(session)

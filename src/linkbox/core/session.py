@@ -16,7 +16,7 @@ from linkbox.core.effects import ACK_NOT_DUE, Route
 from linkbox.core.generation import Generation
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.rejections import Rejections
-from linkbox.core.send_window import EARLY_BYTES, FREE_COST, UNIT_COST, SendWindow
+from linkbox.core.send_window import EARLY_BYTES, SendWindow
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames
 from linkbox.errors import StateError, TooLarge
@@ -127,7 +127,7 @@ class Ending:
 class Attempts:
     """A client's attempts to connect."""
 
-    __slots__ = ("connect_by", "failures", "last_failure", "progress")
+    __slots__ = ("connect_by", "connected_at", "failures", "last_failure", "progress")
 
     def __init__(self) -> None:
         self.failures = 0
@@ -137,6 +137,8 @@ class Attempts:
         """Units acknowledged or received up to the last lost connection."""
         self.connect_by = NEVER
         """The deadline of the first welcome."""
+        self.connected_at = NEVER
+        """When the last successful attempt succeeded."""
 
     def failed(self, error: Exception) -> None:
         """Count a failed attempt."""
@@ -294,43 +296,36 @@ class Session(Channel):
         units = self.sending.in_memory
         return units if self.record is None else units + self.record.waiting()
 
-    def send_at_once(self, payload: bytes) -> OutgoingMessage | None:
-        sending, link, limits = self.sending, self.route.link, self.context.limits
+    def send_at_once(self, payload: bytes, header: AskHeader | None = None) -> OutgoingMessage | None:
+        link = self.route.link
         if (
             link is None
+            or (output := link.output) is None
+            or output  # not written yet: this one is queued, and sent in a BATCH
             or self.record is not None
             or self.error is not None
-            or self.ending.is_requested
-            or len(payload) > sending.peer_message
-            or sending.held_bytes >= limits.window_bytes
-            or len(sending.unacked) >= limits.window_messages
-            or sending.held_bytes + UNIT_COST * len(sending.unacked) >= limits.window_bytes + FREE_COST
+            or (self.ending.is_requested and header is None)
         ):
             return None
-        effects, message = self.route.effects, sending.message_type(self, payload)
-        if not link.send_at_once(message, effects.now):
+        message = self.sending.send_at_once(payload, header)
+        if message is None:
             return None
+        effects = self.route.effects
+        if header is None:
+            output.append(frames.pack_header(frames.DATA_HEADER | len(payload)) + payload)
+        else:
+            output.append(header.frame(payload, True, True, effects.now))
         effects.to_write.append(link)
         return message
 
     def send(self, payload: bytes) -> OutgoingMessage:
         self.check_open()
-        sending, route = self.sending, self.route
-        if len(payload) > sending.peer_message:
+        if len(payload) > self.sending.peer_message:
             raise TooLarge(
-                f"{self.peer} takes messages of at most {sending.peer_message} bytes, not {len(payload)}; "
-                "raise Limits(message=...) there"
+                f"{self.peer} takes messages of at most {self.sending.peer_message} bytes, not "
+                f"{len(payload)}; raise Limits(message=...) there"
             )
-        message = sending.message_type(self, payload)
-        link = route.link
-        if link is None:
-            sending.enqueue(message)
-        else:
-            effects = route.effects
-            effects.to_write.append(link)
-            if not link.send_at_once(message, effects.now):
-                sending.enqueue(message)
-        return message
+        return self.send_at_once(payload) or self.send_part(payload, None)
 
     def send_later(self, payload: bytes) -> OutgoingMessage:
         message = self.sending.message_type(self, payload)
@@ -340,16 +335,12 @@ class Session(Channel):
     def send_many(self, payloads: list[bytes]) -> int:
         return self.sending.send_all(payloads, not self.context.is_plain)
 
-    def send_part(self, header: AskHeader, payload: bytes) -> OutgoingMessage:
-        """Send a message of a request or a response, or a FAIL or CANCEL."""
-        sending, effects, link = self.sending, self.route.effects, self.route.link
-        message = sending.message_type(self, payload, header)
-        if link is None:
-            sending.enqueue(message)
-        else:
-            effects.to_write.append(link)
-            if not link.send_at_once(message, effects.now):
-                sending.enqueue(message)
+    def send_part(self, payload: bytes, header: AskHeader | None) -> OutgoingMessage:
+        """Queue a message, possibly of a request or a response, or a FAIL or CANCEL; write it soon."""
+        message, route = self.sending.message_type(self, payload, header), self.route
+        self.sending.enqueue(message)
+        if route.link is not None:
+            route.effects.to_write.append(route.link)
         return message
 
     def check_open(self) -> None:

@@ -29,6 +29,10 @@ class Side(LinkOwner):
     def peer_ended(self, session: Session) -> None:
         """The peer has ended, and everything that it sent is in the mailbox."""
 
+    def stays_open(self, session: Session) -> bool:
+        """The peer has ended: may the application still send to it?"""
+        return False
+
     def session_up(self, session: Session) -> None:
         """A session has a connection."""
 
@@ -131,7 +135,7 @@ class SessionTable(SessionOwner):
 
     def acked(self, session: Session, done: list[Unit]) -> None:
         effects = self.context.effects
-        if session.record is not None:
+        if session.record is not None and not session.is_plain:
             session.record.on_acked()
         if session.sending.queue:
             session.flush()
@@ -162,7 +166,7 @@ class SessionTable(SessionOwner):
                 self._emit_for(session, EventKind.END, None)
             self.side.peer_ended(session)
         self.server_asks.end_arrived(session)
-        if not self.server_asks.has_open(session):
+        if not (self.server_asks.has_open(session) or self.side.stays_open(session)):
             session.ending.is_requested = True
         session.flush()
         if session.link is not None and session.link.eof:
@@ -234,7 +238,8 @@ class SessionTable(SessionOwner):
     def _is_kept(self, session: Session) -> bool:
         """Does the store keep the session for a restart of the endpoint?"""
         is_left = self.context.is_client or self.context.is_stopping
-        return session.record is not None and is_left and not is_finished(session)
+        is_durable = session.record is not None and not session.is_plain  # which is an inbox only
+        return is_durable and is_left and not is_finished(session)
 
     def _fail_all(self, session: Session, error: Exception) -> None:
         """Fail all messages that are not acknowledged."""
@@ -243,7 +248,7 @@ class SessionTable(SessionOwner):
         messages = doubt + unsent
         if record is not None:
             messages += record.absent()
-        if count and isinstance(record, Record) and self.journal is not None:
+        if count and isinstance(record, Record) and self.journal is not None and not session.is_plain:
             self.context.effects.log(
                 "warning", f"{count} messages to {session.peer} are in doubt, and kept aside: {error}"
             )

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from linkbox.core.outgoing import MessageType
 from linkbox.core.patterns import Pattern
+from linkbox.core.values import Value
 from linkbox.core.wire.authentication import Lookup
-from linkbox.core.wire.framings import Framing
+from linkbox.core.wire.framings import Framing, PlainFraming
 from linkbox.dialogue import Dialogue
 from linkbox.limits import Limits
 
@@ -59,7 +60,20 @@ class Settings:
     comes_back: bool = False
     """A client of P2P with a plain framing: does it connect again after the end of a connection?"""
     dialogue: Dialogue | None = None
-    """The same: how requests and responses follow each other."""
+    """AR with a plain framing: how requests and responses follow each other."""
+    responses: PlainFraming | None = None
+    """The same for a client: the framing of what arrives, if it is another one."""
+    greeting: bytes | None = None
+    """The same for a server: the first message to each client, encoded."""
+    idle_timeout: float | None = None
+    """With a plain framing: seconds after which a peer that sends nothing is lost; None: never."""
+    half_close: float = 0.0
+    """A server of P2P with a plain framing: seconds in which a peer that has ended can be sent to."""
+    newest_wins: bool = False
+    """The same, also of P2M: when all slots are in use, does a new connection get that of an older one from
+    the same host?"""
+    encode: Callable[[Value], bytes] | None = None
+    """Encodes a value and checks the result, for `Dialogue.on_error`."""
     decodes: bool = True
     """Must the driver decode messages? Else they are the bytes that arrived, and stored at once."""
     asks_first: bool = False

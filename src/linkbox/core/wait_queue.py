@@ -27,6 +27,9 @@ class Predicate:
 
     __slots__ = ()
 
+    is_relayed = False
+    """Does its waiter wake the next one, if there is more for it?"""
+
     def holds(self) -> bool:
         """Does the condition hold now?"""
         raise NotImplementedError
@@ -39,41 +42,17 @@ class Predicate:
         return True if self.holds() else NOTHING
 
 
-class Waiter:
-    """One waiting thread or task. Each front end has a subclass, whose constructor sets the predicate."""
-
-    __slots__ = ("predicate",)
-
-    predicate: Predicate
-
-    def is_awake(self) -> bool:
-        """Was the waiter woken without having run since?"""
-        raise NotImplementedError
-
-    def wake(self) -> None:
-        """Make the waiter evaluate its predicate again."""
-        raise NotImplementedError
-
-
 class WaitQueue:
-    """The waiters for one kind of change, in the order in which they began to wait."""
+    """The waiters for one kind of change, in the order in which they began to wait.
+
+    What a waiter is, only the front end knows; the value is the predicate that it waits for.
+    """
 
     __slots__ = ("waiters",)
 
     def __init__(self) -> None:
-        self.waiters: dict[Waiter, None] = {}
+        self.waiters: dict[object, Predicate] = {}
 
     def available(self) -> int:
         """The number of waiters that can be served now: no more are woken."""
         return ENDLESS
-
-    def ready(self) -> list[Waiter]:
-        """The waiters to wake: those whose predicate holds, but no more than can be served."""
-        available = self.available()
-        found: list[Waiter] = []
-        for waiter in self.waiters:
-            if len(found) >= available:
-                break
-            if waiter.is_awake() or waiter.predicate.holds():
-                found.append(waiter)
-        return found

@@ -17,7 +17,7 @@ from linkbox.core.session import Session
 from linkbox.errors import LinkError
 from linkbox.nats.client import BrokerClient, is_same
 from linkbox.nats.exchange import Exchange
-from linkbox.nats.port import Port
+from linkbox.nats.port import LinkCarrier, Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ class AskPort(Port):
         """A server of the name is there."""
         link = carry_asks(self._core, session, most, self.now())
         if link is not None:
-            link.handle = self
+            link.carrier = LinkCarrier(self, link)
             self._links.add(link)
             self.flush(link)
 
@@ -147,12 +147,11 @@ class AskPort(Port):
         self.post(self.exchange.dial, session, self.events.patience(session, 0, self.now()))
 
     def flush(self, link: Link) -> None:
-        if not isinstance(link, AskLink) or link.handle is not self:
-            return
+        assert isinstance(link, AskLink)
         for order in link.take_orders(self.now()):
             self.post(self.exchange.do, order)
         if link.closed:
-            link.handle = None
+            link.carrier = None
             self._links.discard(link)
 
     def close_links(self) -> None:
@@ -248,8 +247,8 @@ class RequestPort(Port):
         link = self._requests.on_request(reply_to, headers, body, self.now())
         for order in self._requests.take_orders():
             self.post(self.exchange.reply, order)
-        if link is not None and link.handle is None:
-            link.handle = self
+        if link is not None and link.carrier is None:
+            link.carrier = LinkCarrier(self, link)
             self._links.add(link)
 
     def on_have(self, reply_to: bytes, answer_to: str, is_own: bool) -> None:
@@ -265,12 +264,11 @@ class RequestPort(Port):
     # -- for the network -----------------------------------------------------------------------------------
 
     def flush(self, link: Link) -> None:
-        if not isinstance(link, RequestLink) or link.handle is not self:
-            return
+        assert isinstance(link, RequestLink)
         for order in link.take_orders(self.now()):
             self.post(self.exchange.reply, order)
         if link.closed:
-            link.handle = None
+            link.carrier = None
             self._links.discard(link)
 
     def close_links(self) -> None:

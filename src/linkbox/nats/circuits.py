@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from linkbox.core.broker import circuit
 from linkbox.core.broker.circuit import Circuit, CircuitBroken, accept_body, read_accept
 from linkbox.core.broker.subjects import QUEUE
-from linkbox.core.connection import Buffer
+from linkbox.core.connection import Buffer, Carrier
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.errors import ConnectFailed, LinkError, Refused
@@ -28,13 +28,25 @@ LISTEN: Final = "listen"
 """Below the inbox of a server: where its own sessions are resumed."""
 
 
-class Line:
-    """One circuit and its subjects: the ``handle`` of a link. ``link`` belongs to the port, the rest to the
-    exchange."""
+class Line(Carrier):
+    """One circuit and its subjects: the ``link.carrier`` of this network. ``link`` belongs to the port, the
+    rest to the exchange."""
 
-    __slots__ = ("accepted", "circuit", "heard_at", "home", "is_shut", "link", "name", "session", "to")
+    __slots__ = (
+        "accepted",
+        "circuit",
+        "heard_at",
+        "home",
+        "is_shut",
+        "link",
+        "name",
+        "port",
+        "session",
+        "to",
+    )
 
-    def __init__(self, name: str, to: str, most: int) -> None:
+    def __init__(self, port: CircuitPort, name: str, to: str, most: int) -> None:
+        self.port = port
         self.name = name
         """Below the inbox: where packets for this end go."""
         self.to = to
@@ -50,6 +62,10 @@ class Line:
         self.is_shut = False
         """Was FIN sent?"""
         self.link: Link | None = None
+
+    def flush(self) -> None:
+        if self.link is not None:
+            self.port.flush(self.link)
 
 
 class CircuitExchange(Exchange):
@@ -70,7 +86,7 @@ class CircuitExchange(Exchange):
 
     def _new_line(self, client: BrokerClient, to: str) -> Line:
         self._last += 1
-        line = Line(f"c{self._last}", to, client.most - circuit.HEADER)
+        line = Line(self.port, f"c{self._last}", to, client.most - circuit.HEADER)
         self._lines[line.name] = line
         return line
 
@@ -271,7 +287,7 @@ class CircuitPort(Port):
             self.post(self.exchange.drop, line, True)
             return
         line.link = link
-        link.handle = line
+        link.carrier = line
         self._lines.add(line)
         self.flush(link)
 
@@ -301,9 +317,8 @@ class CircuitPort(Port):
         self.post(self.exchange.dial, session, session.peer.id, patience)
 
     def flush(self, link: Link) -> None:
-        line = link.handle
-        if not isinstance(line, Line):
-            return
+        line = link.carrier
+        assert isinstance(line, Line)
         while not (link.shut or link.closed):
             buffers = link.data_to_send(self.now())
             if not buffers:
@@ -313,7 +328,7 @@ class CircuitPort(Port):
             self.post(self.exchange.shut, line)
             link.finish_writing()
         if link.closed:
-            link.handle = None
+            link.carrier = None
             self._lines.discard(line)
             self.post(self.exchange.drop, line, link.is_abortive)
 

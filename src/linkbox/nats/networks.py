@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Any, Final
 
 from linkbox.address import Address
-from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.nats import loop
 from linkbox.nats.asks import AskPort, RequestPort
@@ -56,9 +55,6 @@ class ThreadedNats(ThreadedNetwork):
 
     def report(self, now: float) -> None:
         self._port.report(now)
-
-    def flush(self, link: Link) -> None:
-        self._port.flush(link)
 
     def dial(self, session: Session) -> None:
         self._port.dial(session)
@@ -116,9 +112,6 @@ class AioNats(AioNetwork):
         bell = LoopBell(events)
         self._port = bell.port = make_port(events, address, access, bell, _call)
         self._port.exchange = self._exchange = self._port.make_exchange()
-
-    def flush(self, link: Link) -> None:
-        self._port.flush(link)
 
     def dial(self, session: Session) -> None:
         self._port.dial(session)

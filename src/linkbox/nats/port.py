@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from linkbox.address import Address
 from linkbox.broker import Nats
+from linkbox.core.connection import Carrier
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.errors import ConnectFailed, LinkError
@@ -35,6 +36,21 @@ class NatsListener(Listener):
 
     def close_copy(self) -> None:
         pass  # The network closes the copies.
+
+
+class LinkCarrier(Carrier):
+    """The ``link.carrier`` of a link to the broker."""
+
+    __slots__ = ("key", "link", "port")
+
+    def __init__(self, port: Port, link: Link, key: int = 0) -> None:
+        self.port = port
+        self.link = link
+        self.key = key
+        """The number of the link, if the exchange needs one."""
+
+    def flush(self) -> None:
+        self.port.flush(self.link)
 
 
 class Port:

@@ -22,7 +22,7 @@ from linkbox.errors import LinkError
 from linkbox.nats.client import NOBODY, BrokerClient, status_of
 from linkbox.nats.exchange import Exchange
 from linkbox.nats.jetstream import NANO, JetStream
-from linkbox.nats.port import Port
+from linkbox.nats.port import LinkCarrier, Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +134,7 @@ class StreamPort(Port):
         link = carry_messages(self._core, session, most, self.now())
         if link is not None:
             self._last += 1
-            link.handle = self._last
+            link.carrier = LinkCarrier(self, link, self._last)
             self._links[self._last] = link
             self.flush(link)
 
@@ -169,13 +169,13 @@ class StreamPort(Port):
         self.post(self.exchange.dial, session, self.events.patience(session, 0, self.now()))
 
     def flush(self, link: Link) -> None:
-        key = link.handle
-        if not isinstance(link, StreamLink) or not isinstance(key, int):
-            return
+        carrier = link.carrier
+        assert isinstance(link, StreamLink) and isinstance(carrier, LinkCarrier)
+        key = carrier.key
         for order in link.take_orders(self.now()):
             self.post(self.exchange.publish, key, order)
         if link.closed:
-            link.handle = None
+            link.carrier = None
             self._links.pop(key, None)
 
     def close_links(self) -> None:
@@ -371,8 +371,8 @@ class SourcePort(Port):
         link = self._sources.on_stored(stored, self.now())
         if link is None:
             self._do([Acknowledge(stored.reply_to, stream_messages.NAK)])
-        elif link.handle is None:
-            link.handle = self
+        elif link.carrier is None:
+            link.carrier = LinkCarrier(self, link)
             self._links.add(link)
 
     def tell_room(self) -> None:
@@ -385,11 +385,10 @@ class SourcePort(Port):
     # -- for the network -----------------------------------------------------------------------------------
 
     def flush(self, link: Link) -> None:
-        if not isinstance(link, SourceLink) or link.handle is not self:
-            return
+        assert isinstance(link, SourceLink)
         self._do([*link.take_orders(self.now()), *self._sources.take_given_back()])
         if link.closed:
-            link.handle = None
+            link.carrier = None
             self._links.discard(link)
 
     def close_links(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from linkbox.address import Address
 from linkbox.broker import Nats
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents, ThreadedNetwork
+from linkbox.proxy_header import TrustedProxies
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -65,8 +66,13 @@ def aio_network(
     return AioSockets(events, address, make_tls)
 
 
-def bind(address: Address, given: socket.socket | None) -> tuple[Listener, Address]:
-    """Listen at an address; return the listener and its actual address. Raises `ListenFailed`."""
+def bind(
+    address: Address, given: socket.socket | None, proxies: TrustedProxies | None
+) -> tuple[Listener, Address]:
+    """Listen at an address; return the listener and its actual address. Raises `ListenFailed`.
+
+    ``proxies``: connections come from these, and begin with a PROXY protocol header.
+    """
     if address.scheme == "memory":
         from linkbox.networks.memory_hub import bind as bind_memory
 
@@ -77,7 +83,7 @@ def bind(address: Address, given: socket.socket | None) -> tuple[Listener, Addre
         return NatsListener(), address
     from linkbox.networks.listening import bind as bind_socket
 
-    return bind_socket(address, given)
+    return bind_socket(address, given, proxies)
 
 
 def tls_maker(address: Address, ssl: SSLContext | None, is_server: bool, has_secret: bool) -> MakeTls | None:

@@ -84,14 +84,16 @@ class EndpointDriver(NetworkEvents):
 
     def settle(self) -> None:
         """Do the work that the core has left."""
-        effects, network = self.hub.effects, self._network
+        effects = self.effects
         while True:
             while effects.to_write:
                 link = effects.to_write.pop()
-                try:
-                    network.flush(link)
-                except BaseException as error:
-                    self.link_failed(link, error)
+                carrier = link.carrier
+                if carrier is not None:
+                    try:
+                        carrier.flush()
+                    except BaseException as error:
+                        self.link_failed(link, error)
             if self.dials:
                 self._dial(self.dials.pop(0))
             elif effects.to_wake:
@@ -123,7 +125,7 @@ class EndpointDriver(NetworkEvents):
         self.errors.survive("connections", f"unexpected error of the connection with {link.address}", error)
         effects = self.hub.effects
         if link.closed:
-            link.handle = None  # closing it has failed, too: the network does not try again
+            link.carrier = None  # closing it has failed, too: the network does not try again
             return
         try:
             link.abort(_lost(link.address, error))

@@ -13,7 +13,9 @@ from linkbox.address import Address, address_of
 from linkbox.core.connection import Connection as Link
 from linkbox.errors import ListenFailed
 from linkbox.networks.network import Listener, NetworkEvents
+from linkbox.networks.proxied import ProxiedSockets
 from linkbox.networks.sockets import OUT_OF, describe, prepare
+from linkbox.proxy_header import TrustedProxies
 
 BACKLOG = 1024
 ACCEPTS = 64
@@ -28,8 +30,19 @@ _AF_UNIX = getattr(socket, "AF_UNIX", None)
 class SocketListener(Listener):
     """A listening socket."""
 
-    def __init__(self, sock: socket.socket, address: Address, file: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: Address,
+        file: tuple[int, int] | None,
+        proxies: TrustedProxies | None = None,
+        is_given: bool = False,
+    ) -> None:
         self.sock = sock
+        self.is_given = is_given
+        """Was the socket handed in? Then what is queued in it waits for the next one that accepts from it."""
+        self.proxies = proxies
+        """None: connections do not come by way of a proxy that names their clients."""
         self._address = address
         self._file = file
         """Identifies the socket file of this server: see `socket_file`."""
@@ -42,7 +55,9 @@ class SocketListener(Listener):
         self.sock.close()
 
 
-def bind(address: Address, given: socket.socket | None) -> tuple[SocketListener, Address]:
+def bind(
+    address: Address, given: socket.socket | None, proxies: TrustedProxies | None = None
+) -> tuple[SocketListener, Address]:
     """Make a listening socket; return it with its actual address. Raises `ListenFailed`."""
     try:
         listener = given.dup() if given is not None else _listen(address)
@@ -52,7 +67,7 @@ def bind(address: Address, given: socket.socket | None) -> tuple[SocketListener,
     found = address_of(listener)
     if address.scheme == "tls":
         found = replace(found, scheme="tls")
-    return SocketListener(listener, found, socket_file(found, given)), found
+    return SocketListener(listener, found, socket_file(found, given), proxies, given is not None), found
 
 
 def _listen(address: Address) -> socket.socket:
@@ -148,7 +163,11 @@ def descriptor_bound(limit: int) -> int:
 
 
 def accept_some(
-    events: NetworkEvents, listener: SocketListener, is_secure: bool, now: float
+    events: NetworkEvents,
+    listener: SocketListener,
+    is_secure: bool,
+    now: float,
+    proxied: ProxiedSockets | None = None,
 ) -> tuple[list[tuple[socket.socket, Link]], float]:
     """Accept the queued connections. Return them with their links, and the seconds to pause after that."""
     accepted: list[tuple[socket.socket, Link]] = []
@@ -167,6 +186,9 @@ def accept_some(
         link = None
         try:
             prepare(sock, events.limits)
+            if proxied is not None:
+                proxied.add(sock, address, now)
+                continue
             url, origin = describe(sock.family, address, is_secure)
             link = events.accept(url, origin, now)
         except OSError:

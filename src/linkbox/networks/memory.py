@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from linkbox.address import Address
-from linkbox.core.connection import Buffer
+from linkbox.core.connection import Buffer, Carrier
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
@@ -158,11 +158,8 @@ class MemoryPort:
 
     # -- writing ----------------------------------------------------------------------------------------
 
-    def flush(self, link: Link) -> None:
-        """Write what the link has to write; then half-close, close or resume reading, as it requires."""
-        end = link.handle
-        if not isinstance(end, MemoryEnd):
-            return
+    def flush(self, end: MemoryEnd, link: Link) -> None:
+        """See `Carrier.flush`."""
         while not (end.unsent or link.shut or link.closed):
             buffers = link.data_to_send(self.hub.now())
             if not buffers:
@@ -190,7 +187,7 @@ class MemoryPort:
             link.write_stalled(self.hub.now())
 
     def _close(self, end: MemoryEnd, link: Link) -> None:
-        link.handle = None
+        link.carrier = None
         self._ends.discard(end)
         end.close(link.is_abortive)
 
@@ -215,7 +212,7 @@ class MemoryPort:
             end.close(is_abortive=False)
             return
         end.link = link
-        link.handle = end
+        link.carrier = MemoryCarrier(self, end, link)
         self._ends.add(end)
         with self.hub.lock:
             end.note()  # bytes may have arrived already
@@ -273,6 +270,20 @@ class MemoryPort:
             end.close(is_abortive=True)
 
 
+class MemoryCarrier(Carrier):
+    """One end of a connection, as the endpoint uses it: the ``link.carrier`` of this network."""
+
+    __slots__ = ("_end", "_link", "_port")
+
+    def __init__(self, port: MemoryPort, end: MemoryEnd, link: Link) -> None:
+        self._port = port
+        self._end = end
+        self._link = link
+
+    def flush(self) -> None:
+        self._port.flush(self._end, self._link)
+
+
 class ThreadedMemory(ThreadedNetwork):
     """The memory network for a threaded endpoint."""
 
@@ -288,9 +299,6 @@ class ThreadedMemory(ThreadedNetwork):
 
     def report(self, now: float) -> None:
         self._port.report(now)
-
-    def flush(self, link: Link) -> None:
-        self._port.flush(link)
 
     def dial(self, session: Session) -> None:
         self._port.dial(session)
@@ -315,9 +323,6 @@ class AioMemory(AioNetwork):
         bell = LoopBell(events)
         self._port = bell.port = MemoryPort(events, address, networks[-1] if networks else None, bell)
         super().__init__(events, self._port.hub.now, self._port.hub.has_manual_clock)
-
-    def flush(self, link: Link) -> None:
-        self._port.flush(link)
 
     def dial(self, session: Session) -> None:
         self._port.dial(session)

@@ -71,7 +71,7 @@ class Station:
 
 
 class MemoryEnd:
-    """One end of a connection: the ``link.handle`` of this network.
+    """One end of a connection.
 
     ``link`` and ``unsent`` belong to the endpoint; the hub's lock protects the rest.
     """

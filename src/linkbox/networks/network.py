@@ -3,7 +3,7 @@
 How to think about it. A *driver* (`threaded/transport.py`, `aio/driver.py`) calls the core and then does the
 work that the core has left: write, connect, wake waiters, set the next timer. A *network* carries the bytes
 of an endpoint from ``start()`` to ``stop()``: it accepts, connects, reads, writes, half-closes and closes.
-The network makes links through the core and keeps its own object for a connection in ``link.handle``.
+The network makes links through the core and keeps its own object for a connection in ``link.carrier``.
 
 Every method is called under the endpoint's lock, or on its event loop, except `ThreadedNetwork.read`.
 """
@@ -78,7 +78,7 @@ class NetworkEvents:
         return bool(self.hub.arrivals or self.hub.effects.to_write or self.hub.effects.to_read)
 
     def flush_later(self, link: Link) -> None:
-        """The link may have something to write: call `Network.flush` for it later."""
+        """The link may have something to write: flush its carrier later."""
         self.hub.effects.to_write.append(link)
 
     def schedule(self, target: Timed, when: float) -> None:
@@ -104,6 +104,13 @@ class NetworkEvents:
         """
         assert isinstance(self.hub, ServerCore)
         return self.hub.accept(url, origin, now)
+
+    def reject(self, url: str, reason: str, now: float) -> None:
+        """Log and count a connection that is closed before there is a link for it."""
+        hub = self.hub
+        assert isinstance(hub, ServerCore)
+        self.effects.now = now
+        hub.admission.log_rejected(url, reason)
 
     # Connections of a client.
 
@@ -157,10 +164,6 @@ class Network:
 
     def dial(self, session: Session) -> None:
         """Begin to connect. Calls `NetworkEvents.connected` or `connect_failed`, possibly at once."""
-        raise NotImplementedError
-
-    def flush(self, link: Link) -> None:
-        """Write what the link has to write; then half-close, close, pause or resume reading as required."""
         raise NotImplementedError
 
     def close_copies(self) -> None:

@@ -10,11 +10,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from linkbox.address import Address
-from linkbox.core.connection import Buffer
+from linkbox.core.connection import Buffer, Carrier
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
+from linkbox.networks.proxied import ProxiedSockets
 from linkbox.networks.sockets import (
     AF_UNIX,
     FAIR_READ,
@@ -35,15 +36,70 @@ CLOSE_WAIT = 0.5
 """Seconds that a stopped endpoint waits for the kernel to accept the last bytes."""
 
 
-class Connection(asyncio.BufferedProtocol):
-    """One asyncio transport and its link: the ``link.handle`` of this network."""
+class Protocol(asyncio.BufferedProtocol):
+    """What asyncio calls for one connection: reports what has arrived."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._network = connection.network
+        self._events = connection.network.events
+        self._link = connection.link
+        self._tls = connection.tls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connection.opened(cast(asyncio.Transport, transport))  # uvloop's class is not a subclass
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._network.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        network = self._network
+        data = bytes(network.buffer[:nbytes])
+        if nbytes > FAIR_READ:
+            network.count_read(nbytes)
+        if not self._link.closed:
+            now = network.now()
+            try:
+                if self._tls is None:
+                    self._events.hub.received(self._link, data, now)
+                else:
+                    self._tls.receive(self._events, self._link, data, now)
+            except BaseException as error:
+                self._events.reading_failed(self._link, error)
+            self._events.turn_done(now)
+
+    def eof_received(self) -> bool:
+        if not self._link.closed:
+            now = self._network.now()
+            try:
+                if self._tls is None:
+                    self._events.hub.ended(self._link, now)
+                else:
+                    self._tls.receive_eof(self._events, self._link, now)
+            except BaseException as error:
+                self._events.reading_failed(self._link, error)
+            self._events.turn_done(now)
+        return True  # Keep the other half open until everything is written.
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connection.lost(error)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+
+class Connection(Carrier):
+    """One asyncio transport and its link: the ``link.carrier`` of this network. It writes and closes."""
 
     def __init__(self, network: AioSockets, link: Link, sock: socket.socket, tls: TlsLink | None) -> None:
-        self._network = network
+        self.network = network
         self._events = network.events
         self.link = link
         self.sock = sock
-        self._tls = tls
+        self.tls = tls
         self._transport: asyncio.Transport | None = None
         self._is_full = False
         """Is asyncio's write buffer above HIGH?"""
@@ -52,69 +108,44 @@ class Connection(asyncio.BufferedProtocol):
         self._is_waiting = False
         """Was there something to write before the transport existed?"""
 
-    # Called by asyncio.
+    # For the protocol.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = found = cast(asyncio.Transport, transport)  # uvloop's class is not a subclass
+    def opened(self, transport: asyncio.Transport) -> None:
+        """The transport exists."""
+        self._transport = transport
         try:
-            found.set_write_buffer_limits(HIGH, LOW)
-            self._network.opened(self)
+            transport.set_write_buffer_limits(HIGH, LOW)
+            self.network.opened(self)
         except BaseException as error:
             self._events.link_failed(self.link, error)
         if self._is_waiting or self.link.paused or self.link.closed:
             self._writable()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._network.read_buffer()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        data = self._network.read(nbytes)
-        if not self.link.closed:
-            now = self._network.now()
-            try:
-                if self._tls is None:
-                    self._events.hub.received(self.link, data, now)
-                else:
-                    self._tls.receive(self._events, self.link, data, now)
-            except BaseException as error:
-                self._events.reading_failed(self.link, error)
-            self._events.turn_done(now)
-
-    def eof_received(self) -> bool:
-        if not self.link.closed:
-            now = self._network.now()
-            try:
-                if self._tls is None:
-                    self._events.hub.ended(self.link, now)
-                else:
-                    self._tls.receive_eof(self._events, self.link, now)
-            except BaseException as error:
-                self._events.reading_failed(self.link, error)
-            self._events.turn_done(now)
-        return True  # Keep the other half open until everything is written.
-
-    def connection_lost(self, error: Exception | None) -> None:
+    def lost(self, error: Exception | None) -> None:
+        """The transport is closed."""
         self._transport = None
-        self._network.gone(self, error)
+        self.network.gone(self, error)
 
     def pause_writing(self) -> None:
+        """The write buffer is full."""
         self._is_full = True
-        self.link.write_stalled(self._network.now())
+        self.link.write_stalled(self.network.now())
         self._follow_buffer()
 
     def resume_writing(self) -> None:
+        """The write buffer has become shorter."""
         try:
             self._resume_writing()
         except BaseException as error:
             self._events.link_failed(self.link, error)
-            self._events.turn_done(self._network.now())
+            self._events.turn_done(self.network.now())
 
     def _resume_writing(self) -> None:
         assert self._transport is not None
         self.link.write_moved()
         if self._transport.get_write_buffer_size() > LOW:
             self._follow_buffer()  # may pause again, which sets a timer
-            self._events.turn_done(self._network.now())
+            self._events.turn_done(self.network.now())
             return
         self._is_full = False
         self._transport.set_write_buffer_limits(HIGH, LOW)
@@ -128,23 +159,22 @@ class Connection(asyncio.BufferedProtocol):
 
     def _writable(self) -> None:
         self._events.flush_later(self.link)
-        self._events.turn_done(self._network.now())
+        self._events.turn_done(self.network.now())
 
-    # Called by the network.
+    # For the network.
 
     def flush(self) -> None:
-        """Write what the link has to write; then half-close, close, pause or resume reading as required."""
         link, transport = self.link, self._transport
         if transport is None or self._is_closing:
             self._is_waiting = True
             return
-        now = self._network.now()
+        now = self.network.now()
         # A failed write closes the transport; the loop reports that in its next iteration.
         while not (self._is_full or link.shut or link.closed or transport.is_closing()):
-            if self._tls is None:
+            if self.tls is None:
                 buffers = link.data_to_send(now)
             else:
-                buffers = self._tls.data_to_send(self._events, link, now)
+                buffers = self.tls.data_to_send(self._events, link, now)
             if len(buffers) == 1:
                 transport.write(buffers[0])
             elif buffers:
@@ -180,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
                 asyncio.get_running_loop().call_later(self._events.limits.close, transport.abort)
 
     def _close_tls(self, transport: asyncio.Transport) -> None:
-        if self._tls is not None and (last := self._tls.close_notify()) and not transport.is_closing():
+        if self.tls is not None and (last := self.tls.close_notify()) and not transport.is_closing():
             transport.write(last)
 
     def abort(self) -> None:
@@ -205,32 +235,26 @@ class AioSockets(AioNetwork):
         self._all_gone.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: SocketListener | None = None
-        self._buffer = memoryview(bytearray(LARGE_READ))
-        self._small_buffer = self._buffer[:FAIR_READ]
+        self._proxied: ProxiedSockets | None = None
+        """Connections whose PROXY protocol header has not arrived, if there are proxies."""
+        self.buffer = self._whole_buffer = memoryview(bytearray(LARGE_READ))
+        """Where the next bytes of any connection go."""
         self._read_in_turn = 0
         """Bytes read in this turn of the loop; small reads do not count."""
 
-    def flush(self, link: Link) -> None:
-        connection = link.handle
-        if isinstance(connection, Connection):
-            connection.flush()
-
     # -- for connections --------------------------------------------------------------------------------
 
-    def read_buffer(self) -> memoryview:
-        """Where the next bytes of any connection go."""
-        return self._buffer if self._read_in_turn < TURN_SIZE else self._small_buffer
-
-    def read(self, nbytes: int) -> bytes:
-        """The bytes that were read into the buffer."""
-        if nbytes > FAIR_READ:
-            if not self._read_in_turn:
-                self._loop.call_soon(self._turn_over)
-            self._read_in_turn += nbytes
-        return bytes(self._buffer[:nbytes])
+    def count_read(self, nbytes: int) -> None:
+        """Count a read that was not small: after many bytes in one turn, reads are small until the next."""
+        if not self._read_in_turn:
+            self._loop.call_soon(self._turn_over)
+        self._read_in_turn += nbytes
+        if self._read_in_turn >= TURN_SIZE:
+            self.buffer = self._whole_buffer[:FAIR_READ]
 
     def _turn_over(self) -> None:
         self._read_in_turn = 0
+        self.buffer = self._whole_buffer
 
     def opened(self, connection: Connection) -> None:
         """The connection has a transport."""
@@ -243,7 +267,7 @@ class AioSockets(AioNetwork):
         if not self._connections:
             self._all_gone.set()
         link = connection.link
-        link.handle = None
+        link.carrier = None
         if not link.closed:
             broken = isinstance(error, OSError)
             failure = error if broken else ConnectionResetError("the connection was closed")
@@ -259,6 +283,15 @@ class AioSockets(AioNetwork):
     def listen(self, listener: Listener) -> None:
         assert isinstance(listener, SocketListener)
         self._listener = listener
+        if listener.proxies is not None:
+            self._proxied = ProxiedSockets(
+                self.events,
+                listener.proxies,
+                self._make_tls is not None,
+                lambda fd: self._loop.add_reader(fd, self._on_header, fd),
+                self._loop.remove_reader,
+                lambda sock, link: self._spawn(self._carry(sock, link)),
+            )
         self._loop.add_reader(listener.sock.fileno(), self._on_acceptable)
 
     def _on_acceptable(self) -> None:
@@ -268,10 +301,17 @@ class AioSockets(AioNetwork):
             self.events.accept_failed(error)
         self.events.turn_done(self.now())
 
+    def _on_header(self, fd: int) -> None:
+        now = self.now()
+        if self._proxied is not None:
+            self._proxied.on_readable(fd, now)
+        self.events.turn_done(now)
+
     def _accept(self) -> None:
         if self._listener is None:
             return
-        accepted, pause = accept_some(self.events, self._listener, self._make_tls is not None, self.now())
+        is_secure = self._make_tls is not None
+        accepted, pause = accept_some(self.events, self._listener, is_secure, self.now(), self._proxied)
         for sock, link in accepted:
             self._spawn(self._carry(sock, link))
         if pause:
@@ -286,10 +326,10 @@ class AioSockets(AioNetwork):
         connection: Connection | None = None
         try:
             tls = None if self._make_tls is None else self._make_tls()
-            link.handle = connection = Connection(self, link, sock, tls)
+            link.carrier = connection = Connection(self, link, sock, tls)
             if link.is_open():  # With a plain framing: messages may have been sent before this task began.
                 connection.flush()
-            await self._loop.connect_accepted_socket(lambda: connection, sock)
+            await self._loop.connect_accepted_socket(lambda: Protocol(connection), sock)
         except BaseException as error:
             if is_cancelled(error):
                 raise
@@ -301,7 +341,7 @@ class AioSockets(AioNetwork):
             self.events.turn_done(self.now())
 
     def stop_listening(self) -> None:
-        if self._listener is not None:
+        if self._listener is not None and not self._listener.is_given:
             # Clients in the queue may have written their first messages already. A refusal shows them that
             # these were not accepted; closing the listener at once would leave them in doubt.
             self._listener.sock.listen(0)
@@ -310,6 +350,8 @@ class AioSockets(AioNetwork):
         if listener is not None:
             self._loop.remove_reader(listener.sock.fileno())
             listener.close()
+            if self._proxied is not None:
+                self._proxied.close()
 
     # -- connecting ---------------------------------------------------------------------------------------
 
@@ -399,6 +441,8 @@ class AioSockets(AioNetwork):
         socks = [connection.sock for connection in self._connections]
         if self._listener is not None:
             socks.append(self._listener.sock)
+        if self._proxied is not None:
+            socks += self._proxied.sockets()
         for sock in socks:
             if sock.fileno() >= 0:
                 os.close(sock.detach())

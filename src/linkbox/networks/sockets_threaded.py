@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from linkbox.address import Address
-from linkbox.core.connection import Buffer
+from linkbox.core.connection import Buffer, Carrier
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
@@ -17,6 +17,7 @@ from linkbox.networks.dialer import Dialer
 from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import Listener, NetworkEvents, ThreadedNetwork
 from linkbox.networks.poller import BROKEN, READ, WRITE, make_poller
+from linkbox.networks.proxied import ProxiedSockets
 from linkbox.networks.sockets import FAIR_READ, LARGE_READ, TURN_SIZE, reset_on_close, write_buffers
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ SMALL_WRITE = 16 * 1024
 """Up to this many bytes, a non-blocking write costs less than releasing the lock for it."""
 
 
-class Connection:
-    """One socket and its link: the ``link.handle`` of this network."""
+class Connection(Carrier):
+    """One socket and its link: the ``link.carrier`` of this network."""
 
     __slots__ = (
         "again",
@@ -37,6 +38,7 @@ class Connection:
         "is_writing",
         "link",
         "mask",
+        "network",
         "read_size",
         "received",
         "sock",
@@ -44,7 +46,10 @@ class Connection:
         "unsent",
     )
 
-    def __init__(self, sock: socket.socket, link: Link, tls: TlsLink | None) -> None:
+    def __init__(
+        self, network: ThreadedSockets, sock: socket.socket, link: Link, tls: TlsLink | None
+    ) -> None:
+        self.network = network
         self.sock = sock
         self.fd = sock.fileno()
         self.link = link
@@ -60,6 +65,110 @@ class Connection:
         """Is a thread writing without the lock?"""
         self.again = False
         """Is there more to write for this thread?"""
+
+    def flush(self) -> None:
+        if self.is_writing:
+            self.again = True
+            return
+        network, link, tls = self.network, self.link, self.tls
+        more = not (self.unsent or link.shut or link.closed)
+        while more:
+            now = network.now()
+            self.again = False
+            buffers = link.data_to_send(now) if tls is None else tls.data_to_send(network.events, link, now)
+            if not buffers:
+                break
+            if len(buffers) == 1 and len(buffers[0]) <= SMALL_WRITE:
+                try:
+                    sent = self.sock.send(buffers[0])
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
+                except OSError as error:
+                    self._write_failed(error)
+                    break
+                if sent != len(buffers[0]):
+                    self._stall([memoryview(buffers[0])[sent:]])
+                    break
+            elif not self._write(buffers):
+                break
+            more = (link.has_more or self.again) and not link.closed
+        if link.closed:
+            network.close_connection(self)
+            return
+        if link.half_close and not link.shut and not self.unsent:
+            self._shut()
+        if self.unsent or link.eof or link.paused or self.mask != READ:
+            self._set_mask()
+
+    def _write(self, buffers: list[Buffer]) -> bool:
+        """Write; without the lock if it is a lot. Returns whether the kernel accepted everything."""
+        is_large = sum(map(len, buffers)) > SMALL_WRITE
+        if is_large:
+            self.is_writing = True
+            self.network.lock.release()
+        try:
+            rest = write_buffers(self.sock, buffers)
+        except OSError as error:
+            failure: OSError | None = error
+        else:
+            failure = None
+        finally:
+            if is_large:
+                self.network.lock.acquire()
+                self.is_writing = False
+        if failure is not None:
+            self._write_failed(failure)
+            return False
+        if rest:
+            self._stall(rest)
+        return not rest
+
+    def _write_failed(self, error: OSError) -> None:
+        link = self.link
+        if link.eof or link.paused:
+            self.network.events.hub.lost(link, error, self.network.now())
+        # Bytes that the peer sent before the connection broke must still be read; then reading fails too.
+        link.shut = True
+
+    def _stall(self, rest: list[Buffer]) -> None:
+        self.unsent = rest
+        self.link.write_stalled(self.network.now())
+
+    def resume_writing(self) -> None:
+        """The kernel accepts bytes again."""
+        link = self.link
+        if self.is_writing or link.closed:
+            return
+        link.write_moved()
+        buffers, self.unsent = self.unsent, []
+        if buffers:
+            self._write(buffers)
+        self.network.events.flush_later(link)
+
+    def _shut(self) -> None:
+        """Half-close."""
+        try:
+            if self.tls is not None and (last := self.tls.close_notify()):
+                self.unsent = write_buffers(self.sock, [last])
+                if self.unsent:
+                    return
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # The peer has closed already; the next read reports that.
+        self.link.finish_writing()
+        if self.link.closed:
+            self.network.close_connection(self)
+
+    def _set_mask(self) -> None:
+        link = self.link
+        if link.closed:
+            return
+        mask = 0 if link.eof or link.paused else READ
+        if self.unsent:
+            mask |= WRITE
+        if mask != self.mask:
+            self.mask = mask
+            self.network.poller.watch(self.fd, mask, True)
 
 
 class AcceptPause:
@@ -93,7 +202,7 @@ class ThreadedSockets(ThreadedNetwork):
         make_tls: Callable[[], TlsLink] | None,
     ) -> None:
         super().__init__(events, make_poller(), monotonic, has_manual_clock=False)
-        self._lock = lock
+        self.lock = lock
         self._make_tls = make_tls
         self._connections: dict[int, Connection] = {}
         self._read: list[Connection] = []
@@ -101,6 +210,8 @@ class ThreadedSockets(ThreadedNetwork):
         self._others: list[tuple[int, int]] = []
         """Other descriptors that were ready."""
         self._listener: SocketListener | None = None
+        self._proxied: ProxiedSockets | None = None
+        """Connections whose PROXY protocol header has not arrived, if there are proxies."""
         self._dialer = Dialer(self, address, lock, self.open)
 
     # -- the leader's turn ------------------------------------------------------------------------------
@@ -169,127 +280,24 @@ class ThreadedSockets(ThreadedNetwork):
         connection = self._connections.get(fd)
         if connection is not None:
             try:
-                self._resume_writing(connection)
+                connection.resume_writing()
             except BaseException as error:
                 self.events.link_failed(connection.link, error)
         elif self._listener is not None and fd == self._listener.sock.fileno():
             self._accept(now)
+        elif self._proxied is not None and self._proxied.on_readable(fd, now):
+            pass
         elif not self.poller.drain(fd):
             self._dialer.finish(fd, now)
 
-    # -- writing ----------------------------------------------------------------------------------------
+    # -- connections --------------------------------------------------------------------------------------
 
-    def flush(self, link: Link) -> None:
-        connection = link.handle
-        if not isinstance(connection, Connection):
-            return
-        if connection.is_writing:
-            connection.again = True
-            return
-        tls = connection.tls
-        more = not (connection.unsent or link.shut or link.closed)
-        while more:
-            now = self.now()
-            connection.again = False
-            buffers = link.data_to_send(now) if tls is None else tls.data_to_send(self.events, link, now)
-            if not buffers:
-                break
-            if len(buffers) == 1 and len(buffers[0]) <= SMALL_WRITE:
-                try:
-                    sent = connection.sock.send(buffers[0])
-                except (BlockingIOError, InterruptedError):
-                    sent = 0
-                except OSError as error:
-                    self._write_failed(link, error)
-                    break
-                if sent != len(buffers[0]):
-                    self._stall(connection, [memoryview(buffers[0])[sent:]])
-                    break
-            elif not self._write(connection, buffers):
-                break
-            more = (link.has_more or connection.again) and not link.closed
-        if link.closed:
-            self._close(connection)
-            return
-        if link.half_close and not link.shut and not connection.unsent:
-            self._shut(connection)
-        if connection.unsent or link.eof or link.paused or connection.mask != READ:
-            self._set_mask(connection)
-
-    def _write(self, connection: Connection, buffers: list[Buffer]) -> bool:
-        """Write; without the lock if it is a lot. Returns whether the kernel accepted everything."""
-        is_large = sum(map(len, buffers)) > SMALL_WRITE
-        if is_large:
-            connection.is_writing = True
-            self._lock.release()
-        try:
-            rest = write_buffers(connection.sock, buffers)
-        except OSError as error:
-            failure: OSError | None = error
-        else:
-            failure = None
-        finally:
-            if is_large:
-                self._lock.acquire()
-                connection.is_writing = False
-        if failure is not None:
-            self._write_failed(connection.link, failure)
-            return False
-        if rest:
-            self._stall(connection, rest)
-        return not rest
-
-    def _write_failed(self, link: Link, error: OSError) -> None:
-        if link.eof or link.paused:
-            self.events.hub.lost(link, error, self.now())
-        # Bytes that the peer sent before the connection broke must still be read; then reading fails too.
-        link.shut = True
-
-    def _stall(self, connection: Connection, rest: list[Buffer]) -> None:
-        connection.unsent = rest
-        connection.link.write_stalled(self.now())
-
-    def _resume_writing(self, connection: Connection) -> None:
-        """The kernel accepts bytes again."""
-        link = connection.link
-        if connection.is_writing or link.closed:
-            return
-        link.write_moved()
-        buffers, connection.unsent = connection.unsent, []
-        if buffers:
-            self._write(connection, buffers)
-        self.events.flush_later(link)
-
-    def _shut(self, connection: Connection) -> None:
-        """Half-close."""
-        try:
-            if connection.tls is not None and (last := connection.tls.close_notify()):
-                connection.unsent = write_buffers(connection.sock, [last])
-                if connection.unsent:
-                    return
-            connection.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # The peer has closed already; the next read reports that.
-        connection.link.finish_writing()
-        if connection.link.closed:
-            self._close(connection)
-
-    def _set_mask(self, connection: Connection) -> None:
-        link = connection.link
-        if link.closed:
-            return
-        mask = 0 if link.eof or link.paused else READ
-        if connection.unsent:
-            mask |= WRITE
-        if mask != connection.mask:
-            connection.mask = mask
-            self.poller.watch(connection.fd, mask, True)
-
-    def _close(self, connection: Connection) -> None:
+    def close_connection(self, connection: Connection) -> None:
+        """Close the socket, and forget the connection."""
         if self._connections.pop(connection.fd, None) is None:
             return
         self.poller.forget(connection.fd)
-        connection.link.handle = None
+        connection.link.carrier = None
         if connection.link.is_abortive:
             reset_on_close(connection.sock)
         elif connection.tls is not None and not (connection.unsent or connection.is_writing):
@@ -300,21 +308,28 @@ class ThreadedSockets(ThreadedNetwork):
         connection.unsent = []
         connection.sock.close()
 
-    # -- connections --------------------------------------------------------------------------------------
-
     def dial(self, session: Session) -> None:
         self._dialer.dial(session)
 
     def open(self, sock: socket.socket, link: Link) -> None:
         """Begin to carry the link's bytes over this socket."""
-        connection = Connection(sock, link, None if self._make_tls is None else self._make_tls())
-        link.handle = connection
+        connection = Connection(self, sock, link, None if self._make_tls is None else self._make_tls())
+        link.carrier = connection
         self._connections[connection.fd] = connection
         self.poller.watch(connection.fd, READ, False)
 
     def listen(self, listener: Listener) -> None:
         assert isinstance(listener, SocketListener)
         self._listener = listener
+        if listener.proxies is not None:
+            self._proxied = ProxiedSockets(
+                self.events,
+                listener.proxies,
+                self._make_tls is not None,
+                lambda fd: self.poller.watch(fd, READ, False),
+                self.poller.forget,
+                self.open,
+            )
         self.poller.watch(listener.sock.fileno(), READ, False)
 
     def resume_listener(self) -> None:
@@ -324,7 +339,9 @@ class ThreadedSockets(ThreadedNetwork):
 
     def _accept(self, now: float) -> None:
         assert self._listener is not None
-        accepted, seconds = accept_some(self.events, self._listener, self._make_tls is not None, now)
+        accepted, seconds = accept_some(
+            self.events, self._listener, self._make_tls is not None, now, self._proxied
+        )
         for sock, link in accepted:
             try:
                 self.open(sock, link)
@@ -339,7 +356,7 @@ class ThreadedSockets(ThreadedNetwork):
     # -- the end --------------------------------------------------------------------------------------------
 
     def stop_listening(self) -> None:
-        if self._listener is not None:
+        if self._listener is not None and not self._listener.is_given:
             # Clients in the queue may have written their first messages already. A refusal shows them that
             # these were not accepted; closing the listener at once would leave them in doubt.
             self._listener.sock.listen(0)
@@ -348,11 +365,13 @@ class ThreadedSockets(ThreadedNetwork):
         if listener is not None:
             self.poller.forget(listener.sock.fileno())
             listener.close()
+            if self._proxied is not None:
+                self._proxied.close()
 
     def close(self) -> None:
         self._dialer.close()
         for connection in list(self._connections.values()):
-            self._close(connection)
+            self.close_connection(connection)
         self.stop_listening()
 
     def close_copies(self) -> None:
@@ -361,4 +380,7 @@ class ThreadedSockets(ThreadedNetwork):
         self._dialer.close_copies()
         if self._listener is not None:
             self._listener.close_copy()
+        if self._proxied is not None:
+            for sock in self._proxied.sockets():
+                sock.close()
         self.poller.close()

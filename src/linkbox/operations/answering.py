@@ -59,11 +59,14 @@ class AnsweringServer(ServerOperations):
                     continue
                 value = yield Call(handler, request)
                 if not incoming.is_finished:
-                    if value.__class__ is bytes and self._takes_as_is:
-                        payload = self.encode(value)
+                    if value.__class__ is bytes and len(value) <= self._as_is:
+                        payload = value
                     else:  # encoding may call user code
                         payload = yield Call(self.encode, value)
-                    requests.send(incoming, payload)
+                    driver = runtime.driver
+                    if self.core is core and driver is not None:
+                        core.answer(incoming, payload)
+                        driver.settle()
             except BaseException as error:
                 if value is None and isinstance(error, FormatError):
                     error = self._nothing_returned(error)
@@ -108,23 +111,19 @@ class Responder(RequestOwner):
         return False
 
     def answer(self, incoming: IncomingAsk, value: Any) -> None:
-        payload = self._server.encode(value)
-        with self._server.runtime.lock:
-            self.send(incoming, payload)
+        payload, runtime = self._server.encode(value), self._server.runtime
+        with runtime.lock:
+            core = self._core()
+            if core is not None:
+                core.answer(incoming, payload)
+                runtime.update()
 
-    def send(self, incoming: IncomingAsk, payload: bytes) -> None:
-        """Send the response. Under the lock."""
-        core, driver = self._server.core, self._server.runtime.driver
-        if isinstance(core, ServerCore) and driver is not None:
-            core.answer(incoming, payload)
-            driver.settle()
-
-    def fail(self, incoming: IncomingAsk, type: str, text: str) -> None:
+    def fail(self, incoming: IncomingAsk, type: str, text: str, error: BaseException | None = None) -> None:
         runtime = self._server.runtime
         with runtime.lock:
             core = self._core()
             if core is not None:
-                core.fail(incoming, type, text)
+                core.fail(incoming, type, text, error)
                 runtime.update()
 
     def ignore(self, incoming: IncomingAsk) -> None:
@@ -144,7 +143,7 @@ class Responder(RequestOwner):
             what = f"the handler of {self._server} failed, called for {peer}"
             self._server.runtime.survive("handler", what, error)
         if not incoming.is_finished:
-            self.fail(incoming, type(error).__name__, text_of(error))
+            self.fail(incoming, type(error).__name__, text_of(error), error)
 
     def forget(self, incoming: IncomingAsk) -> None:
         core = self._core()

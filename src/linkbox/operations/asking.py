@@ -10,7 +10,7 @@ from linkbox.errors import DeadlineExceeded, MailboxFull, StateError
 from linkbox.operations.arguments import Given
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.options import ClientOptions
-from linkbox.operations.predicates import HasSlot, IsAnswered
+from linkbox.operations.predicates import HasSlot
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, wait_for_room
 from linkbox.operations.steps import NEVER, Call, NextItems, Operation, Wait, deadline_after, items_of
@@ -55,8 +55,10 @@ class AskingClient(ClientOperations):
         ask.question = question
         try:
             asks.add(ask, payload, False, None if timeout is None else deadline)
-            self._launch(core, ask)
-            yield Wait(ask.changed, IsAnswered(ask), deadline)
+            driver = self.runtime.driver
+            if driver is not None:
+                driver.settle()
+            yield Wait(ask.changed, ask, deadline)
         finally:
             if not ask.is_done:
                 self._cancel(core, ask)
@@ -79,7 +81,7 @@ class AskingClient(ClientOperations):
         core.asks.add(ask, payload, False, None)
         receipt = ask.receipt
         assert receipt is not None
-        self._launch(core, ask)
+        self.runtime.update()
         try:
             yield from self.wait_for(receipt, None, timeout)
         except DeadlineExceeded:
@@ -103,7 +105,7 @@ class AskingClient(ClientOperations):
         ask.question = question
         core.asks.add(ask, payload, False, None)
         receipt = ask.receipt
-        self._launch(core, ask)
+        self.runtime.update()
         return receipt
 
     def ask_many(self, iterable: Iterable[Any] | AsyncIterable[Any], timeout: Given) -> Operation[V]:
@@ -130,8 +132,8 @@ class AskingClient(ClientOperations):
                 self.runtime.update()
             if not ask.is_done:
                 core.asks.finish(ask)
-                self._launch(core, ask)
-            yield Wait(ask.changed, IsAnswered(ask), deadline)
+                self.runtime.update()
+            yield Wait(ask.changed, ask, deadline)
         finally:
             if not ask.is_done:
                 self._cancel(core, ask)
@@ -164,19 +166,11 @@ class AskingClient(ClientOperations):
         if not self._keep_alive:
             channel = core.begin(now)
             channel.connect_within(deadline)
-            return Ask(channel, to_mailbox, self._ends_with_answer)
-        channel = core.current(now)
+            return Ask(channel, to_mailbox, self._ends_with_answer, self._ends_at_once)
+        channel = core.conversations.current(now)
         if self.options.plain is not None and asks.is_busy(channel):
             channel = core.conversations.least_busy(now)
-        return Ask(channel, to_mailbox)
-
-    def _launch(self, core: ClientCore, ask: Ask) -> None:
-        """Send the complete request, and end a connection that is for this request only."""
-        if self._ends_at_once:
-            ask.session.end()
-        driver = self.runtime.driver
-        if driver is not None:
-            driver.settle()
+        return Ask(channel, to_mailbox, ends_at_once=self._ends_at_once)
 
     def _cancel(self, core: ClientCore, ask: Ask) -> None:
         """Cancel a request whose caller no longer waits."""

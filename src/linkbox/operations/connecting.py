@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from typing import Any
 
 from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.endpoint import Channel, ClientCore, EndpointCore, OutgoingMessage
@@ -14,7 +15,7 @@ from linkbox.operations.arguments import Given, flag, seconds
 from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.options import ClientOptions
 from linkbox.operations.runtime import Runtime
-from linkbox.operations.sending import AnyReceipt, spool, wait_for_room
+from linkbox.operations.sending import AnyReceipt, Sent, spool, wait_for_room
 from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after
 
 
@@ -47,6 +48,8 @@ class ClientOperations(Life):
         settings.connections = self.client_options.connections
         settings.comes_back = self.client_options.comes_back
         settings.dialogue = self.client_options.dialogue
+        settings.responses = self.client_options.responses
+        settings.idle_timeout = self.client_options.idle_timeout
         return settings
 
     def begin(self, core: EndpointCore) -> Operation[None]:
@@ -149,21 +152,23 @@ class ConversingClient(ClientOperations):
 
     # -- sending ---------------------------------------------------------------------------------------
 
-    def try_send(self, payload: bytes, timeout: Given) -> AnyReceipt | None:
-        """Send if that is possible without waiting, else return None."""
+    def send(self, data: Any, timeout: Given) -> Sent:
+        """Send a message: now, or by the operation that is returned. Takes the lock."""
+        # Bytes without a call of `encode`.
+        payload = data if data.__class__ is bytes and len(data) <= self._as_is else self.encode(data)
         if timeout is not None:
             seconds(timeout, "timeout")
-        core, driver = self.core, self.runtime.driver
-        if core is None or driver is None or self.is_stopping:
-            return None
-        assert isinstance(core, ClientCore)
-        channel = core.conversations.main
-        receipt = None if channel is None else channel.send_at_once(payload)
-        if receipt is not None:
-            driver.settle()
-        return receipt
+        with self.runtime.lock:
+            core, driver = self.core, self.runtime.driver
+            if isinstance(core, ClientCore) and driver is not None and not self.is_stopping:
+                channel = core.conversations.main
+                receipt = None if channel is None else channel.send_at_once(payload)
+                if receipt is not None:
+                    driver.settle()
+                    return receipt
+        return self._wait_and_send(payload, timeout)
 
-    def send(self, payload: bytes, timeout: Given) -> Operation[AnyReceipt]:
+    def _wait_and_send(self, payload: bytes, timeout: Given) -> Operation[AnyReceipt]:
         """Send as soon as there is room; with a store, once the message is on disk."""
         core = self.client_core()
         channel = self.channel(core)

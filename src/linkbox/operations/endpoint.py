@@ -63,7 +63,8 @@ class EndpointOperations(Started):
         """The journal of the last start with a store."""
         self._receipts = receipts
         self._largest = options.limits.message
-        self._takes_as_is = options.is_bytes and options.plain is None
+        self._as_is = self._largest if options.is_bytes and options.plain is None else -1
+        """Bytes up to this size are sent as they are; -1: every value is encoded or checked."""
         self._encode_value = options.format.encode
         self.mailbox = self._make_mailbox()
 
@@ -124,7 +125,7 @@ class EndpointOperations(Started):
 
     def encode(self, data: Any) -> bytes:
         """The encoded and checked bytes of one message. Not under the lock: the format may be user code."""
-        if data.__class__ is bytes and self._takes_as_is and len(data) <= self._largest:
+        if data.__class__ is bytes and len(data) <= self._as_is:
             payload: bytes = data
             return payload
         return self._checked(self._encode_value(data))

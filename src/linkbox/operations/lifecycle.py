@@ -105,7 +105,8 @@ class Life(EndpointOperations):
     def store_label(self) -> dict[str, str]:
         """The label of the store: a store with another label is refused."""
         options = self.options
-        return {"side": options.side, "pattern": options.pattern.name, "format": options.format.name}
+        label = {"side": options.side, "pattern": options.pattern.name, "format": options.format.name}
+        return label if options.plain is None else {**label, "framing": "plain"}
 
     def store_notes(self) -> dict[str, str]:
         """Notes in the store about the endpoint that used it last."""
@@ -192,7 +193,7 @@ class Life(EndpointOperations):
     def undelivered(self) -> int:
         """The number of messages that are not known to be delivered."""
         core = self.core
-        return 0 if core is None else sum(channel.in_flight() for channel in core.channels())
+        return 0 if core is None else sum(channel.in_flight() for channel in core.channels.values())
 
     def forked(self) -> None:
         """In a forked child: only close the copies of the descriptors."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from linkbox.address import Address
@@ -22,6 +23,13 @@ from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
 from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
 from linkbox.operations.brokers import check_broker, check_over_broker
+from linkbox.operations.plain_options import (
+    PlainServing,
+    Proxies,
+    check_dialogue,
+    check_idle_timeout,
+    trusted_proxies,
+)
 from linkbox.operations.secrets import Secret, lookup_of
 from linkbox.operations.storing import check_reconnect, store_path
 
@@ -89,7 +97,7 @@ class Options:
         """The TLS context, if the user gave one."""
         self.is_secure = address.scheme == "tls"  # the TLS of a broker is below its messages
         """Is TLS used?"""
-        self.store_path = store_path(store, pattern, self.plain is not None, overflow)
+        self.store_path = store_path(store, side, pattern, self.plain is not None, overflow)
         """The file of the store, or None."""
         self.broker = check_broker(broker, address)
         """Settings of the broker; None if the address is not one of a broker."""
@@ -157,9 +165,10 @@ class ServerOptions(Options):
         accept: Accept | AcceptLater | None,
         insecure: bool,
         max_peers: int,
+        serving: PlainServing,
+        proxy_protocol: Proxies,
         handler: Handler | None = None,
         workers: int = 1,
-        keep_alive: bool = True,
         broker: Nats | None = None,
     ) -> None:
         arguments.whole_number(max_peers, "max_peers", 1)
@@ -174,6 +183,8 @@ class ServerOptions(Options):
         super().__init__(
             "server", pattern, bound, format, framing, limits, overflow, store, name, ssl, secret, broker
         )
+        self.proxies = trusted_proxies(proxy_protocol, bound)
+        """Proxies, whose connections begin with a PROXY protocol header."""
         if accept is not None and self.broker is not None and pattern is not P2P:
             raise ValueError("accept= needs connections: over nats:// only P2P has them")
         self.listener = address if isinstance(address, socket.socket) else None
@@ -186,12 +197,21 @@ class ServerOptions(Options):
         """Responds to requests; None: requests go to the mailbox."""
         self.workers = workers
         """How many requests are handled at a time."""
-        self.keep_alive = arguments.flag(keep_alive, "keep_alive")
-        """With a plain framing: does a connection stay open after a response?"""
-        if not keep_alive and self.plain is None:
-            raise ValueError(
-                "keep_alive=False is for plain framings: with Linked() the client ends the connection"
-            )
+        self.serving = serving.checked(self.framing)
+        """What is for plain framings."""
+        dialogue = self.serving.dialogue
+        self.greeting = None if dialogue is None else self._greeting_of(dialogue)
+        """The first message to each client, encoded."""
+
+    def _greeting_of(self, dialogue: Dialogue) -> bytes | None:
+        if dialogue.greeting is None:
+            return None
+        if callable(dialogue.greeting):
+            raise TypeError("greeting= of a server is the message to send, not a function")
+        payload: bytes = self.format.encode(dialogue.greeting)
+        assert self.plain is not None
+        self.plain.check(payload)
+        return payload
 
 
 class ClientOptions(Options):
@@ -217,12 +237,10 @@ class ClientOptions(Options):
         keep_alive: bool = True,
         dialogue: Dialogue | None = None,
         connections: int | None = None,
+        idle_timeout: float | None = None,
         broker: Nats | None = None,
     ) -> None:
-        if not arguments.seconds(connect_timeout, "connect_timeout") > 0:
-            raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
-        if not arguments.seconds(linger, "linger") >= 0:
-            raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
+        _check_times(connect_timeout, linger)
         if not isinstance(reconnect, Backoff | None):
             raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
         bare, broker = _without_credentials(address, broker, ssl)
@@ -243,10 +261,12 @@ class ClientOptions(Options):
         """Seconds that an idle connection is kept for the next push."""
         self.keep_alive = arguments.flag(keep_alive, "keep_alive")
         """Do all requests share a connection?"""
-        self.dialogue = check_dialogue(dialogue, self.framing)
+        self.dialogue, self.responses = client_dialogue(check_dialogue(dialogue, self.framing))
         """With a plain framing: how requests and responses follow each other."""
         self.connections = self._most_connections(connections)
         """AR with a plain framing: connections that are open at a time; 0: any number."""
+        self.idle_timeout = check_idle_timeout(idle_timeout, self.framing)
+        """With a plain framing: seconds after which a server that sends nothing is left; None: never."""
 
     @property
     def comes_back(self) -> bool:
@@ -263,15 +283,27 @@ class ClientOptions(Options):
         return most
 
 
-def check_dialogue(dialogue: Any, framing: Framing) -> Dialogue | None:
-    """The same dialogue; an error if it is none, or cannot work with this framing."""
+def _check_times(connect_timeout: float, linger: float) -> None:
+    if not arguments.seconds(connect_timeout, "connect_timeout") > 0:
+        raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
+    if not arguments.seconds(linger, "linger") >= 0:
+        raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
+
+
+def client_dialogue(dialogue: Dialogue | None) -> tuple[Dialogue | None, PlainFraming | None]:
+    """The dialogue of a client, and the framing of its responses if that is another one."""
     if dialogue is None:
-        return None
-    if not isinstance(dialogue, Dialogue):
-        raise TypeError(f"dialogue= takes a Dialogue, not {type(dialogue).__name__}")
-    if framing.linked or framing.name == "raw":
-        raise ValueError("dialogue= is for plain framings that have messages: not for Linked() or Raw()")
-    return dialogue
+        return None, None
+    greeting, answer = dialogue.greeting, dialogue.answer
+    is_count = isinstance(greeting, int) and not isinstance(greeting, bool) and greeting > 0
+    if not (greeting is None or callable(greeting) or is_count):
+        raise TypeError(f"greeting= of a client takes a number of messages or a function, not {greeting!r}")
+    if not hasattr(answer, "decoder"):
+        return dialogue, None
+    responses = as_framing(answer)
+    if not isinstance(responses, PlainFraming) or responses.name == "raw":
+        raise ValueError(f"answer= takes a plain framing that has messages, not {answer!r}")
+    return replace(dialogue, answer=None), responses
 
 
 def check_handler(handler: Handler) -> None:

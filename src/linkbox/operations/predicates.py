@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from linkbox.core.durable.entries import Spool
 from linkbox.core.endpoint import (
-    Ask,
     Channel,
     ClientAsks,
     EndpointCore,
@@ -28,12 +27,7 @@ class HasMessage(Predicate):
         self.source = source
 
     def holds(self) -> bool:
-        mailbox, source = self.mailbox, self.source
-        if source is not None:
-            return mailbox.has(source) or source.end_reason is not None or mailbox.end_reason is not None
-        if mailbox.count > 0 and (mailbox.fast_batch is None or mailbox.has()):
-            return True
-        return mailbox.end_reason is not None
+        return self.mailbox.is_ready(self.source)
 
 
 class HasCount(Predicate):
@@ -72,6 +66,8 @@ class HasRequest(Predicate):
     """There is a request to handle."""
 
     __slots__ = ("mailbox",)
+
+    is_relayed = True
 
     def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
@@ -132,21 +128,6 @@ class ReceiptSettled(Predicate):
             or receipt.stage >= self.stage
             or receipt.stage is Stage.FAILED
         )
-
-
-class IsAnswered(Predicate):
-    """A request has its response, or has failed."""
-
-    __slots__ = ("ask",)
-
-    def __init__(self, ask: Ask) -> None:
-        self.ask = ask
-
-    def holds(self) -> bool:
-        return self.ask.is_done
-
-    def claim(self) -> Value:
-        return True if self.ask.is_done else NOTHING  # without a call of `holds`
 
 
 class HasSlot(Predicate):

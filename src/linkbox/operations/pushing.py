@@ -10,7 +10,7 @@ from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost
 from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.predicates import IsDelivered
-from linkbox.operations.sending import AnyReceipt, spool, wait_for_disk, wait_for_room
+from linkbox.operations.sending import AnyReceipt, Sent, spool, wait_for_disk, wait_for_room
 from linkbox.operations.steps import Call, NextItems, Operation, Wait, deadline_after, items_of
 from linkbox.operations.storing import STORE_LINGER, Bulk
 
@@ -30,33 +30,35 @@ class PushingClient(ClientOperations):
 
     # -- one message -----------------------------------------------------------------------------------
 
-    def try_queue(self, payload: bytes, timeout: Given) -> AnyReceipt | None:
-        """Queue a message if that is possible without waiting, else return None."""
+    def send(self, data: Any, timeout: Given) -> Sent:
+        """Send a message: queue it now, or by the operation that is returned. Takes the lock."""
+        payload = self.encode(data)
         if timeout is not None:
             seconds(timeout, "timeout")
-        core = self.core
-        if core is None or self.is_stopping or core.has_store or self.client_options.blocking:
-            return None
-        assert isinstance(core, ClientCore)
-        channel = core.current(self.now())
-        if not channel.has_room():
-            return None
-        receipt = channel.send_later(payload)
-        self.runtime.write_later(channel)
+        with self.runtime.lock:
+            core = self.core
+            if core is None or self.is_stopping or core.has_store or self.client_options.blocking:
+                return self._wait_and_send(payload, timeout)
+            assert isinstance(core, ClientCore)
+            channel = core.conversations.current(self.now())
+            if not channel.has_room():
+                return self._wait_and_send(payload, timeout)
+            receipt = channel.send_later(payload)
+            self.runtime.write_later(channel)
         return receipt
 
-    def send(self, payload: bytes, timeout: Given) -> Operation[AnyReceipt]:
+    def _wait_and_send(self, payload: bytes, timeout: Given) -> Operation[AnyReceipt]:
         """Send a message; if blocking, wait until the server has it."""
         core = yield from self.ready()
         if core.has_store:
-            receipt = yield from spool(self, core.current(self.now()), payload)
+            receipt = yield from spool(self, core.conversations.current(self.now()), payload)
             return receipt
         deadline = deadline_after(timeout, self.now())
         if not self.client_options.blocking:
-            channel: Channel = core.current(self.now())
+            channel: Channel = core.conversations.current(self.now())
             if not channel.has_room():
                 yield from wait_for_room(self, channel, deadline)
-                channel = core.current(self.now())
+                channel = core.conversations.current(self.now())
             receipt = channel.send_later(payload)
             self.runtime.write_later(channel)
             return receipt
@@ -69,7 +71,7 @@ class PushingClient(ClientOperations):
 
     def _begin(self, core: ClientCore) -> Channel:
         now = self.now()
-        return core.current(now) if self.client_options.linger else core.begin(now)
+        return core.conversations.current(now) if self.client_options.linger else core.begin(now)
 
     def _deliver(self, channel: Channel, deadline: float) -> Operation[None]:
         """Wait until the server has everything that was sent on the channel; raise what failed."""
@@ -150,7 +152,7 @@ class PushingClient(ClientOperations):
             if blocking and channel.first_failure is not None:
                 raise channel.first_failure
         if channel is None or channel.error is not None or channel.is_ending:
-            channel = self._begin(core) if blocking else core.current(self.now())
+            channel = self._begin(core) if blocking else core.conversations.current(self.now())
         return channel
 
     def _give_up(self, channel: Channel) -> None:
@@ -172,7 +174,7 @@ class PushingClient(ClientOperations):
     def _spool_bulk(self, bulk: Bulk) -> Operation[int]:
         if bulk.payloads:
             core = yield from self.ready()
-            entry = core.spool(core.current(self.now()), bulk.payloads, False)
+            entry = core.spool(core.conversations.current(self.now()), bulk.payloads, False)
             yield from wait_for_disk(self, entry)
         return len(bulk.payloads)
 
@@ -184,10 +186,10 @@ class PushingClient(ClientOperations):
         core = self.core
         if core is None:
             return
-        for channel in core.channels():
+        for channel in list(core.channels.values()):
             channel.request_ack()
         self.runtime.update()
-        while channels := [each for each in core.channels() if each.in_flight()]:
+        while channels := [each for each in core.channels.values() if each.in_flight()]:
             channel = channels[0]
             if not (yield Wait(channel.changed, IsDelivered(channel, False), deadline)):
                 raise DeadlineExceeded(

@@ -28,8 +28,8 @@ class RequestOwner:
         """Send a response."""
         raise NotImplementedError
 
-    def fail(self, incoming: IncomingAsk, type: str, text: str) -> None:
-        """Send a failure."""
+    def fail(self, incoming: IncomingAsk, type: str, text: str, error: BaseException | None = None) -> None:
+        """Send a failure; ``error`` is the exception behind it, if there is one."""
         raise NotImplementedError
 
     def ignore(self, incoming: IncomingAsk) -> None:

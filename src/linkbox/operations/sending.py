@@ -14,6 +14,8 @@ from linkbox.operations.storing import accepted
 
 AnyReceipt: TypeAlias = Any
 """A receipt of the front end's class, which the core makes and operations only return."""
+Sent: TypeAlias = Any
+"""The receipt of a message that was sent; or, if it must wait, the operation that sends it."""
 
 
 def wait_for_room(endpoint: EndpointOperations, channel: Channel, deadline: float) -> Operation[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore, OutgoingMessage, PendingAccept, ServerCore, Source
@@ -15,7 +16,7 @@ from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import ServerOptions
 from linkbox.operations.runtime import Runtime
-from linkbox.operations.sending import AnyReceipt, spool, wait_for_disk, wait_for_room
+from linkbox.operations.sending import AnyReceipt, Sent, spool, wait_for_disk, wait_for_room
 from linkbox.operations.steps import Call, Operation, Wait, deadline_after
 from linkbox.operations.taking import Taking
 
@@ -35,7 +36,11 @@ class ServerOperations(Life):
         options = self.server_options
         settings = self.settings()
         settings.asks_first = options.accept is not None
-        settings.keep_alive = options.keep_alive
+        serving = options.serving
+        settings.keep_alive, settings.dialogue = serving.keep_alive, serving.dialogue
+        settings.greeting, settings.encode = options.greeting, self.encode
+        settings.idle_timeout, settings.half_close = serving.idle_timeout, serving.half_close
+        settings.newest_wins = serving.newest_wins
         core = ServerCore(settings, self.mailbox, options.max_peers, self.now())
         core.admission.max_links = descriptor_bound(options.limits.connections)
         return core
@@ -63,7 +68,8 @@ class ServerOperations(Life):
 
     def _bind(self) -> Listening:
         """Bind and listen; from then on the address has the actual port."""
-        listener, self.address = bind(self.address, self.server_options.listener)
+        options = self.server_options
+        listener, self.address = bind(self.address, options.listener, options.proxies)
         return listener
 
     def start_services(self, core: ServerCore) -> None:
@@ -163,26 +169,32 @@ class SendingServer(ServerOperations):
         """The conversation to send a message on."""
         if to is not None:
             return self.channel_of(core, to if isinstance(to, Peer) else arguments.peer(to, "to"))
-        channels = core.channels()
+        channels = core.channels
         if len(channels) == 1:
-            return channels[0]
+            return next(iter(channels.values()))
         if not channels:
             raise StateError(f"no peer is connected to {self} yet; call wait_connected() first")
         raise StateError(
             f"{len(channels)} peers are connected to {self}: use send(…, to=peer) or broadcast(…)"
         )
 
-    def try_send(self, payload: bytes, to: Given, timeout: Given) -> AnyReceipt | None:
-        """Send if that is possible without waiting, else return None."""
+    def send(self, data: Any, to: Given, timeout: Given) -> Sent:
+        """Send a message: now, or by the operation that is returned. Takes the lock."""
+        # Bytes without a call of `encode`.
+        payload = data if data.__class__ is bytes and len(data) <= self._as_is else self.encode(data)
         if timeout is not None:
             seconds(timeout, "timeout")
-        receipt = self.target(self.server_core(), to).send_at_once(payload)
-        driver = self.runtime.driver
-        if receipt is not None and driver is not None:
-            driver.settle()
-        return receipt
+        with self.runtime.lock:
+            core, driver = self.core, self.runtime.driver
+            if not isinstance(core, ServerCore) or driver is None or self.is_stopping:
+                raise self.not_running()
+            receipt = self.target(core, to).send_at_once(payload)
+            if receipt is not None:
+                driver.settle()
+                return receipt
+        return self._wait_and_send(payload, to, timeout)
 
-    def send(self, payload: bytes, to: Given, timeout: Given) -> Operation[AnyReceipt]:
+    def _wait_and_send(self, payload: bytes, to: Given, timeout: Given) -> Operation[AnyReceipt]:
         """Send as soon as there is room; with a store, once the message is on disk."""
         core = self.server_core()
         channel = self.target(core, to)
@@ -198,7 +210,7 @@ class SendingServer(ServerOperations):
     def broadcast(self, payload: bytes) -> Operation[dict[Peer, AnyReceipt]]:
         """Send to every peer. If the send window of a peer is full, its receipt has failed."""
         core = self.server_core()
-        channels = [each for each in core.channels() if not each.is_ending and each.error is None]
+        channels = [each for each in core.channels.values() if not each.is_ending and each.error is None]
         receipts: dict[Peer, AnyReceipt] = {}
         if core.has_store:  # all messages share a commit
             entries = [core.spool(each, [payload], True) for each in channels]
@@ -246,8 +258,15 @@ class PeerView(Taking):
         self._source = source
         self.peer = source.peer
 
+    def send(self, data: Any, timeout: Given) -> Sent:
+        """Send to this peer. Takes the lock."""
+        return self.server.send(data, self.peer, timeout)
+
     def end(self) -> None:
         """End the conversation, unless it has ended. Takes the lock."""
         with self.server.runtime.lock:
+            core = self.server.core
             if self._source.end_reason is None:
                 self.server.end(self.peer)
+            elif isinstance(core, ServerCore) and core.channel_of(self.peer) is not None:
+                self.server.end(self.peer)  # The peer has closed its half only.

@@ -25,7 +25,7 @@ STORE_LINGER = 1.0
 
 
 def store_path(
-    store: str | os.PathLike[str] | None, pattern: Pattern, is_plain: bool, overflow: str
+    store: str | os.PathLike[str] | None, side: str, pattern: Pattern, is_plain: bool, overflow: str
 ) -> Path | None:
     """Return the path of the store; ValueError if this endpoint cannot have one."""
     if store is None:
@@ -37,8 +37,11 @@ def store_path(
             "store= is for P2P and P2M: a request is never executed twice, and its caller waits; "
             "after a crash, one that was partly executed could only be repeated or lost"
         )
-    if is_plain:
-        raise ValueError("store= needs framing=Linked(): a plain framing has no acknowledgements")
+    if is_plain and side == "client":
+        raise ValueError(
+            "store= of a client needs framing=Linked(): a plain framing has no acknowledgements, so nobody "
+            "could say what must be sent again"
+        )
     if overflow != "block":
         raise ValueError(f'store= keeps every message: overflow="block" is needed, not {overflow!r}')
     return Path(os.path.abspath(store))

@@ -43,7 +43,10 @@ class Taking(Predicate):
     # -- the next item; under the lock -----------------------------------------------------------------
 
     def holds(self) -> bool:
-        return self.mailbox.is_ready(self.source)
+        mailbox, source = self.mailbox, self.source
+        if source is None and mailbox.count > 0 and mailbox.fast_batch is None:
+            return True  # usually, and without further calls
+        return mailbox.is_ready(source)
 
     def claim(self) -> Any:
         """Take the next item; `NOTHING` if there is none, and the error if none can arrive any more."""

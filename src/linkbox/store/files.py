@@ -128,11 +128,11 @@ class Reserve:
         self.has_log = False
         """Is the space of the log reserved? Set this to False whenever SQLite opens a new log."""
 
-    def keep(self, size: int = RESERVE) -> None:
-        """Reserve at least ``size`` bytes. OSError if the disk has no space for them."""
+    def keep(self, size: int = RESERVE, step: int = STEP) -> None:
+        """Reserve at least ``size`` bytes, in steps of ``step``. OSError if the disk is too full."""
         if size <= self._size:
             return
-        size = -(-size // STEP) * STEP
+        size = -(-size // step) * step
         flags = os.O_RDWR | os.O_CREAT | _NO_FOLLOW
         with open(os.open(self._path, flags, 0o600), "r+b", buffering=0) as file:
             there = file.seek(0, os.SEEK_END)

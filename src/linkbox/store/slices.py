@@ -24,11 +24,20 @@ class Slices:
     def __init__(self) -> None:
         self.most = 0
         """0: the disk has room, and there is no limit."""
+        self.is_deleting = False
+        """Does the store only delete now, and write no new messages?"""
 
     def shrink(self) -> bool:
-        """A write has failed: delete in slices, in smaller ones each time. False if they were minimal."""
-        before, self.most = self.most, max(1, self.most // 2) if self.most else MOST
-        return before != 1
+        """A write has failed: delete in slices, in smaller ones if it was a deletion that found no room.
+
+        Returns whether the slices are smaller than before.
+        """
+        before = self.most
+        if not before:
+            self.most = MOST
+        elif self.is_deleting:
+            self.most = max(1, before // 2)
+        return self.most != before
 
     def delete(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         """Delete what is not needed once ``rows`` are written, except for the last slice of each."""

@@ -14,7 +14,7 @@ import sqlite3
 import struct
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from shutil import disk_usage
@@ -288,9 +288,12 @@ class Store:
                 raise
         if self._has_forgotten(batch):
             self._knows_since = batch.knows_since
+        if self._slices.most:  # The disk was full: others could take the space that the log needs later.
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if disk_usage(self.path.parent).free >= PLENTY:
+                self._slices.most = 0
         self._reserve.try_to_keep()
-        if self._slices.most and disk_usage(self.path.parent).free >= PLENTY:
-            self._slices.most = 0
 
     def _write(self, batch: Batch) -> None:
         for entry in batch.entries:
@@ -310,6 +313,7 @@ class Store:
 
         If the disk was full, first delete in slices what the batch frees.
         """
+        self._slices.is_deleting = True
         if self._slices.most:
             for entry in batch.entries:
                 if isinstance(entry, Restart | GiveUp):
@@ -322,14 +326,13 @@ class Store:
             elif isinstance(entry, Inflow):
                 more += entry.nbytes + len(entry.arrival.payloads) * _OVERHEAD
         if more:
+            self._slices.is_deleting = False
             log = wal_of(self.path)
+            size = log.stat().st_size if log.exists() else 0
             try:
-                self._reserve.keep(LEAST + more + (log.stat().st_size if log.exists() else 0))
-            except OSError:  # Perhaps the log is written back, and the file has free pages.
-                execute = self._connection.execute
-                _, frames, written_back = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                free = execute("PRAGMA freelist_count").fetchone()[0] * PAGE
-                self._reserve.keep(LEAST + max(0, more - free) + (frames - written_back) * FRAME)
+                self._reserve.keep(LEAST + more + size)
+            except OSError:
+                self._reserve.keep(_growth(self._connection, more, size), PAGE)
 
     def _spool(self, entry: Spool) -> None:
         first = first_of(entry.record.key)
@@ -481,3 +484,16 @@ class Store:
 
 def _nothing(store: Store, entry: Entry) -> None:
     """Do nothing: the entry is neither written nor read."""
+
+
+def _growth(connection: sqlite3.Connection, more: int, log: int) -> int:
+    """Bytes by which the files grow for ``more`` bytes of messages, and for deleting some of them later.
+
+    The database has free pages, and a log that is written back (all of ``log`` bytes) is used anew.
+    """
+    execute = connection.execute
+    _, frames, written_back = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    free: int = execute("PRAGMA freelist_count").fetchone()[0] * PAGE
+    pending: int = (frames - written_back) * FRAME
+    room: int = log - frames * FRAME if pending else log
+    return pending + max(0, more - free) + max(0, LEAST + more - room)

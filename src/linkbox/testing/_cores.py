@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from linkbox.core.arrival import Arrival
-from linkbox.core.connection import Buffer
+from linkbox.core.connection import Buffer, Carrier
 from linkbox.core.decoding import decode_all
 from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.link import Link
@@ -21,7 +21,7 @@ from linkbox.events import EventKind
 from linkbox.testing.clock import ManualClock
 
 
-class MemoryLink:
+class MemoryLink(Carrier):
     """One end of one connection, and what is on its way to it."""
 
     def __init__(self, hub: EndpointCore, link: Link) -> None:
@@ -39,9 +39,9 @@ class MemoryLink:
         self.unsent: list[bytes] = []
         self.is_full = False
         """The kernel takes nothing."""
-        link.handle = self
+        link.carrier = self
 
-    def flush(self, now: float) -> None:
+    def write_all(self, now: float) -> None:
         """Write all there is; then what ``half_close`` and ``closed`` say."""
         link = self.link
         while not self.shakes and not self.unsent and not link.closed and not link.shut:
@@ -90,7 +90,7 @@ class MemoryLink:
     def close(self) -> None:
         if not self.gone:
             self.gone = True
-            self.link.handle = None
+            self.link.carrier = None
             # As the kernel does it: what the other end has not read is destroyed.
             if self.incoming or self.link.is_abortive:
                 self.other.reset = True
@@ -156,9 +156,9 @@ class CoreNetwork:
             effects = hub.effects
             for _ in range(10_000):
                 if effects.to_write:
-                    end = effects.to_write.pop().handle
+                    end = effects.to_write.pop().carrier
                     if isinstance(end, MemoryLink):
-                        end.flush(self.clock.now)
+                        end.write_all(self.clock.now)
                 elif isinstance(hub, ClientCore) and hub.dialing.dials:
                     self._dial(hub, hub.dialing.dials.pop(0))
                 elif effects.to_read:
@@ -297,7 +297,7 @@ class CoreNetwork:
                 each.incoming.clear()
                 each.hub.lost(each.link, ConnectionResetError("cut"), self.now)
         end.gone = other.gone = True
-        end.link.handle = other.link.handle = None
+        end.link.carrier = other.link.carrier = None
 
     def drop_all(self) -> None:
         """Every connection breaks, and what is on its way is lost."""

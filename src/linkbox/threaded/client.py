@@ -47,7 +47,8 @@ class ClientP2P(Client[T, K_co]):
     """Point to point: one persistent link to a `ServerP2P`, messages both ways at any time.
 
     Over a plain framing the conversation ends when the peer closes the connection. If ``reconnect`` is given
-    explicitly, the client connects again instead, until `stop` or `end`.
+    explicitly, the client connects again instead, until `stop` or `end`. ``idle_timeout``, for plain framings
+    only: a connection on which nothing arrives for that many seconds is closed as lost.
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class ClientP2P(Client[T, K_co]):
         broker: Nats | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = RECONNECT,
+        idle_timeout: float | None = None,
     ) -> None:
         self._set_up(
             ClientOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, connect_timeout,
-                reconnect, broker=broker,
+                reconnect, idle_timeout=idle_timeout, broker=broker,
             )
         )  # fmt: skip
 
@@ -101,13 +103,8 @@ class ClientP2P(Client[T, K_co]):
         """
         if interrupts.pending or is_finalizing():
             self._threads.before_call()
-        sender, threads = self._sender, self._threads
-        payload = sender.encode(data)
-        with threads.lock:
-            receipt: Receipt | None = sender.try_send(payload, timeout)
-            if receipt is None:
-                receipt = threads.run_locked(sender.send(payload, timeout))
-        return receipt
+        sent = self._sender.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else self._threads.run(sent)
 
     def end(self) -> None:
         """Send the END mark: the server receives everything sent before, sends what it still has to send,
@@ -163,13 +160,8 @@ class ClientP2M(Client[T, object], Generic[T]):
         """
         if interrupts.pending or is_finalizing():
             self._threads.before_call()
-        pusher, threads = self._pusher, self._threads
-        payload = pusher.encode(data)
-        with threads.lock:
-            receipt: Receipt | None = pusher.try_queue(payload, timeout)
-            if receipt is None:
-                receipt = threads.run_locked(pusher.send(payload, timeout))
-        return receipt
+        sent = self._pusher.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else self._threads.run(sent)
 
     def send_many(self, iterable: Iterable[T], timeout: float | None = None) -> int:
         """Send many messages over one connection; returns how many.

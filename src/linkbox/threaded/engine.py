@@ -30,7 +30,7 @@ from time import monotonic, sleep
 from linkbox.core.effects import Effects
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
-from linkbox.core.wait_queue import NOTHING, Predicate, Waiter, WaitQueue
+from linkbox.core.wait_queue import NOTHING, Predicate, WaitQueue
 from linkbox.errors import StateError
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import ThreadedNetwork
@@ -47,15 +47,12 @@ LOCK_PATIENCE = 0.01
 """Seconds that the courier of pending signals waits for the lock; it tries again."""
 
 
-class ThreadWaiter(Waiter):
-    """One thread that waits for one predicate."""
+class ThreadWaiter:
+    """One thread that waits."""
 
     __slots__ = ("is_interrupted", "is_rung", "is_service", "may_lead", "sleep_lock", "thread")
 
-    def __init__(
-        self, predicate: Predicate, thread: int, is_service: bool = False, may_lead: bool = True
-    ) -> None:
-        self.predicate = predicate
+    def __init__(self, thread: int, is_service: bool = False, may_lead: bool = True) -> None:
         self.thread = thread
         self.is_service = is_service
         self.may_lead = may_lead
@@ -65,10 +62,8 @@ class ThreadWaiter(Waiter):
         self.sleep_lock: threading.Lock | None = None
         """Held while the thread must sleep. Made for the first sleep: most waiters lead and never sleep."""
 
-    def is_awake(self) -> bool:
-        return self.is_rung
-
     def wake(self) -> None:
+        """Let the thread check its predicate again."""
         if not self.is_rung:
             self.is_rung = True
             if self.sleep_lock is not None:
@@ -81,13 +76,6 @@ class ThreadWaiter(Waiter):
             if not self.is_rung:
                 self.sleep_lock.acquire()
         return self.sleep_lock
-
-
-class Never(Predicate):
-    """The predicate of the background thread, which never holds."""
-
-    def holds(self) -> bool:
-        return False
 
 
 class Engine(Interruptible):
@@ -121,7 +109,7 @@ class Engine(Interruptible):
         """Threads that may use the poller."""
         self._spare: ThreadWaiter | None = None
         """A finished waiter, reused by the next wait: most waits lead alone and make no object."""
-        self._sleeper = ThreadWaiter(Never(), 0, is_service=True)
+        self._sleeper = ThreadWaiter(0, is_service=True)
         """The background thread, when it leads."""
         self._nothing = WaitQueue()
         """It waits for no change."""
@@ -153,16 +141,15 @@ class Engine(Interruptible):
         outer = self._step_aside() if self._leader_thread == thread else None
         waiter, self._spare = self._spare, None
         if waiter is None:
-            waiter = ThreadWaiter(predicate, thread, is_service, may_lead)
+            waiter = ThreadWaiter(thread, is_service, may_lead)
         else:
-            waiter.predicate, waiter.thread = predicate, thread
-            waiter.is_service, waiter.may_lead = is_service, may_lead
+            waiter.thread, waiter.is_service, waiter.may_lead = thread, is_service, may_lead
         now = self._now()
         rescan_at = now + RESCAN if thread == interrupts.main_thread else NEVER
         try:
             self._inside.add(waiter)
             while now < deadline and not self._closing:
-                queue.waiters[waiter] = None
+                queue.waiters[waiter] = predicate
                 if now >= rescan_at:
                     interrupts.wrap_new(now)
                     rescan_at = NEVER
@@ -174,7 +161,7 @@ class Engine(Interruptible):
                 else:
                     self._follow(waiter, until - now)
                 if waiter.is_interrupted:
-                    self._run_interrupts(waiter, queue)
+                    self._run_interrupts(waiter, queue, predicate)
                 if (result := predicate.claim()) is not NOTHING:
                     return result
                 now = self._now()
@@ -334,7 +321,7 @@ class Engine(Interruptible):
         finally:
             self.lock.release()
 
-    def _run_interrupts(self, waiter: ThreadWaiter, queue: WaitQueue) -> None:
+    def _run_interrupts(self, waiter: ThreadWaiter, queue: WaitQueue, predicate: Predicate) -> None:
         """Call the handlers of pending signals, as if this wait had ended: they may raise, or stop us."""
         waiter.is_interrupted = False
         waiter.is_rung = True  # A wake-up for a change of the queue may have coincided: pass it on.
@@ -346,7 +333,7 @@ class Engine(Interruptible):
         finally:
             self.lock.acquire()
             self._inside.add(waiter)
-            queue.waiters[waiter] = None
+            queue.waiters[waiter] = predicate
 
     # -- waking -------------------------------------------------------------------------------------
 
@@ -359,17 +346,17 @@ class Engine(Interruptible):
         leads = leader is not None and leader in queue.waiters and not leader.is_rung
         available = queue.available()
         # The leader first: it is awake, or about to be.
-        if leads and leader is not None and available > 0 and leader.predicate.holds():
+        if leads and leader is not None and available > 0 and queue.waiters[leader].holds():
             available -= 1
             if self._leader_thread != get_ident():
                 self.poller.wake()
             if leader.is_service:
                 return
-        for waiter in queue.waiters:
+        for waiter, predicate in queue.waiters.items():
             if available <= 0:
                 return
             assert isinstance(waiter, ThreadWaiter)
-            if not (leads and waiter is leader) and waiter.predicate.holds():
+            if not (leads and waiter is leader) and predicate.holds():
                 available -= 1
                 waiter.wake()
                 if waiter.is_service:

@@ -6,16 +6,18 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from sys import is_finalizing
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
 from linkbox.broker import Nats
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
+from linkbox.dialogue import Dialogue
 from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.answering import AnsweringServer
 from linkbox.operations.options import BYTES, Accept, Overflow, ServerOptions, StorePath
+from linkbox.operations.plain_options import HALF_CLOSE, PlainServing, Proxies
 from linkbox.operations.requests import H, Request
 from linkbox.operations.secrets import Secret
 from linkbox.operations.serving import PeerView, SendingServer, ServerOperations
@@ -32,7 +34,12 @@ if TYPE_CHECKING:  # loaded only if TLS is used
 
 
 class Server(Endpoint[T, K_co], ABC):
-    """Abstract base of the servers: binds, listens, accepts in the background."""
+    """Abstract base of the servers: binds, listens, accepts in the background.
+
+    ``proxy_protocol=True`` is for a server behind a proxy (haproxy, nginx): each connection must begin with a
+    header of the PROXY protocol, version 1 or 2, from which `Peer.address` is taken. A list of networks
+    (``["10.0.0.0/8"]``) also says which hosts are proxies; connections of others are refused.
+    """
 
     _server: ServerOperations
 
@@ -55,7 +62,13 @@ class Server(Endpoint[T, K_co], ABC):
 
 
 class ServerP2P(Server[T, K_co]):
-    """Point to point: one client (or ``max_peers`` of them), messages both ways at any time."""
+    """Point to point: one client (or ``max_peers`` of them), messages both ways at any time.
+
+    Three options are for plain framings. ``idle_timeout``: a peer that sends nothing for that many seconds
+    is disconnected. ``half_close``: a peer that has closed its half, which emits END, can be sent to for that
+    many seconds, or until `end`; a new connection gets its slot. ``newest_wins``: if all slots are in use, a
+    new connection gets that of an older one from the same host, which may be dead.
+    """
 
     def __init__(
         self,
@@ -73,11 +86,16 @@ class ServerP2P(Server[T, K_co]):
         accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1,
+        idle_timeout: float | None = None,
+        half_close: float = HALF_CLOSE,
+        newest_wins: bool = False,
+        proxy_protocol: Proxies = False,
     ) -> None:
         self._set_up(
             ServerOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
-                max_peers, broker=broker,
+                max_peers, PlainServing(True, None, idle_timeout, half_close, newest_wins),
+                proxy_protocol, broker=broker,
             )
         )  # fmt: skip
 
@@ -93,7 +111,10 @@ class ServerP2P(Server[T, K_co]):
         wait at all. ``to`` picks the peer when there are several. Raises `FormatError` or `TooLarge`
         for what cannot be sent, `StateError` when no peer is connected, or after the end.
         """
-        return _send(self._threads, self._sender, data, to, timeout)
+        if interrupts.pending or is_finalizing():
+            self._threads.before_call()
+        sent = self._sender.send(data, to, timeout)
+        return sent if isinstance(sent, Receipt) else self._threads.run(sent)
 
     def broadcast(self, data: T) -> dict[Peer, Receipt]:
         """Send to every peer that is connected; returns their receipts. Waits for nothing but a store.
@@ -133,7 +154,10 @@ class LinkView(Receiving[T, K_co]):
 
     def send(self, data: T, timeout: float | None = None) -> Receipt:
         """Send to this peer; see `ServerP2P.send`."""
-        return _send(self._threads, self._view.server, data, self._view.peer, timeout)
+        if interrupts.pending or is_finalizing():
+            self._threads.before_call()
+        sent = self._view.send(data, timeout)
+        return sent if isinstance(sent, Receipt) else self._threads.run(sent)
 
     def end(self) -> None:
         """End the conversation with this peer; see `ServerP2P.end`."""
@@ -143,7 +167,8 @@ class LinkView(Receiving[T, K_co]):
 class ServerP2M(ServerP2P[T, K_co]):
     """Many to one: any number of clients push into one mailbox; ``message_get().peer`` is the sender.
 
-    It never closes a connection first, except in ``stop()``.
+    It never closes a connection first, except in ``stop()``. For plain framings there are ``idle_timeout``
+    and ``newest_wins``: see `ServerP2P`.
     """
 
     def __init__(
@@ -162,11 +187,15 @@ class ServerP2M(ServerP2P[T, K_co]):
         accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
+        idle_timeout: float | None = None,
+        newest_wins: bool = False,
+        proxy_protocol: Proxies = False,
     ) -> None:
         self._set_up(
             ServerOptions(
                 P2M, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
-                max_peers, broker=broker,
+                max_peers, PlainServing(True, None, idle_timeout, newest_wins=newest_wins),
+                proxy_protocol, broker=broker,
             )
         )  # fmt: skip
 
@@ -182,8 +211,10 @@ class ServerAR(Server[Request[T], str], Generic[T]):
 
     A request whose client no longer waits is skipped: `data_get` does not return it, and no handler is
     called. The clients take turns: requests are handled one of each client at a time. No request of a client
-    is started while it does not take its responses. ``keep_alive=False``, for plain framings only, closes
-    each connection after its response.
+    is started while it does not take its responses.
+
+    Over a plain framing, ``keep_alive=False`` closes each connection after its response, and ``dialogue`` has
+    a greeting, and responses to requests that fail.
     """
 
     def __init__(
@@ -194,6 +225,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         handler: Callable[[Request[T]], T] | None = None,
         workers: int = 8,
         keep_alive: bool = True,
+        dialogue: Dialogue | None = None,
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         name: str | None = None,
@@ -203,11 +235,13 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
+        proxy_protocol: Proxies = False,
     ) -> None:
         self._set_up(
             ServerOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
-                max_peers, handler, workers, keep_alive, broker=broker,
+                max_peers, PlainServing(keep_alive, dialogue), proxy_protocol, handler, workers,
+                broker=broker,
             )
         )  # fmt: skip
 
@@ -220,19 +254,6 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         """Decorator: respond to requests with ``fn(request)``. Before ``start()``."""
         self._answering.set_handler(fn)
         return fn
-
-
-def _send(
-    threads: Threads, sender: SendingServer, data: Any, to: Peer | None, timeout: float | None
-) -> Receipt:
-    if interrupts.pending or is_finalizing():
-        threads.before_call()
-    payload = sender.encode(data)
-    with threads.lock:
-        receipt: Receipt | None = sender.try_send(payload, to, timeout)
-        if receipt is None:
-            receipt = threads.run_locked(sender.send(payload, to, timeout))
-    return receipt
 
 
 declare_abstract(Server)

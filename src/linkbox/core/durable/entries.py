@@ -125,7 +125,7 @@ class Inflow(Entry):
         self.nbytes = sum(len(each) for each in arrival.payloads if not isinstance(each, TooLarge))
         inbox.received = arrival.last + self.base
         inbox.received_bytes = arrival.mark
-        if arrival.has_errors:
+        if arrival.has_errors and not arrival.session.is_plain:
             first = arrival.last - len(values) + 1
             arrival.session.rejections.keep(
                 reject_frame(number, value) for number, value in enumerate(values, first) if is_error(value)

@@ -85,7 +85,9 @@ def _restore_session(
     record.restore(row, waiting, nbytes)
     earlier = Source(peer)
     earlier.inbox, earlier.ack_each = record.inbox, True
-    if row.over:
+    if core.context.is_plain and not row.over:  # Its connection is gone, and it cannot be resumed.
+        record.finish()
+    if record.is_over:
         return _Sources(record, earlier, None)
     session = core.sessions.add(peer)
     record.attach(session)

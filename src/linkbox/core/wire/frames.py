@@ -149,6 +149,9 @@ def preface() -> bytes:
 
 _HTTP: Final = b"GET ,POST ,PUT ,HEAD ,DELETE ,OPTIONS ,PATCH ,CONNECT ,TRACE ,PRI * HTTP".split(b",")
 
+_PROXIED: Final = (
+    "this looks like a PROXY protocol header: use proxy_protocol=True, or switch it off in the load balancer"
+)
 # Other protocols that may connect to the port: the first bytes, and a text with the remedy. First match wins.
 _OTHER_PROTOCOLS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x16\x03", "this looks like a TLS hello; use a tls:// address (ssl=…) on both sides, or on neither"),
@@ -156,8 +159,8 @@ _OTHER_PROTOCOLS: Final[tuple[tuple[bytes, str], ...]] = (
     *((method, "this looks like an HTTP request; this port does not speak HTTP") for method in _HTTP),
     (b"HTTP/", "this looks like an HTTP response; there is a web server at that address"),
     (b"SSH-", "this looks like an SSH server or client; is the port right?"),
-    (b"PROXY ", "this looks like a PROXY protocol header; switch it off in the load balancer"),
-    (b"\r\n\r\n\0\r\nQUIT\n", "this looks like a PROXY protocol header; switch it off in the load balancer"),
+    (b"PROXY ", _PROXIED),
+    (b"\r\n\r\n\0\r\nQUIT\n", _PROXIED),
     (PREFACE[:4], "this looks like a linkbox preface damaged by a conversion of line endings on the way"),
     (b"\x09LKB", "this looks like a linkbox preface that lost the top bit of each byte on the way"),
 )
