@@ -237,15 +237,11 @@ class SendWindow:
         return self._pull_batch(byte_budget)
 
     def pull_whole(self) -> OutgoingMessage | None:
-        """Take one message off the queue, for a broker: whatever its size, as one unit, without credit.
-
-        None if it is larger than the broker accepts: then call `pop_too_large`.
-        """
+        """Take a message off the queue for a broker, as one unit. None: call `pop_too_large`."""
         message = message_of(self.queue[0])
-        size = message.size()
-        if size > self.peer_message and message.kind in _LIMITED:
+        if message.size() > self.peer_message and message.kind in _LIMITED:
             return None
-        self._count_unit(message, message, size, True)
+        self._count_unit(message, message, message.size(), True)
         self.queue.popleft()
         return message
 

@@ -174,8 +174,6 @@ class ServerOptions(Options):
         arguments.whole_number(max_peers, "max_peers", 1)
         arguments.whole_number(workers, "workers", 1)
         arguments.flag(insecure, "insecure")
-        if accept is not None:
-            arguments.function(accept, "accept", "callable(PeerInfo) -> bool")
         if handler is not None:
             check_handler(handler)
         bare, broker = _without_credentials(address, broker, ssl)
@@ -185,8 +183,8 @@ class ServerOptions(Options):
         )
         self.proxies = trusted_proxies(proxy_protocol, bound)
         """Proxies, whose connections begin with a PROXY protocol header."""
-        if accept is not None and self.broker is not None and pattern is not P2P:
-            raise ValueError("accept= needs connections: over nats:// only P2P has them")
+        if accept is not None:
+            _check_accept(accept, pattern, self.broker)
         self.listener = address if isinstance(address, socket.socket) else None
         """A listening socket that the user gave, or None."""
         self.accept = accept
@@ -304,6 +302,12 @@ def client_dialogue(dialogue: Dialogue | None) -> tuple[Dialogue | None, PlainFr
     if not isinstance(responses, PlainFraming) or responses.name == "raw":
         raise ValueError(f"answer= takes a plain framing that has messages, not {answer!r}")
     return replace(dialogue, answer=None), responses
+
+
+def _check_accept(accept: Any, pattern: Pattern, broker: Nats | None) -> None:
+    arguments.function(accept, "accept", "callable(PeerInfo) -> bool")
+    if broker is not None and pattern is not P2P:
+        raise ValueError("accept= needs connections: over nats:// only P2P has them")
 
 
 def check_handler(handler: Handler) -> None:
