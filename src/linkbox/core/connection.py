@@ -17,6 +17,7 @@ from linkbox.native import mypyc_attr
 Buffer = bytes | memoryview
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Listening:
     """The listening socket of a server, or its equivalent."""
 

@@ -19,6 +19,7 @@ from linkbox.core.session import Session
 from linkbox.core.timers import Timed
 from linkbox.errors import ConnectFailed, LinkError
 from linkbox.limits import Limits
+from linkbox.native import mypyc_attr
 from linkbox.networks.poller import Poller
 
 
@@ -136,6 +137,7 @@ class NetworkEvents:
         self.hub.connect_refused(session, error, now)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Listener(Listening):
     """The listener of a server, made by `choose.bind`."""
 
@@ -144,6 +146,7 @@ class Listener(Listening):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Network:
     """Carries the bytes of an endpoint from ``start()`` to ``stop()``."""
 
@@ -171,6 +174,7 @@ class Network:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ThreadedNetwork(Network):
     """For threads: one of them, the leader, polls and reads without the lock, and reports under the lock."""
 
@@ -193,6 +197,7 @@ class ThreadedNetwork(Network):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AioNetwork(Network):
     """For asyncio: reports when the event loop calls it, then calls `NetworkEvents.turn_done`."""
 
