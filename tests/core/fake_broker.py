@@ -29,6 +29,7 @@ from linkbox.events import EventKind
 from tests.core.wire import Wire, decode
 
 ADDRESS = "nats://broker:4222/x"
+CLIENT, SERVER = "_INBOX.client", "_INBOX.server"
 
 
 class Kept:
@@ -196,7 +197,7 @@ class BrokerWire(Wire):
         for order in orders:
             headers = dict(order.headers)
             if headers.get(ask_messages.STATUS) == ask_messages.HERE:
-                headers[ask_messages.SERVER] = "inbox"
+                headers[ask_messages.SERVER] = SERVER
             arrival = link.on_reply(int(order.to[1:]), headers, order.body, self.now)
             if arrival is not None:
                 self.client.arrivals.append(arrival)
@@ -222,7 +223,7 @@ class BrokerWire(Wire):
         found: list[Publish] = []
         while orders := link.take_orders(self.now):
             for order in orders:
-                error = self.stream.publish(order, "client")
+                error = self.stream.publish(order, CLIENT)
                 if is_acknowledged:
                     link.on_stored(order.first, error, "maximum" in error, self.now)
             found += orders

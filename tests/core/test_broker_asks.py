@@ -22,7 +22,7 @@ from linkbox.errors import (
     TooLarge,
 )
 from linkbox.limits import Limits
-from tests.core.fake_broker import BrokerWire
+from tests.core.fake_broker import SERVER, BrokerWire
 
 
 def test_a_request_is_answered_and_acknowledged() -> None:
@@ -114,6 +114,28 @@ def test_what_the_broker_does_not_take_is_too_large() -> None:
     assert isinstance(small.error, TooLarge)
 
 
+def test_a_server_names_no_subject_but_its_inbox() -> None:
+    wire = BrokerWire(AR)
+    link = wire.asking()
+    ask = wire.begin(link, b"x")
+    wire.ask_of(link)
+    link.on_reply(ask.id, {"Lb-Status": "here", "Lb-Server": "$JS.API.STREAM.DELETE.x"}, b"", wire.now)
+    wire.advance(1.0)
+    assert wire.ask_of(link) == [Probe(ask.id, "")]
+
+
+def test_a_request_of_very_many_messages_is_too_large() -> None:
+    wire = BrokerWire(AR, client_limits=Limits(window_messages=20_000))
+    link = wire.asking()
+    assert link.session is not None
+    ask = Ask(link.session, False)
+    for _ in range(10_001):
+        wire.client.asks.add(ask, b"", True, None)
+    wire.client.asks.finish(ask)
+    assert wire.ask_of(link) == []
+    assert isinstance(ask.error, TooLarge)
+
+
 def test_what_this_end_does_not_take_is_too_large() -> None:
     wire = BrokerWire(AR, limits=Limits(message=5), client_limits=Limits(message=7))
     link = wire.asking()
@@ -153,7 +175,7 @@ def test_the_server_sends_a_note_when_the_answer_takes_long() -> None:
     assert not slow.is_done
     wire.advance(1.0)
     wire.carry(link)
-    assert Probe(slow.id, "inbox") in wire.notes
+    assert Probe(slow.id, SERVER) in wire.notes
     other.answer(b"2")
     wire.reply(link)
     assert slow.is_done
@@ -391,6 +413,8 @@ def ask_as_foreigner(
         ({"Lb_Parts": "-1,2"}, "protocol"),
         ({"Lb_Parts": "one"}, "protocol"),
         ({"Lb_Left": "soon"}, "protocol"),
+        ({"Lb_Left": "9" * 1000}, "protocol"),
+        ({"Lb_Parts": "0," * 10_000}, "protocol"),
     ],
 )
 def test_requests_that_do_not_fit_are_refused(headers: dict[str, str], code: str) -> None:

@@ -34,7 +34,7 @@ from linkbox.core.wire import frames
 from linkbox.errors import EndOfData, MailboxFull, PeerLost, Refused, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
-from tests.core.fake_broker import BrokerWire
+from tests.core.fake_broker import CLIENT, BrokerWire
 from tests.core.stored import StoredWire
 
 
@@ -59,7 +59,7 @@ def test_messages_reach_the_mailbox_and_are_acknowledged_when_taken() -> None:
     assert texts(wire.server) == [b"1", b"2"]
     wire.acknowledge()
     assert wire.stream.kept == {}
-    assert wire.notes[-1] == Taken("client", "1-3")
+    assert wire.notes[-1] == Taken(CLIENT, "1-3")
     link.on_taken("1-3 nonsense 2", wire.now)
     assert receipts[-1].stage is Stage.TAKEN
     assert EventKind.CONNECTED in wire.kinds(wire.server)
@@ -123,6 +123,16 @@ def test_parts_of_packs_that_came_in_another_way_are_dropped() -> None:
     )
     wire.deliver(wire.server)
     assert texts(wire.server) == [b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_notes_are_sent_to_the_inbox_of_a_client_only() -> None:
+    wire = BrokerWire(P2M)
+    for place, to in enumerate(("", "$JS.API.STREAM.DELETE.x", "_INBOX.*", CLIENT), 1):
+        wire.source().on_stored(Stored("a" * 32, "", place, [b"x"], False, str(place), place, to), wire.now)
+    wire.deliver(wire.server)
+    texts(wire.server)
+    wire.acknowledge()
+    assert [note for note in wire.notes if isinstance(note, Taken)] == [Taken(CLIENT, "4-4")]
 
 
 def test_messages_of_foreign_clients_share_a_session() -> None:
@@ -575,7 +585,7 @@ def test_without_lb_again_the_simulation_fails(monkeypatch: pytest.MonkeyPatch) 
         orders = link.take_orders(self.now)
         for order in orders:
             order.headers.pop(stream_messages.AGAIN, None)
-            error = self.stream.publish(order, "client")
+            error = self.stream.publish(order, CLIENT)
             if is_acknowledged:
                 link.on_stored(order.first, error, "maximum" in error, self.now)
         return orders + real(self, link, is_acknowledged) if orders else orders
@@ -656,7 +666,7 @@ def test_accept_names_two_subjects(ends: tuple[Circuit, Circuit]) -> None:
     near, far = ends
     flag, body = far.receive(near.packet(ACCEPT, accept_body("_INBOX.a.listen", "_INBOX.a.c1")))
     assert (flag, read_accept(body)) == (ACCEPT, ("_INBOX.a.listen", "_INBOX.a.c1"))
-    for wrong in (b"one", b"a b c", b"\xff \xff"):
+    for wrong in (b"one", b"a b c", b"\xff \xff", b"_INBOX.a $JS.API.STREAM.DELETE.x", b"_INBOX.> _INBOX.a"):
         with pytest.raises(CircuitBroken):
             read_accept(wrong)
 

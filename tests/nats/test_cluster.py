@@ -40,11 +40,13 @@ def test_a_cluster_loses_a_node_and_no_message(nodes: list[NatsServer]) -> None:
 
     async def scenario(world: NatsWorld) -> None:
         found: list[tuple[int, bool]] = []
+        progress = asyncio.Event()
 
         async def work() -> None:
             while len({number for number, _ in found}) < 600:
                 message = await server.message_get(100)
                 found.append((message.data, message.redelivered))
+                progress.set()
 
         while True:
             server = world.server("P2M", Json, broker=settings)
@@ -62,7 +64,8 @@ def test_a_cluster_loses_a_node_and_no_message(nodes: list[NatsServer]) -> None:
                 await client.send(number)
                 if number % 50 == 0:
                     while len(found) < number - 200:  # an election takes seconds
-                        await asyncio.sleep(0.01)
+                        progress.clear()
+                        await progress.wait()
                 if number == 300:
                     await asyncio.to_thread(nodes[1].kill)
             await client.flush(100)

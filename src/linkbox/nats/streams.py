@@ -271,12 +271,14 @@ class SourceExchange(Exchange):
     def _arrived(self, client: BrokerClient, message: Msg) -> None:
         self._heard_at = monotonic()
         status = status_of(message)
-        if status and not message.reply.startswith("$JS.ACK."):
+        if status and not message.reply:
             if status != "100":  # A request has ended; 100 is a sign of life.
                 headers = message.headers or {}
                 self._wanted = max(0, self._wanted - int(headers.get("Nats-Pending-Messages", self._wanted)))
                 self._pull()
             return
+        if not message.reply.startswith("$JS.ACK."):
+            return  # It does not come from the stream.
         self._wanted = max(0, self._wanted - 1)
         if not self.is_serving:
             self._acknowledge(client, Acknowledge(message.reply, stream_messages.NAK))

@@ -14,9 +14,10 @@ from typing import Final
 from linkbox.core.arrival import Arrival
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.broker import ask_messages
-from linkbox.core.broker.ask_messages import Cancel, Probe, Request
+from linkbox.core.broker.ask_messages import MOST_PARTS, Cancel, Probe, Request
 from linkbox.core.broker.link import BrokerLink
 from linkbox.core.broker.marks import Marks
+from linkbox.core.broker.subjects import is_inbox
 from linkbox.core.context import Context
 from linkbox.core.link import LinkOwner
 from linkbox.core.outgoing import OutgoingMessage
@@ -139,10 +140,10 @@ class AskLink(BrokerLink):
         """The request is complete: send it."""
         settings, parts = self.context.settings, entry.parts
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        if len(body) > self._most:
+        if len(body) > self._most or len(parts) > MOST_PARTS:
             message.error = TooLarge(
-                f"{self.address} takes requests of at most {self._most} bytes, not {len(body)}; "
-                "raise max_payload of the broker"
+                f"{self.address} takes requests of at most {self._most} bytes and {MOST_PARTS} messages, not "
+                f"{len(body)} and {len(parts)}; raise max_payload of the broker, or send several requests"
             )
             del self._open[id]
             assert self.session is not None
@@ -183,7 +184,8 @@ class AskLink(BrokerLink):
             return None  # It was cancelled, or has its response.
         status = headers.get(ask_messages.STATUS, headers.get("Status", ask_messages.OK))
         if status == ask_messages.HERE:
-            entry.server = headers.get(ask_messages.SERVER, "")
+            server = headers.get(ask_messages.SERVER, "")
+            entry.server = server if is_inbox(server) else ""
             entry.looked_at, entry.misses = now, 0
             self._received(entry)
             return None

@@ -37,6 +37,8 @@ HERE: Final = "here"
 NOBODY: Final = "503"
 """The status that the broker itself sets."""
 
+MOST_PARTS: Final = 10_000
+"""Most messages in a request or a pack."""
 HEADER_BYTES: Final = 2048
 """Bytes of a message that are kept free for headers."""
 
@@ -77,6 +79,8 @@ def split_parts(body: bytes, headers: Mapping[str, str]) -> list[bytes] | None:
     if sizes is None:
         return None
     parts, at = [], 0
+    if sizes.count(",") >= MOST_PARTS:
+        raise ValueError(f"{PARTS}: more than {MOST_PARTS} messages")
     for text in filter(None, sizes.split(",")):
         size = int(text)
         if size < 0 or at + size > len(body):

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from linkbox.core.broker.subjects import is_inbox
 from linkbox.core.connection import Buffer
 
 DATA: Final = 0
@@ -91,8 +92,7 @@ def accept_body(home: str, inbox: str) -> bytes:
 
 def read_accept(body: bytes) -> tuple[str, str]:
     """The two subjects in the body of ACCEPT. Raises `CircuitBroken`."""
-    try:
-        home, inbox = body.decode("ascii").split(" ")
-    except ValueError:  # includes UnicodeDecodeError
-        raise CircuitBroken("the server has accepted the circuit without saying where") from None
-    return home, inbox
+    subjects = body.decode("ascii", "replace").split(" ")
+    if len(subjects) != 2 or not all(map(is_inbox, subjects)):
+        raise CircuitBroken("the server has accepted the circuit without the subjects of its own")
+    return subjects[0], subjects[1]

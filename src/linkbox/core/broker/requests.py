@@ -59,7 +59,7 @@ class BrokerRequests:
             parts = split_parts(body, headers)
             left = headers.get(ask_messages.LEFT)
             deadline = None if left is None else now + int(left) / 1000
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             self._refuse(reply_to, "protocol", str(error))
             return None
         format, mine = headers.get(ask_messages.FORMAT), context.settings.format_name

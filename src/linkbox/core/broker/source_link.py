@@ -11,6 +11,7 @@ from linkbox.core.arrival import Arrival, Payload
 from linkbox.core.broker import stream_messages
 from linkbox.core.broker.link import BrokerLink
 from linkbox.core.broker.stream_messages import Acknowledge, Stored, Taken
+from linkbox.core.broker.subjects import is_inbox
 from linkbox.core.context import Context
 from linkbox.core.link import LinkOwner
 from linkbox.core.outgoing import add_range
@@ -152,7 +153,7 @@ class SourceLink(BrokerLink):
             self._waiting.add(pending, -1)
             del self._by_place[stored.place]
             self._orders.append(Acknowledge(stored.reply_to, stream_messages.ACK))
-            if stored.taken_to and stored.last:
+            if stored.last and is_inbox(stored.taken_to):
                 to = stored.taken_to
                 ranges.append(f"{stored.last - len(stored.parts) + 1}-{stored.last}")
         if not self._pending:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
+_INBOX = re.compile(r"_INBOX\.[A-Za-z0-9_.-]{1,200}")
 QUEUE = "lb"
 """The queue group of servers that share a name: the broker gives each message to one of them."""
 CONSUMER = "servers"
 """The consumer of a stream, which the servers of a name share."""
+
+
+def is_inbox(subject: str) -> bool:
+    """Is this the subject of one client of the broker?
+
+    A peer names subjects to which this end publishes. It must not choose one that only this end may use, as
+    those that delete a stream.
+    """
+    return _INBOX.fullmatch(subject) is not None
 
 
 class Subjects:
