@@ -63,9 +63,10 @@ class AnsweringServer(ServerOperations):
                         payload = value
                     else:  # encoding may call user code
                         payload = yield Call(self.encode, value)
-                    driver = runtime.driver
-                    if self.core is core and driver is not None:
-                        core.answer(incoming, payload)
+                    # Not ``core``: this worker may have outlived it, in its handler.
+                    current, driver = self.core, runtime.driver
+                    if isinstance(current, ServerCore) and driver is not None:
+                        current.answer(incoming, payload)
                         driver.settle()
             except BaseException as error:
                 if value is None and isinstance(error, FormatError):
