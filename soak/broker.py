@@ -100,6 +100,12 @@ class Process:
         self.process.kill()
         self.process.wait()
         self._reader.join()
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdout.close()
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass  # What it did not read is lost with it.
         return self.lines
 
 

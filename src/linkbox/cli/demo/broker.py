@@ -87,6 +87,8 @@ class Worker:
         self.process.kill()
         self.process.wait()
         self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 def work(url: str, name: str) -> None:
