@@ -268,6 +268,9 @@ class BrokerClient:
                 await self._nc.close()
         except (*Failures, AssertionError, AttributeError, RuntimeError):
             pass  # nats-py may fail while it closes a connection that is broken, or was never made
+        for task in (self._nc._reading_task, self._nc._flusher_task, self._nc._ping_interval_task):
+            if task is not None:
+                task.add_done_callback(_retrieve)
         transport = self._nc._transport
         if transport is not None:
             try:
@@ -332,6 +335,12 @@ class BrokerClient:
         sock = None if writer is None else writer.get_extra_info("socket")
         if sock is not None and sock.fileno() >= 0:
             os.close(sock.fileno())
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """A task of nats-py may fail with its connection: that is known already."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _default_context() -> SSLContext:
