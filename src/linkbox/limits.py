@@ -23,7 +23,7 @@ class Limits:
     """What one received message may cost to decode: bytes of memory, estimated before it is decoded."""
     handshake: float = 5.0
     """From the TCP connection to the end of the handshake."""
-    unwelcomed: int = 100
+    unwelcomed: int = 1000
     """Connections of a server that have not finished their handshake, at a time."""
     unwelcomed_per_ip: int = 20
     """The same from one IP address (loopback and unix sockets are exempt)."""

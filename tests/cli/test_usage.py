@@ -18,7 +18,9 @@ def test_version(run) -> None:
     assert run("--version") == (0, f"linkbox {linkbox.__version__} ({build})\n".encode(), "")
 
 
-@pytest.mark.parametrize("command", ["", "demo", "listen", "send", "ask", "chat", "spool", "cert"])
+@pytest.mark.parametrize(
+    "command", ["", "demo", "listen", "send", "ask", "chat", "spool", "cert", "record", "replay"]
+)
 def test_help(run, command: str) -> None:
     done = run(*([command] if command else []), "--help")
     assert done.status == 0
@@ -48,8 +50,8 @@ def test_help(run, command: str) -> None:
         ("ask tcp://127.0.0.1:1 nonsense -f json", "is not JSON"),
         (f"listen p2x {LOCAL}", "p2x"),
         (f"listen p2m {LOCAL} --framing foo", "unknown framing 'foo'"),
-        (f"listen p2m {LOCAL} --framing lines:x", "takes no argument"),
-        (f"listen p2m {LOCAL} --framing delimited:", "at least one byte"),
+        (f"listen p2m {LOCAL} --framing raw:x", "takes no argument"),
+        (f"listen p2m {LOCAL} --framing delimited:", "delimiter is missing"),
         (f"listen p2m {LOCAL} --framing fixed-size:x", "number of bytes"),
         (f"listen p2m {LOCAL} --framing fixed-size:0", "at least 1"),
         (f"listen p2m {LOCAL} --framing length-prefixed:9", "1 to 8"),
@@ -119,7 +121,9 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from linkbox.cli import main; main()"
     done = python(code)
     assert done.returncode == 2
-    assert done.stderr.strip() == f"linkbox: the command line needs {missing}: pip install 'linkbox[cli]'"
+    assert done.stderr.strip() == (
+        f"linkbox: the command line needs {missing}: in a checkout of linkbox, pip install '.[cli]'"
+    )
 
 
 def test_other_missing_modules_are_not_hidden() -> None:

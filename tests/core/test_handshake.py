@@ -56,48 +56,77 @@ def test_what_is_left_out_has_a_default() -> None:
     assert decode_message(frames.REFUSE, b'{"code":"x","reason":"y"}') == Refuse("x", "y")
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"name": "x" * 257},
-        {"message": 0},
-        {"message": -1},
-        {"credit": (-1, 5)},
-        {"credit": (5, -1)},
-        {"received": -1},
-        {"session": "0" * 31},
-        {"session": "0" * 33},
-        {"session": "G" * 32},
-        {"session": "0" * 32 + "\n"},
-        {"epoch": 0},
-        {"epoch": 1 << 64},
-        {"born": -1},
-        {"born": 10**3000},
-        {"credit": (5, 1 << 64)},
-        {"message": 1 << 64},
-        {"received": 1 << 64},
-        {"incarnation": "x" * 101},
-    ],
-)
-def test_a_hello_out_of_range(changes: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolViolation, match=r"HELLO: .* out of range"):
-        decode_message(frames.HELLO, payload(HELLO, **changes))
+OUT_OF_RANGE = [
+    ("name", "x" * 257),
+    ("message", 0),
+    ("message", -1),
+    ("message", 1 << 64),
+    ("credit", (-1, 5)),
+    ("credit", (5, -1)),
+    ("credit", (5, 1 << 64)),
+    ("received", -1),
+    ("received", 1 << 64),
+    ("born", 0),
+    ("born", -1),
+    ("born", 10**3000),
+    ("incarnation", "x" * 101),
+]
+"""For HELLO and WELCOME."""
+OUT_OF_RANGE_OF_HELLO = [
+    ("session", ""),
+    ("session", "0" * 31),
+    ("session", "0" * 33),
+    ("session", "G" * 32),
+    ("session", "0" * 32 + "\n"),
+    ("epoch", 0),
+    ("epoch", -1),
+    ("epoch", 1 << 64),
+    ("born", HELLO.epoch + 1),
+    ("age", -1),
+    ("age", -1e-300),
+    ("age", 1.1e9),
+    ("age", 1e308),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), OUT_OF_RANGE + OUT_OF_RANGE_OF_HELLO)
+def test_a_hello_out_of_range(field: str, value: Any) -> None:
+    with pytest.raises(ProtocolViolation, match=f"HELLO: {field} is out of range"):
+        decode_message(frames.HELLO, payload(HELLO, **{field: value}))
+
+
+@pytest.mark.parametrize(("field", "value"), OUT_OF_RANGE)
+def test_a_welcome_out_of_range(field: str, value: Any) -> None:
+    with pytest.raises(ProtocolViolation, match=f"WELCOME: {field} is out of range"):
+        decode_message(frames.WELCOME, payload(WELCOME, **{field: value}))
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("field", "value"),
     [
-        {"name": "x" * 257},
-        {"message": 0},
-        {"credit": (0, -1)},
-        {"received": -1},
-        {"born": 1 << 64},
-        {"incarnation": "x" * 101},
+        ("epoch", (1 << 64) - 1),
+        ("born", HELLO.epoch),
+        ("credit", (0, (1 << 64) - 1)),
+        ("message", 1),
+        ("age", 1e9),
+        ("name", ""),
+        ("features", ["x"] * 100),
     ],
 )
-def test_a_welcome_out_of_range(changes: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolViolation, match=r"WELCOME: .* out of range"):
-        decode_message(frames.WELCOME, payload(WELCOME, **changes))
+def test_a_hello_that_is_just_in_range(field: str, value: Any) -> None:
+    decode_message(frames.HELLO, payload(HELLO, **{field: value}))
+
+
+@pytest.mark.parametrize("field", Hello.__struct_fields__)
+@pytest.mark.parametrize("value", [None, [], {}, 1.5, "x", [[]], True, -(10**400), "NaN", [1, 2, 3]])
+def test_each_field_of_hello_with_any_type(field: str, value: Any) -> None:
+    """Whatever a field has is accepted or a violation that names the field, and nothing else."""
+    error = None
+    try:
+        decode_message(frames.HELLO, payload(HELLO, **{field: value}))
+    except ProtocolViolation as violation:
+        error = violation
+    assert error is None or field in str(error)
 
 
 @pytest.mark.parametrize("kind", [frames.HELLO, frames.WELCOME, frames.REFUSE])

@@ -161,14 +161,48 @@ def piece(id: int, body: bytes, flags: int = 0) -> bytes:
     return frames.encode_ask(id, flags, None, body)
 
 
-@pytest.mark.parametrize("flags", [0, frames.NO_MESSAGE, frames.NO_MESSAGE | frames.MORE_OF_ASK])
-def test_an_ask_that_is_whole_is_asked_once(flags: int) -> None:
+@pytest.mark.parametrize("first", [piece(1, b"x"), piece(1, b"", frames.NO_MESSAGE)])
+def test_an_ask_that_is_whole_is_asked_once(first: bytes) -> None:
     wire = Wire(AR)
     probe = probe_server(wire)
-    probe.say(piece(1, b"x", flags), piece(1, b"y"), piece(1, b"", frames.NO_MESSAGE))
+    probe.say(first, piece(1, b"y"), piece(1, b"", frames.NO_MESSAGE))
     [request] = wire.requests()
     request.answer(b"z")
     assert "ANSWER" in probe.kinds() and not probe.is_closed
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        (piece(0, b"x"), "request 0"),
+        (piece(0, b"", frames.NO_MESSAGE), "request 0"),
+        (frames.encode_cancel(0, "enough"), "request 0"),
+        (piece(1, b"x", frames.NO_MESSAGE), "no message, and a part of one"),
+        (piece(1, b"", frames.NO_MESSAGE | frames.MORE_OF_ASK), "no message, and a part of one"),
+        (piece(1, b"", frames.NO_MESSAGE | frames.MORE_OF_MESSAGE), "no message, and a part of one"),
+        (
+            piece(1, b"x", frames.MORE_OF_MESSAGE) + piece(1, b"", frames.NO_MESSAGE),
+            "request 1 is complete in the middle of a message",
+        ),
+    ],
+)
+def test_an_ask_that_contradicts_itself(said: bytes, match: str) -> None:
+    wire = Wire(AR)
+    probe = probe_server(wire)
+    probe.say(said)
+    assert probe.is_closed and match in str(probe.link.error)
+    assert not wire.requests()
+
+
+def test_the_last_of_all_ids() -> None:
+    wire = Wire(AR)
+    probe = probe_server(wire)
+    last = (1 << 64) - 1
+    probe.say(piece(last, b"x"), piece(1, b"an id that is used up"))
+    [request] = wire.requests()
+    request.answer(b"y")
+    [answer] = frame_of(frames.ANSWER, probe)
+    assert frames.decode_answer(answer) == (last, 0, b"y") and not probe.is_closed
 
 
 @pytest.mark.parametrize(
@@ -199,7 +233,7 @@ def test_what_is_kept_of_asks_is_given_back() -> None:
     assert memory.gathered == 3 * half
     probe.say(piece(2, b"y"))
     assert memory.gathered == 2 * half
-    probe.say(piece(3, b"", frames.NO_MESSAGE))
+    probe.say(piece(3, b"z"))
     assert memory.gathered == half
     wire.server.abort()
     assert memory.gathered == 0

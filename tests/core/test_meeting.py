@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from linkbox import Framing, Lines, Linked
+from linkbox.core.backoff import ONE_TRY
 from linkbox.core.link import Link, State
 from linkbox.core.patterns import AR, P2M, P2P
-from linkbox.core.pending_links import GRACE, PendingLinks
+from linkbox.core.pending_links import PendingLinks, stage_of
 from linkbox.core.session import Session
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
@@ -94,6 +95,24 @@ def test_without_reconnect_a_drop_is_final() -> None:
     wire.drop_all()
     wire.advance(1)
     assert isinstance(session.error, PeerLost)
+
+
+def test_the_first_connection_may_have_one_try_only() -> None:
+    """As the command line wants it: a failure is known at once, and a drop later is no failure."""
+    wire = Wire(reconnect=ONE_TRY)
+    wire.is_reachable = False
+    session = wire.connect()
+    assert isinstance(session.error, ConnectFailed)
+    assert len(wire.dialled) == 1
+
+    wire = Wire(reconnect=ONE_TRY)
+    session = wire.connect()
+    wire.is_reachable = False
+    wire.drop_all()
+    wire.advance(60)
+    wire.is_reachable = True
+    wire.advance(60)
+    assert session.error is None and session.link is not None
 
 
 def test_a_dead_server_is_given_up_after_so_many_attempts() -> None:
@@ -245,21 +264,25 @@ def test_limits_on_who_has_not_introduced_itself() -> None:
     first = server.accept("tcp://a", "10.0.0.1", wire.now)
     second = server.accept("tcp://a", "10.0.0.1", wire.now)
     assert first is not None and second is not None
+    assert server.admission.is_crowded(wire.now), "both have just come"
     assert server.accept("tcp://a", "10.0.0.1", wire.now) is None
+    wire.now += 1e-6
     assert not server.admission.is_crowded(wire.now)
     last = server.accept("tcp://b", "10.0.0.2", wire.now)
-    assert server.admission.is_crowded(wire.now), "all of them have just come"
-    wire.now += GRACE
+    assert server.admission.is_crowded(wire.now), "it has just come, and there are no more places"
+    wire.now += 1e-6
     assert not server.admission.is_crowded(wire.now), "a silent one makes room"
     newest = server.accept("tcp://c", None, wire.now)
     assert newest is not None and last is not None
     assert first.closed and not (second.closed or last.closed), "the oldest, of the address with the most"
     assert server.context.counters.refused == 2
-    for link in (second, last):
+    for link in (second, last, newest):
         server.lost(link, ConnectionResetError("gone"), wire.now)
     pending = server.admission._pending
-    assert not pending.is_share_full("10.0.0.1") and pending.links == {newest: None}
-    assert not pending._origins, "an address is forgotten with its last connection"
+    assert not pending.is_share_full("10.0.0.1") and not pending.links
+    assert not (pending._origins or pending._by_count or pending._new or pending._most), (
+        "an address is forgotten with its last connection"
+    )
 
 
 def test_who_waits_for_a_decision_makes_no_room() -> None:
@@ -268,7 +291,7 @@ def test_who_waits_for_a_decision_makes_no_room() -> None:
     waiting = [probe_server(wire, session=f"{number:032x}") for number in range(2)]
     assert server.admission.is_crowded(wire.now)
     assert server.accept("tcp://c", None, wire.now) is None
-    wire.now += GRACE
+    wire.now += 1e-6
     assert server.admission.is_crowded(wire.now)
     server.decide(server.pending_accepts.popleft(), False, wire.now)
     assert not server.admission.is_crowded(wire.now)
@@ -827,3 +850,55 @@ def test_a_decision_for_a_connection_that_is_gone_changes_nothing() -> None:
     assert isinstance(probe.link, Link)
     pending.decided(probe.link)
     assert pending.least_worthy(wire.now) is None
+
+
+def test_in_one_turn_new_connections_take_a_quarter_of_the_places() -> None:
+    wire = Wire(limits=Limits(unwelcomed=8))
+    server = wire.server
+    begun = [probe_server(wire, greets=False) for _ in range(8)]
+    for probe in begun:
+        probe.say(frames.preface())
+    for _ in range(5):
+        wire.now += 1e-6
+        count = 0
+        while not server.admission.is_crowded(wire.now):
+            assert server.accept("tcp://c", None, wire.now) is not None
+            count += 1
+        assert count == 3
+        assert sum(not each.link.closed for each in begun) == 5, "silent ones make room before them"
+        assert len(server.admission.pending) == 8
+
+
+def test_which_handshake_has_come_least_far() -> None:
+    wire = Wire(server_secrets=lambda name: [b"secret"], limits=Limits(unwelcomed=4))
+    server = wire.server
+    said = {"HELLO": greeting(wire), "preface": frames.preface(), "a byte": frames.preface()[:1], "": b""}
+    probes = {name: probe_server(wire, greets=False) for name in said}
+    for name in ("HELLO", "preface", "a byte"):
+        probes[name].say(said[name])
+    closed: list[str] = []
+    for _ in probes:
+        wire.now += 1e-6
+        probe_server(wire)
+        closed += [name for name, probe in probes.items() if probe.is_closed and name not in closed]
+    assert closed == ["", "a byte", "preface", "HELLO"]
+    assert len(server.admission.pending) == 4
+
+
+def test_two_addresses_with_as_many_handshakes() -> None:
+    wire = Wire(limits=Limits(unwelcomed=4))
+    server = wire.server
+    links = [server.accept("tcp://c", origin, wire.now) for origin in ("a", "b", "b", "a")]
+    gone = []
+    for _ in links:
+        wire.now += 1e-6
+        assert server.accept("tcp://c", "d", wire.now) is not None
+        gone.append([number for number, link in enumerate(links) if link is not None and link.closed])
+    assert [len(each) for each in gone] == [1, 2, 2, 2], "then one of d makes room"
+
+
+def test_a_handshake_of_tls_alone() -> None:
+    link = Wire(framing=Lines(), asks_first=True).server.accept("tcp://c", None, 0.0)
+    assert link is not None and stage_of(link) == 0
+    link.has_begun = True
+    assert stage_of(link) == 1

@@ -113,7 +113,7 @@ def test_a_session_of_another_identity_is_refused() -> None:
 def test_an_outdated_connection_is_refused(epoch: int) -> None:
     wire = Wire()
     first = probe_server(wire, epoch=2)
-    said = answer(probe_server(wire, epoch=epoch, born=2))
+    said = answer(probe_server(wire, epoch=epoch, born=epoch))
     assert isinstance(said, handshake.Refuse)
     assert said.code == "session" and "newer connection" in said.reason
     assert not first.is_closed

@@ -161,12 +161,42 @@ def test_one_slot_for_two_of_one_session(place: Place) -> None:
             wait_until(lambda: len(server.peers()) == 1, "the others have left")
 
 
+# --- HELLO --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("born", 0),
+        ("born", 2),
+        ("epoch", 0),
+        ("epoch", 1 << 64),
+        ("age", -1.0),
+        ("age", 1e300),
+        ("received", -1),
+        ("message", 0),
+        ("credit", (-1, 0)),
+        ("incarnation", "x" * 101),
+    ],
+)
+def test_a_hello_out_of_range(place: Place, field: str, value: Any) -> None:
+    """It is refused, and the reason names the field; the next client is welcome."""
+    with place.serving() as server:
+        with Bare(place, server.address) as bare:
+            bare.say(opening(**{field: value}))
+            refusal = bare.refusal()
+            assert refusal.code == "protocol" and f"HELLO: {field} is out of range" in refusal.reason
+        with Bare(place, server.address) as bare:
+            bare.meet()
+
+
 # --- Crowds at the door -------------------------------------------------------------------------------
 
 
 def test_silent_connections_shut_nobody_out(place: Place) -> None:
     """400 connections that say nothing, with a minute each: newcomers get in at once."""
-    with place.serving(pause=BUSY, limits=Limits(handshake=60.0)) as server, ExitStack() as stack:
+    limits = Limits(unwelcomed=100, handshake=60.0)
+    with place.serving(pause=BUSY, limits=limits) as server, ExitStack() as stack:
         for _ in range(400):
             stack.enter_context(dial(server.address.replace("tls://", "tcp://")))
         for number in range(5):
@@ -231,18 +261,18 @@ def test_many_addresses_of_one_ipv6_network(place: Place) -> None:
         inside.ip("address", "add", "fd00:78::1/64", "dev", "lo", "nodad")
         listener = inside.run(lambda: socket.create_server(("fd00:77::1", 0), family=socket.AF_INET6))
         target = listener.getsockname()
-        limits = Limits(unwelcomed_per_ip=3)
+        limits = Limits(unwelcomed_per_ip=3, handshake=60.0)
         with (
             ExitStack() as stack,
             listener,
             place.serving(address=listener, insecure=True, limits=limits, within=inside.run),
         ):
-            for number in (2, 3, 4):
-                stack.enter_context(_from(inside, f"fd00:77::{number}", target))
-            with _from(inside, "fd00:77::5", target) as fourth:
-                assert fourth.recv(100) == b""
+            few = [stack.enter_context(_from(inside, f"fd00:77::{number}", target)) for number in (2, 3, 4)]
+            with Bare(place, "", _from(inside, "fd00:77::5", target)) as fourth:
+                assert few[0].recv(100) == b"", "the oldest of that network is closed"
+                fourth.meet(session=1)
             with Bare(place, "", _from(inside, "fd00:78::1", target)) as other:
-                other.meet()
+                other.meet(session=2)
 
 
 def test_one_address_does_not_push_out_others(place: Place) -> None:

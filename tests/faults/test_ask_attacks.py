@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from linkbox import EventKind, Limits, Lines, ProtocolViolation, Raw
+from linkbox import AnswerError, EventKind, Json, Limits, Lines, ProtocolViolation, Raw
 from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, opening
 from tests.faults.place import PATIENCE, Place, growing_less_than
@@ -372,3 +372,34 @@ def test_too_many_requests_name_the_limit(place: Place) -> None:
             _, kind, text = frames.decode_fail(bare.until(frames.FAIL))
             assert kind == "limit" and "Limits(asks=2)" in text
         released.set()
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_request_without_the_one_message(place: Place, count: int) -> None:
+    """`request.data` has no value then: the client is told, and nothing is wrong at the server."""
+    with (
+        place.serving("AR", Json, handler=lambda request: request.data) as server,
+        place.client("AR", server.address, Json) as client,
+    ):
+        for _ in range(3):
+            with pytest.raises(AnswerError, match=f"requests of one message.* has {count} messages"):
+                client.ask_many(range(count), timeout=PATIENCE)
+        assert client.ask(5, timeout=PATIENCE) == 5
+        assert server.statistics().errors == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        frames.encode_ask(0, 0, None, b"x"),
+        frames.encode_ask(1, frames.NO_MESSAGE, None, b"x"),
+        frames.encode_ask(1, 1, None, b"x") + frames.encode_ask(1, frames.NO_MESSAGE, None, b""),
+    ],
+    ids=["request 0", "no message, and a part of one", "half a message"],
+)
+def test_a_request_that_contradicts_itself(place: Place, said: bytes) -> None:
+    with place.serving("AR") as server, Bare(place, server.address) as bare:
+        gone = place.ear(server, EventKind.DISCONNECTED)
+        bare.meet(pattern="ar")
+        bare.say(said)
+        assert isinstance(gone.wait().error, ProtocolViolation)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from linkbox import EventKind, Limits, PeerLost, StoreError
-from tests.faults.bare import Bare, data
+from linkbox.core.wire import frames
+from tests.faults.bare import Bare, data, hello
 from tests.faults.netns import namespace
-from tests.faults.place import PATIENCE, Place, growing_less_than
+from tests.faults.place import BUSY, PATIENCE, PAUSE, Place, growing_less_than
 from tests.threaded.helpers import descriptors, for_ever, wait_until
 
 pytestmark = pytest.mark.timeout(50)
@@ -76,6 +77,62 @@ def test_a_connection_flood(place: Place) -> None:
             bare.meet()
 
 
+OWN_FLOOD = """
+import select, socket
+from tests.faults.bare import Bare, opening
+from linkbox.core.wire import frames
+said = {"silent": b"", "preface": frames.preface(), "half a HELLO": opening()[:60],
+    "refused": opening(pattern="none"), "half of TLS": b"\\x16\\x03\\x01\\x02",
+    "no TLS": b"\\n", "no TLS, and more": bytes(1000)}[sys.argv[5]]
+host, port = sys.argv[4].rpartition("/")[2].rsplit(":", 1)
+poll, socks, held, closed = select.epoll(), {}, [], 0
+while True:
+    for _ in range(min(100, 2000 - len(socks))):
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex((host, int(port)))
+        socks[sock.fileno()] = sock
+        poll.register(sock, select.EPOLLOUT if said else select.EPOLLIN)
+    for fd, mask in poll.poll(0.01):
+        sock = socks[fd]
+        try:
+            if mask & select.EPOLLOUT:
+                sock.send(said)
+                poll.modify(fd, select.EPOLLIN)
+            elif not sock.recv(65536):  # It is refused, or closed: either way it keeps its half for a while.
+                poll.unregister(fd)
+                held.append(fd)
+        except OSError:
+            poll.unregister(fd)
+            held.insert(0, fd)
+    while len(held) > 500:
+        socks.pop(held.pop(0)).close()
+        closed += 1
+        if closed == 500:
+            print("flooding")
+"""
+
+
+@pytest.mark.parametrize("said", ["silent", "preface", "half a HELLO", "refused"])
+def test_a_flood_from_the_address_of_a_client(place: Place, said: str) -> None:
+    """2,000 connections that never finish their handshake, each replaced at once: clients wait for none."""
+    if place.transport.name == "tls" and said != "silent":
+        said = {"preface": "half of TLS", "half a HELLO": "no TLS", "refused": "no TLS, and more"}[said]
+    with (
+        place.serving("AR", pause=BUSY) as server,
+        place.child(OWN_FLOOD, server.address, said) as child,
+        place.client("AR", server.address, connect_timeout=PATIENCE) as client,
+    ):
+        assert child.line() == "flooding"
+        before, waits = server.statistics().refused, []
+        while len(waits) < 9 or server.statistics().refused < before + 5000:
+            began = time.monotonic()
+            assert client.ask(b"%d" % len(waits)) == b"%d" % len(waits)
+            waits.append(time.monotonic() - began)
+        # Of the rest, some may have waited for their turn on a busy machine.
+        assert sorted(waits)[len(waits) // 4] < PAUSE, f"clients had to wait {waits}"
+
+
 def test_too_many_unwelcomed(place: Place) -> None:
     """The limits unwelcomed and handshake: the oldest make room at once, others after their time."""
     limits = Limits(unwelcomed=5, handshake=1.0)
@@ -87,32 +144,42 @@ def test_too_many_unwelcomed(place: Place) -> None:
 
 
 def test_too_many_unwelcomed_from_one_ip(place: Place) -> None:
-    """The limit unwelcomed_per_ip: further ones of that address are closed at once, others get in."""
+    """The limit unwelcomed_per_ip: one more of that address, and its own oldest is closed; others stay.
+
+    Those that have said something are closed after those that are silent.
+    """
     with namespace() as inside:
         for address in ("10.77.0.1/24", "10.77.0.2/24"):
             inside.ip("address", "add", address, "dev", "lo")
         listener = inside.run(lambda: socket.create_server(("10.77.0.1", 0)))
         target = listener.getsockname()
 
-        def connect(source: str) -> socket.socket:
-            sock: socket.socket = inside.run(lambda: socket.create_connection(target, PATIENCE, (source, 0)))
-            return sock
+        def connect(source: str) -> Bare:
+            return Bare(
+                place, "", inside.run(lambda: socket.create_connection(target, PATIENCE, (source, 0)))
+            )
 
-        limits = Limits(unwelcomed_per_ip=3)
+        limits = Limits(unwelcomed_per_ip=3, handshake=60.0)
         with (
             ExitStack() as stack,
             listener,
             place.serving(address=listener, insecure=True, limits=limits, within=inside.run) as server,
         ):
-            for count in range(1, 4):
-                stack.enter_context(connect("10.77.0.2"))
-                _wait_for_total(server, 1 + count)
-            with connect("10.77.0.2") as fourth:
-                assert fourth.recv(10) == b""
-            assert server.statistics().refused == 1
-            with connect("10.77.0.1") as other:  # of the regular's address, which has none unwelcomed
-                _wait_for_total(server, 5)
-                assert other.fileno() > 0
+            other = stack.enter_context(connect("10.77.0.1"))
+            first = stack.enter_context(connect("10.77.0.2"))
+            first.say(frames.preface())
+            first.sock.recv(8, socket.MSG_PEEK)  # the server has read it, and has answered
+            silent = []
+            for count in range(1, 10):
+                silent.append(stack.enter_context(connect("10.77.0.2")))
+                _wait_for_total(server, 3 + count)
+            for each in silent[:-2]:
+                assert each.sock.recv(10) == b"", "the oldest silent one is closed"
+            assert server.statistics().refused == 7
+            first.say(hello(session=1))
+            first.welcome()
+            silent[-1].meet(session=2)
+            other.meet(session=3)
 
 
 def _wait_for_total(server: Any, count: int) -> None:

@@ -390,3 +390,16 @@ def test_a_thread_that_cuts_while_another_stops_it() -> None:
         with pytest.raises(StateError, match="was stopped"):
             proxy.cut()
         proxy._thread = None
+
+
+def test_it_stops_while_it_connects(caplog: pytest.LogCaptureFixture) -> None:
+    """The queue of the target is full: nothing is left, and asyncio has nothing to complain of."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+        with FaultyProxy(f"tcp://127.0.0.1:{full.getsockname()[1]}") as proxy:
+            stack.enter_context(dial(proxy.address))
+            wait_until(lambda: proxy._tasks, "it connects")
+    assert [record for record in caplog.records if record.name == "asyncio"] == []

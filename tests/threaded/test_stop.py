@@ -28,6 +28,7 @@ from linkbox import (
     ServerP2P,
     StateError,
 )
+from linkbox.threaded.runtime import ServiceThread
 from tests.threaded.helpers import Ear, Threads, core_of, free_port, wait_until
 
 pytestmark = pytest.mark.timeout(40)
@@ -379,3 +380,30 @@ def test_stop_with_no_time_at_all() -> None:
         client.send(b"x" * 100_000)
         _quickly(lambda: client.stop(0), 1)
         _quickly(lambda: server.stop(0), 1)
+
+
+def test_stop_waits_for_its_threads_also_after_its_time() -> None:
+    """A peer that does not respond uses up the timeout: its threads end nevertheless before it returns."""
+    before = set(threading.enumerate())
+    for _ in range(10):
+        server = ServerAR("tcp://127.0.0.1:0", handler=lambda request: request.data, workers=50).start()
+        client = ClientAR(server.address, keep_alive=True).start()
+        assert client.ask(b"x") == b"x"
+        core_of(client).links.abort_all()  # Its FIN may arrive after the deadline.
+        server.stop(1e-9)
+        client.stop(1e-9)
+        assert set(threading.enumerate()) <= before, "a thread is alive"
+
+
+def test_a_thread_is_not_taken_for_one_that_has_ended() -> None:
+    """The system gives the number of a thread to the next one: that is no thread of the endpoint."""
+    threads = ServerP2P("tcp://127.0.0.1:0")._threads
+    found: list[bool] = []
+    for _ in range(100):
+        service = ServiceThread(threads, lambda: iter(()), "ends at once")  # type: ignore[arg-type,return-value]
+        service.start()
+        service.thread.join()
+        other = threading.Thread(target=lambda each: found.append(each.is_current()), args=(service,))
+        other.start()
+        other.join()
+    assert found == [False] * 100

@@ -251,3 +251,50 @@ def test_stop_in_atexit_delivers_everything(kind: str) -> None:
         assert process.wait(15) == 0 and "was not stopped" not in process.stderr
         if kind != "server":
             assert server.data_get(5) == b"hello"
+
+
+LOST_LOCK = '''
+import linkbox, sys, threading
+
+class Looker:
+    def __init__(self):
+        self.endpoint = linkbox.ServerP2P("tcp://127.0.0.1:0").start()
+
+    def __del__(self):
+        endpoint, results = self.endpoint, []
+        for call in (endpoint.peers, endpoint.statistics, endpoint.data_count, endpoint.data_empty,
+                endpoint.data_get_all, lambda: endpoint.data_peek(1), lambda: endpoint.add_callback(print),
+                lambda: endpoint.remove_callback(print), lambda: endpoint.data_get(0), endpoint.stop):
+            try:
+                results.append(type(call()).__name__)
+            except linkbox.StateError as error:
+                results.append("exiting" if "the interpreter is exiting" in str(error) else str(error))
+        print(*results, flush=True)
+
+HOLD = """
+def hold(lock, held):
+    lock.acquire()
+    held.set()
+    while True:
+        pass
+"""
+apart = {}  # the thread must not keep the globals of this module alive
+exec(HOLD, apart)
+looker, held = Looker(), threading.Event()
+lock = looker.endpoint._threads.lock if sys.argv[1] == "lost" else threading.Lock()
+threading.Thread(target=apart["hold"], args=(lock, held), daemon=True).start()
+held.wait()
+'''
+
+
+@pytest.mark.parametrize("lock", ["lost", "free"])
+def test_calls_in_del_do_not_wait_for_a_lock_that_is_lost(lock: str) -> None:
+    """A thread held the lock when the interpreter began to exit, and never runs again."""
+    with Process(LOST_LOCK, lock, is_measured=False) as process:
+        found = process.line().split()
+        assert process.wait(15) == 0 and "Traceback" not in process.stderr
+    if lock == "lost":
+        assert found == ["exiting"] * 3 + ["bool"] + ["exiting"] * 5 + ["bool"]
+    else:
+        looks = ["tuple", "Statistics", "int", "bool", "list", "bytes"]
+        assert found == [*looks, "exiting", "NoneType", "exiting", "bool"]

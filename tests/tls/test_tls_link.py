@@ -37,7 +37,7 @@ class Events:
 
 class Link:
     address = "tls://nowhere"
-    closed = eof = False
+    closed = eof = has_begun = False
 
     def __init__(self) -> None:
         self.events: Any = Events()

@@ -18,6 +18,9 @@ from linkbox.operations.runtime import RESTART, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 from linkbox.signals import is_from_signal
 
+CANCEL_WAIT = 1.0
+"""Most seconds that a stop waits for tasks that it has cancelled."""
+
 
 class ServiceTask(Service):
     """A task of the endpoint, which runs one operation."""
@@ -142,6 +145,8 @@ class Tasks(Runtime):
             _, late = await asyncio.wait(others, timeout=max(0.1, deadline - self.now()))
             for task in late:
                 task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=CANCEL_WAIT)
 
     async def wait_for(self, service: Service, timeout: float) -> bool:
         assert isinstance(service, ServiceTask)

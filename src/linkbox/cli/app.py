@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated
 
 import typer
@@ -14,6 +15,8 @@ from linkbox.cli.chat import chat
 from linkbox.cli.demo.command import demo
 from linkbox.cli.listen import listen
 from linkbox.cli.proxy import proxy
+from linkbox.cli.record import record
+from linkbox.cli.replay import replay
 from linkbox.cli.send import send
 from linkbox.cli.spool import spool
 
@@ -21,9 +24,14 @@ app = typer.Typer(
     help="Exchange messages with programs and devices over TCP. stdout carries data, stderr everything else. "
     "Exit status: 0 success, 1 the connection failed, 2 wrong use.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _paragraphs(docstring: str) -> str:
+    """The help of a command: each paragraph on one line, so that it is wrapped where the terminal ends."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(" ".join(each.split()) for each in paragraphs)
 
 
 def _print_version(wanted: bool) -> None:
@@ -42,7 +50,10 @@ def _options(
     pass
 
 
-for command in (demo, listen, send, ask, chat, proxy, nats_config):
+for command in (demo, listen, send, ask, chat, proxy, record, replay, nats_config):
     app.command()(command)
 app.add_typer(spool, name="spool")
 app.add_typer(cert, name="cert")
+for each in (app, spool, cert):
+    for command_info in each.registered_commands:
+        command_info.help = _paragraphs(command_info.callback.__doc__ or "")

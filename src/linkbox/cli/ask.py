@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +21,12 @@ from linkbox.cli.options import (
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
+    WaitOption,
+    connecting,
     context_of,
     format_of,
     framing_of,
+    reporting_wait,
     secret_of,
 )
 from linkbox.cli.status import exit_status, say
@@ -31,21 +35,23 @@ from linkbox.cli.text import Output, lines_of, name_of, newline_of, open_input, 
 RequestArgument = Annotated[
     str,
     typer.Argument(
-        metavar="TEXT|FILE|-",
-        help="The request: the content of a file, or the text itself if there is no such file.",
+        metavar="TEXT|@FILE|-",
+        help="The request: a text, @FILE for the content of a file, or - for stdin. A text that is the name "
+        "of a file means that file, too.",
     ),
 ]
 TextOption = Annotated[
-    bool, typer.Option("--text", help="Take the argument as text, even if a file has that name.")
+    bool,
+    typer.Option(
+        "--text", help="Take the argument as text, even if a file has that name or it begins with @."
+    ),
 ]
 LinesOption = Annotated[
     bool, typer.Option("--lines", help="Send each line as a request, in order, over one connection.")
 ]
 ResponseTimeoutOption = Annotated[
     float,
-    typer.Option(
-        metavar="SECONDS", min=0.001, help="Wait at most SECONDS for the connection and the response."
-    ),
+    typer.Option(metavar="SECONDS", min=0.001, help="Wait at most SECONDS for the response."),
 ]
 
 
@@ -57,6 +63,7 @@ def ask(
     text: TextOption = False,
     lines: LinesOption = False,
     timeout: ResponseTimeoutOption = 30.0,
+    wait: WaitOption = 0.0,
     no_newline: NoNewlineOption = False,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
@@ -75,26 +82,30 @@ def ask(
             format_of(format),
             framing=wire,
             keep_alive=lines,
-            connect_timeout=timeout,
             ssl=ssl,
             secret=secret,
             broker=broker_of(address),
+            **connecting(wire, wait, timeout),
         )
-        is_text = what != "-" and (text or not _is_file(what))
-        with client:
+        is_text = what != "-" and (text or not (what.startswith("@") or _is_file(what)))
+        if not is_text:
+            what = what.removeprefix("@")
+        with client, reporting_wait(client, address, wait, quiet):
             if not lines:
-                question = _whole(what, is_text, format, wire, quiet)
-                output.write(client.ask(question, timeout))
+                questions = iter([_whole(what, is_text, format, wire, quiet)])
+            elif is_text:
+                texts = enumerate(what.encode("utf-8", "surrogateescape").splitlines(), 1)
+                questions = (parse(line, format, f"line {number}") for number, line in texts)
+            else:
+                questions = _each_line(what, format, wire)
+            for question in questions:
+                output.write(client.ask(question, wait + timeout))
                 output.flush()
-                return
-            if is_text:
-                for number, line in enumerate(what.encode().splitlines(), 1):
-                    output.write(client.ask(parse(line, format, f"line {number}"), timeout))
-                return
-            with open_input(what) as source:
-                for question in lines_of(source, format, wire, name_of(what)):
-                    output.write(client.ask(question, timeout))
-                    output.flush()
+
+
+def _each_line(what: str, format: FormatName, framing: Framing) -> Iterator[Any]:
+    with open_input(what) as source:
+        yield from lines_of(source, format, framing, name_of(what))
 
 
 def _is_file(name: str) -> bool:

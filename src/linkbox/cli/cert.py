@@ -86,11 +86,11 @@ def issue(
     with exit_status(quiet):
         if not _NAME.fullmatch(name):
             raise WrongUse(f"NAME {name!r}: it may have up to 64 letters, digits, spaces and . _ : -")
+        x509, ec = _library()
         hosts = [_host_of(each) for each in san or []]
         own = _host(name)
         if own is not None:  # otherwise it is the name of a client only
             hosts.insert(0, own)
-        x509, ec = _library()
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
         ca, ca_key = _authority(folder)
@@ -116,7 +116,9 @@ def _library() -> tuple[Any, Any]:
         from cryptography import x509
         from cryptography.hazmat.primitives.asymmetric import ec
     except ModuleNotFoundError as error:
-        raise WrongUse("`linkbox cert` needs cryptography: pip install 'linkbox[cli,tls]'") from error
+        raise WrongUse(
+            "`linkbox cert` needs cryptography: in a checkout of linkbox, pip install '.[cli,tls]'"
+        ) from error
     return x509, ec
 
 

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linkbox import (
-    Address,
-    Bytes,
-    Delimited,
-    FixedSize,
-    Framing,
-    Json,
-    LengthPrefixed,
-    Lines,
-    Linked,
-    MsgPack,
-    Raw,
-)
+from linkbox import Address, Bytes, EventKind, Framing, Json, MsgPack, Raw
 from linkbox.cli.broker import with_nats_url
-from linkbox.cli.status import WrongUse
+from linkbox.cli.framings import CHECKSUMS, FRAMINGS, framing_named, framing_names
+from linkbox.cli.status import WrongUse, say
+from linkbox.core.backoff import ONE_TRY
 from linkbox.operations.secrets import lookup_of
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-FRAMINGS = "linked | raw | lines | delimited:TEXT | length-prefixed[:SIZE[:little]] | fixed-size:N"
+FRAMING_HELP = (
+    f"{FRAMINGS}. TEXT, START and END may have escapes such as \\r\\n and \\x02. "
+    f"Checksums: {', '.join(CHECKSUMS)}."
+)
+
+
+REPORTED_AFTER = 1.0
+"""Seconds that a client waits for a server in silence."""
 
 
 class FormatName(enum.StrEnum):
@@ -64,11 +63,24 @@ FramingOption = Annotated[
         "--framing",
         "-F",
         metavar="FRAMING",
-        help=f"Set how messages are separated: {FRAMINGS}. All but linked work with any socket.",
+        autocompletion=framing_names,
+        help=f"Set how messages are separated: {FRAMING_HELP} All but linked work with any socket.",
     ),
 ]
 ConnectTimeoutOption = Annotated[
-    float, typer.Option(metavar="SECONDS", min=0.001, help="Give up after SECONDS without a server.")
+    float,
+    typer.Option(
+        metavar="SECONDS", min=0.001, help="Give up after SECONDS without an answer from the server."
+    ),
+]
+WaitOption = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.0,
+        help="Wait up to SECONDS for a server to appear. By default, fail at once when nobody listens.",
+        show_default=False,
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Write only errors to stderr.")]
 NoNewlineOption = Annotated[
@@ -147,6 +159,36 @@ def context_of(
         raise WrongUse(str(error)) from error
 
 
+def check_reach(address: str, insecure: bool) -> None:
+    """Raise `WrongUse` for an address that other machines can reach, unless ``insecure``."""
+    if not insecure and not Address.parse(address, server=True).is_local:
+        raise WrongUse(
+            f"{address} can be reached from other machines: listen at 127.0.0.1, or use --insecure if every "
+            "machine that can reach it may use it"
+        )
+
+
+def connecting(framing: Framing, wait: float, timeout: float) -> dict[str, Any]:
+    """The options of a client: with ``--wait`` it tries until then, otherwise once."""
+    if wait:
+        return {"connect_timeout": wait}
+    return {"connect_timeout": timeout, "reconnect": ONE_TRY if framing.linked else None}
+
+
+@contextmanager
+def reporting_wait(client: Any, address: str, wait: float, quiet: bool) -> Iterator[None]:
+    """Report after a second that the client is still waiting for a server."""
+    text = f"waiting up to {wait:g} s for a server at {address}"
+    timer = threading.Timer(REPORTED_AFTER, say, (text, quiet or not wait))
+    timer.daemon = True
+    client.add_callback(lambda event: timer.cancel(), EventKind.CONNECTED)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def secret_of(file: Path | None, framing: Framing) -> Path | str | None:
     """The secret from the file or the environment. It is never an argument: all users can read those."""
     secret = file if file is not None else os.environ.get("LINKBOX_SECRET")
@@ -171,13 +213,9 @@ def format_of(name: FormatName) -> Any:
 
 
 def framing_of(text: str) -> Framing:
-    """Make the framing from the value of ``--framing``, such as ``"length-prefixed:2:little"``."""
-    name, _, rest = text.partition(":")
-    make = _MAKERS.get(name)
-    if make is None:
-        raise WrongUse(f"--framing {text}: unknown framing {name!r}; known are {FRAMINGS}")
+    """Make the framing from the value of ``--framing``, such as ``"length-prefixed:2,little"``."""
     try:
-        return make(rest)
+        return framing_named(text)
     except ValueError as error:
         raise WrongUse(f"--framing {text}: {error}") from error
 
@@ -188,45 +226,3 @@ def check_fits(framing: Framing, format: FormatName) -> None:
         raise WrongUse(
             f"--framing raw has no message boundaries, which --format {format.value} needs: use lines"
         )
-
-
-def _bare(kind: type[Framing]) -> Callable[[str], Framing]:
-    def make(rest: str) -> Framing:
-        if rest:
-            raise ValueError(f"it takes no argument, but has {rest!r}")
-        return kind()
-
-    return make
-
-
-def _delimited(rest: str) -> Framing:
-    r"""``\n``, ``\r``, ``\t``, ``\0`` and ``\xFF`` are escapes as in Python."""
-    text = rest.encode("utf-8").decode("latin-1")
-    return Delimited(text.encode("latin-1").decode("unicode_escape").encode("latin-1"))
-
-
-def _length_prefixed(rest: str) -> Framing:
-    size, _, order = rest.partition(":")
-    if order not in ("", "big", "little"):
-        raise ValueError(f"the byte order must be big or little, not {order!r}")
-    return LengthPrefixed(_whole(size or "4"), "little" if order == "little" else "big")
-
-
-def _fixed_size(rest: str) -> Framing:
-    return FixedSize(_whole(rest))
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError(f"it must be a number of bytes, not {text!r}")
-    return int(text)
-
-
-_MAKERS: dict[str, Callable[[str], Framing]] = {
-    "linked": _bare(Linked),
-    "raw": _bare(Raw),
-    "lines": _bare(Lines),
-    "delimited": _delimited,
-    "length-prefixed": _length_prefixed,
-    "fixed-size": _fixed_size,
-}

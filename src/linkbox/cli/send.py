@@ -6,6 +6,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -13,8 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from linkbox import ClientP2M, FixedSize, Framing, Limits, Raw, Receipt, Stage
+from linkbox import ClientP2M, FixedSize, Framing, Limits, Raw, Receipt, Stage, TooLarge
 from linkbox.cli.broker import broker_of
+from linkbox.cli.hints import for_shell
 from linkbox.cli.keeping import Commits, Delivery, check_store, end_with, plural
 from linkbox.cli.options import (
     AddressArgument,
@@ -28,10 +30,13 @@ from linkbox.cli.options import (
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
+    WaitOption,
     check_fits,
+    connecting,
     context_of,
     format_of,
     framing_of,
+    reporting_wait,
     secret_of,
 )
 from linkbox.cli.status import WrongUse, exit_status, say
@@ -62,6 +67,7 @@ def send(
     chunks: ChunksOption = None,
     whole: WholeOption = False,
     timeout: ConnectTimeoutOption = 10.0,
+    wait: WaitOption = 0.0,
     store: SpoolOption = None,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
@@ -91,19 +97,33 @@ def send(
                 framing=wire,
                 ssl=ssl,
                 secret=secret,
-                broker=broker_of(address),
-                connect_timeout=timeout,
-                blocking=sender.is_file,
-                linger=0.0 if sender.is_file else FOR_EVER,
                 store=store,
                 limits=None if store is None else Limits(store_bytes=ENDLESS),
+                **_pace(sender.is_file),
+                **connecting(wire, wait, timeout) | {"broker": broker_of(address)},
             )
-            delivery = None if store is None else Delivery(client, store, timeout)
-            count, is_well = sender.run(client, delivery, quiet)
+            delivery = None if store is None else Delivery(client, store, wait or timeout)
+            with _too_long(format), reporting_wait(client, address, wait, quiet):
+                count, is_well = sender.run(client, delivery, quiet)
         if is_well:
             say(f"{plural(count)} {_done(wire)} in {monotonic() - began:.2f} s", quiet)
         sender.raise_error()
         end_with(is_well)
+
+
+def _pace(is_file: bool) -> dict[str, Any]:
+    """A file is sent over one connection; a stream keeps it until the next line."""
+    return {"blocking": is_file, "linger": 0.0 if is_file else FOR_EVER}
+
+
+@contextmanager
+def _too_long(format: FormatName) -> Iterator[None]:
+    """Name the option for messages that are too large."""
+    try:
+        yield
+    except TooLarge as error:
+        hint = "; use --chunks N to send it in pieces" if format is FormatName.bytes else ""
+        raise WrongUse(f"{for_shell(str(error))}{hint}") from error
 
 
 def _check_options(wire: Framing, format: FormatName, store: Path | None) -> None:

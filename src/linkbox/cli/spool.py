@@ -14,6 +14,7 @@ from linkbox import ClientP2M, ClientP2P, DecodeError, FormatError, Framing, Lin
 from linkbox.cli.broker import broker_of, with_nats_url
 from linkbox.cli.keeping import Delivery, end_with, plural
 from linkbox.cli.options import (
+    FRAMING_HELP,
     ConnectTimeoutOption,
     FormatName,
     QuietOption,
@@ -247,8 +248,7 @@ def export(
             "-F",
             metavar="FRAMING",
             help="Set how messages of bytes are separated; default: a newline after each. "
-            "raw | lines | delimited:TEXT | length-prefixed[:SIZE[:little]] | fixed-size:N. "
-            "A message that the framing cannot carry is reported and skipped.",
+            f"{FRAMING_HELP} A message that the framing cannot carry is reported and skipped.",
         ),
     ] = None,
     format: Annotated[

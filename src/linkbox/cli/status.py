@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import NoReturn
 import typer
 
 from linkbox import AddressError, FormatError, LinkboxError, TooLarge
+from linkbox.cli.hints import for_shell
 from linkbox.text import LONGEST_MESSAGE, printable
 
 FINE, LINK_FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -37,7 +39,7 @@ class _StderrHandler(logging.Handler):
     """Writes log records of the library to stderr, one line each, without tracebacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage().removeprefix("linkbox: "))
+        say(for_shell(record.getMessage().removeprefix("linkbox: ")))
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
@@ -57,17 +59,21 @@ def exit_status(quiet: bool = False, interrupted: int = INTERRUPTED) -> Iterator
     try:
         yield
         sys.stdout.flush()
-    except (WrongUse, AddressError, FormatError, TooLarge) as error:
+    except WrongUse as error:
         say(str(error))
         raise typer.Exit(WRONG_USE) from error
+    except (AddressError, FormatError, TooLarge) as error:
+        say(for_shell(str(error)))
+        raise typer.Exit(WRONG_USE) from error
     except LinkboxError as error:
-        say(str(error) or type(error).__name__)
+        say(for_shell(str(error)) or type(error).__name__)
         raise typer.Exit(LINK_FAILED) from error
     except BrokenPipeError as error:
-        _forget_stdout()
+        forget_stdout()
         raise typer.Exit(FINE) from error
     except OSError as error:  # a file that cannot be read or written
-        say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        forget_stdout()
+        say(_why(error))
         raise typer.Exit(WRONG_USE) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(interrupted) from error
@@ -76,8 +82,25 @@ def exit_status(quiet: bool = False, interrupted: int = INTERRUPTED) -> Iterator
         log.removeHandler(handler)
 
 
-def _forget_stdout() -> None:
-    """Discard the rest of the buffer of stdout: the reader has closed the pipe."""
+def _why(error: OSError) -> str:
+    """What failed, for a person."""
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return closed_stream(error) or (error.strerror or str(error))
+
+
+def closed_stream(error: OSError) -> str | None:
+    """The text of the error of a standard stream that is closed, as by ``>&-``; None for another error."""
+    return "stdin or stdout is closed, and is needed here" if error.errno == errno.EBADF else None
+
+
+def forget_stdout() -> None:
+    """Discard the rest of the buffer of stdout, if it cannot be written: its reader may be gone."""
+    try:
+        sys.stdout.flush()
+        return
+    except OSError:
+        pass
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

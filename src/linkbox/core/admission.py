@@ -101,7 +101,10 @@ class Admission:
 
     def is_crowded(self, now: float) -> bool:
         """Is there no room for another pending connection? More connections wait in the kernel's queue."""
-        return self._pending.is_full() and not self._pending.can_make_room(now)
+        is_full = self._pending.is_full()
+        if self._pending.must_read(is_full or len(self._links.links) >= self.max_links, now):
+            return True
+        return is_full and self._pending.least_worthy(now) is None
 
     def accept(self, address: str, origin: str | None, now: float) -> Link | None:
         """Make the link for a new connection. None: close the connection at once, a limit is reached.
@@ -110,7 +113,7 @@ class Admission:
         """
         context = self._context
         context.effects.now = now
-        if self._pending.is_share_full(origin) or not self._make_room(now):
+        if not self._make_room(origin, now):
             context.counters.refused += 1
             return None
         framing = context.settings.framing
@@ -128,11 +131,15 @@ class Admission:
             self._meet_plain(plain, now)
         return link
 
-    def _make_room(self, now: float) -> bool:
+    def _make_room(self, origin: str | None, now: float) -> bool:
         """Is there room for one more connection? If necessary, close one that has not been authenticated."""
-        if not self._pending.is_full() and len(self._links.links) < self.max_links:
-            return True
-        victim = self._pending.least_worthy(now)
+        pending = self._pending
+        if pending.is_share_full(origin) and not self._close_for_another(pending.oldest_of(origin, now)):
+            return False
+        is_full = pending.is_full() or len(self._links.links) >= self.max_links
+        return not is_full or self._close_for_another(pending.least_worthy(now))
+
+    def _close_for_another(self, victim: Link | None) -> bool:
         if victim is None:
             return False
         self._context.counters.refused += 1

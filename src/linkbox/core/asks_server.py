@@ -189,6 +189,8 @@ class ServerAsks:
         is_last = not flags & (frames.MORE_OF_MESSAGE | frames.MORE_OF_ASK)
         ask.is_whole = is_last or bool(flags & frames.NO_MESSAGE)
         if flags & frames.NO_MESSAGE:
+            if ask.assembler is not None:
+                raise ProtocolViolation(f"request {id} is complete in the middle of a message")
             self._settle(ask)
             return ask, None, True
         if not ask.is_whole and not self._hold(ask, size, flags, now):

@@ -47,3 +47,10 @@ class Backoff:
         # The exponent is capped: 2.0**1100 is an OverflowError after a long night offline.
         base = min(self.maximum, self.initial * self.factor ** min(failures - 1, 64))
         return base * (1 + self.jitter * (2 * random() - 1))
+
+
+ONE_TRY: Final = Backoff()
+"""As the default, except that the first connection is attempted once: a person waits for the result.
+
+It is this object that counts, not an equal one.
+"""

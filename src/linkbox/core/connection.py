@@ -52,6 +52,7 @@ class Connection:
         "closed",
         "eof",
         "half_close",
+        "has_begun",
         "has_more",
         "is_abortive",
         "output",
@@ -64,6 +65,8 @@ class Connection:
         """The peer's, as a URL."""
         self.carrier: Carrier | None = None
         """Set by the network; None before it has a socket, and once that is closed."""
+        self.has_begun = False
+        """Has the peer sent anything? Kept during the handshake only, its TLS included."""
         self.closed = False
         """Close the socket now."""
         self.half_close = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from linkbox.core.backoff import Backoff
+from linkbox.core.backoff import ONE_TRY, Backoff
 from linkbox.core.context import Context
 from linkbox.core.ending import is_finished
 from linkbox.core.session import Session
@@ -63,7 +63,10 @@ class Dialing:
         delay = None
         is_established = session.generation.established
         # A waiting request must fail at once when no server is running any more.
-        if self.reconnect is not None and not (is_absent and is_established and self._context.pattern.asks):
+        is_final = is_absent and is_established and self._context.pattern.asks
+        if self.reconnect is ONE_TRY and not is_established and session.record is None:
+            is_final = True
+        if self.reconnect is not None and not is_final:
             delay = self.reconnect.delay(session.attempts.failures, self.random)
         session.attempts.failed(error)
         if is_finished(session) and (delay is None or is_absent):

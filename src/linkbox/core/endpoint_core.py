@@ -81,6 +81,7 @@ class EndpointCore(JournalOwner):
 
     def _shake_hands(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         """Let the handshake process the bytes; return the bytes behind it once the link is open."""
+        link.has_begun = True
         if link.state is State.CLOSING:
             link.drain(data)
             return None

@@ -108,6 +108,10 @@ class ServerHandshake(Handshake):
         self.hello: Hello | None = None
         """The client's HELLO once it is authenticated, or needs no authentication: the owner decides."""
 
+    def is_introduced(self) -> bool:
+        """Has HELLO arrived?"""
+        return self.hello is not None or self._auth is not None
+
     def feed(self, data: bytes) -> Hello | None:
         """Process at most `STEP` bytes. Raises `ProtocolViolation` or one of its subclasses above."""
         self.has_moved = False

@@ -17,13 +17,15 @@ from linkbox.networks.proxied import ProxiedSockets
 from linkbox.networks.sockets import OUT_OF, describe, prepare
 from linkbox.proxy_header import TrustedProxies
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""Connections that the kernel accepts ahead of us, as far as it permits (on Linux ``net.core.somaxconn``). A
+connection beyond them waits a second or longer, until its client's kernel tries again."""
 ACCEPTS = 64
 """Connections accepted in one turn."""
 ACCEPT_PAUSE = 0.2
 """Seconds without accepting after the process ran out of descriptors."""
 CROWD_PAUSE = 0.01
-"""The same while too many connections are still in their handshake."""
+"""The same while every connection in its handshake waits for a decision of this server."""
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
 
@@ -173,7 +175,7 @@ def accept_some(
     accepted: list[tuple[socket.socket, Link]] = []
     for _ in range(ACCEPTS):
         if events.is_crowded(now):
-            return accepted, CROWD_PAUSE
+            return accepted, 0.0 if accepted else CROWD_PAUSE
         try:
             sock, address = listener.sock.accept()
         except (BlockingIOError, InterruptedError):

@@ -13,6 +13,7 @@ from linkbox.address import Address
 from linkbox.core.connection import Buffer, Carrier
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
+from linkbox.networks.handshakes_aio import HandshakeSockets
 from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
 from linkbox.networks.proxied import ProxiedSockets
@@ -194,6 +195,16 @@ class Connection(Carrier):
             self._is_paused = link.paused
             (transport.pause_reading if link.paused else transport.resume_reading)()
 
+    def receive_first(self, data: bytes) -> None:
+        """Process the first bytes of TLS, which were read before there was a transport."""
+        now = self.network.now()
+        try:
+            assert self.tls is not None
+            self.tls.receive(self._events, self.link, data, now)
+        except BaseException as error:
+            self._events.reading_failed(self.link, error)
+        self._events.turn_done(now)
+
     def close(self) -> None:
         """Close the connection. Bytes written before are still sent if the peer reads them in time."""
         transport = self._transport
@@ -235,6 +246,7 @@ class AioSockets(AioNetwork):
         self._all_gone.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: SocketListener | None = None
+        self._handshakes = HandshakeSockets(events, make_tls is not None, self.now, self._give_transport)
         self._proxied: ProxiedSockets | None = None
         """Connections whose PROXY protocol header has not arrived, if there are proxies."""
         self.buffer = self._whole_buffer = memoryview(bytearray(LARGE_READ))
@@ -290,7 +302,7 @@ class AioSockets(AioNetwork):
                 self._make_tls is not None,
                 lambda fd: self._loop.add_reader(fd, self._on_header, fd),
                 self._loop.remove_reader,
-                lambda sock, link: self._spawn(self._carry(sock, link)),
+                self._begin,
             )
         self._loop.add_reader(listener.sock.fileno(), self._on_acceptable)
 
@@ -302,6 +314,7 @@ class AioSockets(AioNetwork):
         self.events.turn_done(self.now())
 
     def _on_header(self, fd: int) -> None:
+        self._handshakes.read_new()
         now = self.now()
         if self._proxied is not None:
             self._proxied.on_readable(fd, now)
@@ -310,10 +323,11 @@ class AioSockets(AioNetwork):
     def _accept(self) -> None:
         if self._listener is None:
             return
+        self._handshakes.read_new()
         is_secure = self._make_tls is not None
         accepted, pause = accept_some(self.events, self._listener, is_secure, self.now(), self._proxied)
         for sock, link in accepted:
-            self._spawn(self._carry(sock, link))
+            self._begin(sock, link)
         if pause:
             self._loop.remove_reader(self._listener.sock.fileno())
             self._loop.call_later(pause, self._resume_listener)
@@ -322,11 +336,27 @@ class AioSockets(AioNetwork):
         if self._listener is not None:
             self._loop.add_reader(self._listener.sock.fileno(), self._on_acceptable)
 
-    async def _carry(self, sock: socket.socket, link: Link) -> None:
-        connection: Connection | None = None
+    def _begin(self, sock: socket.socket, link: Link) -> None:
+        """A connection was accepted."""
+        if link.is_open() or link.paused:  # a plain framing: nothing has to arrive before
+            self._spawn(self._carry(sock, link))
+        else:
+            self._handshakes.add(sock, link)
+
+    def _give_transport(self, sock: socket.socket, link: Link, data: bytes) -> None:
+        """The connection of a client leaves `HandshakeSockets`; ``data`` was read from it."""
+        connection = self._make_connection(sock, link)
+        self._spawn(self._carry(sock, link, connection))
+        if data:
+            connection.receive_first(data)
+
+    def _make_connection(self, sock: socket.socket, link: Link) -> Connection:
+        connection = link.carrier = Connection(self, link, sock, self._make_tls and self._make_tls())
+        return connection
+
+    async def _carry(self, sock: socket.socket, link: Link, connection: Connection | None = None) -> None:
         try:
-            tls = None if self._make_tls is None else self._make_tls()
-            link.carrier = connection = Connection(self, link, sock, tls)
+            connection = connection or self._make_connection(sock, link)
             if link.is_open():  # With a plain framing: messages may have been sent before this task began.
                 connection.flush()
             await self._loop.connect_accepted_socket(lambda: Protocol(connection), sock)
@@ -427,6 +457,7 @@ class AioSockets(AioNetwork):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._handshakes.close()
         for connection in list(self._connections):
             connection.close()
         try:
@@ -439,6 +470,7 @@ class AioSockets(AioNetwork):
     def close_copies(self) -> None:
         # Without the loop, which shares its selector with the parent.
         socks = [connection.sock for connection in self._connections]
+        socks += [connection.sock for connection in self._handshakes.all]
         if self._listener is not None:
             socks.append(self._listener.sock)
         if self._proxied is not None:

@@ -59,7 +59,6 @@ class TlsLink:
         self._unwrapped = memoryview(b"")
         """Bytes of the link that could not be encrypted yet."""
         self._is_ready = False
-        self._has_begun = False
         self._has_failed = False
         self._has_ended = False
         """Has the peer sent its close_notify?"""
@@ -75,10 +74,10 @@ class TlsLink:
         if self._has_failed:
             events.hub.received(link, data, now)  # The link is being refused, and only counts the bytes.
             return
-        if self._is_server and not self._has_begun and not data.startswith(HANDSHAKE):
+        if self._is_server and not link.has_begun and not data.startswith(HANDSHAKE):
             self._fail(link, ProtocolViolation(_not_tls(data)), now)
             return
-        self._has_begun = True
+        link.has_begun = True
         self._incoming.write(data)
         try:
             if not self._is_ready and self._shake_hands():

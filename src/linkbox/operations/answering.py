@@ -18,6 +18,10 @@ from linkbox.operations.steps import Call, Operation, Wait
 from linkbox.text import text_of
 
 
+class NotOneMessage(StateError):
+    """A handler has asked for the one message of a request, and its client has sent none, or several."""
+
+
 class AnsweringServer(ServerOperations):
     """The operations of a server of requests."""
 
@@ -31,7 +35,7 @@ class AnsweringServer(ServerOperations):
     def set_handler(self, handler: Handler) -> None:
         """Set the function that responds to requests. Takes the lock."""
         check_handler(handler)
-        with self.runtime.lock:
+        with self.runtime.locked():
             if self.core is not None:
                 raise StateError(f"{self} is started already: set the handler before start()")
             self.handler = handler
@@ -98,7 +102,7 @@ class Responder(RequestOwner):
     def join_messages(self, messages: list[Any]) -> Any:
         if self._server.options.is_bytes:
             return b"".join(messages)
-        raise StateError(f"this request has {len(messages)} messages: use request.messages")
+        raise NotOneMessage(f"this request has {len(messages)} messages: use request.messages")
 
     def is_late(self, incoming: IncomingAsk) -> bool:
         return incoming.deadline is not None and self._server.now() >= incoming.deadline
@@ -113,7 +117,7 @@ class Responder(RequestOwner):
 
     def answer(self, incoming: IncomingAsk, value: Any) -> None:
         payload, runtime = self._server.encode(value), self._server.runtime
-        with runtime.lock:
+        with runtime.locked():
             core = self._core()
             if core is not None:
                 core.answer(incoming, payload)
@@ -121,7 +125,7 @@ class Responder(RequestOwner):
 
     def fail(self, incoming: IncomingAsk, type: str, text: str, error: BaseException | None = None) -> None:
         runtime = self._server.runtime
-        with runtime.lock:
+        with runtime.locked():
             core = self._core()
             if core is not None:
                 core.fail(incoming, type, text, error)
@@ -131,7 +135,7 @@ class Responder(RequestOwner):
         runtime = self._server.runtime
         if self._server.options.plain is None:
             raise StateError("with Linked() each request has a response: answer it, or let it fail")
-        with runtime.lock:
+        with runtime.locked():
             core = self._core()
             if core is not None:
                 core.ignore(incoming)
@@ -139,6 +143,10 @@ class Responder(RequestOwner):
 
     def on_failed(self, incoming: IncomingAsk, error: BaseException) -> None:
         """The handler, or encoding its result, has raised: let the client's call raise the same error."""
+        if isinstance(error, NotOneMessage):  # The client has caused it: no error of this program.
+            if not incoming.is_finished:
+                self.fail(incoming, "StateError", f"this server takes requests of one message: {error}")
+            return
         if not incoming.is_cancelled or self._server.runtime.must_pass(error):
             peer = incoming.session.peer
             what = f"the handler of {self._server} failed, called for {peer}"

@@ -194,7 +194,7 @@ class ConversingClient(ClientOperations):
 
     def end(self) -> None:
         """End the conversation. Takes the lock."""
-        with self.runtime.lock:
+        with self.runtime.locked():
             core = self.client_core()
             core.conversations.stay_away()
             self.channel(core).end()

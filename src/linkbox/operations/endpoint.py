@@ -158,7 +158,7 @@ class EndpointOperations(Started):
     def add_callback(self, fn: Callback, kinds: tuple[EventKind, ...]) -> None:
         """Call ``fn`` for events of these kinds from now on. Takes the lock."""
         kinds = kinds or (EventKind.DATA,)
-        with self.runtime.lock:
+        with self.runtime.locked():
             had_data = EventKind.DATA in self.callbacks.kinds()
             self.callbacks.add(fn, kinds)
             core = self.core
@@ -173,7 +173,7 @@ class EndpointOperations(Started):
 
     def remove_callback(self, fn: Callback) -> None:
         """Stop calling ``fn``. Takes the lock."""
-        with self.runtime.lock:
+        with self.runtime.locked():
             self.callbacks.remove(fn)
             if self.core is not None:
                 self.core.listen_for(self.callbacks.kinds())
@@ -198,12 +198,12 @@ class EndpointOperations(Started):
 
     def peers(self) -> tuple[Peer, ...]:
         """The connected peers. Takes the lock."""
-        with self.runtime.lock:
+        with self.runtime.locked():
             return () if self.core is None else self.core.peers()
 
     def statistics(self) -> Statistics:
         """A snapshot of all counters. Takes the lock."""
-        with self.runtime.lock:
+        with self.runtime.locked():
             return self.core.statistics() if self.core else statistics([], self.counters, self.mailbox)
 
     def wait_connected(self, count: Given, timeout: Given) -> Operation[None]:

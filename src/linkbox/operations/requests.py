@@ -22,7 +22,11 @@ class Request(Generic[T]):
 
     @property
     def data(self) -> T:
-        """What was asked: for Bytes all parts joined, else the one message."""
+        """What was asked: for Bytes all messages joined, else the one message.
+
+        `StateError` for other formats if the request has none or several (``ask_many``). If the handler does
+        not catch it, the client's call raises `AnswerError`, and nothing is logged here.
+        """
         messages = self._incoming.messages
         data: T = messages[0] if len(messages) == 1 else self._owner.join_messages(messages)
         return data

@@ -164,6 +164,10 @@ class Runtime:
             raise error
         self.errors.survive(kind, what, error)
 
+    def locked(self) -> AbstractContextManager[object]:
+        """The lock, for calls that take it for a moment. Raises if the interpreter exits and it is lost."""
+        return self.lock
+
     def join(self, deadline: float) -> Awaited:
         """Wait for all services to end, until ``deadline``."""
         raise NotImplementedError

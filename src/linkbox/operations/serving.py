@@ -132,7 +132,7 @@ class ServerOperations(Life):
     def disconnect(self, peer: Given, reason: Given) -> None:
         """Close the connection of a peer, which receives the reason. Takes the lock."""
         known, text = arguments.peer(peer, "peer"), arguments.text(reason, "reason")
-        with self.runtime.lock:
+        with self.runtime.locked():
             core = self.server_core()
             core.disconnect(self.channel_of(core, known), text, self.now())
             self.runtime.update()
@@ -229,14 +229,14 @@ class SendingServer(ServerOperations):
 
     def end(self, to: Given) -> None:
         """End the conversation with a peer. Takes the lock."""
-        with self.runtime.lock:
+        with self.runtime.locked():
             self.target(self.server_core(), to).end()
             self.runtime.update()
 
     def view(self, peer: Given) -> PeerView:
         """A view of one peer, also of a disconnected one whose messages are waiting. Takes the lock."""
         arguments.peer(peer, "peer")
-        with self.runtime.lock:
+        with self.runtime.locked():
             waiting = (each for each in self.mailbox.sources if _is_same(each.peer, peer))
             source = next(waiting, None) or self.server_core().source_of(peer)
             if source is None:
@@ -264,7 +264,7 @@ class PeerView(Taking):
 
     def end(self) -> None:
         """End the conversation, unless it has ended. Takes the lock."""
-        with self.server.runtime.lock:
+        with self.server.runtime.locked():
             core = self.server.core
             if self._source.end_reason is None:
                 self.server.end(self.peer)

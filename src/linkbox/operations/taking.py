@@ -94,19 +94,19 @@ class Taking(Predicate):
 
     def size(self) -> int:
         """The result of ``data_count()``. Takes the lock."""
-        with self.endpoint.runtime.lock:
+        with self.endpoint.runtime.locked():
             return self.mailbox.size(self.source)
 
     def take_all(self) -> list[Any]:
         """Take the values of all waiting items. Takes the lock."""
-        with self.endpoint.runtime.lock:
+        with self.endpoint.runtime.locked():
             items = self.mailbox.take_all(self.source)
             self._flush_acks()
         return items if self.is_direct else [self.open(item) for item in items]
 
     def acknowledge(self, source: Source, number: int) -> None:
         """Acknowledge a message that was taken with ``ack=False``. Takes the lock."""
-        with self.endpoint.runtime.lock:
+        with self.endpoint.runtime.locked():
             self.mailbox.unhold(source, number)
             self._flush_acks()
 
@@ -240,7 +240,7 @@ class Taking(Predicate):
         """Return the next bytes without taking them. Takes the lock."""
         wanted = whole_number(count, "count", 1)
         mailbox = self._bytes_mailbox("data_peek")
-        with self.endpoint.runtime.lock:
+        with self.endpoint.runtime.locked():
             return mailbox.peek(wanted, self.source)
 
     def get_bytes(self, count: Given, timeout: Given) -> Operation[bytes]:

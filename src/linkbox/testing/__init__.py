@@ -1,7 +1,8 @@
-"""For your tests: a proxy that misbehaves as networks do, and a network in memory with a manual clock."""
+"""For your tests: a proxy that misbehaves as networks do, recordings to replay, and a network in memory."""
 
 from linkbox.testing.clock import ManualClock
 from linkbox.testing.memory import MemoryNetwork
 from linkbox.testing.proxy import Faults, FaultyProxy
+from linkbox.testing.recording import Recording
 
-__all__ = ["Faults", "FaultyProxy", "ManualClock", "MemoryNetwork"]
+__all__ = ["Faults", "FaultyProxy", "ManualClock", "MemoryNetwork", "Recording"]

@@ -232,8 +232,8 @@ class FaultyProxy:
     async def _serve(self) -> asyncio.Server:
         address = self._listen
         if address.scheme == "unix":
-            return await asyncio.start_unix_server(self._accept, str(address.sockaddr))
-        server = await asyncio.start_server(self._accept, address.host, address.port)
+            return await asyncio.start_unix_server(self._on_connected, str(address.sockaddr))
+        server = await asyncio.start_server(self._on_connected, address.host, address.port)
         host, port = server.sockets[0].getsockname()[:2]
         self._listen = Address.parse((host, port), server=True)
         return server
@@ -243,6 +243,11 @@ class FaultyProxy:
         if target.scheme == "unix":
             return await asyncio.open_unix_connection(str(target.sockaddr))
         return await asyncio.open_connection(target.host, target.port)
+
+    def _on_connected(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+        # A task of our own: before Python 3.12, asyncio logs the cancellation of one that it has made.
+        task = self._spawn(self._accept(reader, near))
+        task.add_done_callback(lambda task: near.transport.abort() if task.cancelled() else None)
 
     async def _accept(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         try:

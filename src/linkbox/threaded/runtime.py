@@ -22,6 +22,8 @@ from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 from linkbox.threaded.interrupts import interrupts, join, wait_for
 from linkbox.threaded.transport import Transport
 
+LEAVE = 5.0
+"""Most seconds that `Threads.join` waits for a thread that has only to end."""
 _INLINE = (Bytes, Text, Json, Typed, MsgPack)
 """Formats that the leader may decode with. Other formats are user code and get a thread of their own."""
 
@@ -50,10 +52,13 @@ class ServiceThread(Service):
         return False
 
     def start(self) -> None:
+        if is_finalizing():
+            self._runtime.before_call()  # raises: the thread would never run, and `start` wait for it
         self.thread.start()
 
     def is_current(self) -> bool:
-        return threading.get_ident() == self.thread.ident
+        # A new thread may have the number of one that has ended.
+        return get_ident() == self.thread.ident and self.thread.is_alive()
 
 
 class Threads(Runtime):
@@ -65,6 +70,8 @@ class Threads(Runtime):
         super().__init__(options)
         self.lock = threading.RLock()
         self.transport: Transport | None = None
+        self.away: set[int] = set()
+        """Services that are in a `Call`: in user code, or in code that blocks."""
         self.starting = threading.Lock()
         self.stopped = threading.Event()
         self.closed = threading.Event()
@@ -83,6 +90,14 @@ class Threads(Runtime):
             )
         with self.lock:
             return self.run_locked(operation)
+
+    def locked(self) -> threading.RLock:
+        if is_finalizing() and not self.lock.acquire(blocking=False):
+            # A thread of this endpoint held it when the interpreter began to exit, and does not run any more.
+            raise StateError("the interpreter is exiting, and this endpoint was in the middle of a change")
+        if is_finalizing():
+            self.lock.release()
+        return self.lock
 
     def before_call(self) -> None:
         """Call the handlers of pending signals. Raise while the interpreter exits: the lock may be lost."""
@@ -125,6 +140,13 @@ class Threads(Runtime):
                                 step.queue, predicate, step.deadline, is_service, step.may_lead
                             )
                         )
+                    elif is_service:  # `join` does not wait long for user code.
+                        thread = get_ident()
+                        self.away.add(thread)
+                        try:
+                            result = self._unlocked(step)
+                        finally:
+                            self.away.discard(thread)
                     else:
                         result = self._unlocked(step)
                 except BaseException as error:
@@ -205,10 +227,19 @@ class Threads(Runtime):
         return ServiceThread(self, make, f"linkbox {what} {self._options.name}")
 
     def join(self, deadline: float) -> None:
-        """Wait for the threads until ``deadline``; user code in them may take longer."""
+        """Wait for the threads until ``deadline``; user code in them may take longer.
+
+        After it, wait for those in our own code, which are about to end.
+        """
+        latest = max(deadline, self.now() + LEAVE)
         for service in self.services:
-            if isinstance(service, ServiceThread) and not service.is_current():
-                join(service.thread, max(0.0, deadline - self.now()))
+            if not isinstance(service, ServiceThread) or service.is_current():
+                continue
+            join(service.thread, max(0.0, deadline - self.now()))
+            while service.thread.is_alive() and service.thread.ident not in self.away:
+                if self.now() >= latest:
+                    break
+                join(service.thread, 0.01)
         if self.transport is not None:
             self.transport.engine.join(max(1.0, deadline - self.now()))
 

@@ -380,11 +380,17 @@ def decode_ask(payload: bytes) -> tuple[int, int, int | None, bytes]:
     id, flags = _ask.unpack_from(payload)
     if flags & ~_ASK_FLAGS:
         raise violation(ASK, f"unknown flags 0x{flags & ~_ASK_FLAGS:02x}")
-    if not flags & HAS_DEADLINE:
-        return id, flags, None, payload[9:]
-    if len(payload) < 13:
-        raise violation(ASK, f"{len(payload)} bytes of payload, at least 13 needed with a deadline")
-    return id, flags, _u32.unpack_from(payload, 9)[0], payload[13:]
+    start, left = 9, None
+    if flags & HAS_DEADLINE:
+        start = 13
+        if len(payload) < start:
+            raise violation(ASK, f"{len(payload)} bytes of payload, at least 13 needed with a deadline")
+        left = _u32.unpack_from(payload, 9)[0]
+    if flags & NO_MESSAGE and (flags & _ANSWER_FLAGS or len(payload) > start):
+        raise violation(ASK, "it carries no message, and a part of one")
+    if not id:
+        raise violation(ASK, "request 0; the first is 1")
+    return id, flags, left, payload[start:]
 
 
 def decode_answer(payload: bytes) -> tuple[int, int, bytes]:
@@ -411,7 +417,11 @@ def decode_cancel(payload: bytes) -> tuple[int, str]:
     """``(id, reason)``."""
     if len(payload) < 8:
         raise violation(CANCEL, f"{len(payload)} bytes of payload, at least 8 needed")
-    return _u64.unpack_from(payload)[0], _text(CANCEL, payload[8:])
+    id: int = _u64.unpack_from(payload)[0]
+    text = _text(CANCEL, payload[8:])
+    if not id:
+        raise violation(CANCEL, "request 0; the first is 1")
+    return id, text
 
 
 def _decode_texts(type: int, payload: bytes) -> tuple[int, str, str]:

@@ -81,6 +81,8 @@ _U64_MAX = (1 << 64) - 1
 _INCARNATION_CHARACTERS = 100
 _REASON_CHARACTERS = 600
 _SESSION = re.compile("[0-9a-f]{32}")
+_OLDEST = 1e9
+"""Seconds: about 30 years."""
 
 
 def encode_hello(hello: Hello, age: float = 0.0) -> bytes:
@@ -127,20 +129,21 @@ def _decode(decoder: msgspec.json.Decoder[M], payload: bytes, which: str) -> M:
 
 
 def _check(message: Hello | Welcome, which: str) -> None:
-    numbers = (*message.credit, message.message, message.received, message.born)
-    bad = (
-        len(message.name) > NAME_CHARACTERS
-        or len(message.incarnation) > _INCARNATION_CHARACTERS
-        or message.message < 1
-        or min(numbers) < 0
-        or max(numbers) > _U64_MAX
-    )
+    newest, valid = _U64_MAX, {}
     if isinstance(message, Hello):
-        bad = bad or not _SESSION.fullmatch(message.session) or not 0 < message.epoch <= _U64_MAX
-    if bad:
-        raise ProtocolViolation(
-            f"{which}: name, session, epoch, born, incarnation, credit, message or received is out of range"
-        )
+        newest = message.epoch
+        valid["session"] = _SESSION.fullmatch(message.session) is not None
+        valid["epoch"] = 1 <= newest <= _U64_MAX
+        valid["age"] = 0 <= message.age <= _OLDEST
+    valid["name"] = len(message.name) <= NAME_CHARACTERS
+    valid["incarnation"] = len(message.incarnation) <= _INCARNATION_CHARACTERS
+    valid["credit"] = min(message.credit) >= 0 and max(message.credit) <= _U64_MAX
+    valid["message"] = 1 <= message.message <= _U64_MAX
+    valid["received"] = 0 <= message.received <= _U64_MAX
+    valid["born"] = 1 <= message.born <= newest
+    for field, is_valid in valid.items():
+        if not is_valid:
+            raise ProtocolViolation(f"{which}: {field} is out of range")
 
 
 def refusal(message: Refuse, address: str) -> LinkError:

@@ -1,0 +1,5 @@
+"""``python -m linkbox``: the command line."""
+
+from linkbox.cli import main
+
+main()
