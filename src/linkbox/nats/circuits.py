@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from nats.aio.msg import Msg
 
-PROBE: Final = 1.0
+PROBE: Final = 5.0
 """Seconds of silence after which an end asks the broker whether the other one is still there."""
 LISTEN: Final = "listen"
 """Below the inbox of a server: where its own sessions are resumed."""
