@@ -45,8 +45,20 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "keep_alive": ("no", None, 1, Odd()),
     "dialogue": (7, "x", Odd()),
     "connections": ("1", 1.0, True, Odd()),
+    "idle_timeout": ("1", Odd()),
+    "half_close": ("1", None, Odd()),
+    "newest_wins": ("no", None, 1, Odd()),
+    "proxy_protocol": ("10.0.0.0/8", None, 1, [1], Odd()),
 }
-OUT_OF_RANGE = {"overflow": "x", "max_peers": 0, "workers": -1, "connect_timeout": 0, "linger": -0.5}
+OUT_OF_RANGE = {
+    "overflow": "x",
+    "max_peers": 0,
+    "workers": -1,
+    "connect_timeout": 0,
+    "linger": -0.5,
+    "idle_timeout": 0,
+    "half_close": -1,
+}
 
 
 @FRONTS
