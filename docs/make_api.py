@@ -54,7 +54,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
         """Linked Raw Lines Delimited LengthPrefixed FixedSize VarintPrefixed DecimalPrefixed Netstring
         JsonStream Enclosed Slip Cobs Framing Dialogue""".split(),
     ),
-    "Settings": ("[Limits](limits.md) has all defaults.", ["Limits", "Backoff", "Address"]),
+    "Settings": ("[Limits](limits.md) has all defaults.", ["Limits", "Backoff", "Address", "Nats"]),
     "Errors": (
         "[Errors](errors.md) says who is at fault, and what to do.",
         """LinkboxError AddressError StateError FormatError DecodeError TooLarge LinkError ListenFailed

@@ -2,7 +2,8 @@
 
 Overview of the package, for new readers:
 
-- ``errors``, ``address``, ``formats``, ``events``, ``limits``, ``tls``: small public modules without state.
+- ``errors``, ``address``, ``broker``, ``formats``, ``events``, ``limits``, ``tls``: small public modules
+  without state.
 - ``core``: the protocol, sans-IO: bytes and the time in; bytes, events and one timer out.
 - ``operations``: the operations of endpoints (start, send, take, …), each written once.
 - ``networks``: what carries the bytes: sockets, or memory for tests.
@@ -16,6 +17,7 @@ from os import environ as _environ
 from types import FunctionType as _FunctionType
 
 from linkbox.address import Address
+from linkbox.broker import Nats
 from linkbox.core.backoff import Backoff
 from linkbox.core.endpoint import Mailbox as _Mailbox
 from linkbox.core.wire.framings import (
@@ -134,6 +136,7 @@ __all__ = [
     "MailboxFull",
     "Message",
     "MsgPack",
+    "Nats",
     "Netstring",
     "Peer",
     "PeerInfo",

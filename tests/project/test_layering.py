@@ -17,6 +17,7 @@ import pytest
 VALUES = {
     "errors",
     "address",
+    "broker",
     "dialogue",
     "formats",
     "format_types",
@@ -43,7 +44,8 @@ MAY_IMPORT = {
     "surviving": VALUES | {"signals", "logs", "core"},
     "core": VALUES | {"core"},
     "store": VALUES | {"core", "store"},
-    "networks": VALUES | LOG | {"tls", "core", "networks"},
+    "networks": VALUES | LOG | {"tls", "core", "networks", "nats"},
+    "nats": VALUES | LOG | {"tls", "core", "networks", "nats"},
     "operations": BELOW | {"store"},
     "threaded": BELOW | {"threaded"},
     "aio": BELOW | {"aio"},
@@ -84,6 +86,7 @@ EVERYWHERE = {"msgspec"}
 ONLY_IN = {
     **dict.fromkeys(("typer", "rich", "psutil", "cryptography", "textual", "starlette", "uvicorn"), "cli"),
     "prometheus_client": "metrics",
+    "nats": "nats",
 }
 FOR_TYPES_ONLY = {"typing_extensions", "mypy_extensions"}
 

@@ -17,7 +17,7 @@ PUBLIC = SIX | set(
     Address Dialogue Format Framing LinkView
     EndpointState Event EventKind Message Peer PeerInfo PeerStatistics Percentiles
     Receipt Request Stage Statistics
-    Limits Backoff
+    Limits Backoff Nats
     LinkboxError AddressError StateError FormatError TooLarge DecodeError
     LinkError ListenFailed ConnectFailed Refused AuthenticationFailed ProtocolViolation PeerLost SessionLost
     MailboxEmpty MailboxFull EndOfData Incomplete DeadlineExceeded AnswerError StoreError

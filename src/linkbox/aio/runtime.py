@@ -99,7 +99,8 @@ class Tasks(Runtime):
     # -- one life --------------------------------------------------------------------------------------
 
     def open(self, core: EndpointCore) -> None:
-        driver = Driver(core, self._options.decoding, self._options.address, self._make_tls, self.errors)
+        options = self._options
+        driver = Driver(core, options.decoding, options.address, self._make_tls, self._access, self.errors)
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
         self.driver = self.aio_driver = driver
 

@@ -9,6 +9,7 @@ import typer
 
 import linkbox
 from linkbox.cli.ask import ask
+from linkbox.cli.broker import nats_config
 from linkbox.cli.cert import cert
 from linkbox.cli.chat import chat
 from linkbox.cli.demo.command import demo
@@ -51,7 +52,7 @@ def _options(
     pass
 
 
-for command in (demo, listen, send, ask, chat, proxy, record, replay, top, doctor):
+for command in (demo, listen, send, ask, chat, proxy, record, replay, top, doctor, nats_config):
     app.command()(command)
 app.add_typer(spool, name="spool")
 app.add_typer(cert, name="cert")

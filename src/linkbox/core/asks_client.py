@@ -18,6 +18,7 @@ from linkbox.core.source import Source
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import NOTHING, WaitQueue
 from linkbox.core.wire import frames
+from linkbox.core.wire.decoder import too_large
 from linkbox.errors import (
     AnswerError,
     DeadlineExceeded,
@@ -314,6 +315,28 @@ class ClientAsks:
         receiving.bytes_received += size
         self.settle(ask, body, None)
         return None
+
+    # -- over a broker: a response is one message ------------------------------------------------------
+
+    def on_answer(self, session: Session, id: int, body: bytes) -> Arrival | None:
+        """Process a response. Return it if it must be decoded; else its caller has it."""
+        receiving, size, limit = session.receiving, len(body), self._context.limits.message
+        receiving.add_units(1, size, size)
+        ask = self.waiting.get(id)
+        if ask is None or ask.session is not session:
+            return None
+        if size > limit:
+            return Arrival(session, [too_large(size, limit)], receiving.arrived, ask)
+        if self._decodes or receiving.processed < receiving.arrived - 1:
+            return Arrival(session, [body], receiving.arrived, ask)
+        receiving.count_messages(1, size)
+        receiving.processed = receiving.arrived
+        self.settle(ask, body, None)
+        return None
+
+    def settle_failure(self, ask: Ask, type: str, text: str) -> None:
+        """Let a request fail as its server says."""
+        self.settle(ask, None, _failure(type, text))
 
     # -- over plain framings: a request is one message, the next message back its response --------------
 

@@ -255,6 +255,14 @@ class ClientSide(Side):
             and session.record is None
         ):
             session.rewind(handshake.sent_before)  # The server has processed nothing behind this HELLO.
+        self._refused(session, error, may_pass, now)
+
+    def connect_refused(self, session: Session, error: LinkError, now: float) -> None:
+        """The session has no connection, and was refused one: by a broker, for example."""
+        self._context.counters.refused += 1
+        self._refused(session, error, False, now)
+
+    def _refused(self, session: Session, error: LinkError, may_pass: bool, now: float) -> None:
         if session.record is not None:
             self._context.effects.emit(EventKind.ERROR, session.peer, error)
             self._context.effects.to_wake.append(self._sessions.changed)

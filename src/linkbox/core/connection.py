@@ -17,8 +17,14 @@ from linkbox.native import mypyc_attr
 Buffer = bytes | memoryview
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Listening:
     """The listening socket of a server, or its equivalent."""
+
+    is_open = True
+    """Are clients accepted? A network that must ask first sets it later, or `error`."""
+    error: Exception | None = None
+    """Why the server cannot listen."""
 
     def close(self) -> None:
         """Listen no more."""

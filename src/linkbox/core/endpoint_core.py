@@ -39,7 +39,7 @@ from linkbox.core.status import ClientStatus, Status
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames
-from linkbox.errors import PeerLost
+from linkbox.errors import LinkError, PeerLost
 from linkbox.events import EventKind, Peer, Statistics
 
 
@@ -363,6 +363,12 @@ class ClientCore(EndpointCore):
             # After a reset the server is not absent: it has closed the connection.
             is_absent = not isinstance(error.__cause__, ConnectionResetError)
             self.dialing.failed(session, error, now, is_absent)
+
+    def connect_refused(self, session: Session, error: LinkError, now: float) -> None:
+        """The attempt to connect was refused: trying again cannot help."""
+        self.effects.now = now
+        if session.error is None:
+            self.side.connect_refused(session, error, now)
 
     def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         assert isinstance(link.handshake, ClientHandshake)

@@ -17,8 +17,9 @@ from linkbox.core.connection import Listening
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.core.timers import Timed
-from linkbox.errors import ConnectFailed
+from linkbox.errors import ConnectFailed, LinkError
 from linkbox.limits import Limits
+from linkbox.native import mypyc_attr
 from linkbox.networks.poller import Poller
 
 
@@ -130,7 +131,13 @@ class NetworkEvents:
         assert isinstance(self.hub, ClientCore)
         self.hub.connect_failed(session, error, now)
 
+    def connect_refused(self, session: Session, error: LinkError, now: float) -> None:
+        """The attempt to connect was refused, and trying again cannot help."""
+        assert isinstance(self.hub, ClientCore)
+        self.hub.connect_refused(session, error, now)
 
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Listener(Listening):
     """The listener of a server, made by `choose.bind`."""
 
@@ -139,6 +146,7 @@ class Listener(Listening):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Network:
     """Carries the bytes of an endpoint from ``start()`` to ``stop()``."""
 
@@ -166,6 +174,7 @@ class Network:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ThreadedNetwork(Network):
     """For threads: one of them, the leader, polls and reads without the lock, and reports under the lock."""
 
@@ -188,6 +197,7 @@ class ThreadedNetwork(Network):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AioNetwork(Network):
     """For asyncio: reports when the event loop calls it, then calls `NetworkEvents.turn_done`."""
 

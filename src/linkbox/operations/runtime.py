@@ -11,7 +11,7 @@ from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.core.settings import Counters
 from linkbox.errors import StateError
 from linkbox.native import mypyc_attr
-from linkbox.networks.choose import time_source, tls_maker
+from linkbox.networks.choose import BrokerAccess, time_source, tls_maker
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import Listener
 from linkbox.operations.options import Options
@@ -104,6 +104,7 @@ class Runtime:
         self._make_tls = tls_maker(
             options.address, options.ssl, options.side == "server", options.secrets is not None
         )
+        self._access = None if options.broker is None else BrokerAccess(options.broker, options.ssl)
 
     def open(self, core: EndpointCore) -> None:
         """Make the driver, after a start."""

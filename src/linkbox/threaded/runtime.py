@@ -181,7 +181,14 @@ class Threads(Runtime):
     def open(self, core: EndpointCore) -> None:
         options = self._options
         transport = Transport(
-            core, self.lock, options.decoding, options.name, options.address, self._make_tls, self.errors
+            core,
+            self.lock,
+            options.decoding,
+            options.name,
+            options.address,
+            self._make_tls,
+            self._access,
+            self.errors,
         )
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
