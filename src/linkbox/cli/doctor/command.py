@@ -78,6 +78,10 @@ def doctor(
             else:
                 from linkbox.cli.doctor.network import Way  # It loads ssl.
 
+                if Address.parse(address).scheme == "nats":  # A module of its own would examine the broker.
+                    raise WrongUse(
+                        "linkbox doctor cannot examine a broker yet: give a tcp:// or tls:// address"
+                    )
                 context = context_of(address, tls_ca, tls_cert, tls_key)
                 way = Way(report, Address.parse(address), context, timeout)
                 _diagnose(way, framing_of(framing), secret_file, pattern, format)
