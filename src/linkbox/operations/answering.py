@@ -11,7 +11,7 @@ from linkbox.errors import FormatError, StateError
 from linkbox.operations.options import Handler, ServerOptions, check_handler
 from linkbox.operations.predicates import HasRequest
 from linkbox.operations.request_owner import RequestOwner
-from linkbox.operations.requests import Request
+from linkbox.operations.requests import NotOneMessage, Request
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.serving import ServerOperations
 from linkbox.operations.steps import Call, Operation, Wait
@@ -19,10 +19,6 @@ from linkbox.text import text_of
 
 STUCK = 3.0
 """Seconds after which a handler may be the reason why requests wait."""
-
-
-class NotOneMessage(StateError):
-    """A handler has asked for the one message of a request, and its client has sent none, or several."""
 
 
 class AnsweringServer(ServerOperations):
