@@ -73,8 +73,8 @@ test-native: $(VENV)/.with-all $(NATIVE)/.made ## the tests of what is compiled,
 wheels: ## an sdist in dist/, wheels for each Python here and the pure one; each is installed and tested
 	@bash .ci/wheels $(ARGS)
 
-test-peers: $(VENV)/.with-peers ## conversations with real programs (redis, pymodbus, Node, …); skips what is not installed
-	$(BIN) $(PYTEST) tests/peers $(ARGS)
+test-peers: $(VENV)/.with-peers ## conversations with real programs (redis, pymodbus, Node, Chromium, …); skips what is not installed
+	$(BIN) $(PYTEST) tests/peers tests/observe/test_page.py $(ARGS)
 
 fuzz: $(VENV)/.with-fuzz ## any bytes into every decoder, and attackers at whole endpoints (MINUTES=5, TARGET=name)
 	$(BIN) fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(ARGS)
