@@ -297,6 +297,30 @@ def test_numbers_of_two_digits_of_exponent_count_less() -> None:
     assert cost(Json(), array("1.25e-07", 25_000 * 5))[1] == 0, "they are as quick as others"
 
 
+@pytest.mark.parametrize(
+    "number",
+    [
+        "999999999999999.5",
+        "9007199254740993.5",
+        "9007199254740993e0",
+        "90071992547409930e-1",
+        "90071992547.40993e5",
+        "9.007199254740993E+15",
+        "9007199254740993000000e-6",
+        "0.0009007199254740993e19",
+        "562949953421313.0625",
+    ],
+)
+def test_numbers_halfway_between_two_floats_count(number: str) -> None:
+    """The decoder has to compare them digit by digit: 12 MiB of them took 0.28 s."""
+    assert sum(cost(Json(), array(number, 12 << 20))) > LIMIT
+
+
+@pytest.mark.parametrize("number", ["0.30000000000000004", "1234567.891", "-273.15", "1764410400123456789"])
+def test_usual_numbers_do_not(number: str) -> None:
+    assert cost(Json(), array(number, 12 << 20))[1] == 0
+
+
 def test_digits_of_long_integers_count() -> None:
     for digits in (LONG_NUMBER + 1, 600, 4300):
         assert cost(Json(), array("9" * digits, 2 << 20))[1] > 5 * (2 << 20)

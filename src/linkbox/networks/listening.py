@@ -21,7 +21,7 @@ BACKLOG = 4096
 """Connections that the kernel accepts ahead of us, as far as it permits (on Linux ``net.core.somaxconn``). A
 connection beyond them waits a second or longer, until its client's kernel tries again."""
 ACCEPTS = 64
-"""Connections accepted in one turn."""
+"""Connections accepted in one turn, at most."""
 ACCEPT_PAUSE = 0.2
 """Seconds without accepting after the process ran out of descriptors."""
 CROWD_PAUSE = 0.01
@@ -43,6 +43,9 @@ class SocketListener(Listener):
         self.sock = sock
         self.is_given = is_given
         """Was the socket handed in? Then what is queued in it waits for the next one that accepts from it."""
+        self.accepts = min(ACCEPTS, max(1, descriptor_bound(20 * ACCEPTS) // 16))
+        """Connections accepted in one turn: those that make room for them are closed only after it, and a process
+        with few descriptors would run out of them."""
         self.proxies = proxies
         """None: connections do not come by way of a proxy that names their clients."""
         self._address = address
@@ -173,7 +176,7 @@ def accept_some(
 ) -> tuple[list[tuple[socket.socket, Link]], float]:
     """Accept the queued connections. Return them with their links, and the seconds to pause after that."""
     accepted: list[tuple[socket.socket, Link]] = []
-    for _ in range(ACCEPTS):
+    for _ in range(listener.accepts):
         if events.is_crowded(now):
             return accepted, 0.0 if accepted else CROWD_PAUSE
         try:
