@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "connect_timeout": ("1", None, Odd()),
     "reconnect": (7, "x", False, Odd()),
     "blocking": ("no", None, 1, Odd()),
-    "linger": ("1", None, Odd()),
+    "linger": ("1", Odd()),
     "keep_alive": ("no", None, 1, Odd()),
     "dialogue": (7, "x", Odd()),
     "connections": ("1", 1.0, True, Odd()),
@@ -187,3 +188,54 @@ def test_callbacks_and_handlers(front: Any) -> None:
             server.on(wrong)(print)
         with pytest.raises(TypeError, match="handler"):
             server.handler(wrong)
+
+
+@FRONTS
+def test_on_without_parentheses(front: Any) -> None:
+    with pytest.raises(TypeError, match=r"@endpoint\.on\(EventKind\.DATA\)"):
+
+        @front.ServerP2P("tcp://127.0.0.1:0").on
+        def heard(event: Any) -> None: ...
+
+
+class Asynchronous:
+    async def __call__(self, argument: Any) -> None: ...
+
+    async def method(self, argument: Any) -> None: ...
+
+
+async def coroutine(argument: Any) -> None: ...
+
+
+async def generator(argument: Any) -> Any:
+    yield argument
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        coroutine,
+        generator,
+        partial(coroutine),
+        partial(partial(coroutine)),
+        Asynchronous(),
+        Asynchronous().method,
+    ],
+    ids=["function", "generator", "partial", "partial of partial", "object", "method"],
+)
+def test_threads_call_no_coroutine_functions(function: Any) -> None:
+    """They would only make coroutines, which nobody runs. With asyncio they are welcome."""
+    address = "tcp://127.0.0.1:0"
+    server = linkbox.ServerAR(address)
+    for register, what in (
+        (lambda: server.add_callback(function), "callback"),
+        (lambda: server.on()(function), "callback"),
+        (lambda: server.on(EventKind.ERROR)(function), "callback"),
+        (lambda: server.handler(function), "handler"),
+        (lambda: linkbox.ServerAR(address, handler=function), "handler="),
+        (lambda: linkbox.ServerP2P(address, accept=function), "accept="),
+    ):
+        with pytest.raises(TypeError, match=f"{what}.*linkbox.aio"):
+            register()
+    assert aio.ServerAR(address, handler=function, accept=function)
+    aio.ServerAR(address).add_callback(function)

@@ -114,7 +114,7 @@ class ClientP2M(Client[T, object], Generic[T]):
     ``blocking=True``: each `send` connects, sends, waits until the server has the message, closes.
     ``blocking=False``: that happens in the background; `send` never raises for the network, errors come
     through callbacks (`EventKind.ERROR`) and receipts. ``linger``: seconds the connection is kept for
-    the next send.
+    the next send; by default 0 if blocking, else 1.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class ClientP2M(Client[T, object], Generic[T]):
         format: FormatLike[T, object] = BYTES,  # type: ignore[assignment]
         *,
         blocking: bool = True,
-        linger: float = 0.0,
+        linger: float | None = None,
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
         store: StorePath = None,

@@ -161,9 +161,10 @@ class Admission:
         if self._context.is_stopping:
             self.log_rejected(address, "the server is stopping")
             return True
+        most = self.places.max_peers
         is_full = self.places.are_taken() and self.places.replaceable(address) is None
         if is_full:
-            self.log_rejected(address, f"all {self.places.max_peers} peer slots are in use")
+            self.log_rejected(address, f"all {most} peer slots are in use (max_peers={most})")
         return is_full
 
     def log_rejected(self, address: str, reason: str) -> None:

@@ -85,7 +85,10 @@ class Dialing:
     def is_due(self, session: Session, now: float) -> None:
         """Connect a session that is due, or give up at its deadline."""
         if not session.generation.established and now >= session.attempts.connect_by:
-            error = ConnectFailed(f"no welcome from {self.address} within {self.connect_timeout:g} s")
+            text = f"no welcome from {self.address} within {self.connect_timeout:g} s"
+            if session.link is not None:
+                text += ": it accepts connections, and does not respond; is its framing= another one?"
+            error = ConnectFailed(text)
             self._sessions.close_session(session, session.attempts.last_failure or error)
         elif session.link is None:
             self.dials.append(session)

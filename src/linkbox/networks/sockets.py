@@ -121,6 +121,10 @@ def connect_error(address: str, error: OSError) -> ConnectFailed:
         errno.EACCES: "not permitted; look at the rights of the socket file",
         errno.ENETUNREACH: "no route to that network",
         errno.EHOSTUNREACH: "no route to that host",
+        errno.EADDRNOTAVAIL: "no local port is free; many short connections use them up: keep one open with "
+        "linger= (ClientP2M) or keep_alive=True (ClientAR), or use send_many()",
+        errno.EMFILE: "this process has no free descriptor: stop() endpoints, or raise `ulimit -n`",
+        errno.ENFILE: "this machine has no free descriptor",
     }
     if isinstance(error, socket.gaierror):
         hint = "no such host name"

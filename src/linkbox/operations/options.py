@@ -40,6 +40,8 @@ Accept = Callable[[PeerInfo], bool]
 """Decides whether to admit a peer."""
 AcceptLater = Callable[[PeerInfo], Awaitable[bool]]
 """The same as a coroutine function, for aio."""
+LINGER: Final = 1.0
+"""The default of ``linger=`` with ``blocking=False``: else each small group of messages would connect."""
 BYTES: Final = Bytes()
 """The default of ``format=``. Type checkers infer the type of the endpoint from its type."""
 RECONNECT: Final = Backoff()
@@ -219,7 +221,7 @@ class ClientOptions(Options):
         reconnect: Backoff | None,
         *,
         blocking: bool = True,
-        linger: float = 0.0,
+        linger: float | None = None,
         keep_alive: bool = True,
         dialogue: Dialogue | None = None,
         connections: int | None = None,
@@ -242,7 +244,7 @@ class ClientOptions(Options):
         """When to reconnect; None: never."""
         self.blocking = arguments.flag(blocking, "blocking")
         """Does each push wait until the server has the message?"""
-        self.linger = float(linger)
+        self.linger = (0.0 if blocking else LINGER) if linger is None else float(linger)
         """Seconds that an idle connection is kept for the next push."""
         self.keep_alive = arguments.flag(keep_alive, "keep_alive")
         """Do all requests share a connection?"""
@@ -268,10 +270,10 @@ class ClientOptions(Options):
         return most
 
 
-def _check_times(connect_timeout: float, linger: float) -> None:
+def _check_times(connect_timeout: float, linger: float | None) -> None:
     if not arguments.seconds(connect_timeout, "connect_timeout") > 0:
         raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
-    if not arguments.seconds(linger, "linger") >= 0:
+    if linger is not None and not arguments.seconds(linger, "linger") >= 0:
         raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
 
 

@@ -60,6 +60,9 @@ class Runtime:
     stopped: Any
     """An event: the stop is complete, and ``start()`` may follow."""
 
+    def check_function(self, function: Callable[..., Any], name: str) -> None:
+        """TypeError for a function of the user that this front end cannot call."""
+
     # -- one life, from start() to stop() --------------------------------------------------------------
 
     def __init__(self, options: Options) -> None:

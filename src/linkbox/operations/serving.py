@@ -29,6 +29,8 @@ class ServerOperations(Life):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.server_options = options
+        if options.accept is not None:
+            runtime.check_function(options.accept, "accept=")
 
     # -- life ------------------------------------------------------------------------------------------
 

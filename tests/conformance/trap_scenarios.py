@@ -1,0 +1,89 @@
+"""What newcomers stumbled over, on every pair of front ends."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from linkbox import (
+    EventKind,
+    LengthPrefixed,
+    Lines,
+    MailboxEmpty,
+    Refused,
+    Stage,
+)
+from tests.conformance.fronts import Ear, World, until
+
+TRAP_SCENARIOS: list[Any] = []
+
+
+def scenario(function: Any) -> Any:
+    TRAP_SCENARIOS.append(function)
+    return function
+
+
+@scenario
+async def a_server_with_a_plain_framing_tells_a_linked_client(world: World) -> None:
+    """The client's error names both framings; the server goes on."""
+    for framing, name in ((Lines(), "lines"), (LengthPrefixed(), "length-prefixed")):
+        for pattern in ("P2P", "P2M", "AR"):
+            async with world.server(pattern, framing=framing) as server:
+                client = world.client(pattern, server.address)
+                calls = {"P2P": client.start, "P2M": lambda to=client: to.send(b"x")}
+                with pytest.raises(Refused, match=f"the framing here is {name}, the client's is linked"):
+                    await calls.get(pattern, lambda to=client: to.ask(b"x"))()
+                await client.stop()
+                async with world.client(pattern, server.address, framing=framing) as good:
+                    if pattern != "AR":
+                        await good.send(b"y")
+                        assert await server.data_get(15) == b"y"
+
+
+@scenario
+async def a_client_that_is_turned_away_reads_the_name_of_the_option(world: World) -> None:
+    async with world.server("P2P") as server, world.client("P2P", server.address):
+        with pytest.raises(Refused, match=r"\(max_peers=1\)"):
+            await world.client("P2P", server.address, reconnect=None).start()
+
+
+@scenario
+async def a_client_that_does_not_block_keeps_its_connection(world: World) -> None:
+    """Not a connection for each message; ``linger=0`` is one."""
+    for options, connections in (({}, 1), ({"linger": None}, 1), ({"linger": 0}, 5)):
+        ear = Ear()
+        async with world.server("P2M") as server:
+            server.add_callback(ear, EventKind.CONNECTED, EventKind.DISCONNECTED)
+            async with world.client("P2M", server.address, blocking=False, **options) as client:
+                for number in range(5):
+                    await client.send(b"%d" % number)
+                    assert await server.data_get(15) == b"%d" % number
+                    await client.flush(15)
+                    if connections > 1:
+                        await ear.wait(EventKind.DISCONNECTED, number + 1)
+        assert ear.kinds().count(EventKind.CONNECTED) == connections
+
+
+@scenario
+async def timeouts_that_are_no_time(world: World) -> None:
+    """One below 0 has passed, as of a deadline; which the error says. NaN is refused."""
+    async with world.server("P2P") as server:
+        with pytest.raises(MailboxEmpty, match=r"timeout=-1 does not wait; None waits for ever"):
+            await server.data_get(-1)
+        with pytest.raises(MailboxEmpty, match=r"no message is waiting$"):
+            await server.data_get(0)
+        for call in (server.data_get, server.message_get):
+            with pytest.raises(ValueError, match="timeout=nan"):
+                await call(math.nan)
+
+
+@scenario
+async def a_stage_is_shown_by_its_name(world: World) -> None:
+    async with world.server("P2P") as server, world.client("P2P", server.address) as client:
+        stage = await (await client.send(b"x"))
+        assert f"{stage}" == str(stage) == "RECEIVED"
+        assert f"{stage:>10}" == "  RECEIVED"
+        assert (f"{stage:d}", f"{Stage.FAILED:d}", int(stage)) == ("2", "-1", 2)
+        await until(lambda: server.data_count() == 1)
