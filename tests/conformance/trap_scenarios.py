@@ -8,16 +8,20 @@ from typing import Any
 import pytest
 
 from linkbox import (
+    Backoff,
+    EndOfData,
     EventKind,
     LengthPrefixed,
     Lines,
     MailboxEmpty,
     Refused,
+    SessionLost,
     Stage,
 )
 from tests.conformance.fronts import Ear, World, until
 
 TRAP_SCENARIOS: list[Any] = []
+QUICK = Backoff(initial=0.01, maximum=0.05)
 
 
 def scenario(function: Any) -> Any:
@@ -87,3 +91,86 @@ async def a_stage_is_shown_by_its_name(world: World) -> None:
         assert f"{stage:>10}" == "  RECEIVED"
         assert (f"{stage:d}", f"{Stage.FAILED:d}", int(stage)) == ("2", "-1", 2)
         await until(lambda: server.data_count() == 1)
+
+
+@scenario
+async def start_after_the_end_begins_a_new_conversation(world: World) -> None:
+    """At once, also while the END is under way; what was sent before it arrives."""
+    async with world.server("P2P", max_peers=2) as server, world.client("P2P", server.address) as client:
+        for number in range(3):
+            receipt = await client.send(b"%d" % number)
+            await (client.end() if number != 1 else server.end())
+            if number == 1:
+                with pytest.raises(EndOfData):
+                    await client.data_get(15)
+            await client.start()
+            assert not receipt.failed
+            assert await server.data_get(15) == b"%d" % number
+        await client.send(b"more")
+        assert await server.data_get(15) == b"more"
+        await until(lambda: len(server.peers()) == 1)
+        await server.send(b"back")
+        assert await client.data_get(15) == b"back"
+
+
+@scenario
+async def accept_may_say_later(world: World) -> None:
+    """The client tries again by itself; a client without ``reconnect`` reads the code."""
+    verdicts: list[Any] = ["later"] * 4 + [True, "later"]
+    async with (
+        world.server("P2P", accept=lambda info: verdicts.pop(0), max_peers=2) as server,
+        world.client("P2P", server.address, reconnect=QUICK),
+    ):
+        assert verdicts == ["later"]
+        with pytest.raises(Refused, match="for now") as caught:
+            await world.client("P2P", server.address, reconnect=None).start()
+        assert caught.value.code == "later"
+
+
+@scenario
+async def accept_may_say_nothing_else(world: World) -> None:
+    """Another text would admit the peer, as it is true: it is an error, which rejects it."""
+    async with world.server("P2P", accept=lambda info: "Later") as server:
+        with pytest.raises(Refused, match="rejected") as caught:
+            await world.client("P2P", server.address).start()
+        assert caught.value.code == "denied"
+        assert server.statistics().errors == 1
+
+
+@scenario
+async def a_client_survives_the_restart_of_its_server(world: World) -> None:
+    """With ``end=False``: everything sent is confirmed first, and nothing is in doubt."""
+    ear = Ear()
+    async with (
+        world.server("P2P") as server,
+        world.client("P2P", server.address, reconnect=QUICK) as client,
+    ):
+        client.add_callback(ear, EventKind.CONNECTED, EventKind.DISCONNECTED, EventKind.ERROR)
+        for number in range(3):
+            await server.wait_connected(timeout=15)
+            receipts = [await server.send(b"%d" % number) for _ in range(100)]
+            assert await server.stop(15, end=False)
+            assert all(receipt.stage >= Stage.RECEIVED for receipt in receipts)
+            await ear.wait(EventKind.DISCONNECTED, number + 1)
+            await client.send(b"while it was away")
+            assert [await client.data_get(15) for _ in receipts] == [b"%d" % number] * 100
+            await server.start()
+            assert await server.data_get(15) == b"while it was away"
+            await ear.wait(EventKind.CONNECTED, number + 1)
+        await server.stop(15)
+        with pytest.raises(EndOfData):
+            await client.data_get(15)
+    lost = [event.error for event in ear.events if event.kind is EventKind.ERROR]
+    assert all(isinstance(error, SessionLost) and not error.in_doubt for error in lost), lost
+
+
+@scenario
+async def a_conversation_that_is_ending_ends_also_in_such_a_stop(world: World) -> None:
+    async with world.server("P2P") as server, world.client("P2P", server.address) as client:
+        await server.wait_connected(timeout=15)
+        await server.send(b"last")
+        await server.end()
+        assert await server.stop(15, end=False)
+        assert await client.data_get(15) == b"last"
+        with pytest.raises(EndOfData):
+            await client.data_get(15)

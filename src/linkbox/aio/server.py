@@ -18,6 +18,7 @@ from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.answering import AnsweringServer
+from linkbox.operations.arguments import flag
 from linkbox.operations.options import BYTES, Accept, AcceptLater, Overflow, ServerOptions, StorePath
 from linkbox.operations.plain_options import HALF_CLOSE, PlainServing, Proxies
 from linkbox.operations.requests import H, Request
@@ -99,6 +100,15 @@ class ServerP2P(Server[T, K_co]):
         tasks = Tasks(options)
         self._server = self._sender = operations = SendingServer(options, tasks, Receipt, self)
         self._attach(operations, Taking(operations), tasks)
+
+    async def stop(self, timeout: float = 10.0, *, end: bool = True) -> bool:
+        """Stop, as every endpoint does. ``end=True`` ends all conversations.
+
+        ``end=False``, for a restart of the server: clients that reconnect come back as after a crash. With a
+        store no conversation ends, and over a plain framing every one, whatever ``end`` is.
+        """
+        self._sender.ends_conversations = flag(end, "end")
+        return await super().stop(timeout)
 
     async def send(self, data: T, to: Peer | None = None, timeout: float | None = None) -> Receipt:
         """Send one message; returns its `Receipt` at once, unless the send window is full.

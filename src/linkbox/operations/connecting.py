@@ -101,8 +101,11 @@ class ConversingClient(ClientOperations):
     def connect(self, wait: Given) -> Operation[None]:
         """Start, and wait for the connection; stop again if it does not come up."""
         is_patient = flag(wait, "wait")
-        if self.core is not None and not self.is_stopping and self.channel(self.core).error is not None:
-            yield from self.stop(0.0)  # The conversation has ended: begin a new one.
+        if self.core is not None and not self.is_stopping:
+            channel = self.channel(self.core)
+            if channel.error is not None or channel.is_ending:
+                # The conversation has ended, or is about to: begin a new one.
+                yield from self.stop(STOP if channel.error is None else 0.0)
         yield from self.start()
         if not is_patient:
             return

@@ -32,6 +32,9 @@ class Life(EndpointOperations):
         """Do what this kind of endpoint does first after a start."""
         raise NotImplementedError
 
+    def prepare_stop(self, core: EndpointCore) -> None:
+        """Tell the core what this kind of endpoint does in a stop."""
+
     def on_stopped(self) -> None:
         """Release what this kind of endpoint holds, after a stop."""
 
@@ -139,6 +142,7 @@ class Life(EndpointOperations):
         error: BaseException | None = None
         try:
             runtime.stop_listening()
+            self.prepare_stop(core)
             core.shutdown(self.now())
             runtime.update()
             is_idle = bool((yield Wait(core.changed, IsIdle(core), deadline)))

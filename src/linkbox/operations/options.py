@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 StorePath = str | os.PathLike[str] | None
 Overflow = Literal["block", "drop_oldest", "drop_newest", "error"]
-Accept = Callable[[PeerInfo], bool]
-"""Decides whether to admit a peer."""
-AcceptLater = Callable[[PeerInfo], Awaitable[bool]]
+Accept = Callable[[PeerInfo], bool | Literal["later"]]
+"""Decides whether to admit a peer. ``"later"``: it is rejected for now, and connects again."""
+AcceptLater = Callable[[PeerInfo], Awaitable[bool | Literal["later"]]]
 """The same as a coroutine function, for aio."""
 LINGER: Final = 1.0
 """The default of ``linger=`` with ``blocking=False``: else each small group of messages would connect."""
