@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import socket
+import threading
 from typing import Any
 
 import pytest
 
 from linkbox import (
+    AddressError,
     Backoff,
+    ConnectFailed,
     EndOfData,
     EventKind,
     LengthPrefixed,
@@ -174,3 +178,92 @@ async def a_conversation_that_is_ending_ends_also_in_such_a_stop(world: World) -
         assert await client.data_get(15) == b"last"
         with pytest.raises(EndOfData):
             await client.data_get(15)
+
+
+@scenario
+async def several_addresses_are_tried_in_order(world: World) -> None:
+    """Then again from the first: a client finds the one server that is there, or has a slot."""
+    if world.address.startswith("memory"):
+        with pytest.raises(AddressError, match="several"):
+            world.client("P2P", [world.address, "memory://other"])
+        return
+    nowhere = world.address + ".nowhere"
+    if world.is_tcp:
+        async with world.server("P2P") as gone:
+            nowhere = gone.address
+    async with world.server("P2P") as second:
+        for addresses in ([nowhere, second.address], [second.address, nowhere]):
+            async with world.client("P2P", addresses, reconnect=QUICK) as client:
+                assert client.peers()[0].address == second.address
+                await client.send(b"x")
+                assert await second.data_get(15) == b"x"
+            await until(lambda: not second.peers())
+        with pytest.raises(ConnectFailed, match=f"{nowhere} or {nowhere}"):
+            await world.client("P2P", [nowhere, nowhere], reconnect=None).start()
+
+
+@scenario
+async def a_full_server_and_a_lost_one_lead_to_the_next(world: World) -> None:
+    if not world.is_tcp:
+        return  # Two servers need two addresses.
+    ear = Ear()
+    async with (
+        world.server("P2P", name="one") as one,
+        world.server("P2P", name="two") as two,
+        world.client("P2P", one.address) as guest,
+        world.client("P2P", [one.address, two.address], reconnect=QUICK) as client,
+    ):
+        client.add_callback(ear, EventKind.CONNECTED)
+        assert client.peers()[0].name == "two"  # as the first is busy
+        await guest.stop()
+        await until(lambda: not one.peers())
+        await two.stop(15, end=False)
+        await ear.wait(EventKind.CONNECTED)
+        assert client.peers()[0].address == one.address
+        await one.send(b"hello")
+        assert await client.data_get(15) == b"hello"
+
+
+@scenario
+async def a_function_may_connect(world: World) -> None:
+    """It is called for each attempt; what it raises, and what is no socket, is a failed attempt."""
+    if world.address.startswith("memory"):
+        with pytest.raises(ValueError, match="connect="):
+            world.client("P2P", world.address, connect=lambda: None)
+        return
+    results: list[Any] = [OSError("the proxy says no"), KeyError("odd"), 7, True]
+    threads = []
+
+    def connect() -> Any:
+        threads.append(threading.current_thread())
+        result = results[0] if len(results) == 1 else results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        if result == 7:
+            return 7
+        if server.address.startswith("unix"):
+            sock = socket.socket(socket.AF_UNIX)
+            try:
+                sock.connect(server.address.removeprefix("unix://"))
+            except OSError:
+                sock.close()
+                raise
+            return sock
+        host, _, port = server.address.partition("://")[2].rpartition(":")
+        return socket.create_connection((host, int(port)))
+
+    async with world.server("P2P") as server:
+        address = server.address
+        for text in ("the proxy says no", "KeyError: 'odd'", "connect= returned 7"):
+            with pytest.raises(ConnectFailed, match=text):
+                await world.client("P2P", address, connect=connect, reconnect=None).start()
+        async with world.client("P2P", address, connect=connect, reconnect=QUICK) as client:
+            await client.send(b"x")
+            assert await server.data_get(15) == b"x"
+            assert await server.stop(15, end=False)
+            await client.send(b"y")
+            await server.start()
+            assert await server.data_get(15) == b"y"
+    assert threading.current_thread() not in threads
+    with pytest.raises(ValueError, match="connect="):
+        world.client("P2P", [address, address], connect=connect)

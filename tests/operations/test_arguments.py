@@ -24,7 +24,7 @@ class Odd:
 
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "address": (7, None, b"x", Odd()),
+    "address": (7, None, b"x", Odd(), [], [7], ["tcp://127.0.0.1:9", "tls://127.0.0.1:9"]),
     "format": (7, "json", None, Odd()),
     "framing": (7, "lines", None, Odd()),
     "limits": (7, "x", 0, {}, Odd()),
@@ -43,6 +43,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "blocking": ("no", None, 1, Odd()),
     "linger": ("1", Odd()),
     "keep_alive": ("no", None, 1, Odd()),
+    "connect": (7, "x", Odd()),
     "dialogue": (7, "x", Odd()),
     "connections": ("1", 1.0, True, Odd()),
     "idle_timeout": ("1", Odd()),
@@ -85,6 +86,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "keep": ("no", None, 1, Odd()),
     "ack": ("no", None, 1, Odd()),
     "wait": ("no", None, 1, Odd()),
+    "end": ("no", None, 1, Odd()),
     "peer": ("x", 7, None, Odd()),
     "to": ("x", 7, Odd()),
     "reason": (7, b"x", None, Odd()),
@@ -96,7 +98,7 @@ PEER = Peer("nobody", "tcp://127.0.0.1:9", "0" * 32, 0.0)
 RIGHT: dict[str, Any] = {
     "data": b"x", "iterable": [b"x"], "count": 1, "timeout": 0, "stage": Stage.SENT, "ack": True,
     "n": 1, "separator": b";", "keep": True,
-    "wait": False, "to": None, "peer": PEER, "reason": "why",
+    "wait": False, "end": True, "to": None, "peer": PEER, "reason": "why",
 }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
 from linkbox.aio.endpoint import Endpoint
@@ -17,18 +17,23 @@ from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
-from linkbox.operations.options import BYTES, RECONNECT, ClientOptions, Overflow, StorePath
+from linkbox.operations.options import BYTES, RECONNECT, ClientAddress, ClientOptions, Overflow, StorePath
 from linkbox.operations.pushing import PushingClient
 from linkbox.operations.secrets import Secret
 from linkbox.operations.taking import Taking, TakingAnswers
 from linkbox.operations.unsupported import Unsupported, declare_abstract
 
-if TYPE_CHECKING:  # loaded only if TLS is used
+if TYPE_CHECKING:  # loaded only if needed
+    from socket import socket
     from ssl import SSLContext
 
 
 class Client(Endpoint[T, K_co], ABC):
-    """Abstract base of the clients: connects, and reconnects after a lost connection."""
+    """Abstract base of the clients: connects, and reconnects after a lost connection.
+
+    ``address`` may be a list: its addresses are tried in order, then again from the first. Servers do not
+    share sessions: another server is like one that was restarted (`SessionLost`).
+    """
 
     @abstractmethod
     def _set_up(self, options: ClientOptions) -> None:
@@ -46,11 +51,14 @@ class ClientP2P(Client[T, K_co]):
     Over a plain framing the conversation ends when the peer closes the connection. If ``reconnect`` is given
     explicitly, the client connects again instead, until `stop` or `end`. ``idle_timeout``, for plain framings
     only: a connection on which nothing arrives for that many seconds is closed as lost.
+
+    ``connect``, for proxies and tunnels: a function that returns a connected socket, called for each attempt
+    on a thread, unless it is a coroutine function. ``address`` still names the server, for TLS and in errors.
     """
 
     def __init__(
         self,
-        address: str | tuple[str, int],
+        address: ClientAddress,
         format: FormatLike[T, K_co] = BYTES,  # type: ignore[assignment]
         *,
         framing: Framing | type[Framing] = Linked(),
@@ -63,11 +71,12 @@ class ClientP2P(Client[T, K_co]):
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = RECONNECT,
         idle_timeout: float | None = None,
+        connect: Callable[[], socket | Awaitable[socket]] | None = None,
     ) -> None:
         self._set_up(
             ClientOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, connect_timeout,
-                reconnect, idle_timeout=idle_timeout,
+                reconnect, idle_timeout=idle_timeout, connect=connect,
             )
         )  # fmt: skip
 
@@ -119,7 +128,7 @@ class ClientP2M(Client[T, object], Generic[T]):
 
     def __init__(
         self,
-        address: str | tuple[str, int],
+        address: ClientAddress,
         format: FormatLike[T, object] = BYTES,  # type: ignore[assignment]
         *,
         blocking: bool = True,
@@ -196,7 +205,7 @@ class ClientAR(Client[T, K_co]):
 
     def __init__(
         self,
-        address: str | tuple[str, int],
+        address: ClientAddress,
         format: FormatLike[T, K_co] = BYTES,  # type: ignore[assignment]
         *,
         keep_alive: bool = False,

@@ -24,7 +24,17 @@ class Dialing:
     ``connect_by``; after a lost connection, as the `Backoff` says.
     """
 
-    __slots__ = ("_context", "_sessions", "address", "connect_timeout", "dials", "random", "reconnect")
+    __slots__ = (
+        "_context",
+        "_preferred",
+        "_sessions",
+        "address",
+        "addresses",
+        "connect_timeout",
+        "dials",
+        "random",
+        "reconnect",
+    )
 
     def __init__(
         self,
@@ -38,6 +48,10 @@ class Dialing:
         self._context = context
         self._sessions = sessions
         self.address = address
+        self.addresses = [address]
+        """All addresses of the server, or of several servers, in the order in which they are tried."""
+        self._preferred = 0
+        """The address of the last connection that was up."""
         self.reconnect = reconnect
         self.connect_timeout = connect_timeout
         self.random = random
@@ -48,8 +62,19 @@ class Dialing:
         """Let a new session connect. With a store, the attempts have no deadline."""
         if session.record is None:
             session.attempts.connect_by = min(session.attempts.connect_by, now + self.connect_timeout)
+        session.attempts.route = self._preferred
         self.dials.append(session)
         session.timer.wake_at(session.attempts.connect_by)
+
+    def reached(self, session: Session, address: str) -> None:
+        """There is a connection. If it is not welcomed, the next attempt begins with the next address."""
+        if len(self.addresses) > 1:
+            session.attempts.route = self.addresses.index(address) + 1
+
+    def welcomed(self, session: Session, address: str) -> None:
+        """The connection is up: new attempts begin with its address."""
+        if len(self.addresses) > 1:
+            session.attempts.route = self._preferred = self.addresses.index(address)
 
     def patience(self, session: Session, others: int, now: float) -> float:
         """Seconds for one of the host's addresses, if ``others`` must be tried after it."""

@@ -127,7 +127,7 @@ class Ending:
 class Attempts:
     """A client's attempts to connect."""
 
-    __slots__ = ("connect_by", "connected_at", "failures", "last_failure", "progress")
+    __slots__ = ("connect_by", "connected_at", "failures", "last_failure", "progress", "route")
 
     def __init__(self) -> None:
         self.failures = 0
@@ -139,6 +139,8 @@ class Attempts:
         """The deadline of the first welcome."""
         self.connected_at = NEVER
         """When the last successful attempt succeeded."""
+        self.route = 0
+        """With several addresses: the one that the next attempt begins with."""
 
     def failed(self, error: Exception) -> None:
         """Count a failed attempt."""

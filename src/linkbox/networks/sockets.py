@@ -113,6 +113,20 @@ def resolve(address: Address) -> list[Any]:
     return [(family, target) for family, _, _, _, target in found]
 
 
+def checked_socket(found: Any) -> socket.socket:
+    """What the user's ``connect=`` has returned, if it is a socket."""
+    if not isinstance(found, socket.socket):
+        raise TypeError(f"connect= returned {found!r:.80}, not a connected socket.socket")
+    return found
+
+
+def as_os_error(error: Exception) -> OSError:
+    """The error of an attempt to connect by the user's ``connect=``."""
+    return (
+        error if isinstance(error, OSError) else OSError(f"connect= failed: {type(error).__name__}: {error}")
+    )
+
+
 def connect_error(address: str, error: OSError) -> ConnectFailed:
     """The error of a failed attempt, with a hint at the remedy."""
     hints = {

@@ -30,10 +30,12 @@ class ClientOperations(Life):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.client_options = options
+        if options.connect is not None:
+            runtime.check_function(options.connect, "connect=")
 
     def make_core(self) -> ClientCore:
         options = self.client_options
-        return ClientCore(
+        core = ClientCore(
             self.settings(),
             self.mailbox,
             str(self.address),
@@ -42,6 +44,8 @@ class ClientOperations(Life):
             random_float,
             self.resumes and options.plain is None,
         )
+        core.dialing.addresses += map(str, options.more_addresses)
+        return core
 
     def settings(self) -> Settings:
         settings = super().settings()

@@ -20,7 +20,7 @@ from linkbox.format_costs import cost_of
 from linkbox.formats import Bytes, Format, Typed, as_format
 from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
-from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
+from linkbox.operations.addresses import check_connect, check_server_address, client_addresses
 from linkbox.operations.plain_options import (
     PlainServing,
     Proxies,
@@ -34,6 +34,8 @@ from linkbox.operations.storing import check_reconnect, store_path
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+ClientAddress = str | tuple[str, int] | list[str] | list[tuple[str, int]]
+"""An address to connect to, or a list of them, which are tried in this order."""
 StorePath = str | os.PathLike[str] | None
 Overflow = Literal["block", "drop_oldest", "drop_newest", "error"]
 Accept = Callable[[PeerInfo], bool | Literal["later"]]
@@ -52,6 +54,11 @@ Handler = Callable[[Any], Any]
 
 class Options:
     """The options of every endpoint. The constructor raises an error for an invalid option."""
+
+    more_addresses: tuple[Address, ...] = ()
+    """Further addresses that a client tries after the first."""
+    connect: Callable[[], Any] | None = None
+    """Connects a client; returns a socket."""
 
     def __init__(
         self,
@@ -208,7 +215,7 @@ class ClientOptions(Options):
     def __init__(
         self,
         pattern: Pattern,
-        address: str | tuple[str, int],
+        address: ClientAddress,
         format: Any,
         framing: Framing | type[Framing],
         limits: Limits | None,
@@ -226,16 +233,18 @@ class ClientOptions(Options):
         dialogue: Dialogue | None = None,
         connections: int | None = None,
         idle_timeout: float | None = None,
+        connect: Callable[[], Any] | None = None,
     ) -> None:
         _check_times(connect_timeout, linger)
         if not isinstance(reconnect, Backoff | None):
             raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
         _check_ssl(ssl)
-        parsed = with_ssl(Address.parse(address), address, ssl)
-        check_scheme(parsed)
+        parsed, *more = client_addresses(address, ssl)
         super().__init__(
             "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret
         )
+        self.more_addresses = tuple(more)
+        self.connect = check_connect(connect, (parsed, *more))
         if self.store_path is not None:
             check_reconnect(reconnect)
         self.connect_timeout = float(connect_timeout)

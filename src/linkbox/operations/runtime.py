@@ -13,7 +13,7 @@ from linkbox.errors import StateError
 from linkbox.native import mypyc_attr
 from linkbox.networks.choose import time_source, tls_maker
 from linkbox.networks.endpoint_driver import EndpointDriver
-from linkbox.networks.network import Listener
+from linkbox.networks.network import Listener, Network, Route
 from linkbox.operations.options import Options
 from linkbox.operations.secrets import SecretsOfUser
 from linkbox.operations.steps import Operation
@@ -81,6 +81,15 @@ class Runtime:
         self._make_tls = tls_maker(
             options.address, options.ssl, options.side == "server", options.secrets is not None
         )
+        self._more_routes = [
+            Route(each, tls_maker(each, options.ssl, False, options.secrets is not None))
+            for each in options.more_addresses
+        ]
+
+    def guide(self, network: Network) -> None:
+        """Tell a network how to connect, after a start."""
+        network.routes += self._more_routes
+        network.connect = self._options.connect
 
     def open(self, core: EndpointCore) -> None:
         """Make the driver, after a start."""

@@ -182,6 +182,7 @@ class Threads(Runtime):
         transport = Transport(
             core, self.lock, options.decoding, options.name, options.address, self._make_tls, self.errors
         )
+        self.guide(transport.network)
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
         self.closed.clear()
