@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
 from linkbox.aio.endpoint import Endpoint
@@ -17,14 +17,21 @@ from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
-from linkbox.operations.options import BYTES, RECONNECT, ClientAddress, ClientOptions, Overflow, StorePath
+from linkbox.operations.options import (
+    BYTES,
+    RECONNECT,
+    ClientAddress,
+    ClientOptions,
+    ConnectLater,
+    Overflow,
+    StorePath,
+)
 from linkbox.operations.pushing import PushingClient
 from linkbox.operations.secrets import Secret
 from linkbox.operations.taking import Taking, TakingAnswers
 from linkbox.operations.unsupported import Unsupported, declare_abstract
 
-if TYPE_CHECKING:  # loaded only if needed
-    from socket import socket
+if TYPE_CHECKING:  # loaded only if TLS is used
     from ssl import SSLContext
 
 
@@ -71,7 +78,7 @@ class ClientP2P(Client[T, K_co]):
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = RECONNECT,
         idle_timeout: float | None = None,
-        connect: Callable[[], socket | Awaitable[socket]] | None = None,
+        connect: ConnectLater | None = None,
     ) -> None:
         self._set_up(
             ClientOptions(

@@ -11,7 +11,7 @@ Every method is called under the endpoint's lock, or on its event loop, except `
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from linkbox.address import Address
 from linkbox.core.connection import Connection as Link
@@ -23,9 +23,6 @@ from linkbox.errors import ConnectFailed
 from linkbox.limits import Limits
 from linkbox.networks.poller import Poller
 from linkbox.networks.sockets import connect_error
-
-if TYPE_CHECKING:
-    from linkbox.networks.tls_link import TlsLink
 
 
 class NetworkEvents:
@@ -145,11 +142,15 @@ class Listener(Listening):
         raise NotImplementedError
 
 
+MakeTls: TypeAlias = Callable[[], Any]
+"""Makes the `TlsLink` of a connection, which is loaded only if TLS is used."""
+
+
 class Route(NamedTuple):
     """An address that a client may connect to."""
 
     address: Address
-    make_tls: Callable[[], TlsLink] | None
+    make_tls: MakeTls | None
     """Makes the TLS of a connection to it."""
 
 
@@ -172,7 +173,7 @@ class Network:
         first = session.attempts.route % len(self.routes)
         return self.routes[first:] + self.routes[:first]
 
-    def make_tls_of(self, link: Link) -> TlsLink | None:
+    def make_tls_of(self, link: Link) -> Any:
         """The TLS of a new connection, if it has TLS."""
         route = self.routes[0]
         if len(self.routes) > 1:

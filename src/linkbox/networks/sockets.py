@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Any
 
-from linkbox.address import Address, origin_of, peer_host
+from linkbox.address import Address, host_of, origin_of, peer_host
 from linkbox.errors import ConnectFailed
 from linkbox.limits import Limits
 
@@ -98,7 +98,7 @@ def describe(family: int, address: Any, secure: bool = False) -> tuple[str, str 
     """A peer's URL, and what it counts for in the limits per address (None: this machine, exempt)."""
     if family == AF_UNIX:
         return "unix:", None
-    host, port = address[:2]
+    host, port = host_of(address), address[1]
     shown = peer_host(host)
     if ":" in shown:
         shown = f"[{shown}]"
@@ -141,7 +141,9 @@ def connect_error(address: str, error: OSError) -> ConnectFailed:
         errno.ENFILE: "this machine has no free descriptor",
     }
     if isinstance(error, socket.gaierror):
-        hint = "no such host name"
+        hint = "no such network interface" if "%" in address else "no such host name"
+    elif error.errno == errno.EINVAL and "[fe80:" in address and "%" not in address:
+        hint = "a link-local address needs its interface, as in [fe80::1%eth0]"
     elif isinstance(error, TimeoutError):
         hint = "no answer in time"
     else:

@@ -33,7 +33,7 @@ class Life(EndpointOperations):
         raise NotImplementedError
 
     def prepare_stop(self, core: EndpointCore) -> None:
-        """Tell the core what this kind of endpoint does in a stop."""
+        """Set what the core of this kind of endpoint does in a stop."""
 
     def on_stopped(self) -> None:
         """Release what this kind of endpoint holds, after a stop."""

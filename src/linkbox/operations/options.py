@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 ClientAddress = str | tuple[str, int] | list[str] | list[tuple[str, int]]
 """An address to connect to, or a list of them, which are tried in this order."""
+Connect = Callable[[], socket.socket]
+"""Connects to the server; returns a connected socket."""
+ConnectLater = Callable[[], socket.socket | Awaitable[socket.socket]]
+"""The same, perhaps as a coroutine function, for aio."""
 StorePath = str | os.PathLike[str] | None
 Overflow = Literal["block", "drop_oldest", "drop_newest", "error"]
 Accept = Callable[[PeerInfo], bool | Literal["later"]]
@@ -235,16 +239,13 @@ class ClientOptions(Options):
         idle_timeout: float | None = None,
         connect: Callable[[], Any] | None = None,
     ) -> None:
-        _check_times(connect_timeout, linger)
-        if not isinstance(reconnect, Backoff | None):
-            raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
+        _check_times(connect_timeout, linger, reconnect)
         _check_ssl(ssl)
         parsed, *more = client_addresses(address, ssl)
         super().__init__(
             "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret
         )
-        self.more_addresses = tuple(more)
-        self.connect = check_connect(connect, (parsed, *more))
+        self.more_addresses, self.connect = tuple(more), check_connect(connect, (parsed, *more))
         if self.store_path is not None:
             check_reconnect(reconnect)
         self.connect_timeout = float(connect_timeout)
@@ -279,7 +280,9 @@ class ClientOptions(Options):
         return most
 
 
-def _check_times(connect_timeout: float, linger: float | None) -> None:
+def _check_times(connect_timeout: float, linger: float | None, reconnect: Any) -> None:
+    if not isinstance(reconnect, Backoff | None):
+        raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
     if not arguments.seconds(connect_timeout, "connect_timeout") > 0:
         raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
     if linger is not None and not arguments.seconds(linger, "linger") >= 0:

@@ -87,7 +87,7 @@ class Runtime:
         ]
 
     def guide(self, network: Network) -> None:
-        """Tell a network how to connect, after a start."""
+        """Set where a network connects to, after a start."""
         network.routes += self._more_routes
         network.connect = self._options.connect
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from sys import is_finalizing
 from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
@@ -15,7 +15,15 @@ from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.asking import AskingClient
 from linkbox.operations.connecting import ConversingClient
-from linkbox.operations.options import BYTES, RECONNECT, ClientAddress, ClientOptions, Overflow, StorePath
+from linkbox.operations.options import (
+    BYTES,
+    RECONNECT,
+    ClientAddress,
+    ClientOptions,
+    Connect,
+    Overflow,
+    StorePath,
+)
 from linkbox.operations.pushing import PushingClient
 from linkbox.operations.secrets import Secret
 from linkbox.operations.taking import Taking, TakingAnswers
@@ -25,8 +33,7 @@ from linkbox.threaded.interrupts import interrupts
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.runtime import Threads
 
-if TYPE_CHECKING:  # loaded only if needed
-    from socket import socket
+if TYPE_CHECKING:  # loaded only if TLS is used
     from ssl import SSLContext
 
 
@@ -73,7 +80,7 @@ class ClientP2P(Client[T, K_co]):
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = RECONNECT,
         idle_timeout: float | None = None,
-        connect: Callable[[], socket] | None = None,
+        connect: Connect | None = None,
     ) -> None:
         self._set_up(
             ClientOptions(
