@@ -44,7 +44,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
     "Clients": ("", ["Client", "ClientP2P", "ClientP2M", "ClientAR"]),
     "Messages, receipts, requests": ("", ["Message", "Receipt", "Stage", "Request", "Peer", "PeerInfo"]),
     "Events": ("[Interrupts and polling](interrupts-and-polling.md) is the guide.", ["Event", "EventKind"]),
-    "Statistics": ("", ["Statistics", "PeerStatistics"]),
+    "Statistics": ("", ["EndpointState", "Statistics", "PeerStatistics", "Percentiles"]),
     "Formats": (
         "[Formats](formats.md) is the guide.",
         ["Format", "Bytes", "Text", "Json", "Typed", "MsgPack", "Skip"],
@@ -54,7 +54,7 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
         """Linked Raw Lines Delimited LengthPrefixed FixedSize VarintPrefixed DecimalPrefixed Netstring
         JsonStream Enclosed Slip Cobs Framing Dialogue""".split(),
     ),
-    "Settings": ("[Limits](limits.md) has all defaults.", ["Limits", "Backoff", "Address"]),
+    "Settings": ("[Limits](limits.md) has all defaults.", ["Limits", "Backoff", "Address", "Nats"]),
     "Errors": (
         "[Errors](errors.md) says who is at fault, and what to do.",
         """LinkboxError AddressError StateError FormatError DecodeError TooLarge LinkError ListenFailed
@@ -67,7 +67,8 @@ SECTIONS: dict[str, tuple[str, list[Any]]] = {
 HIDDEN = {"encode_many", "check", "check_limit", "tokens", "unescaped", "of_server", "is_pair"}
 # Handed out, or the base of others: nobody calls these. The fields of Limits are in its table.
 NOT_MADE = set(
-    """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Format Framing
+    """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Percentiles
+    Format Framing
     Server Client Limits""".split()
 )
 WIDTH = 100

@@ -115,7 +115,8 @@ class Refused(LinkError):
     the server), ``"pattern"`` (for example a P2P client that connected to an AR server), ``"format"`` (the
     formats differ), ``"version"``, ``"session"``, ``"denied"`` (the server's ``accept=`` returned False),
     ``"later"`` (it returned ``"later"``), ``"protocol"``, ``"disconnected"`` (``server.disconnect(peer)``).
-    All but ``busy``, ``limit`` and ``later`` are final: another attempt cannot help.
+    Of a broker: ``"denied"`` (it does not permit a subject), ``"unsupported"`` (it lacks what P2M needs). All
+    but ``busy``, ``limit`` and ``later`` are final: another attempt cannot help.
     """
 
     def __init__(self, message: str, code: str = "refused") -> None:

@@ -35,17 +35,28 @@ from linkbox.core.session_table import SessionTable
 from linkbox.core.settings import Settings
 from linkbox.core.source import Source
 from linkbox.core.statistics import statistics
+from linkbox.core.status import ClientStatus, Status
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames
-from linkbox.errors import PeerLost
+from linkbox.errors import LinkError, PeerLost
 from linkbox.events import EventKind, Peer, Statistics
 
 
 class EndpointCore(JournalOwner):
     """The base class of the cores of servers and clients."""
 
-    __slots__ = ("arrivals", "channels", "context", "effects", "inbox", "links", "mailbox", "sessions")
+    __slots__ = (
+        "arrivals",
+        "channels",
+        "context",
+        "effects",
+        "inbox",
+        "links",
+        "mailbox",
+        "sessions",
+        "status",
+    )
 
     def __init__(self, settings: Settings, mailbox: Mailbox, is_client: bool) -> None:
         self.context = Context(settings, mailbox, is_client)
@@ -56,6 +67,7 @@ class EndpointCore(JournalOwner):
         """The conversations that are not closed, by the ids of their peers."""
         self.links = LinkTable(self.context, self.sessions)
         self.inbox = Inbox(self.context, self.sessions)
+        self.status = Status(self.sessions)
         self.arrivals: deque[Arrival] = deque()
         """What has arrived and is not decoded: the driver decodes each, in order, and calls `deliver`."""
 
@@ -139,9 +151,10 @@ class EndpointCore(JournalOwner):
         """The connected peers."""
         return self.sessions.peers()
 
-    def statistics(self) -> Statistics:
+    def statistics(self, now: float = 0.0) -> Statistics:
         """A snapshot of all counters."""
-        return statistics(list(self.sessions.by_id.values()), self.context.counters, self.mailbox)
+        sessions = list(self.sessions.by_id.values())
+        return statistics(sessions, self.context.counters, self.mailbox, now, self.status.waits_for(now))
 
     def is_idle(self) -> bool:
         """Are there no conversations and no connections?"""
@@ -316,6 +329,7 @@ class ClientCore(EndpointCore):
         self.side = ClientSide(self.context, self.sessions, self.links, self.dialing, resumes)
         self.sessions.side = self.side
         self.conversations = self.side.conversations
+        self.status = ClientStatus(self.sessions, self.conversations)
         self.asks: ClientAsks = self.sessions.client_asks
         """The requests that wait for their responses."""
 
@@ -349,6 +363,12 @@ class ClientCore(EndpointCore):
             # After a reset the server is not absent: it has closed the connection.
             is_absent = not isinstance(error.__cause__, ConnectionResetError)
             self.dialing.failed(session, error, now, is_absent)
+
+    def connect_refused(self, session: Session, error: LinkError, now: float) -> None:
+        """The attempt to connect was refused: trying again cannot help."""
+        self.effects.now = now
+        if session.error is None:
+            self.side.connect_refused(session, error, now)
 
     def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         assert isinstance(link.handshake, ClientHandshake)

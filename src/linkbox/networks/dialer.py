@@ -85,8 +85,8 @@ class Dialer:
         """Begin to connect for a session."""
         addresses = [route.address for route in self._network.routes_of(session)]
         work: Callable[[], None] | None = None
-        if self._network.connect is not None:
-            work = partial(self._call_connect, session, self._network.connect)
+        if self._network.make_socket is not None:
+            work = partial(self._call_connect, session, self._network.make_socket)
         elif any(address.host_kind == "name" for address in addresses):
             # A slow name server must not block the threads of this endpoint.
             work = partial(self._resolve, session, addresses)

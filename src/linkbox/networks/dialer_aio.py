@@ -46,8 +46,8 @@ class AioDialer:
         failure = OSError("no address")
         for number, route in enumerate(routes):
             try:
-                if network.connect is not None:
-                    sock = await self._call_connect(network.connect)
+                if network.make_socket is not None:
+                    sock = await self._call_connect(network.make_socket)
                     await self._connected(session, sock, route.address)
                     return
                 targets = await self._resolve(route.address)

@@ -19,8 +19,9 @@ from linkbox.core.connection import Listening
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.core.timers import Timed
-from linkbox.errors import ConnectFailed
+from linkbox.errors import ConnectFailed, LinkError
 from linkbox.limits import Limits
+from linkbox.native import mypyc_attr
 from linkbox.networks.poller import Poller
 from linkbox.networks.sockets import connect_error
 
@@ -133,7 +134,13 @@ class NetworkEvents:
         assert isinstance(self.hub, ClientCore)
         self.hub.connect_failed(session, error, now)
 
+    def connect_refused(self, session: Session, error: LinkError, now: float) -> None:
+        """The attempt to connect was refused, and trying again cannot help."""
+        assert isinstance(self.hub, ClientCore)
+        self.hub.connect_refused(session, error, now)
 
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Listener(Listening):
     """The listener of a server, made by `choose.bind`."""
 
@@ -154,6 +161,7 @@ class Route(NamedTuple):
     """Makes the TLS of a connection to it."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Network:
     """Carries the bytes of an endpoint from ``start()`` to ``stop()``."""
 
@@ -163,7 +171,7 @@ class Network:
         """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
         self.routes: list[Route] = []
         """The addresses that a client tries, in this order."""
-        self.connect: Callable[[], Any] | None = None
+        self.make_socket: Callable[[], Any] | None = None
         """A function of the user that connects, or None."""
         self.has_manual_clock = has_manual_clock
         """Does the clock change only when a test advances it? Then real time must not end any wait."""
@@ -201,6 +209,7 @@ class Network:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ThreadedNetwork(Network):
     """For threads: one of them, the leader, polls and reads without the lock, and reports under the lock."""
 
@@ -223,6 +232,7 @@ class ThreadedNetwork(Network):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AioNetwork(Network):
     """For asyncio: reports when the event loop calls it, then calls `NetworkEvents.turn_done`."""
 

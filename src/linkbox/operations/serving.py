@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from linkbox import logs
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import (
     Channel,
@@ -72,6 +73,13 @@ class ServerOperations(Life):
             listener.close()
             raise
         self.runtime.listen(listener)
+        if not listener.is_open:
+            yield Wait(core.changed, IsOpen(listener))
+            if not listener.is_open:
+                yield from self.stop(0.0)
+                raise listener.error or self.not_running()
+        fields = {"event": "listening", "address": str(self.address)}
+        logs.write(logs.INFO, "listening", area=self.area, endpoint=self, fields=fields)
         self.start_services(core)
 
     def _bind(self) -> Listening:
@@ -155,6 +163,18 @@ def verdict_of(value: Any) -> Verdict:
     if (isinstance(value, str) and value != "later") or hasattr(value, "__await__"):
         raise TypeError(f'accept= returned {value!r:.80}: True, False or "later" is needed')
     return "later" if value == "later" else bool(value)
+
+
+class IsOpen(Predicate):
+    """It is known whether the server can listen."""
+
+    __slots__ = ("listener",)
+
+    def __init__(self, listener: Listening) -> None:
+        self.listener = listener
+
+    def holds(self) -> bool:
+        return self.listener.is_open or self.listener.error is not None
 
 
 class HasPendingAccept(Predicate):

@@ -85,6 +85,14 @@ class Threads(Runtime):
                 f"{name}: {what} is a coroutine function, which only endpoints of linkbox.aio can call"
             )
 
+    def inspect(self, function: Callable[[], object], patience: float) -> object:
+        if not self.lock.acquire(timeout=patience):
+            return None
+        try:
+            return function()
+        finally:
+            self.lock.release()
+
     # -- running operations ----------------------------------------------------------------------------
 
     def run(self, operation: Operation[R]) -> R:
@@ -180,7 +188,14 @@ class Threads(Runtime):
     def open(self, core: EndpointCore) -> None:
         options = self._options
         transport = Transport(
-            core, self.lock, options.decoding, options.name, options.address, self._make_tls, self.errors
+            core,
+            self.lock,
+            options.decoding,
+            options.name,
+            options.address,
+            self._make_tls,
+            self._access,
+            self.errors,
         )
         self.guide(transport.network)
         transport.decode_later = not isinstance(options.format, _INLINE)
