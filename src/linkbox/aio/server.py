@@ -19,7 +19,6 @@ from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.answering import AnsweringServer
-from linkbox.operations.arguments import flag
 from linkbox.operations.options import BYTES, Accept, AcceptLater, Overflow, ServerOptions, StorePath
 from linkbox.operations.plain_options import HALF_CLOSE, PlainServing, Proxies
 from linkbox.operations.requests import H, Request
@@ -109,8 +108,7 @@ class ServerP2P(Server[T, K_co]):
         ``end=False``, for a restart of the server: clients that reconnect come back as after a crash. With a
         store no conversation ends, and over a plain framing every one, whatever ``end`` is.
         """
-        self._sender.ends_conversations = flag(end, "end")
-        return await super().stop(timeout)
+        return await self._tasks.run(self._sender.ending(end).stop(timeout))
 
     async def send(self, data: T, to: Peer | None = None, timeout: float | None = None) -> Receipt:
         """Send one message; returns its `Receipt` at once, unless the send window is full.

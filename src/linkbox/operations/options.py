@@ -259,8 +259,7 @@ class ClientOptions(Options):
             "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret, broker
         )
         self.more_addresses, self.connect = tuple(more), check_connect(connect, (parsed, *more))
-        if self.store_path is not None:
-            check_reconnect(reconnect)
+        check_reconnect(reconnect, self.store_path is not None)
         self.connect_timeout = float(connect_timeout)
         """Seconds to connect, including the handshake."""
         self.reconnect = reconnect

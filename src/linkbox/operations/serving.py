@@ -192,6 +192,11 @@ class HasPendingAccept(Predicate):
 class SendingServer(ServerOperations):
     """The operations of a server that sends to its peers."""
 
+    def ending(self, end: Given) -> SendingServer:
+        """The same, whose next stop ends the conversations, or lets the clients come back."""
+        self.ends_conversations = arguments.flag(end, "end")
+        return self
+
     def target(self, core: ServerCore, to: Given) -> Channel:
         """The conversation to send a message on."""
         if to is not None:

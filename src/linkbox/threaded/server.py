@@ -16,7 +16,6 @@ from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits
 from linkbox.operations.answering import AnsweringServer
-from linkbox.operations.arguments import flag
 from linkbox.operations.options import BYTES, Accept, Overflow, ServerOptions, StorePath
 from linkbox.operations.plain_options import HALF_CLOSE, PlainServing, Proxies
 from linkbox.operations.requests import H, Request
@@ -111,8 +110,7 @@ class ServerP2P(Server[T, K_co]):
         ``end=False``, for a restart of the server: clients that reconnect come back as after a crash. With a
         store no conversation ends, and over a plain framing every one, whatever ``end`` is.
         """
-        self._sender.ends_conversations = flag(end, "end")
-        return super().stop(timeout)
+        return self._threads.stop(self._sender.ending(end), timeout)
 
     def send(self, data: T, to: Peer | None = None, timeout: float | None = None) -> Receipt:
         """Send one message; returns its `Receipt` at once, unless the send window is full.
