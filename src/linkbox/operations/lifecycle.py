@@ -34,8 +34,9 @@ class Life(EndpointOperations):
         """Do what this kind of endpoint does first after a start."""
         raise NotImplementedError
 
-    def prepare_stop(self, core: EndpointCore) -> None:
-        """Set what the core of this kind of endpoint does in a stop."""
+    def shut_down(self, core: EndpointCore) -> None:
+        """Let the core send what is left and close."""
+        core.shutdown(self.now())
 
     @property
     def busy(self) -> dict[int, float]:
@@ -153,8 +154,7 @@ class Life(EndpointOperations):
         error: BaseException | None = None
         try:
             runtime.stop_listening()
-            self.prepare_stop(core)
-            core.shutdown(self.now())
+            self.shut_down(core)
             runtime.update()
             is_idle = bool((yield Wait(core.changed, IsIdle(core), deadline)))
             self.was_clean = is_idle and not core.undelivered

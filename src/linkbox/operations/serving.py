@@ -88,9 +88,10 @@ class ServerOperations(Life):
         listener, self.address = bind(self.address, options.listener, options.proxies)
         return listener
 
-    def prepare_stop(self, core: EndpointCore) -> None:
+    def shut_down(self, core: EndpointCore) -> None:
         assert isinstance(core, ServerCore)
         core.side.ends_conversations = self.ends_conversations and core.side.ends_conversations
+        super().shut_down(core)
 
     def start_services(self, core: ServerCore) -> None:
         """Start the threads or tasks that call user code."""
