@@ -13,7 +13,7 @@ import re
 import socket
 import sys
 from dataclasses import dataclass, replace
-from typing import Final, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 from .errors import AddressError
 
@@ -379,7 +379,19 @@ def address_of(sock: socket.socket) -> Address:
     if sock.family == getattr(socket, "AF_UNIX", None):
         path = os.fsdecode(name) if isinstance(name, bytes) else name
         return Address("unix", "", 0, path.replace("\0", "@", 1))
-    return Address("tcp", name[0], name[1], "")
+    return Address("tcp", host_of(name), name[1], "")
+
+
+def host_of(name: Any) -> str:
+    """The host in the address of a socket, with the interface of a link-local address (``fe80::1%eth0``)."""
+    host: str = name[0]
+    scope = name[3] if len(name) == 4 else 0
+    if not scope or "%" in host:
+        return host
+    try:
+        return f"{host}%{socket.if_indextoname(scope)}"
+    except OSError:  # The interface is gone.
+        return f"{host}%{scope}"
 
 
 def peer_host(host: str) -> str:

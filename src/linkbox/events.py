@@ -54,6 +54,12 @@ class Stage(enum.IntEnum):
     TAKEN = 3
     """The peer's application has taken all of it."""
 
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self) if spec[-1:] in ("d", "n", "x") else self.name, spec)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Peer:

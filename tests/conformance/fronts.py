@@ -157,10 +157,11 @@ class World:
             kwargs = {"ssl": self.authority.server()} | kwargs
         return self._make(self._fronts["server"], f"Server{pattern}", self.address, *args, **kwargs)
 
-    def client(self, pattern: str, address: str, *args: Any, **kwargs: Any) -> Any:
+    def client(self, pattern: str, address: str | list[str], *args: Any, **kwargs: Any) -> Any:
         """A client, not started."""
         if self.authority is not None:
-            address = address.replace("tcp://", "tls://")  # A relay does not know what it carries.
+            if isinstance(address, str):
+                address = address.replace("tcp://", "tls://")  # A relay does not know what it carries.
             kwargs = {"ssl": self.authority.client()} | kwargs
         return self._make(self._fronts["client"], f"Client{pattern}", address, *args, **kwargs)
 

@@ -15,6 +15,7 @@ from tests.conformance.place_scenarios import PLACE_SCENARIOS
 from tests.conformance.scenarios import SCENARIOS
 from tests.conformance.serving_scenarios import SERVING_SCENARIOS
 from tests.conformance.status_scenarios import STATUS_SCENARIOS
+from tests.conformance.trap_scenarios import TRAP_SCENARIOS
 
 by_name = pytest.mark.parametrize(
     "scenario",
@@ -24,6 +25,7 @@ by_name = pytest.mark.parametrize(
         *DIALOGUE_SCENARIOS,
         *SERVING_SCENARIOS,
         *PLACE_SCENARIOS,
+        *TRAP_SCENARIOS,
         *STATUS_SCENARIOS,
     ],
     ids=lambda function: function.__name__,

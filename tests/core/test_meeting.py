@@ -902,3 +902,32 @@ def test_a_handshake_of_tls_alone() -> None:
     assert link is not None and stage_of(link) == 0
     link.has_begun = True
     assert stage_of(link) == 1
+
+
+def test_accept_may_reject_for_now() -> None:
+    wire = Wire(P2P, asks_first=True)
+    session = wire.client.begin(wire.now)
+    for verdict in ("later", True):
+        wire.run()
+        wire.server.decide(wire.server.pending_accepts.popleft(), verdict, wire.now)
+        wire.run()
+        if verdict == "later":
+            assert isinstance(session.last_failure, Refused) and session.last_failure.code == "later"
+            wire.advance(0.2)
+    assert session.established
+
+
+def test_a_server_that_goes_away_lets_its_clients_come_back() -> None:
+    """Once everything is confirmed; a conversation that has ended on its own ends."""
+    for is_ending in (False, True):
+        wire = Wire(P2P)
+        session = wire.connect()
+        other = wire.other(session)
+        wire.send(wire.server, other, b"a")
+        if is_ending:
+            other.end()
+        wire.server.side.ends_conversations = False
+        wire.server.shutdown(wire.now)
+        wire.run()
+        assert (session.error is not None) is is_ending
+        assert wire.client.mailbox.count == 1

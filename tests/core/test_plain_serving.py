@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from linkbox import Dialogue, LengthPrefixed, Lines, Skip
+from linkbox import Dialogue, LengthPrefixed, Lines, Raw, Skip
 from linkbox.core.patterns import AR, P2M, P2P
+from linkbox.core.wire.frames import preface
 from linkbox.errors import AnswerError, DecodeError, PeerLost
 from linkbox.events import EventKind
 from tests.core.wire import NO_BACKOFF, Probe, Wire, probe_client, probe_server
@@ -287,3 +288,14 @@ def test_a_proxy_header_that_nobody_expects_is_named() -> None:
         wire.run()
         probe.say(header)
         assert wire.notes == ["tcp://probe: this looks like a PROXY protocol header; use proxy_protocol=True"]
+
+
+def test_a_client_of_our_own_protocol_is_refused() -> None:
+    """It may be one behind a proxy of bytes at a raw server, where anything is data."""
+    for framing, is_refused in ((Lines(), True), (Raw(), False)):
+        wire = Wire(P2M, framing=framing)
+        probe = probe_server(wire, greets=False)
+        probe.say(preface() + b"\0" * 100)
+        assert bool(wire.notes) is is_refused
+        assert (b"the framing here is lines" in probe.raw()) is is_refused
+        assert bool(wire.server.mailbox.count) is not is_refused

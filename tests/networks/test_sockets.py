@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
 
-from linkbox import Limits
-from linkbox.networks.sockets import prepare
+from linkbox import Limits, ListenFailed, ServerP2M
+from linkbox.address import Address, host_of
+from linkbox.networks.sockets import connect_error, describe, prepare
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has TCP_USER_TIMEOUT")
@@ -42,3 +44,28 @@ def test_the_kernel_looks_for_silent_peers(limits: Limits, expected: list[int]) 
         prepare(sock, limits)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names] == expected
+
+
+def test_the_interface_of_a_link_local_address_is_kept() -> None:
+    number, name = socket.if_nameindex()[0]
+    for given, host in (
+        (("fe80::1", 9, 0, number), f"fe80::1%{name}"),
+        ((f"fe80::1%{name}", 9, 0, number), f"fe80::1%{name}"),
+        (("fe80::1", 9, 0, 999_999), "fe80::1%999999"),
+        (("::1", 9, 0, 0), "::1"),
+        (("127.0.0.1", 9), "127.0.0.1"),
+    ):
+        assert host_of(given) == host
+    url, _ = describe(socket.AF_INET6, ("fe80::1", 9, 0, number))
+    assert url == f"tcp://[fe80::1%{name}]:9"
+    assert Address.parse(url).url == url
+
+
+def test_errors_of_interfaces_say_so() -> None:
+    missing = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    assert "no such network interface" in str(connect_error("tcp://[fe80::1%nosuch]:9", missing))
+    assert "no such host name" in str(connect_error("tcp://nosuch:9", missing))
+    assert "needs its interface" in str(connect_error("tcp://[fe80::1]:9", OSError(errno.EINVAL, "x")))
+    assert "linger=" in str(connect_error("tcp://127.0.0.1:9", OSError(errno.EADDRNOTAVAIL, "x")))
+    with pytest.raises(ListenFailed, match="no such network interface"):
+        ServerP2M("tcp://[fe80::1%nosuch]:0", insecure=True).start()

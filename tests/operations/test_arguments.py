@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ class Odd:
 
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "address": (7, None, b"x", Odd()),
+    "address": (7, None, b"x", Odd(), [], [7], ["tcp://127.0.0.1:9", "tls://127.0.0.1:9"]),
     "format": (7, "json", None, Odd()),
     "framing": (7, "lines", None, Odd()),
     "limits": (7, "x", 0, {}, Odd()),
@@ -41,8 +42,9 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "connect_timeout": ("1", None, Odd()),
     "reconnect": (7, "x", False, Odd()),
     "blocking": ("no", None, 1, Odd()),
-    "linger": ("1", None, Odd()),
+    "linger": ("1", Odd()),
     "keep_alive": ("no", None, 1, Odd()),
+    "connect": (7, "x", Odd()),
     "dialogue": (7, "x", Odd()),
     "connections": ("1", 1.0, True, Odd()),
     "idle_timeout": ("1", Odd()),
@@ -85,6 +87,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "keep": ("no", None, 1, Odd()),
     "ack": ("no", None, 1, Odd()),
     "wait": ("no", None, 1, Odd()),
+    "end": ("no", None, 1, Odd()),
     "peer": ("x", 7, None, Odd()),
     "to": ("x", 7, Odd()),
     "reason": (7, b"x", None, Odd()),
@@ -96,7 +99,7 @@ PEER = Peer("nobody", "tcp://127.0.0.1:9", "0" * 32, 0.0)
 RIGHT: dict[str, Any] = {
     "data": b"x", "iterable": [b"x"], "count": 1, "timeout": 0, "stage": Stage.SENT, "ack": True,
     "n": 1, "separator": b";", "keep": True,
-    "wait": False, "to": None, "peer": PEER, "reason": "why",
+    "wait": False, "end": True, "to": None, "peer": PEER, "reason": "why",
 }  # fmt: skip
 
 
@@ -188,3 +191,54 @@ def test_callbacks_and_handlers(front: Any) -> None:
             server.on(wrong)(print)
         with pytest.raises(TypeError, match="handler"):
             server.handler(wrong)
+
+
+@FRONTS
+def test_on_without_parentheses(front: Any) -> None:
+    with pytest.raises(TypeError, match=r"@endpoint\.on\(EventKind\.DATA\)"):
+
+        @front.ServerP2P("tcp://127.0.0.1:0").on
+        def heard(event: Any) -> None: ...
+
+
+class Asynchronous:
+    async def __call__(self, argument: Any) -> None: ...
+
+    async def method(self, argument: Any) -> None: ...
+
+
+async def coroutine(argument: Any) -> None: ...
+
+
+async def generator(argument: Any) -> Any:
+    yield argument
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        coroutine,
+        generator,
+        partial(coroutine),
+        partial(partial(coroutine)),
+        Asynchronous(),
+        Asynchronous().method,
+    ],
+    ids=["function", "generator", "partial", "partial of partial", "object", "method"],
+)
+def test_threads_call_no_coroutine_functions(function: Any) -> None:
+    """They would only make coroutines, which nobody runs. With asyncio they are welcome."""
+    address = "tcp://127.0.0.1:0"
+    server = linkbox.ServerAR(address)
+    for register, what in (
+        (lambda: server.add_callback(function), "callback"),
+        (lambda: server.on()(function), "callback"),
+        (lambda: server.on(EventKind.ERROR)(function), "callback"),
+        (lambda: server.handler(function), "handler"),
+        (lambda: linkbox.ServerAR(address, handler=function), "handler="),
+        (lambda: linkbox.ServerP2P(address, accept=function), "accept="),
+    ):
+        with pytest.raises(TypeError, match=f"{what}.*linkbox.aio"):
+            register()
+    assert aio.ServerAR(address, handler=function, accept=function)
+    aio.ServerAR(address).add_callback(function)

@@ -12,7 +12,7 @@ from typing import Any
 from linkbox.aio.calls import is_set_within, on_thread, within
 from linkbox.aio.driver import Driver
 from linkbox.core.endpoint import EndpointCore
-from linkbox.networks.sockets_aio import is_cancelled
+from linkbox.networks.dialer_aio import is_cancelled
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import RESTART, Look, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
@@ -101,6 +101,7 @@ class Tasks(Runtime):
     def open(self, core: EndpointCore) -> None:
         options = self._options
         driver = Driver(core, options.decoding, options.address, self._make_tls, self._access, self.errors)
+        self.guide(driver.network)
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
         self.driver = self.aio_driver = driver
 

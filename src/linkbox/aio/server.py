@@ -102,6 +102,14 @@ class ServerP2P(Server[T, K_co]):
         self._server = self._sender = operations = SendingServer(options, tasks, Receipt, self)
         self._attach(operations, Taking(operations), tasks)
 
+    async def stop(self, timeout: float = 10.0, *, end: bool = True) -> bool:
+        """Stop, as every endpoint does. ``end=True`` ends all conversations.
+
+        ``end=False``, for a restart of the server: clients that reconnect come back as after a crash. With a
+        store no conversation ends, and over a plain framing every one, whatever ``end`` is.
+        """
+        return await self._tasks.run(self._sender.ending(end).stop(timeout))
+
     async def send(self, data: T, to: Peer | None = None, timeout: float | None = None) -> Receipt:
         """Send one message; returns its `Receipt` at once, unless the send window is full.
 

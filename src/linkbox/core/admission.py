@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from linkbox.core import reports
 from linkbox.core.context import Context
@@ -27,6 +27,13 @@ from linkbox.core.wire.handshake_messages import Hello, Welcome
 from linkbox.errors import LinkError, PeerLost, ProtocolViolation
 from linkbox.events import EventKind, Peer, PeerInfo
 from linkbox.text import printable
+
+Verdict = bool | Literal["later"]
+"""What ``accept=`` decides: admit a client, reject it for good, or reject it for now."""
+REJECTIONS: Final[dict[Verdict, tuple[str, str]]] = {
+    False: ("denied", "rejected by the server's accept="),
+    "later": ("later", "rejected for now by the server's accept="),
+}
 
 
 class PendingAccept(NamedTuple):
@@ -164,9 +171,10 @@ class Admission:
         if self._context.is_stopping:
             self.log_rejected(address, "the server is stopping")
             return True
+        most = self.places.max_peers
         is_full = self.places.are_taken() and self.places.replaceable(address) is None
         if is_full:
-            self.log_rejected(address, f"all {self.places.max_peers} peer slots are in use")
+            self.log_rejected(address, f"all {most} peer slots are in use (max_peers={most})")
         return is_full
 
     def log_rejected(self, address: str, reason: str) -> None:
@@ -237,7 +245,7 @@ class Admission:
         effects.to_wake.append(self.pending_accepts_changed)
         effects.to_write.append(link)
 
-    def decide(self, pending: PendingAccept, is_accepted: bool, now: float) -> None:
+    def decide(self, pending: PendingAccept, verdict: Verdict, now: float) -> None:
         """Admit or refuse a connection, as the application has decided."""
         effects = self._context.effects
         effects.now = now
@@ -246,10 +254,10 @@ class Admission:
             return  # It was closed in the meantime.
         self._pending.decided(link)
         if isinstance(link, LinkedLink) and hello is not None:
-            no = self._objection(hello) if is_accepted else ("denied", "rejected by the server's accept=")
+            no = self._objection(hello) if verdict is True else REJECTIONS[verdict]
             self._try(link, hello, no, now)
-        elif not is_accepted:
-            self.log_rejected(link.address, "accept= returned False")
+        elif verdict is not True:
+            self.log_rejected(link.address, f"accept= returned {verdict!r}")
             link.abort(None)
         elif self._has_no_place(link.address):
             link.abort(None)

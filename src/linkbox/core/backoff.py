@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-TRY_AGAIN: Final = ("busy", "limit")
+TRY_AGAIN: Final = ("busy", "limit", "later")
 """Codes of refusals after which a client tries again: the next attempt may succeed."""
 
 

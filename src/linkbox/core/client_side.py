@@ -62,6 +62,7 @@ class ClientSide(Side):
             return None
         context = self._context
         session.generation.epoch += 1
+        self.dialing.reached(session, address)
         framing = context.settings.framing
         link: Link
         if isinstance(framing, PlainFraming):
@@ -115,6 +116,9 @@ class ClientSide(Side):
 
     def _plain_is_up(self, session: Session) -> None:
         session.timer.stop()
+        link, peer = session.link, session.peer
+        if isinstance(link, Link) and link.address != peer.address:  # One of several addresses.
+            session.rename(Peer(link.address, link.address, peer.id, peer.connected_at))
         self._sessions.announce_up(session, EventKind.CONNECTED)
 
     def shake_hands(
@@ -320,6 +324,8 @@ class ClientSide(Side):
 
     def session_up(self, session: Session) -> None:
         session.attempts.connected_at = self._context.effects.now
+        if isinstance(link := session.link, Link):
+            self.dialing.welcomed(session, link.address)
 
     def session_dropped(self, session: Session, error: Exception) -> None:
         """The connection broke: connect again if the session can continue, else close it."""

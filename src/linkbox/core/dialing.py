@@ -25,7 +25,17 @@ class Dialing:
     ``connect_by``; after a lost connection, as the `Backoff` says.
     """
 
-    __slots__ = ("_context", "_sessions", "address", "connect_timeout", "dials", "random", "reconnect")
+    __slots__ = (
+        "_context",
+        "_preferred",
+        "_sessions",
+        "address",
+        "addresses",
+        "connect_timeout",
+        "dials",
+        "random",
+        "reconnect",
+    )
 
     def __init__(
         self,
@@ -39,6 +49,10 @@ class Dialing:
         self._context = context
         self._sessions = sessions
         self.address = address
+        self.addresses = [address]
+        """All addresses of the server, or of several servers, in the order in which they are tried."""
+        self._preferred = 0
+        """The address of the last connection that was up."""
         self.reconnect = reconnect
         self.connect_timeout = connect_timeout
         self.random = random
@@ -49,8 +63,19 @@ class Dialing:
         """Let a new session connect. With a store, the attempts have no deadline."""
         if session.record is None:
             session.attempts.connect_by = min(session.attempts.connect_by, now + self.connect_timeout)
+        session.attempts.route = self._preferred
         self._dial(session)
         session.timer.wake_at(session.attempts.connect_by)
+
+    def reached(self, session: Session, address: str) -> None:
+        """There is a connection. If it is not welcomed, the next attempt begins with the next address."""
+        if len(self.addresses) > 1:
+            session.attempts.route = self.addresses.index(address) + 1
+
+    def welcomed(self, session: Session, address: str) -> None:
+        """The connection is up: new attempts begin with its address."""
+        if len(self.addresses) > 1:
+            session.attempts.route = self._preferred = self.addresses.index(address)
 
     def _dial(self, session: Session) -> None:
         session.attempts.retry_at = NEVER
@@ -95,7 +120,10 @@ class Dialing:
     def is_due(self, session: Session, now: float) -> None:
         """Connect a session that is due, or give up at its deadline."""
         if not session.generation.established and now >= session.attempts.connect_by:
-            error = ConnectFailed(f"no welcome from {self.address} within {self.connect_timeout:g} s")
+            text = f"no welcome from {self.address} within {self.connect_timeout:g} s"
+            if session.link is not None:
+                text += ": it accepts connections, and does not respond; is its framing= another one?"
+            error = ConnectFailed(text)
             self._sessions.close_session(session, session.attempts.last_failure or error)
         elif session.link is None:
             self._dial(session)

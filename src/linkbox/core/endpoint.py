@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linkbox.core.admission import PendingAccept
+from linkbox.core.admission import PendingAccept, Verdict
 from linkbox.core.asks_client import Answer, Ask, ClientAsks
 from linkbox.core.asks_server import IncomingAsk
 from linkbox.core.bytes_mailbox import BytesMailbox, SeparatorSearch
@@ -29,4 +29,5 @@ __all__ = [
     "SeparatorSearch",
     "ServerCore",
     "Source",
+    "Verdict",
 ]

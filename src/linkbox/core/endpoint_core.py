@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from linkbox.core.admission import Admission, PendingAccept
+from linkbox.core.admission import Admission, PendingAccept, Verdict
 from linkbox.core.arrival import Arrival
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import IncomingAsk, ServerAsks
@@ -261,9 +261,9 @@ class ServerCore(EndpointCore):
         """Connections that wait for the application's decision; call `decide` for each."""
         return self.admission.pending_accepts
 
-    def decide(self, pending: PendingAccept, is_accepted: bool, now: float) -> None:
+    def decide(self, pending: PendingAccept, verdict: Verdict, now: float) -> None:
         """Admit or refuse a connection, as the application has decided (``accept=``)."""
-        self.admission.decide(pending, is_accepted, now)
+        self.admission.decide(pending, verdict, now)
 
     def channel_of(self, peer: Peer) -> Session | None:
         """The conversation with a peer. Its id alone does not identify it: the client chooses that."""

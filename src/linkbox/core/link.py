@@ -180,7 +180,8 @@ class Link(Connection):
         if now >= self._closing_at:
             self.abort(None)
         elif self.state is State.HANDSHAKE and now >= self.opened_at + limits.handshake:
-            self.abort(PeerLost(f"{self.address}: no handshake within {limits.handshake:g} s"))
+            hint = "; is its framing= another one?" if self.context.is_client else ""
+            self.abort(PeerLost(f"{self.address}: no handshake within {limits.handshake:g} s{hint}"))
         elif self._stalled_at is not None and now >= self._stalled_at + limits.stalled_write:
             self.abort(PeerLost(f"{self.address} took nothing for {limits.stalled_write:g} s"))
         elif self._partial_at is not None and now >= self._partial_at + limits.progress:

@@ -101,4 +101,6 @@ class Places:
         """The reason to refuse a client when no slot is free."""
         places = "the only peer slot is" if self.max_peers == 1 else f"all {self.max_peers} peer slots are"
         away = len(self._kept)
-        return f"{places} in use" + (f", {away} by absent peers with undelivered messages" if away else "")
+        return f"{places} in use (max_peers={self.max_peers})" + (
+            f", {away} by absent peers with undelivered messages" if away else ""
+        )

@@ -16,6 +16,8 @@ from linkbox.core.ending import wants_end
 from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
+from linkbox.core.wire import handshake_messages
+from linkbox.core.wire.frames import PREFACE, preface
 from linkbox.core.wire.framings import PlainFraming
 from linkbox.errors import DecodeError, FormatError, LinkboxError, LinkError, PeerLost, ProtocolViolation
 from linkbox.proxy_header import SIGNATURE, WORD
@@ -27,7 +29,7 @@ _LAST_READ = 1.0
 class PlainLink(Link):
     """A connection with a plain framing, on which FIN is the only END mark."""
 
-    __slots__ = ("_decoder", "_framing", "_held", "_is_first", "_reading")
+    __slots__ = ("_decoder", "_farewell", "_framing", "_held", "_is_first", "_reading")
 
     def __init__(
         self, owner: LinkOwner, context: Context, address: str, now: float, framing: PlainFraming
@@ -41,6 +43,8 @@ class PlainLink(Link):
         self.state = State.HANDSHAKE if settings.secure or settings.asks_first else State.OPEN
         self._is_first = not context.is_client
         """Has nothing arrived yet, at a server?"""
+        self._farewell: list[Buffer] = []
+        """The refusal of a client that uses our own protocol."""
         self._held = b""
         """Bytes that arrived before the peer was admitted (``accept=``)."""
 
@@ -65,8 +69,8 @@ class PlainLink(Link):
             return []
         if self._held:
             data, self._held = self._held + data, b""
-        if self._is_first and data:
-            self._name_header(data)
+        if self._is_first and data and self._is_linkbox(data, now):
+            return []
         payloads = self._decoder.feed(data)
         arrivals = self._arrived(payloads)
         if self._decoder.error is not None:
@@ -78,12 +82,25 @@ class PlainLink(Link):
             arrivals += self.receive_eof(now)  # FIN arrived before the peer was admitted.
         return arrivals
 
-    def _name_header(self, data: bytes) -> None:
-        """Log a PROXY protocol header that nobody asked for: it becomes a strange first message."""
+    def _is_linkbox(self, data: bytes, now: float) -> bool:
+        """Does a client use our own protocol? Then refuse it, so that it says why.
+
+        Also log a PROXY protocol header that nobody asked for: it becomes a strange first message.
+        """
         self._is_first = False
+        effects, here = self.context.effects, self._reading.name
         if data.startswith((WORD, SIGNATURE)):
             text = f"{self.address}: this looks like a PROXY protocol header; use proxy_protocol=True"
-            self.context.effects.log_limited(UNAUTHENTICATED, text)
+            effects.log_limited(UNAUTHENTICATED, text)
+        if not data.startswith(PREFACE) or here == "raw":
+            return False
+        text = f"the framing here is {here}, the client's is linked: both need the same framing="
+        effects.log_limited(UNAUTHENTICATED, f"{self.address} was refused (protocol): {text}")
+        self._farewell = [preface(), handshake_messages.refuse("protocol", text)]
+        self.error = ProtocolViolation(f"{self.address}: {text}")
+        self.close_soon(now)
+        effects.to_write.append(self)
+        return True
 
     def violated(self, error: LinkboxError) -> None:
         count = 0 if self.session is None else self.session.receiving.arrived
@@ -136,6 +153,9 @@ class PlainLink(Link):
         self.context.effects.now = now
         session = self.session
         self.has_more = True
+        if self._farewell:
+            farewell, self._farewell = self._farewell, []
+            return farewell
         if session is None or session.route.link is not self:
             return []
         if session.sending.queue and not self.shut:

@@ -28,7 +28,7 @@ PENDING_LEAVE = 0.25
 class ServerSide(Side):
     """Keeps a server's sessions when their connections are lost, and stops the server."""
 
-    __slots__ = ("_context", "_inbox", "_kept", "_links", "_sessions", "admission")
+    __slots__ = ("_context", "_inbox", "_kept", "_links", "_sessions", "admission", "ends_conversations")
 
     def __init__(
         self, context: Context, sessions: SessionTable, links: LinkTable, inbox: Inbox, max_peers: int
@@ -38,6 +38,8 @@ class ServerSide(Side):
         self._links = links
         self._inbox = inbox
         self._kept = KeptSessions(context.limits.mailbox_total)
+        self.ends_conversations = context.pattern.stop_ends
+        """Does a stop of the server end the conversations, or may the clients come back?"""
         places = Places(sessions, self._kept, max_peers)
         self.admission = Admission(context, sessions, links, places, self)
 
@@ -158,7 +160,7 @@ class ServerSide(Side):
     def session_acked(self, session: Session) -> None:
         if self._context.pattern.asks:
             self._sessions.server_asks.acked(session)
-        if self._context.is_stopping and not self._context.pattern.stop_ends and session.error is None:
+        if self._context.is_stopping and not self.ends_conversations and session.error is None:
             self._go_away(session)
 
     def ask_closed(self, session: Session) -> None:
@@ -184,7 +186,7 @@ class ServerSide(Side):
             elif session.record is not None and not session.is_ending:
                 link.send_control(session.ack_frame())
                 self._part(session, None)  # The peer reconnects after a restart.
-            elif self._context.pattern.stop_ends:
+            elif self.ends_conversations or (session.is_ending and self._context.pattern.stop_ends):
                 session.end()
             else:
                 self._go_away(session)
@@ -201,11 +203,13 @@ class ServerSide(Side):
             or session.ending.peer_last is not None
             or self._sessions.server_asks.has_open(session)
             or session.in_flight()
+            or (self._context.pattern.stop_ends and session.is_ending)
         ):
             return
         link.send_control(session.ack_frame())
-        link.send_control(frames.encode_number(frames.GOAWAY, session.receiving.processed))
-        self._part(session, None)
+        if not self._context.pattern.stop_ends:
+            link.send_control(frames.encode_number(frames.GOAWAY, session.receiving.processed))
+        self._part(session, None)  # Without GOAWAY it is lost for the client, which connects again.
 
     def _part(self, session: Session, error: LinkboxError | None) -> None:
         """Close the session; its link writes what is left and closes."""

@@ -137,6 +137,7 @@ class Attempts:
         "last_failure",
         "progress",
         "retry_at",
+        "route",
         "warn_after",
     )
 
@@ -155,6 +156,8 @@ class Attempts:
         self.warn_after = WARN_AFTER
         self.connected_at = NEVER
         """When the last successful attempt succeeded."""
+        self.route = 0
+        """With several addresses: the one that the next attempt begins with."""
 
     def failed(self, error: Exception) -> None:
         """Count a failed attempt."""

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from linkbox.address import Address
@@ -16,23 +17,25 @@ from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.networks.network import ThreadedNetwork
 from linkbox.networks.poller import WRITE
-from linkbox.networks.sockets import AF_UNIX, connect_error, is_connected, prepare, resolve
+from linkbox.networks.sockets import AF_UNIX, as_os_error, checked_socket, is_connected, prepare, resolve
 
-Target = tuple[int, Any]
-"""An address family, and an address as the socket module takes it."""
+Target = tuple[Address, int, Any]
+"""An address; one of its address families, and an address as the socket module takes it."""
 IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 
 
 class Attempt:
     """An attempt to connect for a session."""
 
-    __slots__ = ("dialer", "rest", "session", "sock", "timer_at", "until")
+    __slots__ = ("address", "dialer", "rest", "session", "sock", "timer_at", "until")
 
     def __init__(self, dialer: Dialer, session: Session, rest: deque[Target]) -> None:
         self.dialer = dialer
         self.session = session
         self.rest = rest
         """Addresses that have not been tried yet."""
+        self.address: Address | None = None
+        """The address that is being tried."""
         self.sock: socket.socket | None = None
         self.until = NEVER
         self.timer_at = NEVER
@@ -56,17 +59,16 @@ class Dialer:
     def __init__(
         self,
         network: ThreadedNetwork,
-        address: Address,
         lock: threading.RLock,
         open_connection: Callable[[socket.socket, Link], None],
     ) -> None:
         self._network = network
         self._open = open_connection
-        self._address = address
         self._lock = lock
         self._attempts: dict[int, Attempt] = {}
-        self._targets: list[Target] = []
-        """The addresses, if there is no name to resolve. A name is resolved again for each connection."""
+        self._known: dict[Address, list[Target]] = {}
+        """The targets of addresses without a name. A name, and the number of an interface, is looked up again
+        for each connection."""
 
     def close(self) -> None:
         """Give up every attempt."""
@@ -81,55 +83,89 @@ class Dialer:
 
     def dial(self, session: Session) -> None:
         """Begin to connect for a session."""
-        if self._address.host_kind != "name":
-            try:
-                self._targets = self._targets or resolve(self._address)
-            except OSError as error:
-                self._fail(session, error)
-            else:
-                self._try_all(session, self._targets)
-        else:
+        addresses = [route.address for route in self._network.routes_of(session)]
+        work: Callable[[], None] | None = None
+        if self._network.make_socket is not None:
+            work = partial(self._call_connect, session, self._network.make_socket)
+        elif any(address.host_kind == "name" for address in addresses):
             # A slow name server must not block the threads of this endpoint.
-            thread = threading.Thread(
-                target=self._resolve, args=(session,), name="linkbox resolve", daemon=True
-            )
+            work = partial(self._resolve, session, addresses)
+        if work is None:
+            self._found(session, *self._look_up(addresses))
+        else:
+            thread = threading.Thread(target=work, name="linkbox resolve", daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:  # no memory for it, or the interpreter is about to exit
                 self._fail(session, OSError(str(error)))
 
-    def _resolve(self, session: Session) -> None:
-        found: list[Target] | BaseException
+    def _look_up(self, addresses: list[Address]) -> tuple[list[Target], OSError]:
+        """The targets of all addresses, and the last error."""
+        found: list[Target] = []
+        last = OSError("no address")
+        for address in addresses:
+            targets = self._known.get(address)
+            if targets is None:
+                try:
+                    targets = [(address, family, target) for family, target in resolve(address)]
+                except OSError as error:
+                    last = error
+                    continue
+                if address.host_kind != "name" and "%" not in address.host:
+                    self._known[address] = targets
+            found += targets
+        return found, last
+
+    def _resolve(self, session: Session, addresses: list[Address]) -> None:
         try:
-            found = resolve(self._address)
-        except BaseException as error:
-            found = error
+            found, error = self._look_up(addresses)
+        except BaseException as failure:
+            self._report(session, partial(self._raise, failure))
+        else:
+            self._report(session, partial(self._found, session, found, error))
+
+    def _call_connect(self, session: Session, connect: Callable[[], Any]) -> None:
+        """Let the user's function connect."""
+        try:
+            sock = checked_socket(connect())
+        except Exception as error:
+            self._report(session, partial(self._fail, session, as_os_error(error)))
+        except BaseException as failure:
+            self._report(session, partial(self._raise, failure))
+        else:
+            attempt = Attempt(self, session, deque())
+            attempt.address, attempt.sock = self._network.routes[0].address, sock
+            self._report(session, partial(self._given, attempt))
+
+    def _given(self, attempt: Attempt) -> None:
+        self._connected(attempt, self._network.now())
+
+    def _raise(self, error: BaseException) -> None:
+        raise error
+
+    def _report(self, session: Session, outcome: Callable[[], None]) -> None:
+        """Go on under the lock, after work without it."""
         events = self._network.events
         with self._lock:
             try:
-                if isinstance(found, OSError):
-                    self._fail(session, found)
-                elif isinstance(found, BaseException):
-                    raise found
-                else:
-                    self._try_all(session, found)
+                outcome()
             except BaseException as error:
                 events.dial_failed(session, error)
             events.turn_soon()
 
-    def _try_all(self, session: Session, targets: list[Target]) -> None:
+    def _found(self, session: Session, targets: list[Target], error: OSError) -> None:
         attempt = Attempt(self, session, deque(targets))
         try:
-            self.try_next(attempt, OSError("no address"))
-        except BaseException as error:
-            self.failed(attempt, error)
+            self.try_next(attempt, error)
+        except BaseException as failure:
+            self.failed(attempt, failure)
 
     def try_next(self, attempt: Attempt, error: OSError) -> None:
         """Try the next address; ``error`` is the error of the one before."""
         self._drop(attempt)
         session, events = attempt.session, self._network.events
         while attempt.rest and session.error is None:
-            family, target = attempt.rest.popleft()
+            attempt.address, family, target = attempt.rest.popleft()
             try:
                 sock = attempt.sock = socket.socket(family, socket.SOCK_STREAM)
                 sock.setblocking(False)
@@ -188,7 +224,8 @@ class Dialer:
         link: Link | None = None
         try:
             prepare(sock, events.limits)
-            link = events.connected(attempt.session, now)
+            address = "" if attempt.address is None else attempt.address.url
+            link = events.connected(attempt.session, now, address)
             if link is not None:
                 self._open(sock, link)
         except BaseException as error:
@@ -201,4 +238,4 @@ class Dialer:
 
     def _fail(self, session: Session, error: OSError) -> None:
         network = self._network
-        network.events.connect_failed(session, connect_error(self._address.url, error), network.now())
+        network.events.connect_failed(session, network.failure(error), network.now())

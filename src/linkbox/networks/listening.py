@@ -67,7 +67,7 @@ def bind(
     try:
         listener = given.dup() if given is not None else _listen(address)
     except OSError as error:
-        raise ListenFailed(f"cannot listen at {address}: {_hint(error)}") from error
+        raise ListenFailed(f"cannot listen at {address}: {_hint(error, address)}") from error
     listener.setblocking(False)
     found = address_of(listener)
     if address.scheme == "tls":
@@ -144,7 +144,7 @@ def release(address: Address, file: tuple[int, int] | None) -> None:
         pass
 
 
-def _hint(error: OSError) -> str:
+def _hint(error: OSError, address: Address) -> str:
     hints = {
         errno.EADDRINUSE: "the address is in use, by another program or another server",
         errno.EACCES: "not permitted (ports below 1024 and some folders need rights)",
@@ -152,7 +152,8 @@ def _hint(error: OSError) -> str:
         errno.ENOENT: "there is no such folder",
     }
     if isinstance(error, socket.gaierror):
-        return f"there is no such host name ({error.strerror})"
+        what = "network interface" if "%" in address.host else "host name"
+        return f"there is no such {what} ({error.strerror})"
     hint = hints.get(error.errno or 0)
     return f"{hint} ({error})" if hint else str(error)
 

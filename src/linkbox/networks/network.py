@@ -11,7 +11,9 @@ Every method is called under the endpoint's lock, or on its event loop, except `
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
+from linkbox.address import Address
 from linkbox.core.connection import Connection as Link
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
@@ -21,6 +23,7 @@ from linkbox.errors import ConnectFailed, LinkError
 from linkbox.limits import Limits
 from linkbox.native import mypyc_attr
 from linkbox.networks.poller import Poller
+from linkbox.networks.sockets import connect_error
 
 
 class NetworkEvents:
@@ -120,11 +123,11 @@ class NetworkEvents:
         assert isinstance(self.hub, ClientCore)
         return self.hub.dialing.patience(session, others, now)
 
-    def connected(self, session: Session, now: float) -> Link | None:
+    def connected(self, session: Session, now: float, address: str = "") -> Link | None:
         """Make the link for a connection to the server. None: close it, it is not needed any more."""
         hub = self.hub
         assert isinstance(hub, ClientCore)
-        return hub.connected(session, hub.dialing.address, now)
+        return hub.connected(session, address or hub.dialing.address, now)
 
     def connect_failed(self, session: Session, error: ConnectFailed, now: float) -> None:
         """The attempt to connect has failed."""
@@ -146,6 +149,18 @@ class Listener(Listening):
         raise NotImplementedError
 
 
+MakeTls: TypeAlias = Callable[[], Any]
+"""Makes the `TlsLink` of a connection, which is loaded only if TLS is used."""
+
+
+class Route(NamedTuple):
+    """An address that a client may connect to."""
+
+    address: Address
+    make_tls: MakeTls | None
+    """Makes the TLS of a connection to it."""
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Network:
     """Carries the bytes of an endpoint from ``start()`` to ``stop()``."""
@@ -154,8 +169,28 @@ class Network:
         self.events = events
         self.now = now
         """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
+        self.routes: list[Route] = []
+        """The addresses that a client tries, in this order."""
+        self.make_socket: Callable[[], Any] | None = None
+        """A function of the user that connects, or None."""
         self.has_manual_clock = has_manual_clock
         """Does the clock change only when a test advances it? Then real time must not end any wait."""
+
+    def routes_of(self, session: Session) -> list[Route]:
+        """The addresses, beginning with the one that is the session's turn."""
+        first = session.attempts.route % len(self.routes)
+        return self.routes[first:] + self.routes[:first]
+
+    def make_tls_of(self, link: Link) -> Any:
+        """The TLS of a new connection, if it has TLS."""
+        route = self.routes[0]
+        if len(self.routes) > 1:
+            route = next(each for each in self.routes if each.address.url == link.address)
+        return None if route.make_tls is None else route.make_tls()
+
+    def failure(self, error: OSError) -> ConnectFailed:
+        """The error of an attempt that has failed at every address."""
+        return connect_error(" or ".join(route.address.url for route in self.routes), error)
 
     def listen(self, listener: Listener) -> None:
         """Accept connections from now on."""

@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Any
 
-from linkbox.address import Address, origin_of, peer_host
+from linkbox.address import Address, host_of, origin_of, peer_host
 from linkbox.errors import ConnectFailed
 from linkbox.limits import Limits
 
@@ -98,7 +98,7 @@ def describe(family: int, address: Any, secure: bool = False) -> tuple[str, str 
     """A peer's URL, and what it counts for in the limits per address (None: this machine, exempt)."""
     if family == AF_UNIX:
         return "unix:", None
-    host, port = address[:2]
+    host, port = host_of(address), address[1]
     shown = peer_host(host)
     if ":" in shown:
         shown = f"[{shown}]"
@@ -113,6 +113,20 @@ def resolve(address: Address) -> list[Any]:
     return [(family, target) for family, _, _, _, target in found]
 
 
+def checked_socket(found: Any) -> socket.socket:
+    """What the user's ``connect=`` has returned, if it is a socket."""
+    if not isinstance(found, socket.socket):
+        raise TypeError(f"connect= returned {found!r:.80}, not a connected socket.socket")
+    return found
+
+
+def as_os_error(error: Exception) -> OSError:
+    """The error of an attempt to connect by the user's ``connect=``."""
+    return (
+        error if isinstance(error, OSError) else OSError(f"connect= failed: {type(error).__name__}: {error}")
+    )
+
+
 def connect_error(address: str, error: OSError) -> ConnectFailed:
     """The error of a failed attempt, with a hint at the remedy."""
     hints = {
@@ -121,9 +135,15 @@ def connect_error(address: str, error: OSError) -> ConnectFailed:
         errno.EACCES: "not permitted; look at the rights of the socket file",
         errno.ENETUNREACH: "no route to that network",
         errno.EHOSTUNREACH: "no route to that host",
+        errno.EADDRNOTAVAIL: "no local port is free; many short connections use them up: keep one open with "
+        "linger= (ClientP2M) or keep_alive=True (ClientAR), or use send_many()",
+        errno.EMFILE: "this process has no free descriptor: stop() endpoints, or raise `ulimit -n`",
+        errno.ENFILE: "this machine has no free descriptor",
     }
     if isinstance(error, socket.gaierror):
-        hint = "no such host name"
+        hint = "no such network interface" if "%" in address else "no such host name"
+    elif error.errno == errno.EINVAL and "[fe80:" in address and "%" not in address:
+        hint = "a link-local address needs its interface, as in [fe80::1%eth0]"
     elif isinstance(error, TimeoutError):
         hint = "no answer in time"
     else:

@@ -13,18 +13,16 @@ from linkbox.address import Address
 from linkbox.core.connection import Buffer, Carrier
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
+from linkbox.networks.dialer_aio import AioDialer, is_cancelled
 from linkbox.networks.handshakes_aio import HandshakeSockets
 from linkbox.networks.listening import SocketListener, accept_some
-from linkbox.networks.network import AioNetwork, Listener, NetworkEvents
+from linkbox.networks.network import AioNetwork, Listener, NetworkEvents, Route
 from linkbox.networks.proxied import ProxiedSockets
 from linkbox.networks.sockets import (
-    AF_UNIX,
     FAIR_READ,
     JOIN_SIZE,
     LARGE_READ,
     TURN_SIZE,
-    connect_error,
-    prepare,
     reset_on_close,
 )
 
@@ -237,9 +235,10 @@ class AioSockets(AioNetwork):
         self, events: NetworkEvents, address: Address, make_tls: Callable[[], TlsLink] | None
     ) -> None:
         super().__init__(events, monotonic, has_manual_clock=False)
-        self._address = address
         self._make_tls = make_tls
+        self.routes = [Route(address, make_tls)]
         self._loop = asyncio.get_running_loop()
+        self._dialer = AioDialer(self, self._loop, self.carry)
         self._connections: set[Connection] = set()
         self._all_gone = asyncio.Event()
         """No connection is left."""
@@ -339,22 +338,23 @@ class AioSockets(AioNetwork):
     def _begin(self, sock: socket.socket, link: Link) -> None:
         """A connection was accepted."""
         if link.is_open() or link.paused:  # a plain framing: nothing has to arrive before
-            self._spawn(self._carry(sock, link))
+            self._spawn(self.carry(sock, link))
         else:
             self._handshakes.add(sock, link)
 
     def _give_transport(self, sock: socket.socket, link: Link, data: bytes) -> None:
         """The connection of a client leaves `HandshakeSockets`; ``data`` was read from it."""
         connection = self._make_connection(sock, link)
-        self._spawn(self._carry(sock, link, connection))
+        self._spawn(self.carry(sock, link, connection))
         if data:
             connection.receive_first(data)
 
     def _make_connection(self, sock: socket.socket, link: Link) -> Connection:
-        connection = link.carrier = Connection(self, link, sock, self._make_tls and self._make_tls())
+        connection = link.carrier = Connection(self, link, sock, self.make_tls_of(link))
         return connection
 
-    async def _carry(self, sock: socket.socket, link: Link, connection: Connection | None = None) -> None:
+    async def carry(self, sock: socket.socket, link: Link, connection: Connection | None = None) -> None:
+        """Carry the link's bytes over this socket."""
         try:
             connection = connection or self._make_connection(sock, link)
             if link.is_open():  # With a plain framing: messages may have been sent before this task began.
@@ -386,64 +386,7 @@ class AioSockets(AioNetwork):
     # -- connecting ---------------------------------------------------------------------------------------
 
     def dial(self, session: Session) -> None:
-        self._spawn(self._dial(session))
-
-    async def _dial(self, session: Session) -> None:
-        try:
-            await self._connect_any(session)
-        except BaseException as error:
-            if is_cancelled(error):
-                raise
-            self.events.dial_failed(session, error)
-            self.events.turn_done(self.now())
-
-    async def _connect_any(self, session: Session) -> None:
-        """Try the addresses one by one."""
-        events = self.events
-        failure = OSError("no address")
-        try:
-            targets = await self._resolve()
-        except OSError as error:
-            failure, targets = error, []
-        for others, (family, target) in zip(range(len(targets) - 1, -1, -1), targets, strict=True):
-            if session.error is not None:
-                return
-            try:
-                sock = await self._connect(family, target, events.patience(session, others, self.now()))
-            except OSError as error:  # includes TimeoutError
-                failure = error
-                continue
-            link = events.connected(session, self.now())
-            if link is None:
-                sock.close()
-            else:
-                await self._carry(sock, link)
-            events.turn_done(self.now())
-            return
-        events.connect_failed(session, connect_error(self._address.url, failure), self.now())
-        events.turn_done(self.now())
-
-    async def _resolve(self) -> list[tuple[int, Any]]:
-        address = self._address
-        if address.scheme == "unix":
-            return [(AF_UNIX, address.sockaddr)]
-        try:
-            found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        except RuntimeError as error:  # asyncio.run() has ended, and has closed the threads of the loop
-            raise OSError(str(error)) from error
-        return [(family, target) for family, _, _, _, target in found]
-
-    async def _connect(self, family: int, target: Any, patience: float) -> socket.socket:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            async with asyncio.timeout(patience):
-                await self._loop.sock_connect(sock, target)
-        except BaseException:  # includes a cancellation
-            sock.close()
-            raise
-        prepare(sock, self.events.limits)
-        return sock
+        self._spawn(self._dialer.dial(session))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -478,14 +421,6 @@ class AioSockets(AioNetwork):
         for sock in socks:
             if sock.fileno() >= 0:
                 os.close(sock.detach())
-
-
-def is_cancelled(error: BaseException) -> bool:
-    """Is the current task being cancelled? Otherwise a CancelledError is an error like any other."""
-    if not isinstance(error, asyncio.CancelledError):
-        return False
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _write(transport: asyncio.Transport, buffers: list[Buffer]) -> None:

@@ -15,7 +15,7 @@ from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.networks.dialer import Dialer
 from linkbox.networks.listening import SocketListener, accept_some
-from linkbox.networks.network import Listener, NetworkEvents, ThreadedNetwork
+from linkbox.networks.network import Listener, NetworkEvents, Route, ThreadedNetwork
 from linkbox.networks.poller import BROKEN, READ, WRITE, make_poller
 from linkbox.networks.proxied import ProxiedSockets
 from linkbox.networks.sockets import FAIR_READ, LARGE_READ, TURN_SIZE, reset_on_close, write_buffers
@@ -204,6 +204,7 @@ class ThreadedSockets(ThreadedNetwork):
         super().__init__(events, make_poller(), monotonic, has_manual_clock=False)
         self.lock = lock
         self._make_tls = make_tls
+        self.routes = [Route(address, make_tls)]
         self._connections: dict[int, Connection] = {}
         self._read: list[Connection] = []
         """Connections that the leader has read from in this turn."""
@@ -212,7 +213,7 @@ class ThreadedSockets(ThreadedNetwork):
         self._listener: SocketListener | None = None
         self._proxied: ProxiedSockets | None = None
         """Connections whose PROXY protocol header has not arrived, if there are proxies."""
-        self._dialer = Dialer(self, address, lock, self.open)
+        self._dialer = Dialer(self, lock, self.open)
 
     # -- the leader's turn ------------------------------------------------------------------------------
 
@@ -313,7 +314,7 @@ class ThreadedSockets(ThreadedNetwork):
 
     def open(self, sock: socket.socket, link: Link) -> None:
         """Begin to carry the link's bytes over this socket."""
-        connection = Connection(self, sock, link, None if self._make_tls is None else self._make_tls())
+        connection = Connection(self, sock, link, self.make_tls_of(link))
         link.carrier = connection
         self._connections[connection.fd] = connection
         self.poller.watch(connection.fd, READ, False)

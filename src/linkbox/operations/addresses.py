@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from linkbox.address import Address, address_of
 from linkbox.errors import AddressError
+from linkbox.operations.arguments import function
 
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
@@ -32,6 +34,34 @@ def check_server_address(address: Any, insecure: bool, ssl: Any = None, has_secr
             "127.0.0.1 or at a unix:// address, or say insecure=True"
         )
     return found
+
+
+def client_addresses(given: Any, ssl: Any) -> tuple[Address, ...]:
+    """Return the addresses that a client tries: one, or those of a list."""
+    several = given if isinstance(given, list) else [given]
+    if not several:
+        raise AddressError("the list of addresses is empty")
+    found = tuple(with_ssl(Address.parse(each), each, ssl) for each in several)
+    for each in found:
+        check_scheme(each)
+        if len(found) > 1 and each.scheme not in ("tcp", "tls", "unix"):
+            raise AddressError(f"{each} cannot be one of several addresses: tcp, tls and unix can")
+    if len({each.scheme == "tls" for each in found}) > 1:
+        raise AddressError(
+            "some of these addresses are encrypted, others are not: use tls:// for all, or none"
+        )
+    return found
+
+
+def check_connect(connect: Any, addresses: tuple[Address, ...]) -> Callable[[], Any] | None:
+    """Return the function that connects; raise if it cannot work with these addresses."""
+    if connect is None:
+        return None
+    if len(addresses) > 1:
+        raise ValueError("connect= connects by itself: give one address, which names the server")
+    if addresses[0].scheme not in ("tcp", "tls", "unix"):
+        raise ValueError(f"connect= is for sockets, not for {addresses[0]}")
+    return function(connect, "connect", "callable() -> socket.socket")
 
 
 def with_ssl(address: Address, given: Any, ssl: Any) -> Address:

@@ -29,6 +29,8 @@ class AnsweringServer(ServerOperations):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.handler: Handler | None = options.handler
+        if options.handler is not None:
+            runtime.check_function(options.handler, "handler=")
         self.requests = Responder(self)
         self._busy: dict[int, float] = {}
 
@@ -49,6 +51,7 @@ class AnsweringServer(ServerOperations):
     def set_handler(self, handler: Handler) -> None:
         """Set the function that responds to requests. Takes the lock."""
         check_handler(handler)
+        self.runtime.check_function(handler, "handler")
         with self.runtime.locked():
             if self.core is not None:
                 raise StateError(f"{self} is started already: set the handler before start()")

@@ -68,6 +68,21 @@ def function(value: Given, name: str, shape: str) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]
 
 
+_ASYNCHRONOUS = 0x80 | 0x200
+"""In ``co_flags``: a coroutine function, an asynchronous generator (without loading the module inspect)."""
+
+
+def is_asynchronous(function: Callable[..., Any]) -> bool:
+    """Would a call of this function only make a coroutine or an asynchronous generator?"""
+    found: Any = function
+    while hasattr(found, "func"):  # functools.partial
+        found = found.func
+    if not hasattr(found, "__code__") and callable(found):
+        found = type(found).__call__
+    code = getattr(found, "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & _ASYNCHRONOUS)
+
+
 def peer(value: Given, name: str) -> Peer:
     """Return the value if it is a peer."""
     if not isinstance(value, Peer):

@@ -30,10 +30,12 @@ class ClientOperations(Life):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.client_options = options
+        if options.connect is not None:
+            runtime.check_function(options.connect, "connect=")
 
     def make_core(self) -> ClientCore:
         options = self.client_options
-        return ClientCore(
+        core = ClientCore(
             self.settings(),
             self.mailbox,
             str(self.address),
@@ -42,6 +44,8 @@ class ClientOperations(Life):
             random_float,
             self.resumes and options.plain is None,
         )
+        core.dialing.addresses += map(str, options.more_addresses)
+        return core
 
     def settings(self) -> Settings:
         settings = super().settings()
@@ -101,8 +105,11 @@ class ConversingClient(ClientOperations):
     def connect(self, wait: Given) -> Operation[None]:
         """Start, and wait for the connection; stop again if it does not come up."""
         is_patient = flag(wait, "wait")
-        if self.core is not None and not self.is_stopping and self.channel(self.core).error is not None:
-            yield from self.stop(0.0)  # The conversation has ended: begin a new one.
+        if self.core is not None and not self.is_stopping:
+            channel = self.channel(self.core)
+            if channel.error is not None or channel.is_ending:
+                # The conversation has ended, or is about to: begin a new one.
+                yield from self.stop(STOP if channel.error is None else 0.0)
         yield from self.start()
         if not is_patient:
             return

@@ -162,6 +162,7 @@ class EndpointOperations(Started):
 
     def add_callback(self, fn: Callback, kinds: tuple[EventKind, ...]) -> None:
         """Call ``fn`` for events of these kinds from now on. Takes the lock."""
+        self.runtime.check_function(fn, "a callback")
         kinds = kinds or (EventKind.DATA,)
         with self.runtime.locked():
             had_data = EventKind.DATA in self.callbacks.kinds()
@@ -273,7 +274,12 @@ F = TypeVar("F", bound=Callback)
 
 
 def registering(add: Callable[..., None], kinds: tuple[EventKind, ...]) -> Callable[[F], F]:
-    """A decorator that registers a callback for these kinds."""
+    """A decorator that registers a callback for these kinds. TypeError for ``@endpoint.on`` without them."""
+    for kind in kinds:
+        if not isinstance(kind, EventKind):
+            raise TypeError(
+                f"{kind!r} is not an EventKind: write @endpoint.on(EventKind.DATA) or @endpoint.on()"
+            )
 
     def register(fn: F) -> F:
         add(fn, *kinds)

@@ -34,6 +34,10 @@ class Life(EndpointOperations):
         """Do what this kind of endpoint does first after a start."""
         raise NotImplementedError
 
+    def shut_down(self, core: EndpointCore) -> None:
+        """Let the core send what is left and close."""
+        core.shutdown(self.now())
+
     @property
     def busy(self) -> dict[int, float]:
         """The handlers that are running, each with the time when it was called."""
@@ -150,7 +154,7 @@ class Life(EndpointOperations):
         error: BaseException | None = None
         try:
             runtime.stop_listening()
-            core.shutdown(self.now())
+            self.shut_down(core)
             runtime.update()
             is_idle = bool((yield Wait(core.changed, IsIdle(core), deadline)))
             self.was_clean = is_idle and not core.undelivered

@@ -21,7 +21,7 @@ from linkbox.format_costs import cost_of
 from linkbox.formats import Bytes, Format, Typed, as_format
 from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
-from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
+from linkbox.operations.addresses import check_connect, check_server_address, client_addresses
 from linkbox.operations.brokers import check_broker, check_over_broker
 from linkbox.operations.plain_options import (
     PlainServing,
@@ -36,12 +36,20 @@ from linkbox.operations.storing import check_reconnect, store_path
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+ClientAddress = str | tuple[str, int] | list[str] | list[tuple[str, int]]
+"""An address to connect to, or a list of them, which are tried in this order."""
+Connect = Callable[[], socket.socket]
+"""Connects to the server; returns a connected socket."""
+ConnectLater = Callable[[], socket.socket | Awaitable[socket.socket]]
+"""The same, perhaps as a coroutine function, for aio."""
 StorePath = str | os.PathLike[str] | None
 Overflow = Literal["block", "drop_oldest", "drop_newest", "error"]
-Accept = Callable[[PeerInfo], bool]
-"""Decides whether to admit a peer."""
-AcceptLater = Callable[[PeerInfo], Awaitable[bool]]
+Accept = Callable[[PeerInfo], bool | Literal["later"]]
+"""Decides whether to admit a peer. ``"later"``: it is rejected for now, and connects again."""
+AcceptLater = Callable[[PeerInfo], Awaitable[bool | Literal["later"]]]
 """The same as a coroutine function, for aio."""
+LINGER: Final = 1.0
+"""The default of ``linger=`` with ``blocking=False``: else each small group of messages would connect."""
 BYTES: Final = Bytes()
 """The default of ``format=``. Type checkers infer the type of the endpoint from its type."""
 RECONNECT: Final = Backoff()
@@ -52,6 +60,11 @@ Handler = Callable[[Any], Any]
 
 class Options:
     """The options of every endpoint. The constructor raises an error for an invalid option."""
+
+    more_addresses: tuple[Address, ...] = ()
+    """Further addresses that a client tries after the first."""
+    connect: Callable[[], Any] | None = None
+    """Connects a client; returns a socket."""
 
     def __init__(
         self,
@@ -218,7 +231,7 @@ class ClientOptions(Options):
     def __init__(
         self,
         pattern: Pattern,
-        address: str | tuple[str, int],
+        address: ClientAddress,
         format: Any,
         framing: Framing | type[Framing],
         limits: Limits | None,
@@ -231,31 +244,29 @@ class ClientOptions(Options):
         reconnect: Backoff | None,
         *,
         blocking: bool = True,
-        linger: float = 0.0,
+        linger: float | None = None,
         keep_alive: bool = True,
         dialogue: Dialogue | None = None,
         connections: int | None = None,
         idle_timeout: float | None = None,
         broker: Nats | None = None,
+        connect: Callable[[], Any] | None = None,
     ) -> None:
-        _check_times(connect_timeout, linger)
-        if not isinstance(reconnect, Backoff | None):
-            raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
+        _check_times(connect_timeout, linger, reconnect)
         bare, broker = _without_credentials(address, broker, ssl)
-        parsed = with_ssl(Address.parse(bare), bare, ssl)
-        check_scheme(parsed)
+        parsed, *more = client_addresses(bare, ssl)
         super().__init__(
             "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret, broker
         )
-        if self.store_path is not None:
-            check_reconnect(reconnect)
+        self.more_addresses, self.connect = tuple(more), check_connect(connect, (parsed, *more))
+        check_reconnect(reconnect, self.store_path is not None)
         self.connect_timeout = float(connect_timeout)
         """Seconds to connect, including the handshake."""
         self.reconnect = reconnect
         """When to reconnect; None: never."""
         self.blocking = arguments.flag(blocking, "blocking")
         """Does each push wait until the server has the message?"""
-        self.linger = float(linger)
+        self.linger = (0.0 if blocking else LINGER) if linger is None else float(linger)
         """Seconds that an idle connection is kept for the next push."""
         self.keep_alive = arguments.flag(keep_alive, "keep_alive")
         """Do all requests share a connection?"""
@@ -281,10 +292,12 @@ class ClientOptions(Options):
         return most
 
 
-def _check_times(connect_timeout: float, linger: float) -> None:
+def _check_times(connect_timeout: float, linger: float | None, reconnect: Any) -> None:
+    if not isinstance(reconnect, Backoff | None):
+        raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
     if not arguments.seconds(connect_timeout, "connect_timeout") > 0:
         raise ValueError(f"connect_timeout={connect_timeout!r}: seconds above 0 are needed")
-    if not arguments.seconds(linger, "linger") >= 0:
+    if linger is not None and not arguments.seconds(linger, "linger") >= 0:
         raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
 
 

@@ -13,7 +13,7 @@ from linkbox.errors import StateError
 from linkbox.native import mypyc_attr
 from linkbox.networks.choose import BrokerAccess, time_source, tls_maker
 from linkbox.networks.endpoint_driver import EndpointDriver
-from linkbox.networks.network import Listener
+from linkbox.networks.network import Listener, Network, Route
 from linkbox.operations.options import Options
 from linkbox.operations.secrets import SecretsOfUser
 from linkbox.operations.steps import Operation
@@ -86,6 +86,9 @@ class Runtime:
     stopped: Any
     """An event: the stop is complete, and ``start()`` may follow."""
 
+    def check_function(self, function: Callable[..., Any], name: str) -> None:
+        """TypeError for a function of the user that this front end cannot call."""
+
     # -- one life, from start() to stop() --------------------------------------------------------------
 
     def __init__(self, options: Options) -> None:
@@ -104,7 +107,16 @@ class Runtime:
         self._make_tls = tls_maker(
             options.address, options.ssl, options.side == "server", options.secrets is not None
         )
+        self._more_routes = [
+            Route(each, tls_maker(each, options.ssl, False, options.secrets is not None))
+            for each in options.more_addresses
+        ]
         self._access = None if options.broker is None else BrokerAccess(options.broker, options.ssl)
+
+    def guide(self, network: Network) -> None:
+        """Set where a network connects to, after a start."""
+        network.routes += self._more_routes
+        network.make_socket = self._options.connect
 
     def open(self, core: EndpointCore) -> None:
         """Make the driver, after a start."""

@@ -7,7 +7,15 @@ from typing import Any
 
 from linkbox import logs
 from linkbox.core.connection import Listening
-from linkbox.core.endpoint import Channel, EndpointCore, OutgoingMessage, PendingAccept, ServerCore, Source
+from linkbox.core.endpoint import (
+    Channel,
+    EndpointCore,
+    OutgoingMessage,
+    PendingAccept,
+    ServerCore,
+    Source,
+    Verdict,
+)
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import MailboxFull, StateError
 from linkbox.events import Peer
@@ -30,6 +38,10 @@ class ServerOperations(Life):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.server_options = options
+        self.ends_conversations = True
+        """Does the next stop end the conversations of P2P, or may the clients come back?"""
+        if options.accept is not None:
+            runtime.check_function(options.accept, "accept=")
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -43,6 +55,7 @@ class ServerOperations(Life):
         settings.idle_timeout, settings.half_close = serving.idle_timeout, serving.half_close
         settings.newest_wins = serving.newest_wins
         core = ServerCore(settings, self.mailbox, options.max_peers, self.now())
+        self.ends_conversations = True
         core.admission.max_links = descriptor_bound(options.limits.connections)
         return core
 
@@ -75,6 +88,11 @@ class ServerOperations(Life):
         listener, self.address = bind(self.address, options.listener, options.proxies)
         return listener
 
+    def shut_down(self, core: EndpointCore) -> None:
+        assert isinstance(core, ServerCore)
+        core.side.ends_conversations = self.ends_conversations and core.side.ends_conversations
+        super().shut_down(core)
+
     def start_services(self, core: ServerCore) -> None:
         """Start the threads or tasks that call user code."""
         if self.server_options.accept is not None:
@@ -91,21 +109,21 @@ class ServerOperations(Life):
             pending = core.pending_accepts.popleft()
             if pending.link.closed:
                 continue
-            is_accepted = False
+            decision: Verdict = False
             try:
                 verdict = yield Call(
                     self.runtime.call_within, self.options.limits.handshake, accept, pending.info
                 )
-                is_accepted = bool(verdict)
+                decision = verdict_of(verdict)
             except BaseException as error:
                 # The argument comes from an unauthenticated peer, so an error must do no harm.
                 what = f"accept= of {self} failed for {pending.info}, which is rejected"
                 self.runtime.survive("accept=", what, error)
-            self._decide(core, pending, is_accepted)
+            self._decide(core, pending, decision)
 
-    def _decide(self, core: ServerCore, pending: PendingAccept, is_accepted: bool) -> None:
+    def _decide(self, core: ServerCore, pending: PendingAccept, verdict: Verdict) -> None:
         try:
-            core.decide(pending, is_accepted, self.now())
+            core.decide(pending, verdict, self.now())
         except BaseException as error:
             driver = self.runtime.driver
             if driver is None:
@@ -141,6 +159,13 @@ class ServerOperations(Life):
             self.runtime.update()
 
 
+def verdict_of(value: Any) -> Verdict:
+    """What a function of the user has decided. TypeError for text that means nothing."""
+    if (isinstance(value, str) and value != "later") or hasattr(value, "__await__"):
+        raise TypeError(f'accept= returned {value!r:.80}: True, False or "later" is needed')
+    return "later" if value == "later" else bool(value)
+
+
 class IsOpen(Predicate):
     """It is known whether the server can listen."""
 
@@ -167,6 +192,11 @@ class HasPendingAccept(Predicate):
 
 class SendingServer(ServerOperations):
     """The operations of a server that sends to its peers."""
+
+    def ending(self, end: Given) -> SendingServer:
+        """The same, whose next stop ends the conversations, or lets the clients come back."""
+        self.ends_conversations = arguments.flag(end, "end")
+        return self
 
     def target(self, core: ServerCore, to: Given) -> Channel:
         """The conversation to send a message on."""

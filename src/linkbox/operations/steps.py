@@ -85,7 +85,13 @@ def items_of(iterable: Iterable[Any] | AsyncIterable[Any]) -> Iterator[Any] | As
 
 
 def deadline_after(timeout: Given, now: float) -> float:
-    """When a call with this timeout gives up. TypeError if it is neither None nor a number."""
+    """When a call with this timeout gives up. TypeError if it is neither None nor a number.
+
+    A timeout below 0 is one that has passed: the caller has computed it from a deadline.
+    """
     if timeout is None:
         return NEVER
-    return now + (timeout if isinstance(timeout, float) else seconds(timeout, "timeout"))
+    deadline = now + (timeout if isinstance(timeout, float) else seconds(timeout, "timeout"))
+    if deadline != deadline:
+        raise ValueError(f"timeout={timeout!r}: seconds are needed, or None to wait for ever")
+    return deadline

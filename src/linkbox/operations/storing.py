@@ -47,9 +47,9 @@ def store_path(
     return Path(os.path.abspath(store))
 
 
-def check_reconnect(reconnect: Backoff | None) -> None:
+def check_reconnect(reconnect: Backoff | None, has_store: bool) -> None:
     """A store keeps messages until they are sent, so the attempts to reconnect must not end."""
-    if reconnect is None or reconnect.attempts is not None:
+    if has_store and (reconnect is None or reconnect.attempts is not None):
         raise ValueError("store= needs reconnect=Backoff() without a limit of attempts")
 
 

@@ -280,7 +280,10 @@ class Taking(Predicate):
         over = self.end_reason()
         if over is not None:
             return over
-        return MailboxEmpty(f"no message within {float(timeout):g} s" if timeout else "no message is waiting")
+        if timeout and float(timeout) > 0:
+            return MailboxEmpty(f"no message within {float(timeout):g} s")
+        hint = f" (timeout={timeout!r} does not wait; None waits for ever)" if timeout else ""
+        return MailboxEmpty(f"no message is waiting{hint}")
 
     def _too_few(self, count: int) -> Exception:
         over, available = self.end_reason(), self.mailbox.available(self.source)

@@ -14,7 +14,7 @@ from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import StateError
 from linkbox.formats import Bytes, Json, MsgPack, Text, Typed
-from linkbox.operations.arguments import Given
+from linkbox.operations.arguments import Given, is_asynchronous
 from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import RESTART, Runtime, Service
@@ -77,6 +77,13 @@ class Threads(Runtime):
         self.closed = threading.Event()
         self.stopped.set()
         self.closed.set()
+
+    def check_function(self, function: Callable[..., Any], name: str) -> None:
+        if is_asynchronous(function):
+            what = getattr(function, "__qualname__", None) or repr(function)
+            raise TypeError(
+                f"{name}: {what} is a coroutine function, which only endpoints of linkbox.aio can call"
+            )
 
     def inspect(self, function: Callable[[], object], patience: float) -> object:
         if not self.lock.acquire(timeout=patience):
@@ -190,6 +197,7 @@ class Threads(Runtime):
             self._access,
             self.errors,
         )
+        self.guide(transport.network)
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()
         self.closed.clear()
