@@ -13,7 +13,7 @@ import traceback
 from linkbox.signals import is_from_signal
 from linkbox.text import LONGEST_MESSAGE, printable, text_of
 
-log = logging.getLogger("linkbox")
+log: logging.Logger = logging.getLogger("linkbox")
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
 _CHAIN = 5

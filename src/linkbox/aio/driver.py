@@ -43,8 +43,8 @@ class Driver(EndpointDriver):
         errors: LoopErrors,
     ) -> None:
         super().__init__(hub, decoding, errors)
-        self.is_closed = False
-        self.loop = asyncio.get_running_loop()
+        self.is_closed: bool = False
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls)
         self._use(self.network)
         self._waiters: set[asyncio.Future[None]] = set()
@@ -106,7 +106,7 @@ class Driver(EndpointDriver):
 
     def turn_soon(self) -> None:
         if not self.is_turn_due:
-            self.is_turn_due = True
+            self.is_turn_due: bool = True
             self.loop.call_soon(self._turn)
 
     def _turn(self) -> None:
@@ -120,7 +120,7 @@ class Driver(EndpointDriver):
             return  # `clock_moved` checks again.
         if self._timer is not None:
             self._timer.cancel()
-        self.looks_at = when
+        self.looks_at: float = when
         self._timer = self.loop.call_later(max(0.0, when - self.now()), self._on_timer)
 
     def _on_timer(self) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from threading import RLock
 from typing import Any
 
 from linkbox.aio.calls import is_set_within, on_thread, within
 from linkbox.aio.driver import Driver
 from linkbox.core.endpoint import EndpointCore
+from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.sockets_aio import is_cancelled
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import RESTART, Runtime, Service
@@ -43,12 +45,16 @@ class Tasks(Runtime):
 
     must_pause = True
     block = "an async with block"
+    lock: AbstractContextManager[object]
+    driver: EndpointDriver | None
+    closed: Any
+    stopped: Any
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.lock = RLock()  # one loop, one thread: nobody waits for it
         self.aio_driver: Driver | None = None
-        self.starting = asyncio.Lock()
+        self.starting: Any = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread: ThreadPoolExecutor | None = None
         self.on_lost: Callable[[], None]

@@ -37,10 +37,10 @@ class Dialing:
     ) -> None:
         self._context = context
         self._sessions = sessions
-        self.address = address
-        self.reconnect = reconnect
-        self.connect_timeout = connect_timeout
-        self.random = random
+        self.address: str = address
+        self.reconnect: Backoff | None = reconnect
+        self.connect_timeout: float = connect_timeout
+        self.random: Callable[[], float] = random
         self.dials: list[Session] = []
         """Sessions that need a connection now."""
 

@@ -39,7 +39,7 @@ class ServerSide(Side):
         self._inbox = inbox
         self._kept = KeptSessions(context.limits.mailbox_total)
         places = Places(sessions, self._kept, max_peers)
-        self.admission = Admission(context, sessions, links, places, self)
+        self.admission: Admission = Admission(context, sessions, links, places, self)
 
     # -- what links report -----------------------------------------------------------------------------
 

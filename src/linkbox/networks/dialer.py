@@ -29,13 +29,13 @@ class Attempt:
     __slots__ = ("dialer", "rest", "session", "sock", "timer_at", "until")
 
     def __init__(self, dialer: Dialer, session: Session, rest: deque[Target]) -> None:
-        self.dialer = dialer
-        self.session = session
-        self.rest = rest
+        self.dialer: Dialer = dialer
+        self.session: Session = session
+        self.rest: deque[Target] = rest
         """Addresses that have not been tried yet."""
         self.sock: socket.socket | None = None
-        self.until = NEVER
-        self.timer_at = NEVER
+        self.until: float = NEVER
+        self.timer_at: float = NEVER
 
     def next_timer(self) -> float:
         """The deadline for the current address."""

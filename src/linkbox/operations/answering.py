@@ -30,7 +30,7 @@ class AnsweringServer(ServerOperations):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.handler: Handler | None = options.handler
-        self.requests = Responder(self)
+        self.requests: Responder = Responder(self)
 
     def set_handler(self, handler: Handler) -> None:
         """Set the function that responds to requests. Takes the lock."""

@@ -27,7 +27,7 @@ class AskingClient(ClientOperations):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self._keep_alive = options.keep_alive
-        self.resumes = options.keep_alive
+        self.resumes: bool = options.keep_alive
         self._ends_at_once = options.framing.name == "raw" or (
             not options.keep_alive and options.plain is None
         )
