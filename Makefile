@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin/python -m
 ARGS   ?=
 MINUTES ?= 5
 
-.PHONY: help demo test test-all test-peers check native test-native wheels fuzz bench bench-curves bench-guard \
+.PHONY: help demo demo-nats test test-all test-peers check native test-native wheels fuzz bench bench-curves bench-guard \
 	measure measure-curves measure-guard calls instructions soak format docs docs-links clean
 .DEFAULT_GOAL := help
 
@@ -18,6 +18,9 @@ help: ## list the targets
 
 demo: $(VENV)/.with-cli ## see it work, live in the terminal
 	@$(BIN) linkbox.cli demo $(ARGS)
+
+demo-nats: $(VENV)/.with-all ## see several servers share a name at a broker, and one of them killed
+	@$(BIN) linkbox.cli.demo.broker $(ARGS)
 
 # A file of tests is one worker's; more workers than a few would only wait for each other's sockets and disks.
 PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -70,8 +73,8 @@ test-native: $(VENV)/.with-all $(NATIVE)/.made ## the tests of what is compiled,
 wheels: ## an sdist in dist/, wheels for each Python here and the pure one; each is installed and tested
 	@bash .ci/wheels $(ARGS)
 
-test-peers: $(VENV)/.with-peers ## conversations with real programs (redis, pymodbus, Node, …); skips what is not installed
-	$(BIN) $(PYTEST) tests/peers $(ARGS)
+test-peers: $(VENV)/.with-peers ## conversations with real programs (redis, pymodbus, Node, Chromium, …); skips what is not installed
+	$(BIN) $(PYTEST) tests/peers tests/observe/test_page.py $(ARGS)
 
 fuzz: $(VENV)/.with-fuzz ## any bytes into every decoder, and attackers at whole endpoints (MINUTES=5, TARGET=name)
 	$(BIN) fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET)) $(ARGS)

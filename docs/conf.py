@@ -70,8 +70,8 @@ def link_into_the_repository(app: Sphinx, page: str, text: list[str]) -> None:
 HIDDEN = {"encode_many", "check", "check_limit", "tokens", "unescaped", "of_server", "is_pair", "decoder"}
 # Handed out, or the base of others: nobody calls these.
 NOT_MADE = set(
-    """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Format Framing
-    Server Client""".split()
+    """Message Request LinkView Peer PeerInfo Event Receipt Statistics PeerStatistics Percentiles
+    Format Framing Server Client""".split()
 )
 
 

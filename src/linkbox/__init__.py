@@ -2,7 +2,8 @@
 
 Overview of the package, for new readers:
 
-- ``errors``, ``address``, ``formats``, ``events``, ``limits``, ``tls``: small public modules without state.
+- ``errors``, ``address``, ``broker``, ``formats``, ``events``, ``limits``, ``tls``: small public modules
+  without state.
 - ``core``: the protocol, sans-IO: bytes and the time in; bytes, events and one timer out.
 - ``operations``: the operations of endpoints (start, send, take, …), each written once.
 - ``networks``: what carries the bytes: sockets, or memory for tests.
@@ -12,9 +13,11 @@ Overview of the package, for new readers:
 - ``cli``: the ``linkbox`` command.
 """
 
+from os import environ as _environ
 from types import FunctionType as _FunctionType
 
 from linkbox.address import Address
+from linkbox.broker import Nats
 from linkbox.core.backoff import Backoff
 from linkbox.core.endpoint import Mailbox as _Mailbox
 from linkbox.core.wire.framings import (
@@ -57,9 +60,21 @@ from linkbox.errors import (
     StoreError,
     TooLarge,
 )
-from linkbox.events import Event, EventKind, Message, Peer, PeerInfo, PeerStatistics, Stage, Statistics
+from linkbox.events import (
+    EndpointState,
+    Event,
+    EventKind,
+    Message,
+    Peer,
+    PeerInfo,
+    PeerStatistics,
+    Percentiles,
+    Stage,
+    Statistics,
+)
 from linkbox.formats import Bytes, Format, Json, MsgPack, Skip, Text, Typed
 from linkbox.limits import Limits
+from linkbox.operations import process_hooks as _process_hooks
 from linkbox.operations.requests import Request
 from linkbox.threaded.client import Client, ClientAR, ClientP2M, ClientP2P
 from linkbox.threaded.receipts import Receipt
@@ -68,6 +83,16 @@ from linkbox.threaded.server import LinkView, Server, ServerAR, ServerP2M, Serve
 __version__ = "0.1.0"
 compiled: bool = not isinstance(_Mailbox.take, _FunctionType)
 """Is this the compiled build (True) or the pure Python one (False)?"""
+
+
+def _start_monitor() -> None:
+    from linkbox.monitor.server import start_once
+
+    start_once()
+
+
+if _environ.get("LINKBOX_MONITOR", "0") not in ("", "0"):
+    _process_hooks.on_start.append(_start_monitor)
 
 __all__ = [
     "Address",
@@ -89,6 +114,7 @@ __all__ = [
     "Delimited",
     "Enclosed",
     "EndOfData",
+    "EndpointState",
     "Event",
     "EventKind",
     "FixedSize",
@@ -110,11 +136,13 @@ __all__ = [
     "MailboxFull",
     "Message",
     "MsgPack",
+    "Nats",
     "Netstring",
     "Peer",
     "PeerInfo",
     "PeerLost",
     "PeerStatistics",
+    "Percentiles",
     "ProtocolViolation",
     "Raw",
     "Receipt",

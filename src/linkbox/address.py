@@ -1,4 +1,6 @@
-"""Addresses: ``tcp://host:port``, ``tls://host:port``, ``unix:///path``. They are parsed, not resolved.
+"""Addresses: ``tcp://host:port``, ``tls://host:port``, ``unix:///path``, ``nats://host:port/name``.
+
+They are parsed, not resolved.
 
 Each malformed address is an `AddressError` that says what is wrong and shows a valid one.
 """
@@ -19,10 +21,13 @@ __all__ = ["Address"]
 
 _EXAMPLE: Final = "tcp://127.0.0.1:9000"
 _PATH_LIMIT: Final = 103 if sys.platform == "darwin" else 107  # bytes: sun_path less its final NUL
-_SCHEMES: Final = ("tcp", "tls", "unix")
+_SCHEMES: Final = ("tcp", "tls", "unix", "nats", "nats+tls")
+_NATS_PORT: Final = 4222
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _MEMORY_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_NATS_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_NATS_NAME_LIMIT: Final = 100
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 # A name whose last label is a number would be taken for an IPv4 address by some resolvers (127.1, 0x7f.1).
 _LIKE_IPV4 = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?")
@@ -33,20 +38,23 @@ class Address:
     """An address to listen at or connect to. Made by `parse`, which checks it; the constructor does not.
 
     tcp and tls use ``host`` and ``port``, and ``path`` is empty; unix uses ``path``, ``host`` is empty and
-    ``port`` is 0; of a memory address (see `linkbox.testing`) ``path`` is the name. Host names are in lower
-    case, non-ASCII ones in their ASCII form (IDNA).
+    ``port`` is 0; of a memory address (see `linkbox.testing`) ``path`` is the name. nats and nats+tls have
+    the first server of the broker in ``host`` and ``port``, others in ``others``, the name in ``path``.
+    Host names are in lower case, non-ASCII ones in their ASCII form (IDNA).
     """
 
-    scheme: Literal["tcp", "tls", "unix", "memory"]
+    scheme: Literal["tcp", "tls", "unix", "memory", "nats", "nats+tls"]
     host: str = ""
     port: int = 0
     path: str = ""
+    others: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def parse(cls, value: object, *, server: bool = False) -> Address:
         """Read a URL, a pair ``(host, port)`` or an `Address`.
 
-        ``server=True`` allows port 0, which means any free port. Raises `AddressError`.
+        ``server=True`` allows port 0, which means any free port. Credentials in a ``nats://`` URL are left
+        out: an address is shown in logs. Raises `AddressError`.
         """
         if isinstance(value, Address):
             address = value
@@ -68,15 +76,27 @@ class Address:
             return f"unix://{self.path}" if self.path.startswith("/") else f"unix:{self.path}"
         if self.scheme == "memory":
             return f"memory://{self.path}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        hosts = ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.all_hosts
+        )
+        return f"{self.scheme}://{hosts}/{self.path}" if self.is_broker else f"{self.scheme}://{hosts}"
 
     def __str__(self) -> str:
         return self.url
 
     @property
+    def is_broker(self) -> bool:
+        """Is this a name at a broker, rather than a place where a server listens?"""
+        return self.scheme in ("nats", "nats+tls")
+
+    @property
+    def all_hosts(self) -> tuple[tuple[str, int], ...]:
+        """Host and port; for a broker that of each of its servers."""
+        return ((self.host, self.port), *self.others)
+
+    @property
     def host_kind(self) -> Literal["ipv4", "ipv6", "name", "path"]:
-        """The kind of ``host``; ``"path"`` for unix and memory."""
+        """The kind of ``host``; ``"path"`` for unix, memory and the names at a broker."""
         if self.path:
             return "path"
         ip = _ip(self.host)
@@ -87,8 +107,9 @@ class Address:
     @property
     def is_local(self) -> bool:
         """Is the address local to this machine: unix, memory, a loopback address, or "localhost"?"""
-        ip = _unmapped(self.host)
-        return self.path != "" or self.host == "localhost" or (ip is not None and ip.is_loopback)
+        if self.scheme in ("unix", "memory"):
+            return True
+        return all(_is_loopback(host) for host, _ in self.all_hosts)
 
     @property
     def is_wildcard(self) -> bool:
@@ -109,6 +130,8 @@ class Address:
             raise AddressError(f"{self.url} is a unix socket and has no port")
         if self.scheme == "memory":
             raise AddressError(f"{self.url} is inside this process and has no port")
+        if self.is_broker:
+            raise AddressError(f"{self.url} is a name at a broker: write another port into the URL")
         return replace(self, port=_checked_port(port, self.url))
 
 
@@ -138,11 +161,13 @@ def _parse_url(url: str) -> Address:
                 url, 'after "memory://" comes a name of letters, digits, ".", "_" and "-"', "memory://server"
             )
         return Address("memory", path=rest)
+    if scheme in ("nats", "nats+tls") and slashes:
+        return _parse_nats(url, scheme, rest)
     if scheme in _SCHEMES and slashes:
         host, port = _parse_authority(url, rest, scheme)
         return Address("tls" if scheme == "tls" else "tcp", host, port)
     if scheme in _SCHEMES:
-        _refuse(url, f'"//" is missing after "{scheme}:"', f"{scheme}://127.0.0.1:9000")
+        _refuse(url, f'"//" is missing after "{scheme}:"', _example(scheme))
     if slashes:
         _refuse(url, f'the scheme "{scheme}" is unknown; known are {", ".join(_SCHEMES)}', _EXAMPLE)
     if url.startswith(("/", "./", "../")):
@@ -185,9 +210,14 @@ def _parse_unix(url: str, path: str, slashes: bool) -> Address:
     return Address("unix", path=path)
 
 
+def _example(scheme: str, host: str = "127.0.0.1") -> str:
+    """A valid URL with this host."""
+    return f"{scheme}://{host}:{_NATS_PORT}/name" if scheme.startswith("nats") else f"{scheme}://{host}:9000"
+
+
 def _parse_authority(url: str, rest: str, scheme: str) -> tuple[str, int]:
     """``host:port``, with an IPv6 host in brackets."""
-    example = f"{scheme}://127.0.0.1:9000"
+    example = _example(scheme)
     if "@" in rest:
         _refuse(url, "it must not contain a user or a password", example)
     if re.search(r"[\s\x00-\x1f\x7f]", rest):
@@ -198,31 +228,56 @@ def _parse_authority(url: str, rest: str, scheme: str) -> tuple[str, int]:
     if rest.startswith("["):
         host, bracket, after = rest[1:].partition("]")
         if not bracket:
-            _refuse(url, 'the "]" is missing', f"{scheme}://[::1]:9000")
+            _refuse(url, 'the "]" is missing', _example(scheme, "[::1]"))
         if after and not after.startswith(":"):
-            _refuse(url, '":" and the port must follow "]"', f"{scheme}://[{host}]:9000")
-        return _bracketed(url, host, scheme), _parse_port(url, after[1:], f"{scheme}://[{host}]:9000")
+            _refuse(url, '":" and the port must follow "]"', _example(scheme, f"[{host}]"))
+        return _bracketed(url, host, scheme), _parse_port(url, after[1:], _example(scheme, f"[{host}]"))
     host, _, port = rest.rpartition(":") if ":" in rest else (rest, "", "")
     if ":" in host:
         _refuse(url, "an IPv6 address must be in brackets", _bracket_guess(scheme, rest))
     host = _checked_host(url, host, example)
-    return host, _parse_port(url, port, f"{scheme}://{host}:9000")
+    return host, _parse_port(url, port, _example(scheme, host))
+
+
+def _parse_nats(url: str, scheme: str, rest: str) -> Address:
+    """``host[:port][,host2…]/name``, with or without ``user:password@`` or ``token@``, which are left out."""
+    example = f"{scheme}://127.0.0.1:{_NATS_PORT}/line-3.temperature"
+    hosts, _, name = rest.partition("/")
+    hosts = hosts.rpartition("@")[2]
+    if "@" in name:
+        _refuse(url, 'a "/" in credentials is written "%2F"', example)
+    if not name:
+        _refuse(url, "after the host comes the name that server and clients share", example)
+    if len(name) > _NATS_NAME_LIMIT or not _NATS_NAME.fullmatch(name):
+        why = f"the name {name!r:.80} may have letters, digits, '_' and '-', in parts joined by '.'"
+        _refuse(url, why, example)
+    found = []
+    for each in hosts.split(","):
+        bare = each.rpartition("]")[2]
+        with_port = each if ":" in bare else f"{each}:{_NATS_PORT}"
+        host, port = _parse_authority(url, with_port, scheme)
+        if port == 0:
+            _refuse(url, "port 0 means any free port, but the broker has one", example)
+        found.append((host, port))
+    (host, port), *others = found
+    secure = scheme == "nats+tls"
+    return Address("nats+tls" if secure else "nats", host, port, name, tuple(others))
 
 
 def _bracket_guess(scheme: str, rest: str) -> str:
     """The probable URL for an IPv6 address without brackets."""
     host, _, port = rest.rpartition(":")
     if _ip(rest) is not None and (_ip(host) is None or len(port) < 4 or not port.isdigit()):
-        return f"{scheme}://[{rest}]:9000"
+        return _example(scheme, f"[{rest}]")
     if _ip(host) is not None:
         return f"{scheme}://[{host}]:{port}"
-    return f"{scheme}://[::1]:9000"
+    return _example(scheme, "[::1]")
 
 
 def _bracketed(url: str, host: str, scheme: str) -> str:
     ip = _ip(host)
     if ip is None or ip.version != 6:
-        example = f"{scheme}://127.0.0.1:9000" if ip is None else f"{scheme}://{host}:9000"
+        example = _example(scheme) if ip is None else _example(scheme, host)
         _refuse(
             url,
             "brackets are for IPv6 addresses only" if ip else f"{host!r:.80} is not an IPv6 address",
@@ -309,6 +364,11 @@ def _unmapped(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
     ip = _ip(host)
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return mapped or ip
+
+
+def _is_loopback(host: str) -> bool:
+    ip = _unmapped(host)
+    return host == "localhost" or (ip is not None and ip.is_loopback)
 
 
 def address_of(sock: socket.socket) -> Address:

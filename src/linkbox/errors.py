@@ -114,8 +114,9 @@ class Refused(LinkError):
     ``code`` says why: ``"busy"`` (the server has as many peers as it allows), ``"limit"`` (another limit of
     the server), ``"pattern"`` (for example a P2P client that connected to an AR server), ``"format"`` (the
     formats differ), ``"version"``, ``"session"``, ``"denied"`` (the server's ``accept=`` returned False),
-    ``"protocol"``, ``"disconnected"`` (``server.disconnect(peer)``). All but ``busy`` and ``limit`` are
-    final: another attempt cannot help.
+    ``"protocol"``, ``"disconnected"`` (``server.disconnect(peer)``). Of a broker: ``"denied"`` (it does not
+    permit a subject), ``"unsupported"`` (it lacks what P2M needs). All but ``busy`` and ``limit`` are final:
+    another attempt cannot help.
     """
 
     def __init__(self, message: str, code: str = "refused") -> None:

@@ -126,6 +126,38 @@ class Message(Generic[T]):
             done()
 
 
+class EndpointState(enum.Enum):
+    """What an endpoint is doing: ``endpoint.state``."""
+
+    NEW = "new"
+    """Not started yet."""
+    LISTENING = "listening"
+    """A server that accepts connections."""
+    CONNECTING = "connecting"
+    """A client without a connection that tries to get one, or waits for its next attempt."""
+    CONNECTED = "connected"
+    """A client with a connection."""
+    IDLE = "idle"
+    """A started ClientAR or ClientP2M that has nothing to send: the next message connects."""
+    ENDED = "ended"
+    """A client whose conversation is over."""
+    STOPPING = "stopping"
+    """``stop()`` is in progress."""
+    STOPPED = "stopped"
+    """``stop()`` has returned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentiles:
+    """What is known of many times, in seconds. Each is rounded up, by a factor of two at most."""
+
+    count: int
+    p50: float
+    """Half of the times are at most this."""
+    p99: float
+    """99 % of the times are at most this."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerStatistics:
     """Counts for one peer, since its conversation began."""
@@ -140,6 +172,14 @@ class PeerStatistics:
     """Messages of this peer in the mailbox."""
     round_trip: float | None
     """Seconds, measured by the last heartbeat; None before the first one."""
+    silence: float = 0.0
+    """Seconds since anything arrived from the peer, heartbeats included."""
+    mailbox_share: float = 0.0
+    """How full its part of the mailbox is: 1.0 is the limit (`Limits.mailbox_bytes`, `mailbox_messages`)."""
+    window_share: float = 0.0
+    """How full the send window is: at 1.0, ``send()`` waits (`Limits.window_bytes`, `window_messages`)."""
+    waits_for: str = ""
+    """What keeps messages from moving, as a text for people; empty if nothing does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,3 +212,22 @@ class Statistics:
     """Connections rejected by this server, or rejections that this client received."""
     reconnects: int
     peers: Mapping[Peer, PeerStatistics]
+    attempts: int = 0
+    """Attempts of a client to connect, the successful ones included."""
+    last_error: Exception | None = None
+    """The most recent connection error, or None."""
+    last_error_at: float | None = None
+    """When that was, in seconds since the epoch."""
+    errors_by_kind: Mapping[str, int] = field(default_factory=dict)
+    """How often each kind of error has happened: connection errors by their class, such as ``"PeerLost"`` or
+    ``"Refused: busy"``, and the exceptions counted in ``errors`` by what has raised them."""
+    mailbox_share: float = 0.0
+    """How full the mailbox is, for the peer that has the most in it: 1.0 is a limit."""
+    window_share: float = 0.0
+    """How full the send window is, for the peer that has the most in it: 1.0 is a limit."""
+    round_trips: Percentiles | None = None
+    """The round-trip times of heartbeats; None before the first one."""
+    answer_times: Percentiles | None = None
+    """ClientAR: from request to response; None before the first response."""
+    waits_for: str = ""
+    """What keeps messages from moving, as a text for people; empty if nothing does."""

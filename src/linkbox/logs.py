@@ -1,5 +1,10 @@
 """Writes every log line of linkbox.
 
+The logger is ``linkbox``, with a child for each area: ``linkbox.client``, ``linkbox.server``,
+``linkbox.callbacks``, ``linkbox.store``, ``linkbox.monitor``. A line names its endpoint. What it contains is
+also in fields of its record (``extra`` of the logging module), for handlers that write JSON: ``event``,
+``endpoint``, ``peer``, ``peer_address`` and others that depend on the event.
+
 Text from a peer may be in a line, and in the text of an exception that is logged with its traceback: both are
 escaped and cut (see text.py). A handler of the application that raises must not end the loop that logs.
 """
@@ -9,6 +14,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
 
 from linkbox.signals import is_from_signal
 from linkbox.text import LONGEST_MESSAGE, printable, text_of
@@ -16,26 +22,71 @@ from linkbox.text import LONGEST_MESSAGE, printable, text_of
 log: logging.Logger = logging.getLogger("linkbox")
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
+LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING}
+_RESERVED = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime"))
+"""Fields that every record has: `logging` does not allow others with these names."""
 _CHAIN = 5
 """Most exceptions of a chain that are shown."""
 
 
-def write(level: int, text: str, error: BaseException | None = None) -> None:
-    """Write one line, with the traceback of ``error`` if there is one."""
+def logger_of(area: str) -> logging.Logger:
+    """The logger of an area, such as "client" or "store"; the one of all linkbox for an empty name."""
+    return logging.getLogger(f"linkbox.{area}") if area else log
+
+
+def quieten(area: str) -> None:
+    """Write only warnings of an area, unless the application has set the level of its logger."""
+    logger = logger_of(area)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(WARNING)
+
+
+def is_read(area: str, level: str) -> bool:
+    """Does anybody read lines of this level ("debug", "info", "warning")?"""
+    return logger_of(area).isEnabledFor(LEVELS[level])
+
+
+def write(
+    level: int,
+    text: str,
+    error: BaseException | None = None,
+    *,
+    area: str = "",
+    endpoint: object = None,
+    fields: Mapping[str, object] | None = None,
+) -> None:
+    """Write one line, with the traceback of ``error`` if there is one. ``endpoint`` is named first."""
     try:
-        if not log.isEnabledFor(level):
+        logger = logger_of(area)
+        if not logger.isEnabledFor(level):
             return
         info = None if error is None else (type(error), error, error.__traceback__)
-        line = printable(text, LONGEST_MESSAGE)
-        record = log.makeRecord(log.name, level, __file__, 0, "linkbox: %s", (line,), info, "write")
+        name = "" if endpoint is None else str(endpoint)
+        whole = f"{name}: {text}" if name and name not in text else text
+        line = printable(whole, LONGEST_MESSAGE)
+        extra = _extra(name, text, fields or {})
+        record = logger.makeRecord(
+            logger.name, level, __file__, 0, "linkbox: %s", (line,), info, "write", extra
+        )
         if error is not None:
             record.exc_text = _traceback(error)  # a formatter takes this instead of formatting `exc_info`
-        log.handle(record)
+        logger.handle(record)
     except BaseException as failure:  # of a handler or filter of the application
         if is_from_signal(failure):
             raise
         if logging.raiseExceptions and sys.stderr is not None:
             traceback.print_exc(file=sys.stderr)
+
+
+def _extra(endpoint: str, text: str, fields: Mapping[str, object]) -> dict[str, object]:
+    """The fields of a record, escaped as the text is."""
+    found: dict[str, object] = {"event": "", "endpoint": endpoint, "text": text}
+    found.update(fields)
+    return {
+        name: printable(value, LONGEST_MESSAGE) if isinstance(value, str) else value
+        for name, value in found.items()
+        if name not in _RESERVED
+    }
 
 
 def _traceback(error: BaseException) -> str:

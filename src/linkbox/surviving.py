@@ -27,6 +27,9 @@ from linkbox.core.log_limit import LogLimit
 from linkbox.core.settings import Counters
 from linkbox.signals import is_from_signal
 
+USER_CODE = ("callbacks", "handler", "accept=")
+"""The kinds whose lines are written by the logger ``linkbox.callbacks``."""
+
 
 class LoopErrors:
     """Logs and counts the exceptions that the loops of an endpoint have survived."""
@@ -34,6 +37,8 @@ class LoopErrors:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._limits: dict[str, LogLimit] = {}
+        self.endpoint: object = None
+        """Named in the log lines."""
 
     def survive(self, kind: str, what: str, error: BaseException, is_secret: bool = False) -> None:
         """Log and count an exception, so that the loop can go on. Raises it again if it must pass.
@@ -44,12 +49,13 @@ class LoopErrors:
         if is_from_signal(error):
             raise error
         self._counters.errors += 1
+        self._counters.count(kind)
         limit = self._limits.get(kind)
         if limit is None:
             limit = self._limits[kind] = LogLimit()
         if limit.allows(monotonic()):
             self._report(kind, limit)
-            logs.write(logs.ERROR, what, None if is_secret else error)
+            self._write(kind, what, None if is_secret else error)
 
     def close(self) -> None:
         """The endpoint has stopped: write the counts of lines that were not written."""
@@ -59,4 +65,9 @@ class LoopErrors:
     def _report(self, kind: str, limit: LogLimit) -> None:
         suppressed = limit.take_suppressed()
         if suppressed:
-            logs.write(logs.ERROR, f"{suppressed} more errors in {kind} were not logged")
+            self._write(kind, f"{suppressed} more errors in {kind} were not logged", None)
+
+    def _write(self, kind: str, text: str, error: BaseException | None) -> None:
+        area = "callbacks" if kind in USER_CODE else ""
+        fields = {"event": "error", "where": kind}
+        logs.write(logs.ERROR, text, error, area=area, endpoint=self.endpoint, fields=fields)

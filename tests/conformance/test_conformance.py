@@ -14,10 +14,18 @@ from tests.conformance.fronts import World, address_for, play
 from tests.conformance.place_scenarios import PLACE_SCENARIOS
 from tests.conformance.scenarios import SCENARIOS
 from tests.conformance.serving_scenarios import SERVING_SCENARIOS
+from tests.conformance.status_scenarios import STATUS_SCENARIOS
 
 by_name = pytest.mark.parametrize(
     "scenario",
-    [*SCENARIOS, *DEVICE_SCENARIOS, *DIALOGUE_SCENARIOS, *SERVING_SCENARIOS, *PLACE_SCENARIOS],
+    [
+        *SCENARIOS,
+        *DEVICE_SCENARIOS,
+        *DIALOGUE_SCENARIOS,
+        *SERVING_SCENARIOS,
+        *PLACE_SCENARIOS,
+        *STATUS_SCENARIOS,
+    ],
     ids=lambda function: function.__name__,
 )
 

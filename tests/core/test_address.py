@@ -18,6 +18,11 @@ RIGHT = [
     (("::1", 9000), "tcp://[::1]:9000", "ipv6", True, False, ("::1", 9000)),
     (("Example.com", 1), "tcp://example.com:1", "name", False, False, ("example.com", 1)),
     (Address("tls", "::1", 5), "tls://[::1]:5", "ipv6", True, False, ("::1", 5)),
+    ("nats://127.0.0.1/a", "nats://127.0.0.1:4222/a", "path", True, False, None),
+    ("NATS+TLS://Host:4/line-3.t_2", "nats+tls://host:4/line-3.t_2", "path", False, False, None),
+    ("nats://[::1],b:5,127.0.0.1/x", "nats://[::1]:4222,b:5,127.0.0.1:4222/x", "path", False, False, None),
+    ("nats://localhost,[::1]:7/x", "nats://localhost:4222,[::1]:7/x", "path", True, False, None),
+    ("nats://joe:secret@h/x", "nats://h:4222/x", "path", False, False, None),
     ("tcp://127.8.9.10:1", "tcp://127.8.9.10:1", "ipv4", True, False, ("127.8.9.10", 1)),
     ("tcp://0.0.0.0:1", "tcp://0.0.0.0:1", "ipv4", False, True, ("0.0.0.0", 1)),
     ("tcp://[::]:65535", "tcp://[::]:65535", "ipv6", False, True, ("::", 65535)),
@@ -73,7 +78,7 @@ WRONG = [
     ("/run/x.sock", "no scheme; did you mean", "unix:///run/x.sock"),
     ("./x.sock", "no scheme; did you mean", "unix:./x.sock"),
     ("http://127.0.0.1:80", 'scheme "http" is unknown; known are tcp, tls, unix', None),
-    ("nats://127.0.0.1:80", 'scheme "nats" is unknown', None),
+    ("mqtt://127.0.0.1:80", 'scheme "mqtt" is unknown', None),
     ("tcp:127.0.0.1:80", '"//" is missing', None),
     ("tls:", '"//" is missing', "tls://127.0.0.1:9000"),
     ("tcp:/127.0.0.1:80", '"//" is missing', None),
@@ -137,6 +142,18 @@ WRONG = [
     ("unix:///a\0b", "NUL", None),
     ("unix:///\ud800", "not valid Unicode", None),
     ("unix:///" + "ü" * 60, "121 bytes, the system allows 10", None),
+    ("nats://h", "after the host comes the name", None),
+    ("nats://h/", "after the host comes the name", None),
+    ("nats:h/a", '"//" is missing', "nats://127.0.0.1:4222/name"),
+    ("nats://h/a..b", "the name 'a..b' may have", None),
+    ("nats://h/a*", "the name 'a\\*' may have", None),
+    ("nats://h/" + "a" * 101, "the name", None),
+    ("nats://h:0/a", "port 0 means", None),
+    ("nats://h,/a", "host is missing", None),
+    ("nats://::1/a", "must be in brackets", "nats://[::1]:4222/name"),
+    ("nats://a:b:4/a", "must be in brackets", "nats://[::1]:4222/name"),
+    ("nats://[::1:4/a", '"\\]" is missing', "nats://[::1]:4222/name"),
+    ("nats://joe:sec/secret@h/x", "is written", None),
     (("127.0.0.1",), "not 1 items", None),
     (("::1", 1, 0, 0), "not 4 items", None),
     ((), "not 0 items", None),
@@ -169,10 +186,12 @@ def test_wrong(given, says, shows) -> None:
     text = str(caught.value)
     assert len(text) < 500, "whoever reads it wants to read it"
     assert "secret" not in text, "a password does not belong in a log"
-    examples = re.findall(r'"((?:tcp|tls|unix):[^"]+)"', text) or re.findall(r'\("127.0.0.1", 9000\)', text)
+    examples = re.findall(r'"((?:tcp|tls|unix|nats|nats\+tls):[^"]+)"', text) or re.findall(
+        r'\("127.0.0.1", 9000\)', text
+    )
     assert examples, text
     assert shows is None or shows in examples
-    if examples[-1].startswith("t") or examples[-1].startswith("u"):
+    if examples[-1].startswith(("t", "u", "n")):
         Address.parse(examples[-1])  # what is shown as right is right
 
 

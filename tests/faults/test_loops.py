@@ -57,15 +57,23 @@ TIMES = 10
 class Throwing:
     """A function that raises some times, then does what another one does."""
 
-    def __init__(self, kind: type[BaseException], times: int, then: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        kind: type[BaseException],
+        times: int,
+        then: Callable[..., Any],
+        when: Callable[..., bool] = lambda *args: True,
+    ) -> None:
         self._kind = kind
         self._then = then
+        self._when = when
         self._lock = threading.Lock()
         self._left = self.times = times
 
     def __call__(self, *args: Any) -> Any:
         with self._lock:
-            is_due, self._left = self._left > 0, max(0, self._left - 1)
+            is_due = self._left > 0 and self._when(*args)
+            self._left -= is_due
         if is_due:
             raise self._kind("thrown")
         return self._then(*args)
@@ -89,9 +97,11 @@ class Case:
     def throwing(self, then: Callable[..., Any], times: int = TIMES) -> Throwing:
         return Throwing(self.kind, times, then)
 
-    def patch(self, owner: Any, name: str, times: int = 1) -> Throwing:
-        """Let a function of linkbox raise."""
-        throwing = self.throwing(getattr(owner, name), times)
+    def patch(
+        self, owner: Any, name: str, times: int = 1, when: Callable[..., bool] = lambda *args: True
+    ) -> Throwing:
+        """Let a function of linkbox raise, when it is called with these arguments."""
+        throwing = Throwing(self.kind, times, getattr(owner, name), when)
         # A function, which binds as a method does.
         self._patch.setattr(owner, name, lambda *args: throwing(*args))
         return throwing
@@ -395,7 +405,8 @@ def leader(case: Case) -> Any:
             case.is_good(server)
             assert reads.is_spent and reports.is_spent
         else:
-            opens = case.patch(AioSockets, "opened")
+            # Of the server: its client has a network of its own.
+            opens = case.patch(AioSockets, "opened", when=lambda network, *_: network._listener is not None)
             case.is_good(server, reconnect=AT_ONCE)
             assert opens.is_spent
         return server.statistics()

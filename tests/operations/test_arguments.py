@@ -32,6 +32,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "name": (7, b"x", Odd()),
     "ssl": (7, "x", Odd(), False),
     "secret": (7, Odd()),
+    "broker": (7, "x", Odd()),
     "accept": (7, "x", Odd()),
     "insecure": ("no", None, 1, Odd()),
     "max_peers": ("1", 1.0, None, True, Odd()),

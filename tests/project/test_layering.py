@@ -17,6 +17,7 @@ import pytest
 VALUES = {
     "errors",
     "address",
+    "broker",
     "dialogue",
     "formats",
     "format_types",
@@ -28,6 +29,7 @@ VALUES = {
     "format_checks",
     "format_costs",
     "msgpack_survey",
+    "snapshots",
     "proxy_header",
 }
 LOG = {"signals", "logs", "surviving"}
@@ -42,13 +44,16 @@ MAY_IMPORT = {
     "surviving": VALUES | {"signals", "logs", "core"},
     "core": VALUES | {"core"},
     "store": VALUES | {"core", "store"},
-    "networks": VALUES | LOG | {"tls", "core", "networks"},
+    "networks": VALUES | LOG | {"tls", "core", "networks", "nats"},
+    "nats": VALUES | LOG | {"tls", "core", "networks", "nats"},
     "operations": BELOW | {"store"},
     "threaded": BELOW | {"threaded"},
     "aio": BELOW | {"aio"},
-    "linkbox": BELOW | {"threaded"},
+    "linkbox": BELOW | {"threaded", "monitor"},
+    "monitor": BELOW | {"linkbox", "monitor", "threaded"},
+    "metrics": BELOW | {"linkbox", "monitor"},
     "testing": BELOW | {"store", "linkbox", "testing", "threaded", "aio"},
-    "cli": BELOW | {"store", "linkbox", "testing", "cli", "threaded", "aio"},
+    "cli": BELOW | {"store", "linkbox", "testing", "cli", "threaded", "aio", "monitor"},
     "__main__": {"cli"},
 }
 
@@ -78,7 +83,11 @@ STANDARD = {
 }
 
 EVERYWHERE = {"msgspec"}
-ONLY_IN = {"typer": "cli", "rich": "cli", "psutil": "cli", "cryptography": "cli"}
+ONLY_IN = {
+    **dict.fromkeys(("typer", "rich", "psutil", "cryptography", "textual", "starlette", "uvicorn"), "cli"),
+    "prometheus_client": "metrics",
+    "nats": "nats",
+}
 FOR_TYPES_ONLY = {"typing_extensions", "mypy_extensions"}
 
 

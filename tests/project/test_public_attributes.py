@@ -13,7 +13,8 @@ from linkbox import Request, aio
 from linkbox.core.endpoint import OutgoingMessage
 
 ENDPOINT = set(
-    """address start stop wait_connected peers statistics add_callback remove_callback on""".split()
+    """address state connected ended last_error retry_at start stop wait_connected peers statistics
+    add_callback remove_callback on""".split()
 )
 MAILBOX = set(
     """data_empty data_count data_get data_get_count data_get_all data_get_until data_peek bytes_get

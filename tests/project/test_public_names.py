@@ -15,8 +15,9 @@ PUBLIC = SIX | set(
     Linked Raw Lines Delimited LengthPrefixed FixedSize
     VarintPrefixed DecimalPrefixed Netstring JsonStream Enclosed Slip Cobs
     Address Dialogue Format Framing LinkView
-    Event EventKind Message Peer PeerInfo PeerStatistics Receipt Request Stage Statistics
-    Limits Backoff
+    EndpointState Event EventKind Message Peer PeerInfo PeerStatistics Percentiles
+    Receipt Request Stage Statistics
+    Limits Backoff Nats
     LinkboxError AddressError StateError FormatError TooLarge DecodeError
     LinkError ListenFailed ConnectFailed Refused AuthenticationFailed ProtocolViolation PeerLost SessionLost
     MailboxEmpty MailboxFull EndOfData Incomplete DeadlineExceeded AnswerError StoreError

@@ -22,7 +22,7 @@ from linkbox.core.endpoint import EndpointCore
 from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import NOTHING, Predicate, WaitQueue
-from linkbox.networks.choose import aio_network
+from linkbox.networks.choose import BrokerAccess, aio_network
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import AioNetwork
 from linkbox.surviving import LoopErrors
@@ -40,12 +40,13 @@ class Driver(EndpointDriver):
         decoding: Decoding | None,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
+        access: BrokerAccess | None,
         errors: LoopErrors,
     ) -> None:
         super().__init__(hub, decoding, errors)
-        self.is_closed: bool = False
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.network: AioNetwork = aio_network(self, address, make_tls)
+        self.is_closed = False
+        self.loop = asyncio.get_running_loop()
+        self.network: AioNetwork = aio_network(self, address, make_tls, access)
         self._use(self.network)
         self._waiters: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None

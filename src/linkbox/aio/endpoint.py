@@ -8,8 +8,9 @@ from typing import Any, Self
 
 from linkbox.aio.mailbox import Receiving
 from linkbox.aio.runtime import Tasks
-from linkbox.events import Callback, EventKind, Peer, Statistics
+from linkbox.events import Callback, EndpointState, EventKind, Peer, Statistics
 from linkbox.formats import K_co, T
+from linkbox.operations import inspecting
 from linkbox.operations.endpoint import F, registering
 from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.taking import Taking
@@ -38,6 +39,33 @@ class Endpoint(Receiving[T, K_co]):
     def address(self) -> str:
         """The endpoint's address as a URL. A started server's address has the actual port."""
         return str(self._operations.address)
+
+    # -- what it is doing ------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> EndpointState:
+        """What the endpoint is doing now."""
+        return inspecting.state(self._operations)
+
+    @property
+    def connected(self) -> bool:
+        """Is a peer connected now?"""
+        return inspecting.is_connected(self._operations)
+
+    @property
+    def ended(self) -> bool:
+        """Can no further message arrive? The mailbox may still hold some."""
+        return inspecting.has_ended(self._operations)
+
+    @property
+    def last_error(self) -> Exception | None:
+        """The most recent connection error, or None."""
+        return self._operations.counters.last_error
+
+    @property
+    def retry_at(self) -> float | None:
+        """When a client tries to connect again, in seconds since the epoch; None if it is not waiting."""
+        return inspecting.retry_at(self._operations)
 
     # -- life cycle -----------------------------------------------------------------------------------
 
@@ -86,7 +114,7 @@ class Endpoint(Receiving[T, K_co]):
 
     def statistics(self) -> Statistics:
         """A snapshot of all counters: totals, and for each connected peer."""
-        return self._operations.statistics()
+        return inspecting.statistics_of(self._operations)
 
     async def wait_connected(self, count: int = 1, timeout: float | None = None) -> None:
         """Wait until that many peers are connected. `DeadlineExceeded` after ``timeout`` seconds."""

@@ -16,7 +16,7 @@ from linkbox.core.endpoint import EndpointCore
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.sockets_aio import is_cancelled
 from linkbox.operations.options import Options
-from linkbox.operations.runtime import RESTART, Runtime, Service
+from linkbox.operations.runtime import RESTART, Look, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
 from linkbox.signals import is_from_signal
 
@@ -43,6 +43,7 @@ class ServiceTask(Service):
 class Tasks(Runtime):
     """The tasks of an endpoint, and its driver."""
 
+    is_aio = True
     must_pause = True
     block = "an async with block"
     lock: AbstractContextManager[object]
@@ -59,6 +60,17 @@ class Tasks(Runtime):
         self._blocking_thread: ThreadPoolExecutor | None = None
         self.on_lost: Callable[[], None]
         """Drops the life whose event loop was closed."""
+
+    def inspect(self, function: Callable[[], object], patience: float) -> object:
+        look, loop = Look(function), None if self.aio_driver is None else self.aio_driver.loop
+        if loop is None or not loop.is_running() or asyncio._get_running_loop() is loop:
+            look.take()
+        else:
+            try:
+                loop.call_soon_threadsafe(look.take)
+            except RuntimeError:  # It was closed meanwhile.
+                look.take()
+        return look.result(patience)
 
     # -- running operations ----------------------------------------------------------------------------
 
@@ -93,7 +105,8 @@ class Tasks(Runtime):
     # -- one life --------------------------------------------------------------------------------------
 
     def open(self, core: EndpointCore) -> None:
-        driver = Driver(core, self._options.decoding, self._options.address, self._make_tls, self.errors)
+        options = self._options
+        driver = Driver(core, options.decoding, options.address, self._make_tls, self._access, self.errors)
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
         self.driver = self.aio_driver = driver
 

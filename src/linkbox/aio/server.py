@@ -11,6 +11,7 @@ from linkbox.aio.endpoint import Endpoint
 from linkbox.aio.mailbox import Receiving
 from linkbox.aio.receipts import Receipt
 from linkbox.aio.runtime import Tasks
+from linkbox.broker import Nats
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
 from linkbox.dialogue import Dialogue
@@ -79,6 +80,7 @@ class ServerP2P(Server[T, K_co]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1,
@@ -91,7 +93,7 @@ class ServerP2P(Server[T, K_co]):
             ServerOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
                 max_peers, PlainServing(True, None, idle_timeout, half_close, newest_wins),
-                proxy_protocol,
+                proxy_protocol, broker=broker,
             )
         )  # fmt: skip
 
@@ -179,6 +181,7 @@ class ServerP2M(ServerP2P[T, K_co]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
@@ -190,7 +193,7 @@ class ServerP2M(ServerP2P[T, K_co]):
             ServerOptions(
                 P2M, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
                 max_peers, PlainServing(True, None, idle_timeout, newest_wins=newest_wins),
-                proxy_protocol,
+                proxy_protocol, broker=broker,
             )
         )  # fmt: skip
 
@@ -226,6 +229,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | AcceptLater | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
@@ -235,6 +239,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
             ServerOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
                 max_peers, PlainServing(keep_alive, dialogue), proxy_protocol, handler, workers,
+                broker=broker,
             )
         )  # fmt: skip
 

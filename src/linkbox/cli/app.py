@@ -9,15 +9,18 @@ import typer
 
 import linkbox
 from linkbox.cli.ask import ask
+from linkbox.cli.broker import nats_config
 from linkbox.cli.cert import cert
 from linkbox.cli.chat import chat
 from linkbox.cli.demo.command import demo
+from linkbox.cli.doctor.command import doctor
 from linkbox.cli.listen import listen
 from linkbox.cli.proxy import proxy
 from linkbox.cli.record import record
 from linkbox.cli.replay import replay
 from linkbox.cli.send import send
 from linkbox.cli.spool import spool
+from linkbox.cli.top.command import top
 
 app: typer.Typer = typer.Typer(
     help="Exchange messages with programs and devices over TCP. stdout carries data, stderr everything else. "
@@ -49,8 +52,8 @@ def _options(
     pass
 
 
-for _command in (demo, listen, send, ask, chat, proxy, record, replay):
-    app.command()(_command)
+for command in (demo, listen, send, ask, chat, proxy, record, replay, top, doctor, nats_config):
+    app.command()(command)
 app.add_typer(spool, name="spool")
 app.add_typer(cert, name="cert")
 for _each in (app, spool, cert):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from linkbox import ClientAR, Framing
+from linkbox.cli.broker import broker_of
 from linkbox.cli.options import (
     AddressArgument,
     FormatName,
@@ -83,6 +84,7 @@ def ask(
             keep_alive=lines,
             ssl=ssl,
             secret=secret,
+            broker=broker_of(address),
             **connecting(wire, wait, timeout),
         )
         is_text = what != "-" and (text or not (what.startswith("@") or _is_file(what)))

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from linkbox import ClientP2P, Framing, LinkboxError, LinkError, ServerP2P
+from linkbox.cli.broker import broker_of
 from linkbox.cli.listen import check_address
 from linkbox.cli.options import (
     AddressArgument,
@@ -66,7 +67,12 @@ def chat(
         output = _output(format, wire, quiet)
         if listen and wait:
             raise WrongUse("--wait is for the client: --listen waits for a peer as long as it takes")
-        options: dict[str, Any] = {"framing": wire, "ssl": ssl, "secret": secret}
+        options: dict[str, Any] = {
+            "framing": wire,
+            "ssl": ssl,
+            "secret": secret,
+            "broker": broker_of(address),
+        }
         chosen = Chosen(format, wire, stay, quiet)
         if listen:
             where = check_address(address, insecure, ssl, secret)

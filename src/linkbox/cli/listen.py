@@ -25,6 +25,7 @@ from linkbox import (
     ServerP2P,
 )
 from linkbox.cli.answering import Answering, answering_with
+from linkbox.cli.broker import broker_of
 from linkbox.cli.keeping import count_in, plural
 from linkbox.cli.options import (
     AddressArgument,
@@ -132,6 +133,7 @@ def listen(
             ssl=ssl,
             secret=secret,
             insecure=insecure,
+            broker=broker_of(address),
             **{name: value for name, value in options.items() if value is not None},
         )
         listener = Listener(server, Output(format, wire, no_newline), answers, timeout, quiet)
@@ -152,6 +154,8 @@ def _check_use(is_ar: bool, framing: Framing, format: FormatName, once: bool, st
 
 def check_address(text: str, insecure: bool, ssl: Any, secret: Any) -> str:
     """Raise `WrongUse` for an unprotected address that other machines can reach, unless ``insecure``."""
+    if Address.parse(text, server=True).is_broker:
+        return text  # The broker decides who may use the name.
     is_protected = ssl is not None and (secret is not None or demands_certificates(ssl))
     if not insecure and not is_protected and not Address.parse(text, server=True).is_local:
         raise WrongUse(

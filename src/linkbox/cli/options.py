@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from linkbox import Address, Bytes, EventKind, Framing, Json, MsgPack, Raw
+from linkbox.cli.broker import with_nats_url
 from linkbox.cli.framings import CHECKSUMS, FRAMINGS, framing_named, framing_names
 from linkbox.cli.status import WrongUse, say
 from linkbox.core.backoff import ONE_TRY
@@ -42,7 +43,10 @@ class FormatName(enum.StrEnum):
 AddressArgument = Annotated[
     str,
     typer.Argument(
-        metavar="ADDRESS", help="tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH.", show_default=False
+        metavar="ADDRESS",
+        help="tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH or nats://HOST/NAME.",
+        show_default=False,
+        callback=with_nats_url,
     ),
 ]
 FormatOption = Annotated[
@@ -136,7 +140,8 @@ def context_of(
     address: str, ca: Path | None, cert: Path | None, key: Path | None, is_server: bool = False
 ) -> SSLContext | None:
     """The context for ``ssl=`` from the command line; None without TLS."""
-    if Address.parse(address, server=is_server).scheme != "tls":
+    scheme = Address.parse(address, server=is_server).scheme
+    if scheme not in ("tls", "nats+tls"):
         if ca or cert or key:
             raise WrongUse(f"--tls-ca, --tls-cert and --tls-key are for tls://, not for {address}")
         return None
@@ -145,7 +150,7 @@ def context_of(
     from linkbox import tls
 
     try:
-        if not is_server:
+        if not is_server or scheme == "nats+tls":  # To a broker, a server is a client.
             return tls.client_context(ca, cert, key)
         if cert is None or key is None:
             raise WrongUse(f"{address} needs --tls-cert and --tls-key; `linkbox cert` makes them")

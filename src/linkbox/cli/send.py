@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from linkbox import ClientP2M, FixedSize, Framing, Limits, Raw, Receipt, Stage, TooLarge
+from linkbox.cli.broker import broker_of
 from linkbox.cli.hints import for_shell
 from linkbox.cli.keeping import Commits, Delivery, check_store, end_with, plural
 from linkbox.cli.options import (
@@ -99,7 +100,7 @@ def send(
                 store=store,
                 limits=None if store is None else Limits(store_bytes=ENDLESS),
                 **_pace(sender.is_file),
-                **connecting(wire, wait, timeout),
+                **connecting(wire, wait, timeout) | {"broker": broker_of(address)},
             )
             delivery = None if store is None else Delivery(client, store, wait or timeout)
             with _too_long(format), reporting_wait(client, address, wait, quiet):

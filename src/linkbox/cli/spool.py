@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from linkbox import ClientP2M, ClientP2P, DecodeError, FormatError, Framing, Linked
+from linkbox.cli.broker import broker_of, with_nats_url
 from linkbox.cli.keeping import Delivery, end_with, plural
 from linkbox.cli.options import (
     FRAMING_HELP,
@@ -119,15 +120,21 @@ def _duration(seconds: float) -> str:
 # -- flush ----------------------------------------------------------------------------------------------
 
 
+TargetArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ADDRESS",
+        help="The server. Default: the one it was last sent to.",
+        show_default=False,
+        callback=with_nats_url,
+    ),
+]
+
+
 @spool.command()
 def flush(
     path: PathArgument,
-    address: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ADDRESS", help="The server. Default: the one it was last sent to.", show_default=False
-        ),
-    ] = None,
+    address: TargetArgument = None,
     timeout: ConnectTimeoutOption = 10.0,
     secret_file: SecretOption = None,
     tls_ca: TlsCaOption = None,
@@ -162,6 +169,7 @@ def flush(
             ssl=ssl,
             secret=secret,
             connect_timeout=timeout,
+            broker=broker_of(where),
         )
         is_well = _deliver(client, path, timeout)
         if is_well:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from linkbox.core import reports
 from linkbox.core.context import Context
 from linkbox.core.effects import UNAUTHENTICATED
 from linkbox.core.handshake import STEP, ServerHandshake
@@ -127,6 +128,8 @@ class Admission:
             link = LinkedLink(self._owner, context, address, now, ServerHandshake(context))
         self._links.add(link)
         self._pending.add(link, origin)
+        if context.effects.reports("debug"):
+            reports.handshake(context, address, "a connection is accepted, the handshake begins")
         if plain is not None and not context.settings.secure:
             self._meet_plain(plain, now)
         return link
@@ -169,7 +172,9 @@ class Admission:
     def log_rejected(self, address: str, reason: str) -> None:
         """Count a connection that is not admitted, and log why."""
         self._context.counters.refused += 1
-        self._context.effects.log_limited(UNAUTHENTICATED, f"{address} was rejected: {reason}")
+        self._context.effects.log_limited(
+            UNAUTHENTICATED, f"{address} was rejected: {reason}", event="refused"
+        )
 
     # -- plain framings --------------------------------------------------------------------------------
 
@@ -346,7 +351,9 @@ class Admission:
 
     def _refuse(self, link: LinkedLink, code: str, reason: str, now: float) -> None:
         self._context.counters.refused += 1
-        self._context.effects.log_limited(UNAUTHENTICATED, f"{link.address} was refused ({code}): {reason}")
+        text = f"{link.address} was refused ({code}): {reason}"
+        self._context.counters.count(f"Refused: {code}")
+        self._context.effects.log_limited(UNAUTHENTICATED, text, event="refused")
         link.refuse(code, reason, now)
 
     def _identity(self, link: Link, hello: Hello) -> str | None:

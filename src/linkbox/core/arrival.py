@@ -75,23 +75,36 @@ class Arrival:
     ``ask`` is the request or response that the only message belongs to, or None; ``is_final`` is true if this
     message completes it. ``mark`` is the number of bytes received up to and including these messages. If
     ``has_errors`` is true, a payload may be a `TooLarge`: that message must be rejected. ``memory`` is what
-    the decoded values take; -1 if that is the size of the payloads.
+    the decoded values take; -1 if that is the size of the payloads. ``redelivered``: the application may have
+    had them before.
     """
 
-    __slots__ = ("ask", "has_errors", "is_final", "last", "mark", "memory", "payloads", "session", "size")
+    __slots__ = (
+        "ask",
+        "has_errors",
+        "is_final",
+        "last",
+        "mark",
+        "memory",
+        "payloads",
+        "redelivered",
+        "session",
+        "size",
+    )
 
     def __init__(
         self, session: Session, payloads: list[Payload], last: int, ask: AskState | None = None
     ) -> None:
-        self.session: Session = session
-        self.payloads: list[Payload] = payloads
-        self.last: int = last
-        self.mark: int = session.receiving.arrived_bytes
-        self.ask: AskState | None = ask
-        self.is_final: bool = True
-        self.has_errors: bool = len(payloads) == 1 and isinstance(payloads[0], TooLarge)
-        self.memory: int = -1
-        self.size: int = 0
+        self.session = session
+        self.payloads = payloads
+        self.last = last
+        self.mark = session.receiving.arrived_bytes
+        self.ask = ask
+        self.is_final = True
+        self.has_errors = len(payloads) == 1 and isinstance(payloads[0], TooLarge)
+        self.memory = -1
+        self.redelivered = False
+        self.size = 0
         """Bytes of the payloads; set by `slices`."""
 
     def slices(self) -> list[Arrival]:
@@ -115,4 +128,5 @@ class Arrival:
     def _slice(self, start: int, end: int, size: int, mark: int) -> Arrival:
         part = Arrival(self.session, self.payloads[start:end], self.last - (len(self.payloads) - end))
         part.has_errors, part.size, part.mark = self.has_errors, size, mark
+        part.redelivered = self.redelivered
         return part

@@ -12,11 +12,13 @@ from linkbox.core.arrival import Arrival, Assembler
 from linkbox.core.asks_plain import PlainAsk, PlainAsks
 from linkbox.core.channel import AskHeader, OutgoingMessage
 from linkbox.core.context import Context
+from linkbox.core.histogram import BUCKETS
 from linkbox.core.session import Session
 from linkbox.core.source import Source
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import NOTHING, WaitQueue
 from linkbox.core.wire import frames
+from linkbox.core.wire.decoder import too_large
 from linkbox.errors import (
     AnswerError,
     DeadlineExceeded,
@@ -42,6 +44,7 @@ class Ask(PlainAsk):
     """A request that waits for its response. As a predicate: has it a response, or failed?"""
 
     __slots__ = (
+        "began_at",
         "changed",
         "ends_at_once",
         "ends_session",
@@ -61,7 +64,9 @@ class Ask(PlainAsk):
         self.to_mailbox: bool = to_mailbox
         self.ends_session: bool = ends_session
         """With a plain framing: is the connection for this request only?"""
-        self.ends_at_once: bool = ends_at_once
+        self.began_at = 0.0
+        """When it got its id."""
+        self.ends_at_once = ends_at_once
         """Does the end of the request end the conversation at this side?"""
         self.frames_sent: int = 0
         """The number of messages it was sent as."""
@@ -133,6 +138,7 @@ class ClientAsks:
         if not ask.id:
             self._last_id += 1
             ask.id = self._last_id
+            ask.began_at = self._context.effects.now
             self.waiting[ask.id] = ask
             self._by_session.setdefault(session, {})[ask.id] = ask
         flags = frames.NO_MESSAGE if payload is None else frames.MORE_OF_ASK if more else 0
@@ -193,6 +199,10 @@ class ClientAsks:
         ask.assembler = None
         effects, session = self._context.effects, ask.session
         effects.to_wake.append(ask.changed)
+        if error is None:  # `Histogram.add`, without the call
+            seconds, times = effects.now - ask.began_at, self._context.counters.answer_times
+            times.counts[min(int(seconds * 1e6).bit_length(), BUCKETS - 1)] += 1
+            times.total += seconds
         if self._plain is not None:
             self.advance(session)
         if ask.ends_session and session.error is None:
@@ -305,6 +315,28 @@ class ClientAsks:
         receiving.bytes_received += size
         self.settle(ask, body, None)
         return None
+
+    # -- over a broker: a response is one message ------------------------------------------------------
+
+    def on_answer(self, session: Session, id: int, body: bytes) -> Arrival | None:
+        """Process a response. Return it if it must be decoded; else its caller has it."""
+        receiving, size, limit = session.receiving, len(body), self._context.limits.message
+        receiving.add_units(1, size, size)
+        ask = self.waiting.get(id)
+        if ask is None or ask.session is not session:
+            return None
+        if size > limit:
+            return Arrival(session, [too_large(size, limit)], receiving.arrived, ask)
+        if self._decodes or receiving.processed < receiving.arrived - 1:
+            return Arrival(session, [body], receiving.arrived, ask)
+        receiving.count_messages(1, size)
+        receiving.processed = receiving.arrived
+        self.settle(ask, body, None)
+        return None
+
+    def settle_failure(self, ask: Ask, type: str, text: str) -> None:
+        """Let a request fail as its server says."""
+        self.settle(ask, None, _failure(type, text))
 
     # -- over plain framings: a request is one message, the next message back its response --------------
 

@@ -47,7 +47,7 @@ class ServerAsks:
         return False
 
     def ignore(self, ask: IncomingAsk) -> None:
-        """With a plain framing: the request gets no response."""
+        """With a plain framing, or after a client of a broker has cancelled it: there is no response."""
         self._close(ask)
 
     def respond(self, ask: IncomingAsk, header: AskHeader, payload: bytes) -> None:
@@ -296,13 +296,18 @@ class ServerAsks:
         self._pause(asks)
         return arrivals
 
-    def _begin_plain(self, asks: SessionAsks, payload: Payload) -> Arrival:
-        session = asks.session
+    def begin(self, session: Session, deadline: float | None) -> IncomingAsk:
+        """With a plain framing or a broker: begin a request, which is complete and has no id of its own."""
+        asks = self._of(session)
         asks.newest += 1
-        ask = asks.open[asks.newest] = IncomingAsk(asks, asks.newest, None)
+        ask = asks.open[asks.newest] = IncomingAsk(asks, asks.newest, deadline)
         ask.is_whole = True
         self.open_count += 1
-        return Arrival(session, [payload], session.receiving.arrived, ask)
+        return ask
+
+    def _begin_plain(self, asks: SessionAsks, payload: Payload) -> Arrival:
+        session = asks.session
+        return Arrival(session, [payload], session.receiving.arrived, self.begin(session, None))
 
     def _pause(self, asks: SessionAsks) -> None:
         """Read from the connection only while not too many requests wait for their turn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linkbox.core import reports
 from linkbox.core.arrival import Arrival
 from linkbox.core.backoff import TRY_AGAIN
 from linkbox.core.context import Context
@@ -76,6 +77,8 @@ class ClientSide(Side):
             session.attach(link)
             self._links.add(link)
         context.effects.to_write.append(link)
+        if context.effects.reports("debug"):
+            reports.handshake(context, address, "the connection is open, the handshake begins")
         return link
 
     def _handshake(self, session: Session, now: float) -> ClientHandshake:
@@ -239,6 +242,11 @@ class ClientSide(Side):
         session = link.session
         assert session is not None
         self._context.counters.refused += 1
+        self._context.failed(error)
+        if self._context.effects.reports("info"):
+            self._context.effects.log(
+                "info", f"refused: {error}", "refused", session.peer, {"reason": str(error)}
+            )
         session.detach()
         handshake = link.handshake if isinstance(link, LinkedLink) else None
         if (
@@ -247,6 +255,14 @@ class ClientSide(Side):
             and session.record is None
         ):
             session.rewind(handshake.sent_before)  # The server has processed nothing behind this HELLO.
+        self._refused(session, error, may_pass, now)
+
+    def connect_refused(self, session: Session, error: LinkError, now: float) -> None:
+        """The session has no connection, and was refused one: by a broker, for example."""
+        self._context.counters.refused += 1
+        self._refused(session, error, False, now)
+
+    def _refused(self, session: Session, error: LinkError, may_pass: bool, now: float) -> None:
         if session.record is not None:
             self._context.effects.emit(EventKind.ERROR, session.peer, error)
             self._context.effects.to_wake.append(self._sessions.changed)

@@ -17,8 +17,14 @@ from linkbox.native import mypyc_attr
 Buffer = bytes | memoryview
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Listening:
     """The listening socket of a server, or its equivalent."""
+
+    is_open = True
+    """Are clients accepted? A network that must ask first sets it later, or `error`."""
+    error: Exception | None = None
+    """Why the server cannot listen."""
 
     def close(self) -> None:
         """Listen no more."""
@@ -128,6 +134,10 @@ class Connection:
 
     def round_trip_time(self) -> float | None:
         """The round-trip time of the last heartbeat in seconds; None before the first one."""
+        raise NotImplementedError
+
+    def silence(self, now: float) -> float:
+        """Seconds since anything arrived."""
         raise NotImplementedError
 
     def settle_eof(self, now: float) -> None:

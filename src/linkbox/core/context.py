@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from linkbox.core.effects import Effects
+from linkbox.core.full_mailbox import FullMailbox
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.patterns import Pattern
 from linkbox.core.paused_links import PausedLinks
@@ -25,6 +26,7 @@ class Context:
         "counters",
         "effects",
         "endpoint",
+        "full_mailbox",
         "incarnation",
         "is_client",
         "is_plain",
@@ -59,9 +61,15 @@ class Context:
             not self.is_plain and mailbox.overflow == "block" and not (self.pattern.asks and is_client)
         )
         most = None if has_credit else settings.limits.mailbox_messages
-        self.effects: Effects = Effects(delay, settings.wall, settings.counters, most)
-        self.paused_links: PausedLinks | None = PausedLinks(mailbox, self.effects) if self.is_plain else None
+        self.effects = Effects(delay, settings.wall, settings.counters, most)
+        self.effects.is_logged = settings.is_logged
+        self.full_mailbox = FullMailbox(mailbox, self.effects)
+        self.paused_links = PausedLinks(mailbox, self.effects) if self.is_plain else None
 
     def wall_time(self, now: float) -> float:
         """Seconds since the epoch."""
         return now + self.settings.wall
+
+    def failed(self, error: Exception) -> None:
+        """Count a connection error."""
+        self.counters.failed(error, self.wall_time(self.effects.now))

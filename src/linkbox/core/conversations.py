@@ -119,6 +119,7 @@ class Conversations:
         new = self.main = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
         new.resumes = self.resumes
         new.attempts.failures = failures
+        new.attempts.retry_at = now + delay
         new.timer.wake_at(now + delay)
         self.has_come_back = True
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from linkbox.core import reports
 from linkbox.core.backoff import ONE_TRY, Backoff
 from linkbox.core.context import Context
 from linkbox.core.ending import is_finished
@@ -48,8 +49,13 @@ class Dialing:
         """Let a new session connect. With a store, the attempts have no deadline."""
         if session.record is None:
             session.attempts.connect_by = min(session.attempts.connect_by, now + self.connect_timeout)
-        self.dials.append(session)
+        self._dial(session)
         session.timer.wake_at(session.attempts.connect_by)
+
+    def _dial(self, session: Session) -> None:
+        session.attempts.retry_at = NEVER
+        self.dials.append(session)
+        reports.attempt_begins(session, self.address)
 
     def patience(self, session: Session, others: int, now: float) -> float:
         """Seconds for one of the host's addresses, if ``others`` must be tried after it."""
@@ -69,6 +75,7 @@ class Dialing:
         if self.reconnect is not None and not is_final:
             delay = self.reconnect.delay(session.attempts.failures, self.random)
         session.attempts.failed(error)
+        self._context.failed(error)
         if is_finished(session) and (delay is None or is_absent):
             self._sessions.close_session(session, None)  # Only the last confirmation was missing.
             return
@@ -80,7 +87,10 @@ class Dialing:
         if delay is None or (not is_established and now >= last_try):
             self._sessions.close_session(session, error)
             return
-        session.timer.wake_at(now + delay if is_established else min(now + delay, last_try))
+        due = now + delay if is_established else min(now + delay, last_try)
+        session.attempts.retry_at = due
+        session.timer.wake_at(due)
+        reports.attempt_failed(session, error, due - now)
 
     def is_due(self, session: Session, now: float) -> None:
         """Connect a session that is due, or give up at its deadline."""
@@ -88,7 +98,7 @@ class Dialing:
             error = ConnectFailed(f"no welcome from {self.address} within {self.connect_timeout:g} s")
             self._sessions.close_session(session, session.attempts.last_failure or error)
         elif session.link is None:
-            self.dials.append(session)
+            self._dial(session)
             if session.generation.established:
                 session.timer.stop()
             else:

@@ -6,13 +6,14 @@ connection that carries it now.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.connection import Connection
 from linkbox.core.event_queue import DATA, PART, EventQueue
-from linkbox.core.log_limit import LogLimit
-from linkbox.core.settings import Counters
+from linkbox.core.log_limit import MOST_LINES, LogLimit
+from linkbox.core.settings import Counters, nobody_listens
 from linkbox.core.timers import NEVER, Timers
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.events import EventKind, Peer
@@ -21,6 +22,11 @@ ACK_NOT_DUE, ACK_DUE_SOON, ACK_DUE_NOW = 0, 1, 2
 """Urgency of an acknowledgement: none is due; with the next write, or after a delay; at the next flush."""
 UNAUTHENTICATED, REJECTED = "connections were not admitted", "messages were rejected"
 """Kinds of log lines that peers can cause: see `Effects.log_limited`."""
+REPORTED = {"info": ("lines about connections", 100), "debug": ("lines about details", 1000)}
+"""The kinds of lines that `Effects.reports` limits, and how many of each are written in a minute."""
+Field = str | int | float
+"""The value of a field of a log record."""
+NO_FIELDS: Mapping[str, Field] = {}
 
 
 class LogLine(NamedTuple):
@@ -28,6 +34,11 @@ class LogLine(NamedTuple):
 
     level: str
     text: str
+    event: str = ""
+    """What has happened, as one word for programs that read logs."""
+    peer: Peer | None = None
+    fields: Mapping[str, Field] = NO_FIELDS
+    """More fields of the log record."""
 
 
 class Effects:
@@ -41,6 +52,7 @@ class Effects:
         "events",
         "failures",
         "is_blocked",
+        "is_logged",
         "log_lines",
         "now",
         "room",
@@ -65,8 +77,10 @@ class Effects:
         self.room: WaitQueue = WaitQueue()
         """Woken when there is room, or something to decode."""
         self.log_lines: list[LogLine] = []
-        self.events: EventQueue = EventQueue(wall, counters, most_data_events)
-        self.timers: Timers = Timers()
+        self.is_logged: Callable[[str], bool] = nobody_listens
+        """Does anybody read log lines of this level?"""
+        self.events = EventQueue(wall, counters, most_data_events)
+        self.timers = Timers()
         self.acks_due: dict[Route, None] = {}
         """Routes with an acknowledgement that may wait for the next write."""
         self.acks_due_at: float = NEVER
@@ -122,25 +136,39 @@ class Effects:
         self.is_blocked = False
         self.to_wake.append(self.room)
 
-    def log(self, level: str, text: str) -> None:
+    def log(
+        self,
+        level: str,
+        text: str,
+        event: str = "",
+        peer: Peer | None = None,
+        fields: Mapping[str, Field] = NO_FIELDS,
+    ) -> None:
         """Write a line to the log."""
-        self.log_lines.append(LogLine(level, text))
+        self.log_lines.append(LogLine(level, text, event, peer, fields))
 
-    def may_log(self, kind: str) -> bool:
+    def reports(self, level: str) -> bool:
+        """Should a line about the course of things be written? Ask before the text is made.
+
+        False if nobody reads lines of this level, or if too many were written in this minute.
+        """
+        return self.is_logged(level) and self.may_log(*REPORTED[level], level)
+
+    def may_log(self, kind: str, most: int = MOST_LINES, level: str = "warning") -> bool:
         """May a line about something that a peer has caused be logged now? If not, it is counted.
 
-        Ten lines a minute of each kind, then only a count: peers must be able neither to fill the log nor to
-        delay other peers. Ask before the text is made, which costs time.
+        Ten (``most``) lines a minute of each kind, then only a count: peers must be able neither to fill the
+        log nor to delay other peers. Ask before the text is made, which costs time.
         """
         lines = self._limited.get(kind)
         if lines is None:
-            lines = self._limited[kind] = LimitedLines(self, kind)
+            lines = self._limited[kind] = LimitedLines(self, kind, most, level)
         return lines.allows()
 
-    def log_limited(self, kind: str, text: str, level: str = "warning") -> None:
+    def log_limited(self, kind: str, text: str, level: str = "warning", event: str = "") -> None:
         """Log a line, if `may_log`."""
         if self.may_log(kind):
-            self.log(level, text)
+            self.log(level, text, event)
 
     def report_suppressed(self) -> None:
         """The endpoint stops: log how many lines were left out."""
@@ -165,11 +193,13 @@ class Effects:
 class LimitedLines:
     """The log lines of one kind that peers cause: ten a minute, and a count when the minute is over."""
 
-    __slots__ = ("_effects", "_limit", "_what", "timer_at")
+    __slots__ = ("_effects", "_level", "_limit", "_what", "timer_at")
 
-    def __init__(self, effects: Effects, what: str) -> None:
+    def __init__(self, effects: Effects, what: str, most: int = MOST_LINES, level: str = "warning") -> None:
         self._effects = effects
-        self._limit = LogLimit()
+        self._limit = LogLimit(most)
+        self._level = level
+        """The level of the count."""
         self._what = what
         """What the lines are about, for the count."""
         self.timer_at: float = NEVER
@@ -187,7 +217,7 @@ class LimitedLines:
         """Log how many lines were left out."""
         suppressed = self._limit.take_suppressed()
         if suppressed:
-            self._effects.log("warning", f"{suppressed} more {self._what} in that minute")
+            self._effects.log(self._level, f"{suppressed} more {self._what} in that minute")
 
     def next_timer(self) -> float:
         """When the count is logged."""

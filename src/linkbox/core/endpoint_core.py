@@ -18,7 +18,6 @@ from linkbox.core.channel import AskHeader, Channel, OutgoingMessage
 from linkbox.core.client_side import ClientSide
 from linkbox.core.connection import Connection
 from linkbox.core.context import Context
-from linkbox.core.conversations import Conversations
 from linkbox.core.dialing import Dialing
 from linkbox.core.durable.entries import JournalOwner, Spool
 from linkbox.core.durable.journal import Journal
@@ -37,17 +36,28 @@ from linkbox.core.session_table import SessionTable
 from linkbox.core.settings import Settings
 from linkbox.core.source import Source
 from linkbox.core.statistics import statistics
+from linkbox.core.status import ClientStatus, Status
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames
-from linkbox.errors import PeerLost
+from linkbox.errors import LinkError, PeerLost
 from linkbox.events import EventKind, Peer, Statistics
 
 
 class EndpointCore(JournalOwner):
     """The base class of the cores of servers and clients."""
 
-    __slots__ = ("arrivals", "channels", "context", "effects", "inbox", "links", "mailbox", "sessions")
+    __slots__ = (
+        "arrivals",
+        "channels",
+        "context",
+        "effects",
+        "inbox",
+        "links",
+        "mailbox",
+        "sessions",
+        "status",
+    )
 
     def __init__(self, settings: Settings, mailbox: Mailbox, is_client: bool) -> None:
         self.context: Context = Context(settings, mailbox, is_client)
@@ -58,8 +68,9 @@ class EndpointCore(JournalOwner):
         )
         self.channels: Mapping[str, Channel] = self.sessions.by_id
         """The conversations that are not closed, by the ids of their peers."""
-        self.links: LinkTable = LinkTable(self.context, self.sessions)
-        self.inbox: Inbox = Inbox(self.context, self.sessions)
+        self.links = LinkTable(self.context, self.sessions)
+        self.inbox = Inbox(self.context, self.sessions)
+        self.status = Status(self.sessions)
         self.arrivals: deque[Arrival] = deque()
         """What has arrived and is not decoded: the driver decodes each, in order, and calls `deliver`."""
 
@@ -143,9 +154,10 @@ class EndpointCore(JournalOwner):
         """The connected peers."""
         return self.sessions.peers()
 
-    def statistics(self) -> Statistics:
+    def statistics(self, now: float = 0.0) -> Statistics:
         """A snapshot of all counters."""
-        return statistics(list(self.sessions.by_id.values()), self.context.counters, self.mailbox)
+        sessions = list(self.sessions.by_id.values())
+        return statistics(sessions, self.context.counters, self.mailbox, now, self.status.waits_for(now))
 
     def is_idle(self) -> bool:
         """Are there no conversations and no connections?"""
@@ -321,7 +333,8 @@ class ClientCore(EndpointCore):
         )
         self.side: ClientSide = ClientSide(self.context, self.sessions, self.links, self.dialing, resumes)
         self.sessions.side = self.side
-        self.conversations: Conversations = self.side.conversations
+        self.conversations = self.side.conversations
+        self.status = ClientStatus(self.sessions, self.conversations)
         self.asks: ClientAsks = self.sessions.client_asks
         """The requests that wait for their responses."""
 
@@ -355,6 +368,12 @@ class ClientCore(EndpointCore):
             # After a reset the server is not absent: it has closed the connection.
             is_absent = not isinstance(error.__cause__, ConnectionResetError)
             self.dialing.failed(session, error, now, is_absent)
+
+    def connect_refused(self, session: Session, error: LinkError, now: float) -> None:
+        """The attempt to connect was refused: trying again cannot help."""
+        self.effects.now = now
+        if session.error is None:
+            self.side.connect_refused(session, error, now)
 
     def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         assert isinstance(link.handshake, ClientHandshake)

@@ -142,7 +142,7 @@ class FrameReader:
                 frames.encode_number(frames.PONG, frames.decode_number(frames.PING, payload))
             )
         elif kind == frames.PONG:
-            self._link.round_trip = max(0.0, now - frames.decode_number(frames.PONG, payload) / 1e6)
+            self._on_pong(max(0.0, now - frames.decode_number(frames.PONG, payload) / 1e6))
         elif kind == frames.ACK_NOW:
             self._on_ack_now()
         elif kind == frames.REJECT:
@@ -268,6 +268,13 @@ class FrameReader:
             receiving.processed_bytes = receiving.arrived_bytes
             if not session.route.ack_due or not receiving.waiting:  # to take what waits will request it
                 receiving.request_ack(ACK_DUE_SOON)
+
+    def _on_pong(self, seconds: float) -> None:
+        self._link.round_trip = seconds
+        self._context.counters.round_trips.add(seconds)
+        if self._context.effects.reports("debug"):
+            text, peer = f"pong of {self._session.peer}: {seconds * 1e3:.3g} ms", self._session.peer
+            self._context.effects.log("debug", text, "heartbeat", peer, {"round_trip": seconds})
 
     def _on_ack_now(self) -> None:
         """The peer is waiting for receipts: acknowledge now, and each message up to here as it is taken."""

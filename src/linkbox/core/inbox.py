@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from linkbox.core.arrival import Arrival, AskState
 from linkbox.core.asks_client import Ask
@@ -64,6 +65,9 @@ class Inbox:
 
     def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         """Put messages into the mailbox; with a store, call this once they are on disk."""
+        if arrival.redelivered:
+            self._store_redelivered(arrival, values, at)
+            return
         session, payloads = arrival.session, arrival.payloads
         context, receiving = self._context, session.receiving
         if session.record is not None:
@@ -84,6 +88,18 @@ class Inbox:
             receiving.store((), arrival.last, 0, at)
         if session.ending.peer_last is not None:
             self._sessions.end_arrived(session)
+
+    def _store_redelivered(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
+        """Put messages into the mailbox that the application may have had before: they are marked."""
+        mailbox, batches = self._context.mailbox, arrival.session.receiving.batches
+        may_join, before = mailbox.may_join, len(batches)
+        mailbox.may_join = arrival.redelivered = False
+        try:
+            self.store(arrival, values, at)
+        finally:
+            mailbox.may_join = may_join
+        for batch in islice(batches, before, None):
+            batch.redelivered = True
 
     def _store_one(
         self, session: Session, value: Value, number: int, nbytes: int, memory: int, at: float
@@ -128,7 +144,8 @@ class Inbox:
         self._context.counters.rejected += 1
         effects = self._context.effects
         if effects.may_log(REJECTED):
-            effects.log("warning", f"a message from {session.peer} was rejected: {error}")
+            text = f"a message from {session.peer} was rejected: {error}"
+            effects.log("warning", text, "rejected", session.peer)
         effects.emit(EventKind.ERROR, session.peer, error)
         if session.record is None:
             self._send_reject(session, reject_frame(number, error))

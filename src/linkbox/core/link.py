@@ -205,6 +205,9 @@ class Link(Connection):
     def is_open(self) -> bool:
         return self.state is State.OPEN
 
+    def silence(self, now: float) -> float:
+        return now - self.heard_at
+
     def round_trip_time(self) -> float | None:
         return self.round_trip
 

@@ -194,3 +194,6 @@ class LinkedLink(Link):
         self._pinged_at = now
         self.schedule(now + self.context.limits.peer_timeout)
         self.send_control(frames.encode_number(frames.PING, int(now * 1e6)))
+        if self.context.effects.reports("debug"):
+            text = f"{self.address}: nothing arrived for {now - self.heard_at:.3g} s: ping"
+            self.context.effects.log("debug", text, "heartbeat", None, {"address": self.address})

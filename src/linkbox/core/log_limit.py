@@ -1,4 +1,4 @@
-"""Limits the log lines of one kind: ten a minute, then only a count.
+"""Limits the log lines of one kind: ten a minute (unless more are allowed), then only a count.
 
 Peers must be able neither to fill the log nor to delay other peers by what is logged about them. The limit is
 for all peers together: a thousand connections with one fault each would otherwise write a thousand lines.
@@ -16,10 +16,12 @@ MINUTE: Final = 60.0
 class LogLimit:
     """Counts the lines of one kind."""
 
-    __slots__ = ("suppressed", "until", "written")
+    __slots__ = ("most", "suppressed", "until", "written")
 
-    def __init__(self) -> None:
-        self.written: int = 0
+    def __init__(self, most: int = MOST_LINES) -> None:
+        self.most = most
+        """Lines in a minute."""
+        self.written = 0
         """Lines in this minute."""
         self.suppressed: int = 0
         """Lines that were not written, and not reported yet."""
@@ -30,7 +32,7 @@ class LogLimit:
         """May one more line be written now? If not, it is counted."""
         if now >= self.until:
             self.until, self.written = now + MINUTE, 0
-        if self.written < MOST_LINES:
+        if self.written < self.most:
             self.written += 1
             return True
         self.suppressed += 1

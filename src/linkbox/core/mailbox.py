@@ -129,6 +129,16 @@ class Mailbox(Room):
         self.put(source, (item,), number, nbytes, at)
         return True, gone
 
+    def give_back(self, source: Source) -> None:
+        """Remove what was not taken of a source: it goes back to where it came from."""
+        self.settle_fast_queue()
+        self.order = deque(batch for batch in self.order if batch.source is not source)
+        self.sources.pop(source, None)
+        source.batches.clear()
+        self.count -= source.waiting
+        self.nbytes -= source.waiting_bytes
+        source.waiting = source.waiting_bytes = 0
+
     def clear(self) -> None:
         """Remove everything: a store has it."""
         self.settle_fast_queue()

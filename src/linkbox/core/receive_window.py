@@ -146,6 +146,7 @@ class ReceiveWindow(Source):
         if context.paused_links is not None:
             if mailbox.is_full(self):
                 context.paused_links.pause(self, self.route)
+                context.full_mailbox.watch(self)
             elif context.paused_links.paused:
                 context.paused_links.read_again()
         elif not self.route.ack_due or self.ack_each:

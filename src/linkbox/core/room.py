@@ -55,6 +55,11 @@ class Room:
         cost = self.nbytes + self.undecoded + (extra if extra > 0 else 0)
         return cost >= max(self.limits.mailbox_total, self.requested)
 
+    def share(self, source: Source) -> float:
+        """How full the part of one source is: 1.0 is its limit."""
+        limits = self.limits
+        return max(source.waiting / limits.mailbox_messages, source.cost() / limits.mailbox_bytes)
+
     def is_crowded(self) -> bool:
         """Should no new client be admitted, because the mailbox is full?"""
         return self.overflow == "block" and self.is_full_together()

@@ -236,6 +236,15 @@ class SendWindow:
             return [self.pull_message(message)]
         return self._pull_batch(byte_budget)
 
+    def pull_whole(self) -> OutgoingMessage | None:
+        """Take a message off the queue for a broker, as one unit. None: call `pop_too_large`."""
+        message = message_of(self.queue[0])
+        if message.size() > self.peer_message and message.kind in _LIMITED:
+            return None
+        self._count_unit(message, message, message.size(), True)
+        self.queue.popleft()
+        return message
+
     def pop_too_large(self) -> OutgoingMessage:
         """Take the first message off the queue and fail it, because it is larger than the peer accepts."""
         message = message_of(self.queue.popleft())

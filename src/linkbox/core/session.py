@@ -23,6 +23,8 @@ from linkbox.errors import StateError, TooLarge
 from linkbox.events import Peer, Stage
 
 ACK_NOW_FRAME = frames.frame(frames.ACK_NOW)
+WARN_AFTER = 10.0
+"""Seconds without a connection after which a client warns; then again after twice as long."""
 
 
 class SessionOwner:
@@ -127,7 +129,16 @@ class Ending:
 class Attempts:
     """A client's attempts to connect."""
 
-    __slots__ = ("connect_by", "connected_at", "failures", "last_failure", "progress")
+    __slots__ = (
+        "connect_by",
+        "connected_at",
+        "failing_since",
+        "failures",
+        "last_failure",
+        "progress",
+        "retry_at",
+        "warn_after",
+    )
 
     def __init__(self) -> None:
         self.failures: int = 0
@@ -137,7 +148,12 @@ class Attempts:
         """Units acknowledged or received up to the last lost connection."""
         self.connect_by: float = NEVER
         """The deadline of the first welcome."""
-        self.connected_at: float = NEVER
+        self.retry_at = NEVER
+        """When the next attempt is made, if one has failed."""
+        self.failing_since = NEVER
+        """When the first of the failed attempts was."""
+        self.warn_after = WARN_AFTER
+        self.connected_at = NEVER
         """When the last successful attempt succeeded."""
 
     def failed(self, error: Exception) -> None:
@@ -186,12 +202,14 @@ class Session(Channel):
     """Both directions of one conversation. It uses no socket, no clock and no frame layout."""
 
     __slots__ = (
+        "acked_at",
         "attempts",
         "context",
         "ending",
         "generation",
         "is_announced",
         "is_up",
+        "moved_at",
         "owner",
         "receiving",
         "record",
@@ -218,6 +236,10 @@ class Session(Channel):
         """Can the session continue on another connection?"""
         self.is_up: bool = False
         """Is there a connection?"""
+        self.moved_at = context.effects.now
+        """When the session got its connection, or lost it."""
+        self.acked_at = context.effects.now
+        """When the last acknowledgement arrived."""
         self.is_announced: bool | None = None
         """Was CONNECTED (or RESUMED) emitted for it, or dropped? None: it has no callback."""
         self.record: SessionRecord | None = None
@@ -385,6 +407,8 @@ class Session(Channel):
         elif not receiving.waiting or not mailbox.is_full_together():
             window, units = mailbox.window(receiving)
             receiving.grant(receiving.waiting, receiving.cost(), units, window)
+        if receiving.arrived >= receiving.granted_units or receiving.arrived_bytes >= receiving.granted_bytes:
+            context.full_mailbox.watch(receiving)
         return receiving.granted_bytes, receiving.granted_units
 
     def ack_frame(self) -> bytes:

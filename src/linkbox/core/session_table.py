@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linkbox.core import reports
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import ServerAsks
 from linkbox.core.channel import OutgoingMessage, Unit
@@ -109,6 +110,7 @@ class SessionTable(SessionOwner):
     def announce_up(self, session: Session, kind: EventKind) -> None:
         """Emit CONNECTED or RESUMED for a session."""
         session.generation.established = session.is_up = True
+        reports.session_up(session, kind)
         effects = self.context.effects
         effects.to_wake += (self.changed, session.changed)
         is_emitted = effects.emit_limited(kind, session.peer, None)
@@ -119,6 +121,7 @@ class SessionTable(SessionOwner):
         """Emit DISCONNECTED, once for each connection."""
         if session.is_up:
             session.is_up = False
+            reports.session_down(session, error)
             self._emit_for(session, EventKind.DISCONNECTED, error)
 
     def _emit_for(self, session: Session, kind: EventKind, error: Exception | None) -> None:
@@ -135,6 +138,7 @@ class SessionTable(SessionOwner):
 
     def acked(self, session: Session, done: list[Unit]) -> None:
         effects = self.context.effects
+        session.acked_at = effects.now
         if session.record is not None and not session.is_plain:
             session.record.on_acked()
         if session.sending.queue:
@@ -249,9 +253,8 @@ class SessionTable(SessionOwner):
         if record is not None:
             messages += record.absent()
         if count and isinstance(record, Record) and self.journal is not None and not session.is_plain:
-            self.context.effects.log(
-                "warning", f"{count} messages to {session.peer} are in doubt, and kept aside: {error}"
-            )
+            text = f"{count} messages to {session.peer} are in doubt, and kept aside: {error}"
+            self.context.effects.log("warning", text, "in_doubt", session.peer, {"messages": count})
             messages = [each for each in messages if each.stored_number]  # The store reports the others.
             self.journal.give_up(record, error, messages)
         elif record is not None:

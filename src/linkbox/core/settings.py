@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from linkbox.core.histogram import Histogram
 from linkbox.core.outgoing import MessageType
 from linkbox.core.patterns import Pattern
 from linkbox.core.values import Value
 from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing, PlainFraming
 from linkbox.dialogue import Dialogue
+from linkbox.errors import Refused
 from linkbox.limits import Limits
+
+_CODES = frozenset(
+    "busy limit later format pattern version session denied protocol disconnected authentication".split()
+)
+
+
+def nobody_listens(level: str) -> bool:
+    """Nobody reads the log lines of the core."""
+    return False
 
 
 @dataclass(slots=True)
@@ -30,6 +41,30 @@ class Counters:
     connections: int = 0
     refused: int = 0
     reconnects: int = 0
+    attempts: int = 0
+    last_error: Exception | None = None
+    """The most recent connection error."""
+    last_error_at: float = 0.0
+    """Seconds since the epoch."""
+    errors_by_kind: dict[str, int] = field(default_factory=dict)
+    round_trips: Histogram = field(default_factory=Histogram)
+    answer_times: Histogram = field(default_factory=Histogram)
+
+    def failed(self, error: Exception, at: float) -> None:
+        """Count a connection error, once: it may be reported by the connection and by its session."""
+        if error is not self.last_error:
+            self.last_error, self.last_error_at = error, at
+            self.count(kind_of(error))
+
+    def count(self, kind: str) -> None:
+        """Count an error of this kind."""
+        self.errors_by_kind[kind] = self.errors_by_kind.get(kind, 0) + 1
+
+
+def kind_of(error: Exception) -> str:
+    """The kind of a connection error: its class, and the code of a refusal. Peers cannot make new kinds."""
+    name = type(error).__name__
+    return f"{name}: {error.code}" if isinstance(error, Refused) and error.code in _CODES else name
 
 
 @dataclass(slots=True)
@@ -79,3 +114,7 @@ class Settings:
     asks_first: bool = False
     """Does the application decide on each connection (``accept=``)?"""
     counters: Counters = field(default_factory=Counters)
+    area: str = ""
+    """The area of the log lines of the endpoint."""
+    is_logged: Callable[[str], bool] = nobody_listens
+    """Does anybody read log lines of this level ("debug", "info")?"""

@@ -6,9 +6,10 @@ import socket
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from linkbox.address import Address
+from linkbox.broker import Nats
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents, ThreadedNetwork
 from linkbox.proxy_header import TrustedProxies
 
@@ -20,10 +21,25 @@ if TYPE_CHECKING:
 MakeTls = Callable[[], "TlsLink"]
 
 
+class BrokerAccess(NamedTuple):
+    """What the connection to a broker needs besides the address."""
+
+    settings: Nats
+    ssl: SSLContext | None
+
+
 def threaded_network(
-    events: NetworkEvents, address: Address, lock: threading.RLock, make_tls: MakeTls | None
+    events: NetworkEvents,
+    address: Address,
+    lock: threading.RLock,
+    make_tls: MakeTls | None,
+    access: BrokerAccess | None,
 ) -> ThreadedNetwork:
     """Make the network for a start of a threaded endpoint."""
+    if access is not None:
+        from linkbox.nats.networks import ThreadedNats
+
+        return ThreadedNats(events, address, access)
     if address.scheme == "memory":
         from linkbox.networks.memory import ThreadedMemory
 
@@ -33,8 +49,14 @@ def threaded_network(
     return ThreadedSockets(events, address, lock, make_tls)
 
 
-def aio_network(events: NetworkEvents, address: Address, make_tls: MakeTls | None) -> AioNetwork:
+def aio_network(
+    events: NetworkEvents, address: Address, make_tls: MakeTls | None, access: BrokerAccess | None
+) -> AioNetwork:
     """Make the network for a start of an asyncio endpoint, on the running event loop."""
+    if access is not None:
+        from linkbox.nats.networks import AioNats
+
+        return AioNats(events, address, access)
     if address.scheme == "memory":
         from linkbox.networks.memory import AioMemory
 
@@ -55,6 +77,10 @@ def bind(
         from linkbox.networks.memory_hub import bind as bind_memory
 
         return bind_memory(address), address
+    if address.is_broker:
+        from linkbox.nats.port import NatsListener
+
+        return NatsListener(), address
     from linkbox.networks.listening import bind as bind_socket
 
     return bind_socket(address, given, proxies)

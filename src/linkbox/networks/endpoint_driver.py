@@ -107,7 +107,7 @@ class EndpointDriver(NetworkEvents):
         if effects.to_read or (self.backlog.queues and self.must_decode()):
             self.turn_soon()
         if effects.log_lines:
-            log_lines(effects)
+            log_lines(self.hub)
         if effects.failures:
             self._report_failures()
         if effects.acks_due_at < self.looks_at or effects.timers.soonest < self.looks_at:

@@ -18,8 +18,9 @@ from linkbox.core.effects import Effects
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.core.timers import Timed
-from linkbox.errors import ConnectFailed
+from linkbox.errors import ConnectFailed, LinkError
 from linkbox.limits import Limits
+from linkbox.native import mypyc_attr
 from linkbox.networks.poller import Poller
 
 
@@ -131,7 +132,13 @@ class NetworkEvents:
         assert isinstance(self.hub, ClientCore)
         self.hub.connect_failed(session, error, now)
 
+    def connect_refused(self, session: Session, error: LinkError, now: float) -> None:
+        """The attempt to connect was refused, and trying again cannot help."""
+        assert isinstance(self.hub, ClientCore)
+        self.hub.connect_refused(session, error, now)
 
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Listener(Listening):
     """The listener of a server, made by `choose.bind`."""
 
@@ -140,6 +147,7 @@ class Listener(Listening):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Network:
     """Carries the bytes of an endpoint from ``start()`` to ``stop()``."""
 
@@ -167,6 +175,7 @@ class Network:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ThreadedNetwork(Network):
     """For threads: one of them, the leader, polls and reads without the lock, and reports under the lock."""
 
@@ -189,6 +198,7 @@ class ThreadedNetwork(Network):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AioNetwork(Network):
     """For asyncio: reports when the event loop calls it, then calls `NetworkEvents.turn_done`."""
 

@@ -17,6 +17,8 @@ def check_server_address(address: Any, insecure: bool, ssl: Any = None, has_secr
     found = address_of(address) if isinstance(address, socket.socket) else Address.parse(address, server=True)
     found = with_ssl(found, address, ssl)
     check_scheme(found)
+    if found.is_broker:
+        return found  # The server listens nowhere: it connects to the broker, which authenticates.
     if found.scheme == "tls" and ssl is None:
         raise AddressError(
             f'{found} needs a certificate: ssl=linkbox.tls.server_context("cert.pem", "key.pem"); '
@@ -38,6 +40,8 @@ def with_ssl(address: Address, given: Any, ssl: Any) -> Address:
         return address
     if address.scheme in ("unix", "memory"):
         raise AddressError(f"{address} never leaves this machine, and takes no ssl=: leave it out")
+    if address.is_broker:
+        return replace(address, scheme="nats+tls")
     if address.scheme == "tcp" and isinstance(given, str | Address):
         tls = replace(address, scheme="tls")
         raise AddressError(

@@ -11,15 +11,14 @@ from linkbox.errors import FormatError, StateError
 from linkbox.operations.options import Handler, ServerOptions, check_handler
 from linkbox.operations.predicates import HasRequest
 from linkbox.operations.request_owner import RequestOwner
-from linkbox.operations.requests import Request
+from linkbox.operations.requests import NotOneMessage, Request
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.serving import ServerOperations
 from linkbox.operations.steps import Call, Operation, Wait
 from linkbox.text import text_of
 
-
-class NotOneMessage(StateError):
-    """A handler has asked for the one message of a request, and its client has sent none, or several."""
+STUCK = 3.0
+"""Seconds after which a handler may be the reason why requests wait."""
 
 
 class AnsweringServer(ServerOperations):
@@ -30,7 +29,22 @@ class AnsweringServer(ServerOperations):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.handler: Handler | None = options.handler
-        self.requests: Responder = Responder(self)
+        self.requests = Responder(self)
+        self._busy: dict[int, float] = {}
+
+    @property
+    def busy(self) -> dict[int, float]:
+        return self._busy
+
+    def waits_for_workers(self) -> str:
+        workers, waiting = self.server_options.workers, self.mailbox.count
+        if len(self._busy) < workers or not waiting:
+            return ""
+        longest = self.now() - min(self._busy.values())
+        if longest < STUCK:
+            return ""
+        busy = f"all {workers} workers are busy, one for {longest:.1f} s"
+        return f"the handler: {busy}, and {waiting} requests wait"
 
     def set_handler(self, handler: Handler) -> None:
         """Set the function that responds to requests. Takes the lock."""
@@ -49,7 +63,7 @@ class AnsweringServer(ServerOperations):
     def _work(self, core: ServerCore, handler: Handler) -> Operation[None]:
         """One worker: take a request, call the handler, respond."""
         mailbox, runtime, requests = self.mailbox, self.runtime, self.requests
-        wait = Wait(mailbox.changed, HasRequest(mailbox))
+        wait, busy = Wait(mailbox.changed, HasRequest(mailbox)), self._busy
         while (yield wait):
             incoming = mailbox.take()
             assert isinstance(incoming, IncomingAsk)
@@ -61,6 +75,7 @@ class AnsweringServer(ServerOperations):
             try:
                 if requests.is_obsolete(incoming):
                     continue
+                busy[id(request)] = core.effects.now
                 value = yield Call(handler, request)
                 if not incoming.is_finished:
                     if value.__class__ is bytes and len(value) <= self._as_is:
@@ -78,6 +93,7 @@ class AnsweringServer(ServerOperations):
                 # Not `incoming`: a compiled generator frees a variable after its last use, and a request that
                 # nobody has is given up.
                 requests.on_failed(request._incoming, error)
+            busy.pop(id(request), None)
             del request, value
 
     def _nothing_returned(self, error: FormatError) -> FormatError:

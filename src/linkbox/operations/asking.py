@@ -27,9 +27,12 @@ class AskingClient(ClientOperations):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self._keep_alive = options.keep_alive
-        self.resumes: bool = options.keep_alive
+        is_brokered = options.broker is not None
+        self.resumes = options.keep_alive and not is_brokered
+        self._ends_with_answer = options.plain is not None or is_brokered
+        """Without ``keep_alive``: does the conversation end when the response has arrived?"""
         self._ends_at_once = options.framing.name == "raw" or (
-            not options.keep_alive and options.plain is None
+            not options.keep_alive and not self._ends_with_answer
         )
         """Does the end of a request half-close its connection?"""
         self._most_asks = options.limits.asks
@@ -163,7 +166,7 @@ class AskingClient(ClientOperations):
         if not self._keep_alive:
             channel = core.begin(now)
             channel.connect_within(deadline)
-            return Ask(channel, to_mailbox, channel.is_plain, self._ends_at_once)
+            return Ask(channel, to_mailbox, self._ends_with_answer, self._ends_at_once)
         channel = core.conversations.current(now)
         if self.options.plain is not None and asks.is_busy(channel):
             channel = core.conversations.least_busy(now)

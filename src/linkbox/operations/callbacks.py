@@ -11,6 +11,7 @@ from linkbox.core.wait_queue import Predicate
 from linkbox.events import Callback, Event, EventKind
 from linkbox.operations.runtime import Runtime, Service
 from linkbox.operations.steps import NEVER, Call, Operation, Wait
+from linkbox.text import printable
 
 PATIENCE = 10.0
 """Seconds after which a blocking callback is logged; then again after twice as long."""
@@ -58,6 +59,10 @@ class CallbackLoop(Predicate):
         self._watch = Watch(core, runtime.now)
         self._is_closing = False
         self.service: Service | None = None
+
+    def running(self) -> tuple[str, float]:
+        """The name of the callback that is running, and for how many seconds; an empty name if none is."""
+        return self._watch.running()
 
     def is_current(self) -> bool:
         """Is the caller one of the callbacks?"""
@@ -120,6 +125,11 @@ class Watch:
         self._since = self._now()
         self._running = fn
 
+    def running(self) -> tuple[str, float]:
+        """The name of the callback that is running, and for how many seconds."""
+        fn = self._running
+        return ("", 0.0) if fn is None else (printable(_name_of(fn)), max(0.0, self._now() - self._since))
+
     def end(self) -> None:
         """The callback has returned."""
         self._running = None
@@ -137,11 +147,14 @@ class Watch:
         running, blocked = self._running, now - self._since
         if running is None or blocked < self._warn_after:
             return
+        waiting = self._core.effects.events.pending
         logs.write(
             logs.WARNING,
             f"the callback {_name_of(running)} has been blocking for {blocked:.0f} s; "
-            f"{self._core.effects.events.pending} events wait behind it "
-            "(data still arrives, and can be taken)",
+            f"{waiting} events wait behind it (data still arrives, and can be taken)",
+            area="callbacks",
+            endpoint=self._core.context.endpoint,
+            fields={"event": "callback_blocks", "callback": _name_of(running), "seconds": blocked},
         )
         self._warn_after *= 2
 

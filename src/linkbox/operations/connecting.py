@@ -62,7 +62,7 @@ class ClientOperations(Life):
 
     def store_notes(self) -> dict[str, str]:
         address, path = str(self.address), self.address.path
-        if path and not path.startswith(("/", "@")):
+        if self.address.scheme == "unix" and not path.startswith(("/", "@")):
             address = f"unix://{os.path.abspath(path)}"  # its reader may have another directory
         return {"address": address, "name": self.options.name}
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
-from linkbox.address import Address
+from linkbox import logs
 from linkbox.core.durable.journal import Journal
 from linkbox.core.endpoint import (
     BytesMailbox,
@@ -18,10 +19,9 @@ from linkbox.core.endpoint import (
     RequestMailbox,
 )
 from linkbox.core.settings import Counters, Settings
-from linkbox.core.statistics import statistics
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import DeadlineExceeded, FormatError, StateError, TooLarge
-from linkbox.events import Callback, EventKind, Peer, Stage, Statistics
+from linkbox.events import Callback, EventKind, Peer, Stage
 from linkbox.operations.arguments import Given, whole_number
 from linkbox.operations.callbacks import CallbackLoop, Callbacks
 from linkbox.operations.options import Options
@@ -48,8 +48,10 @@ class EndpointOperations(Started):
         """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
         self.endpoint = endpoint
         """The public object, for events and messages."""
-        self.address: Address = options.address
-        self.callbacks: Callbacks = Callbacks()
+        self.address = options.address
+        self.area: str = options.side
+        """The area of its log lines: see logs.py."""
+        self.callbacks = Callbacks()
         self.callback_loop: CallbackLoop | None = None
         self.counters: Counters = runtime.counters
         self.core: EndpointCore | None = None
@@ -96,6 +98,8 @@ class EndpointOperations(Started):
             identifies=options.identifies,
             secure=options.is_secure,
             decodes=not options.is_bytes,
+            is_logged=partial(logs.is_read, self.area),
+            area=self.area,
         )
 
     # -- is it running? --------------------------------------------------------------------------------
@@ -201,11 +205,6 @@ class EndpointOperations(Started):
         """The connected peers. Takes the lock."""
         with self.runtime.locked():
             return () if self.core is None else self.core.peers()
-
-    def statistics(self) -> Statistics:
-        """A snapshot of all counters. Takes the lock."""
-        with self.runtime.locked():
-            return self.core.statistics() if self.core else statistics([], self.counters, self.mailbox)
 
     def wait_connected(self, count: Given, timeout: Given) -> Operation[None]:
         """Wait until that many peers are connected."""

@@ -23,6 +23,8 @@ class Life(EndpointOperations):
     """The operations that start and stop an endpoint."""
 
     writer: DiskWriter | None = None
+    number = 0
+    """Identifies the endpoint in this process, for snapshots."""
     _stopper: object = None
     """The thread or task whose ``stop()`` is in progress."""
 
@@ -33,6 +35,15 @@ class Life(EndpointOperations):
     def begin(self, core: EndpointCore) -> Operation[None]:
         """Do what this kind of endpoint does first after a start."""
         raise NotImplementedError
+
+    @property
+    def busy(self) -> dict[int, float]:
+        """The handlers that are running, each with the time when it was called."""
+        return {}
+
+    def waits_for_workers(self) -> str:
+        """A text for people if requests wait because all workers are busy."""
+        return ""
 
     def on_stopped(self) -> None:
         """Release what this kind of endpoint holds, after a stop."""
@@ -63,7 +74,7 @@ class Life(EndpointOperations):
 
     def open(self, core: EndpointCore) -> Operation[None]:
         """Make the driver, open the store, start calling callbacks."""
-        core.context.endpoint = self
+        core.context.endpoint = self.runtime.errors.endpoint = self
         core.listen_for(self.callbacks.kinds())
         path = self.options.store_path
         if path is None:
@@ -98,7 +109,7 @@ class Life(EndpointOperations):
         self.runtime.is_closing = False
         self.runtime.open(core)
         self.core = core
-        process_hooks.started.add(self)
+        process_hooks.add(self)
         if self.callbacks.kinds():
             self.emit_waiting(core)  # messages left from before the last stop
             self.start_callbacks(core)
@@ -162,9 +173,16 @@ class Life(EndpointOperations):
         self.on_stopped()
         runtime.forget()
         runtime.stopped.set()
+        self._log_stopped(core)
         if error is not None:
             raise error
         return self.was_clean
+
+    def _log_stopped(self, core: EndpointCore) -> None:
+        left = core.undelivered
+        text = "stopped" if not left else f"stopped; {left} messages were not delivered or not confirmed"
+        fields = {"event": "stopped", "undelivered": left}
+        logs.write(logs.INFO, text, area=self.area, endpoint=self, fields=fields)
 
     def _close_connections(self, core: EndpointCore, deadline: float) -> Operation[None]:
         runtime = self.runtime
@@ -208,7 +226,8 @@ class Life(EndpointOperations):
         self._drop()
         if held:
             what = f"{held} messages were not delivered or not confirmed"
-            logs.write(logs.WARNING, f"the event loop of {self} was closed without stop(); {what}")
+            text = f"the event loop of {self} was closed without stop(); {what}"
+            logs.write(logs.WARNING, text, area=self.area, endpoint=self, fields={"event": "lost"})
 
     def _drop(self) -> None:
         process_hooks.started.discard(self)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from linkbox.address import Address
+from linkbox.broker import Nats, split_credentials
 from linkbox.core.backoff import Backoff
 from linkbox.core.decoding import Decoding
-from linkbox.core.patterns import Pattern
+from linkbox.core.patterns import P2P, Pattern
 from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
 from linkbox.dialogue import Dialogue
@@ -22,6 +23,7 @@ from linkbox.formats import Bytes, Format, Typed, as_format
 from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
 from linkbox.operations.addresses import check_scheme, check_server_address, with_ssl
+from linkbox.operations.brokers import check_broker, check_over_broker
 from linkbox.operations.plain_options import (
     PlainServing,
     Proxies,
@@ -66,6 +68,7 @@ class Options:
         name: str | None,
         ssl: SSLContext | None,
         secret: Secret | None,
+        broker: Nats | None,
     ) -> None:
         self.side = side
         self.pattern = pattern
@@ -75,9 +78,7 @@ class Options:
         """Converts messages to bytes and back."""
         self.framing: Framing = as_framing(framing)
         """Converts messages to a stream of bytes and back."""
-        if not isinstance(limits, Limits | None):
-            raise TypeError(f"limits= takes a Limits, not {type(limits).__name__}")
-        self.limits: Limits = limits or Limits()
+        self.limits = _checked_limits(limits)
         """All limits on memory and time."""
         self.overflow: str = arguments.text(overflow, "overflow")
         """What a full mailbox does."""
@@ -98,10 +99,14 @@ class Options:
             self.secrets, self.identifies = lookup_of(secret)
         self.ssl = ssl
         """The TLS context, if the user gave one."""
-        self.is_secure: bool = address.scheme == "tls"
+        self.is_secure = address.scheme == "tls"  # the TLS of a broker is below its messages
         """Is TLS used?"""
         self.store_path: Path | None = store_path(store, side, pattern, self.plain is not None, overflow)
         """The file of the store, or None."""
+        self.broker = check_broker(broker, address)
+        """Settings of the broker; None if the address is not one of a broker."""
+        if self.broker is not None:
+            check_over_broker(side, pattern, self.plain is not None, secret is not None, overflow, store)
 
     @property
     def is_bytes(self) -> bool:
@@ -126,6 +131,12 @@ def of_side(format: Format[Any, Any], side: str, pattern: Pattern) -> Format[Any
             f"format={format!r} has one type for requests and one for responses: only AR has them"
         )
     return format.of_server() if side == "server" else format
+
+
+def _checked_limits(limits: Any) -> Limits:
+    if not isinstance(limits, Limits | None):
+        raise TypeError(f"limits= takes a Limits, not {type(limits).__name__}")
+    return limits or Limits()
 
 
 def _checked_name(name: str) -> str:
@@ -162,22 +173,23 @@ class ServerOptions(Options):
         proxy_protocol: Proxies,
         handler: Handler | None = None,
         workers: int = 1,
+        broker: Nats | None = None,
     ) -> None:
         arguments.whole_number(max_peers, "max_peers", 1)
         arguments.whole_number(workers, "workers", 1)
         arguments.flag(insecure, "insecure")
-        if accept is not None:
-            arguments.function(accept, "accept", "callable(PeerInfo) -> bool")
         if handler is not None:
             check_handler(handler)
-        _check_ssl(ssl)
-        bound = check_server_address(address, insecure, ssl, secret is not None)
+        bare, broker = _without_credentials(address, broker, ssl)
+        bound = check_server_address(bare, insecure, ssl, secret is not None)
         super().__init__(
-            "server", pattern, bound, format, framing, limits, overflow, store, name, ssl, secret
+            "server", pattern, bound, format, framing, limits, overflow, store, name, ssl, secret, broker
         )
         self.proxies: TrustedProxies | None = trusted_proxies(proxy_protocol, bound)
         """Proxies, whose connections begin with a PROXY protocol header."""
-        self.listener: socket.socket | None = address if isinstance(address, socket.socket) else None
+        if accept is not None:
+            _check_accept(accept, pattern, self.broker)
+        self.listener = address if isinstance(address, socket.socket) else None
         """A listening socket that the user gave, or None."""
         self.accept = accept
         """Called for each peer that has passed all other checks."""
@@ -231,15 +243,16 @@ class ClientOptions(Options):
         dialogue: Dialogue | None = None,
         connections: int | None = None,
         idle_timeout: float | None = None,
+        broker: Nats | None = None,
     ) -> None:
         _check_times(connect_timeout, linger)
         if not isinstance(reconnect, Backoff | None):
             raise TypeError(f"reconnect= takes a Backoff or None, not {type(reconnect).__name__}")
-        _check_ssl(ssl)
-        parsed = with_ssl(Address.parse(address), address, ssl)
+        bare, broker = _without_credentials(address, broker, ssl)
+        parsed = with_ssl(Address.parse(bare), bare, ssl)
         check_scheme(parsed)
         super().__init__(
-            "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret
+            "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret, broker
         )
         if self.store_path is not None:
             check_reconnect(reconnect)
@@ -298,9 +311,24 @@ def client_dialogue(dialogue: Dialogue | None) -> tuple[Dialogue | None, PlainFr
     return replace(dialogue, answer=None), responses
 
 
+def _check_accept(accept: Any, pattern: Pattern, broker: Nats | None) -> None:
+    arguments.function(accept, "accept", "callable(PeerInfo) -> bool")
+    if broker is not None and pattern is not P2P:
+        raise ValueError("accept= needs connections: over nats:// only P2P has them")
+
+
 def check_handler(handler: Handler) -> None:
     """TypeError for what cannot be called."""
     arguments.function(handler, "handler", "callable(Request)")
+
+
+def _without_credentials(address: Any, broker: Nats | None, ssl: Any) -> tuple[Any, Nats | None]:
+    """The address of the user, and the settings of the broker with the credentials that were in the address.
+
+    Checks ``ssl=`` first, because the address depends on it.
+    """
+    _check_ssl(ssl)
+    return split_credentials(address, broker)
 
 
 def _check_ssl(context: Any) -> None:

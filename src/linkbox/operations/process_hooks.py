@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Callable
 
 from linkbox import logs
 
@@ -23,6 +24,15 @@ class Started:
 started: set[Started] = set()
 """The started endpoints of this process. The references are strong: an endpoint whose event loop was closed
 must exist until the exit of the process, where undelivered messages are reported."""
+on_start: list[Callable[[], object]] = []
+"""Functions to call when an endpoint is started (`linkbox.monitor`)."""
+
+
+def add(endpoint: Started) -> None:
+    """An endpoint is started."""
+    started.add(endpoint)
+    for function in on_start:
+        function()
 
 
 def _after_fork() -> None:

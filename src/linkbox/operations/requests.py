@@ -6,9 +6,14 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from linkbox.core.endpoint import IncomingAsk
+from linkbox.errors import StateError
 from linkbox.events import Peer
 from linkbox.formats import T
 from linkbox.operations.request_owner import RequestOwner
+
+
+class NotOneMessage(StateError):
+    """A handler has asked for the one message of a request, and its client has sent none, or several."""
 
 
 class Request(Generic[T]):

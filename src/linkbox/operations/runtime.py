@@ -11,7 +11,7 @@ from linkbox.core.endpoint import Channel, EndpointCore
 from linkbox.core.settings import Counters
 from linkbox.errors import StateError
 from linkbox.native import mypyc_attr
-from linkbox.networks.choose import time_source, tls_maker
+from linkbox.networks.choose import BrokerAccess, time_source, tls_maker
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import Listener
 from linkbox.operations.options import Options
@@ -37,6 +37,30 @@ class Service:
         raise NotImplementedError
 
 
+class Look:
+    """One look at an endpoint from another thread, which waits for the result."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        from concurrent.futures import Future  # Only a monitored process needs it.
+
+        self._function = function
+        self._result: Future[object] = Future()
+
+    def take(self) -> None:
+        """Call the function, on the thread that may."""
+        try:
+            self._result.set_result(self._function())
+        except BaseException as error:
+            self._result.set_exception(error)
+
+    def result(self, patience: float) -> object:
+        """What the function has returned; None if that took too long. Raises what it has raised."""
+        try:
+            return self._result.result(patience)
+        except TimeoutError:
+            return None
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Runtime:
     """The threads or tasks of an endpoint, and its driver. It exists as long as the endpoint."""
@@ -45,6 +69,8 @@ class Runtime:
     """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
     lock: AbstractContextManager[object]
     """Held around each call into the core."""
+    is_aio = False
+    """Does it run tasks, not threads?"""
     must_pause = False
     """Must a loop that does not wait call `pause` from time to time?"""
 
@@ -78,6 +104,7 @@ class Runtime:
         self._make_tls = tls_maker(
             options.address, options.ssl, options.side == "server", options.secrets is not None
         )
+        self._access = None if options.broker is None else BrokerAccess(options.broker, options.ssl)
 
     def open(self, core: EndpointCore) -> None:
         """Make the driver, after a start."""
@@ -112,6 +139,10 @@ class Runtime:
 
     def caller(self) -> object:
         """The thread or task that calls."""
+        raise NotImplementedError
+
+    def inspect(self, function: Callable[[], object], patience: float) -> object:
+        """Call a function that inspects the endpoint, from any thread; None if that takes too long."""
         raise NotImplementedError
 
     # -- after calls into the core ---------------------------------------------------------------------

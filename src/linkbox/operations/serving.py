@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from linkbox import logs
 from linkbox.address import Address
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import Channel, EndpointCore, OutgoingMessage, PendingAccept, ServerCore, Source
@@ -62,6 +63,13 @@ class ServerOperations(Life):
             listener.close()
             raise
         self.runtime.listen(listener)
+        if not listener.is_open:
+            yield Wait(core.changed, IsOpen(listener))
+            if not listener.is_open:
+                yield from self.stop(0.0)
+                raise listener.error or self.not_running()
+        fields = {"event": "listening", "address": str(self.address)}
+        logs.write(logs.INFO, "listening", area=self.area, endpoint=self, fields=fields)
         self.start_services(core)
 
     def _bind(self) -> Listening:
@@ -134,6 +142,18 @@ class ServerOperations(Life):
             core = self.server_core()
             core.disconnect(self.channel_of(core, known), text, self.now())
             self.runtime.update()
+
+
+class IsOpen(Predicate):
+    """It is known whether the server can listen."""
+
+    __slots__ = ("listener",)
+
+    def __init__(self, listener: Listening) -> None:
+        self.listener = listener
+
+    def holds(self) -> bool:
+        return self.listener.is_open or self.listener.error is not None
 
 
 class HasPendingAccept(Predicate):

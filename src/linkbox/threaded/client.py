@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from sys import is_finalizing
 from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
+from linkbox.broker import Nats
 from linkbox.core.backoff import Backoff
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
@@ -62,6 +63,7 @@ class ClientP2P(Client[T, K_co]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = RECONNECT,
         idle_timeout: float | None = None,
@@ -69,7 +71,7 @@ class ClientP2P(Client[T, K_co]):
         self._set_up(
             ClientOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, connect_timeout,
-                reconnect, idle_timeout=idle_timeout,
+                reconnect, idle_timeout=idle_timeout, broker=broker,
             )
         )  # fmt: skip
 
@@ -132,13 +134,14 @@ class ClientP2M(Client[T, object], Generic[T]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
     ) -> None:
         self._set_up(
             ClientOptions(
                 P2M, address, format, framing, limits, "block", store, name, ssl, secret, connect_timeout,
-                reconnect, blocking=blocking, linger=linger,
+                reconnect, blocking=blocking, linger=linger, broker=broker,
             )
         )  # fmt: skip
 
@@ -207,6 +210,7 @@ class ClientAR(Client[T, K_co]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         connect_timeout: float = 10.0,
         reconnect: Backoff | None = Backoff(),
         dialogue: Dialogue | None = None,
@@ -215,7 +219,7 @@ class ClientAR(Client[T, K_co]):
         self._set_up(
             ClientOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, connect_timeout,
-                reconnect, keep_alive=keep_alive, dialogue=dialogue, connections=connections,
+                reconnect, keep_alive=keep_alive, dialogue=dialogue, connections=connections, broker=broker,
             )
         )  # fmt: skip
 

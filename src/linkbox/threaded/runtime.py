@@ -80,6 +80,14 @@ class Threads(Runtime):
         self.stopped.set()
         self.closed.set()
 
+    def inspect(self, function: Callable[[], object], patience: float) -> object:
+        if not self.lock.acquire(timeout=patience):
+            return None
+        try:
+            return function()
+        finally:
+            self.lock.release()
+
     # -- running operations ----------------------------------------------------------------------------
 
     def run(self, operation: Operation[R]) -> R:
@@ -175,7 +183,14 @@ class Threads(Runtime):
     def open(self, core: EndpointCore) -> None:
         options = self._options
         transport = Transport(
-            core, self.lock, options.decoding, options.name, options.address, self._make_tls, self.errors
+            core,
+            self.lock,
+            options.decoding,
+            options.name,
+            options.address,
+            self._make_tls,
+            self._access,
+            self.errors,
         )
         transport.decode_later = not isinstance(options.format, _INLINE)
         self.stopped.clear()

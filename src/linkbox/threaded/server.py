@@ -8,6 +8,7 @@ from collections.abc import Callable
 from sys import is_finalizing
 from typing import TYPE_CHECKING, ClassVar, Generic, Self
 
+from linkbox.broker import Nats
 from linkbox.core.patterns import AR, P2M, P2P
 from linkbox.core.wire.framings import Framing, Linked
 from linkbox.dialogue import Dialogue
@@ -81,6 +82,7 @@ class ServerP2P(Server[T, K_co]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1,
@@ -93,7 +95,7 @@ class ServerP2P(Server[T, K_co]):
             ServerOptions(
                 P2P, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
                 max_peers, PlainServing(True, None, idle_timeout, half_close, newest_wins),
-                proxy_protocol,
+                proxy_protocol, broker=broker,
             )
         )  # fmt: skip
 
@@ -181,6 +183,7 @@ class ServerP2M(ServerP2P[T, K_co]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
@@ -192,7 +195,7 @@ class ServerP2M(ServerP2P[T, K_co]):
             ServerOptions(
                 P2M, address, format, framing, limits, overflow, store, name, ssl, secret, accept, insecure,
                 max_peers, PlainServing(True, None, idle_timeout, newest_wins=newest_wins),
-                proxy_protocol,
+                proxy_protocol, broker=broker,
             )
         )  # fmt: skip
 
@@ -228,6 +231,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
+        broker: Nats | None = None,
         accept: Accept | None = None,
         insecure: bool = False,
         max_peers: int = 1_000_000,
@@ -237,6 +241,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
             ServerOptions(
                 AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
                 max_peers, PlainServing(keep_alive, dialogue), proxy_protocol, handler, workers,
+                broker=broker,
             )
         )  # fmt: skip
 

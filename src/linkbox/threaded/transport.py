@@ -17,7 +17,7 @@ from linkbox.core.arrival import Arrival
 from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import WaitQueue
-from linkbox.networks.choose import threaded_network
+from linkbox.networks.choose import BrokerAccess, threaded_network
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import ThreadedNetwork
 from linkbox.surviving import LoopErrors
@@ -38,11 +38,12 @@ class Transport(EndpointDriver):
         name: str,
         address: Address,
         make_tls: Callable[[], TlsLink] | None,
+        access: BrokerAccess | None,
         errors: LoopErrors,
     ) -> None:
         super().__init__(hub, decoding, errors)
         self.lock = lock
-        self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls)
+        self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls, access)
         self._use(self.network)
         self.engine: Engine = Engine(lock, self, hub.effects, self.network, name)
         self.decode_later = False

@@ -195,7 +195,7 @@ class Journal(JournalHooks):
         if self.error is not None and batch.is_all:
             self.error, self._most = None, ENDLESS
             self.schedule.is_failing = False
-            effects.log("info", "the store works again")
+            effects.log("info", "the store works again", "store_works")
         for record, row in batch.rows:
             record.on_written(row)
             if row.over:
@@ -221,7 +221,7 @@ class Journal(JournalHooks):
         effects.now = now
         self.in_flight = None
         if self.error is None:
-            effects.log("warning", f"cannot write to the store: {error}")
+            effects.log("warning", f"cannot write to the store: {error}", "store_failed")
             effects.emit(EventKind.ERROR, None, error)
         self.error = error
         self.schedule.is_failing = True

@@ -1,0 +1,6 @@
+"""``linkbox doctor``: what is at an address, or in a store, step by step, and what to do about it.
+
+- ``command``: the command. ``report``: its lines, its exit status, its advice.
+- ``network``: name, connection, TLS. ``speaking``: which protocol it is, and the handshake of linkbox.
+- ``stored``: stores.
+"""

@@ -1,0 +1,43 @@
+"""`BrokerLink`: a link whose far end is a broker. It carries messages instead of bytes."""
+
+from __future__ import annotations
+
+from linkbox.core.arrival import Arrival
+from linkbox.core.connection import Buffer
+from linkbox.core.context import Context
+from linkbox.core.link import Link, LinkOwner, State
+from linkbox.core.session import Session
+
+
+class BrokerLink(Link):
+    """The base class: open from the beginning, without a wire of its own.
+
+    The port of the network takes what a subclass has to send, and gives it what has arrived.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, owner: LinkOwner, context: Context, address: str, now: float, session: Session
+    ) -> None:
+        super().__init__(owner, context, address, now)
+        self.state = State.OPEN
+        self.session = session
+
+    def data_to_send(self, now: float) -> list[Buffer]:
+        return []  # There are no bytes: see the subclasses.
+
+    def send_control(self, frame: bytes) -> None:
+        pass  # Control frames belong to our own wire.
+
+    def receive(self, data: bytes, now: float) -> list[Arrival]:
+        return []
+
+    def receive_eof(self, now: float) -> list[Arrival]:
+        return []
+
+    def forget_input(self) -> None:
+        pass
+
+    def close_soon(self, now: float) -> None:
+        self.abort(None)  # The broker expects no close notification.

@@ -1,0 +1,80 @@
+"""What the core writes to the log about the course of things: connections that come, go and are tried again.
+
+Each function asks first whether anybody reads such lines (`Effects.reports`): otherwise no text is made.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from linkbox.core.context import Context
+from linkbox.core.effects import Field
+from linkbox.core.session import WARN_AFTER, Session
+from linkbox.core.timers import NEVER
+from linkbox.errors import EndOfData
+from linkbox.events import EventKind
+
+RETRYING: Final = "more lines about retries"
+"""The kind of log lines, see `Effects.log_limited`."""
+
+
+def session_up(session: Session, kind: EventKind) -> None:
+    """A session has a connection: a new one, or it is resumed."""
+    effects = session.context.effects
+    gone, session.moved_at = effects.now - session.moved_at, effects.now
+    attempts = session.attempts
+    attempts.warn_after = WARN_AFTER
+    attempts.failing_since = NEVER
+    if not effects.reports("info"):
+        return
+    peer = session.peer
+    fields: dict[str, Field] = {"identity": peer.identity or ""}
+    if kind is EventKind.RESUMED:
+        again = max(0, session.sending.most_sent - session.sending.sent)
+        text = f"resumed with {peer}: it was gone for {gone:.3g} s, {again} messages are sent again"
+        effects.log("info", text, "resumed", peer, {**fields, "gone": gone, "sent_again": again})
+    else:
+        effects.log("info", f"connected: {peer}", "connected", peer, fields)
+
+
+def session_down(session: Session, error: Exception | None) -> None:
+    """The connection of a session is closed."""
+    effects = session.context.effects
+    lasted, session.moved_at = effects.now - session.moved_at, effects.now
+    if error is not None and not isinstance(error, EndOfData):
+        session.context.failed(error)
+    if effects.reports("info"):
+        why = "the conversation has ended" if error is None else str(error)
+        fields: dict[str, Field] = {"reason": why, "lasted": lasted}
+        effects.log("info", f"disconnected: {session.peer}: {why}", "disconnected", session.peer, fields)
+
+
+def attempt_begins(session: Session, address: str) -> None:
+    """A client connects."""
+    context = session.context
+    context.counters.attempts += 1
+    if context.effects.reports("debug"):
+        context.effects.log("debug", f"connecting to {address}", "connecting", None, {"address": address})
+
+
+def attempt_failed(session: Session, error: Exception, wait: float) -> None:
+    """An attempt to connect failed, or a connection; the next attempt is made after ``wait`` seconds."""
+    context, attempts = session.context, session.attempts
+    effects = context.effects
+    attempts.failing_since = min(attempts.failing_since, effects.now)
+    failing = effects.now - attempts.failing_since
+    fields: dict[str, Field] = {"reason": str(error), "failures": attempts.failures, "retry_in": wait}
+    if failing >= attempts.warn_after:
+        attempts.warn_after *= 2
+        text = f"no connection for {failing:.0f} s, after {attempts.failures} attempts in a row: {error}"
+        if effects.may_log(RETRYING):
+            text += f"; the next attempt is in {wait:.3g} s"
+            effects.log("warning", text, "retrying", session.peer, fields)
+    elif effects.reports("debug"):
+        text = f"attempt failed: {error}; the next one is in {wait:.3g} s"
+        effects.log("debug", text, "attempt_failed", session.peer, fields)
+
+
+def handshake(context: Context, address: str, text: str) -> None:
+    """A step of a handshake; call it only if `Effects.reports` allows a line of the level "debug"."""
+    context.effects.log("debug", f"{address}: {text}", "handshake", None, {"address": address})
