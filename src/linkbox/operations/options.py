@@ -55,6 +55,8 @@ Handler = Callable[[Any], Any]
 class Options:
     """The options of every endpoint. The constructor raises an error for an invalid option."""
 
+    name: str
+
     def __init__(
         self,
         side: Literal["server", "client"],
@@ -82,9 +84,7 @@ class Options:
         """All limits on memory and time."""
         self.overflow: str = arguments.text(overflow, "overflow")
         """What a full mailbox does."""
-        self.name: str = (
-            _checked_name(name) if name not in (None, "") else f"{socket.gethostname()}:{os.getpid()}"
-        )
+        self.name = _checked_name(name) if name not in (None, "") else f"{socket.gethostname()}:{os.getpid()}"
         """The name that the peer gets as `Peer.name`."""
         self.plain: PlainFraming | None = self.framing if isinstance(self.framing, PlainFraming) else None
         if self.plain is not None:
