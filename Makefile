@@ -10,7 +10,7 @@ ARGS   ?=
 MINUTES ?= 5
 
 .PHONY: help demo demo-nats test test-all test-peers check native test-native wheels fuzz bench bench-curves bench-guard \
-	measure measure-curves measure-guard calls instructions soak format clean
+	measure measure-curves measure-guard calls instructions soak format docs docs-links clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -121,6 +121,14 @@ format: $(VENV)/.with-all ## format the code and repair what the linter can
 	$(BIN) ruff check --fix-only --quiet .
 	$(BIN) ruff format .
 
+# A warning is an error: a link that leads nowhere, a page in no table of contents, a docstring that is not well-formed.
+SPHINX := sphinx --fail-on-warning --keep-going --quiet --jobs auto
+docs: $(VENV)/.with-docs ## build the documentation site: build/docs/index.html
+	$(BIN) $(SPHINX) -b html docs build/docs
+
+docs-links: $(VENV)/.with-docs ## follow the links of the documentation to other sites
+	$(BIN) $(SPHINX) -b linkcheck docs build/docs-links
+
 clean: ## remove the virtual environment and everything generated
 	rm -rf $(VENV) $(BENCH_VENV) .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
@@ -141,6 +149,10 @@ $(VENV)/.with-cli: $(VENV)/.made
 
 $(VENV)/.with-all: $(VENV)/.made
 	@$(EDITABLE) '.[cli,test,check]'
+	@touch $@
+
+$(VENV)/.with-docs: $(VENV)/.made
+	@$(EDITABLE) '.[cli,docs]'
 	@touch $@
 
 # Where atheris cannot be had (it is for Linux), inputs are made by chance.

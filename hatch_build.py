@@ -4,12 +4,15 @@ Building a wheel calls this, and so does `pip install` of a checkout or an sdist
 compiled, or where compiling fails, the wheel is pure Python: the same behaviour, slower. `LINKBOX_PURE=1`
 asks for pure Python. `LINKBOX_PURE=0` makes it an error if nothing can be compiled. Editable installs are
 always pure.
+
+The README of the package has absolute links: a package index has no files beside it.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 COMPILE = """
 import sys
@@ -95,6 +99,32 @@ class CompileIfPossible(BuildHookInterface[Any]):
         if not found:
             raise NotCompiled("the compiler has made nothing")
         return found
+
+
+class AbsoluteLinks(MetadataHookInterface):
+    """The metadata hook: README.md as a package index shows it."""
+
+    PLUGIN_NAME = "custom"
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add the readme to the metadata of the project."""
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        source = metadata["urls"]["Source"]
+        metadata["readme"] = {
+            "content-type": "text/markdown",
+            "text": absolute(text, source, metadata["version"]),
+        }
+
+
+def absolute(text: str, source: str, version: str) -> str:
+    """The text with its relative links leading into the repository, at the tag of this version."""
+    code_or_link = r"^```.*?^```|`[^`\n]+`|\]\((?![a-z][a-z0-9+.-]*:|#)"
+    return re.sub(
+        code_or_link,
+        lambda found: f"]({source}/blob/v{version}/" if found[0] == "](" else found[0],
+        text,
+        flags=re.MULTILINE | re.DOTALL,
+    )
 
 
 class NotCompiled(Exception):

@@ -81,7 +81,7 @@ from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.server import LinkView, Server, ServerAR, ServerP2M, ServerP2P
 
 __version__ = "0.1.0"
-compiled = not isinstance(_Mailbox.take, _FunctionType)
+compiled: bool = not isinstance(_Mailbox.take, _FunctionType)
 """Is this the compiled build (True) or the pure Python one (False)?"""
 
 

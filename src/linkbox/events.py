@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
@@ -37,7 +37,8 @@ class EventKind(enum.Enum):
     """The mailbox was full and a message was dropped (see ``overflow=``)."""
 
     # The default of Enum hashes the name with a Python function; events are looked up per message.
-    __hash__ = object.__hash__
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__
 
 
 class Stage(enum.IntEnum):

@@ -21,9 +21,9 @@ SHALLOW = (
 
 # ---- encoding: checks and error messages ------------------------------------------------------
 
-json_encode = msgspec.json.Encoder().encode
-json_decode = msgspec.json.Decoder().decode
-msgpack_encode = msgspec.msgpack.Encoder().encode
+json_encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+json_decode: Callable[[bytes | str], Any] = msgspec.json.Decoder().decode
+msgpack_encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
 def check_encoded(

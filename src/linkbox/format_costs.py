@@ -62,21 +62,21 @@ class Weights:
     __slots__ = ("array", "has_any", "has_sets", "key", "map", "member", "small", "text", "value")
 
     def __init__(self) -> None:
-        self.small = 10
+        self.small: int = 10
         """A value that exists once in the process (None, a small int), with its place in a list."""
-        self.value = 42
+        self.value: int = 42
         """A number, with its place in a list or a dict."""
-        self.text = 32
+        self.text: int = 32
         """A text or bytes: this, ``value`` and the length."""
-        self.array = 144
-        self.map = 240
-        self.member = 42
+        self.array: int = 144
+        self.map: int = 240
+        self.member: int = 42
         """The key of a member of a map, or of a field; without ``text``."""
-        self.key = 0
+        self.key: int = 0
         """`NUMBER_KEY` or `OTHER_KEY` if there may be keys whose hashes can be chosen, else 0."""
-        self.has_sets = False
+        self.has_sets: bool = False
         """May such keys be the items of a set?"""
-        self.has_any = False
+        self.has_any: bool = False
         """May there be values of any type?"""
 
     def largest(self) -> int:

@@ -157,8 +157,8 @@ class Text:
             "".encode(encoding, errors)
         except (LookupError, TypeError) as error:
             raise ValueError(f"Text({encoding!r}, {errors!r}): {error}") from None
-        self.encoding = codec
-        self.errors = errors
+        self.encoding: str = codec
+        self.errors: str = errors
         self.name: str = "text" if codec == "utf-8" else f"text:{codec}"
 
     def encode(self, value: str, /) -> bytes:
@@ -204,7 +204,7 @@ class Json:
     def __init__(self, default: Callable[[Any], Any] | None = None) -> None:
         if default is not None and not callable(default):
             raise TypeError(f"Json(default=…) takes a function of one value, not {default!r}")
-        self.default = default
+        self.default: Callable[[Any], Any] | None = default
         self._encode = json_encode if default is None else msgspec.json.Encoder(enc_hook=default).encode
         self._as_msgpack = (
             msgpack_encode if default is None else msgspec.msgpack.Encoder(enc_hook=default).encode
@@ -263,12 +263,12 @@ class Typed(Generic[A]):
     def __init__(self, type: Any) -> None: ...  # unions and the like: Typed[int | str](int | str)
 
     def __init__(self, type: Any, answer: Any = _SAME) -> None:
-        self.type = type
+        self.type: Any = type
         """The type of requests; without ``answer``, of all messages."""
-        self.answer = answer
+        self.answer: Any = answer
         """The type of responses."""
         self._classes = classes_of(type)
-        self.received = type if answer is _SAME else answer
+        self.received: Any = type if answer is _SAME else answer
         """The type of the messages that arrive."""
         self._decode = _typed_decoder(self.received)
         if answer is not _SAME:
@@ -337,7 +337,7 @@ class MsgPack(Generic[A]):
     def __init__(self, type: Any) -> None: ...
 
     def __init__(self, type: Any = Any) -> None:
-        self.type = type
+        self.type: Any = type
         self._decode = decoder_of(
             msgspec.msgpack.Decoder, type, (dict, list, str, bytes, int, float, bool, _None)
         )

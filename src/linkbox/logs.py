@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from linkbox.signals import is_from_signal
 from linkbox.text import LONGEST_MESSAGE, printable, text_of
 
-log = logging.getLogger("linkbox")
+log: logging.Logger = logging.getLogger("linkbox")
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
 LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING}

@@ -69,16 +69,16 @@ class Survey:
     )
 
     def __init__(self) -> None:
-        self.at = 0
-        self.values = 0
+        self.at: int = 0
+        self.values: int = 0
         """All items, keys, arrays and maps."""
-        self.texts = 0
+        self.texts: int = 0
         """Texts, bytes and extensions."""
-        self.letters = 0
+        self.letters: int = 0
         """The bytes of texts."""
-        self.arrays = 0
-        self.maps = 0
-        self.pairs = 0
+        self.arrays: int = 0
+        self.maps: int = 0
+        self.pairs: int = 0
         """The sum, for all maps, of the square of the number of keys that are neither texts nor bytes. A key
         that is no number counts as four: it takes longer to compare."""
         self._left = -1

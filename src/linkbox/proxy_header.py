@@ -32,7 +32,7 @@ class ProxyHeader:
 
     def __init__(self) -> None:
         self._held = b""
-        self.is_complete = False
+        self.is_complete: bool = False
         self.source: tuple[str, int] | None = None
         """Host and port of the client. None: the proxy names none, as for its own health checks."""
 
@@ -118,7 +118,9 @@ class TrustedProxies:
 
     def __init__(self, networks: tuple[str, ...] | None) -> None:
         """ValueError for what is no network. None: all hosts are trusted."""
-        self.networks = None if networks is None else tuple(ipaddress.ip_network(each) for each in networks)
+        self.networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] | None = (
+            None if networks is None else tuple(ipaddress.ip_network(each) for each in networks)
+        )
 
     def trust(self, host: str) -> bool:
         """Is this host, an IP address, trusted?"""

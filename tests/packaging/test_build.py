@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +15,7 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Callable
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,6 +149,29 @@ def test_the_sdist_holds_what_a_build_needs_and_nothing_else(build: Build, tmp_p
     (unpacked,) = (tmp_path / "unpacked").iterdir()
     built = build_in(unpacked, "wheel", tmp_path, LINKBOX_PURE="1")
     assert is_pure(built)
+
+
+def test_a_package_index_shows_the_readme_with_links_that_work(build: Build) -> None:
+    wheel = zipfile.ZipFile(build("wheel", LINKBOX_PURE="1").path)
+    (name,) = [each for each in wheel.namelist() if each.endswith(".dist-info/METADATA")]
+    metadata = message_from_bytes(wheel.read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    urls = dict(each.split(", ", 1) for each in metadata.get_all("Project-URL"))
+    assert {"Source", "Documentation", "Issues", "Changelog"} <= set(urls)
+    description = wheel.read(name).decode().partition("\n\n")[2]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    place = f"({urls['Source']}/blob/v{metadata['Version']}/"
+    assert description.replace(place, "(").strip() == readme.strip()
+    targets = re.findall(r"\]\(([^)]+)\)", description)
+    assert len(targets) > 10
+    assert [each for each in targets if not each.startswith(("https://", "#"))] == []
+
+
+def test_only_relative_links_outside_code_become_absolute(hook: Any) -> None:
+    text = "[a](b.md#c) [d](https://e) [f](#g) `h[0](i)`\n```python\nj[0](k)\n```\n[l](m)\n"
+    made = hook.absolute(text, "https://host/x", "1.2")
+    base = "https://host/x/blob/v1.2"
+    assert made == text.replace("(b.md", f"({base}/b.md").replace("(m)", f"({base}/m)")
 
 
 def test_everything_listed_for_the_compiler_exists(hook: Any) -> None:

@@ -107,7 +107,7 @@ class Driver(EndpointDriver):
 
     def turn_soon(self) -> None:
         if not self.is_turn_due:
-            self.is_turn_due = True
+            self.is_turn_due: bool = True
             self.loop.call_soon(self._turn)
 
     def _turn(self) -> None:
@@ -121,7 +121,7 @@ class Driver(EndpointDriver):
             return  # `clock_moved` checks again.
         if self._timer is not None:
             self._timer.cancel()
-        self.looks_at = when
+        self.looks_at: float = when
         self._timer = self.loop.call_later(max(0.0, when - self.now()), self._on_timer)
 
     def _on_timer(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from threading import RLock
 from typing import Any
 
@@ -13,6 +14,7 @@ from linkbox.aio.calls import is_set_within, on_thread, within
 from linkbox.aio.driver import Driver
 from linkbox.core.endpoint import EndpointCore
 from linkbox.networks.dialer_aio import is_cancelled
+from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.operations.options import Options
 from linkbox.operations.runtime import RESTART, Look, Runtime, Service
 from linkbox.operations.steps import Call, NextItems, Operation, R, Wait
@@ -44,12 +46,16 @@ class Tasks(Runtime):
     is_aio = True
     must_pause = True
     block = "an async with block"
+    lock: AbstractContextManager[object]
+    driver: EndpointDriver | None
+    closed: Any
+    stopped: Any
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.lock = RLock()  # one loop, one thread: nobody waits for it
         self.aio_driver: Driver | None = None
-        self.starting = asyncio.Lock()
+        self.starting: Any = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread: ThreadPoolExecutor | None = None
         self.on_lost: Callable[[], None]

@@ -22,7 +22,7 @@ from linkbox.cli.send import send
 from linkbox.cli.spool import spool
 from linkbox.cli.top.command import top
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Exchange messages with programs and devices over TCP. stdout carries data, stderr everything else. "
     "Exit status: 0 success, 1 the connection failed, 2 wrong use.",
     no_args_is_help=True,
@@ -56,6 +56,6 @@ for command in (demo, listen, send, ask, chat, proxy, record, replay, top, docto
     app.command()(command)
 app.add_typer(spool, name="spool")
 app.add_typer(cert, name="cert")
-for each in (app, spool, cert):
-    for command_info in each.registered_commands:
-        command_info.help = _paragraphs(command_info.callback.__doc__ or "")
+for _each in (app, spool, cert):
+    for _info in _each.registered_commands:
+        _info.help = _paragraphs(_info.callback.__doc__ or "")

@@ -28,7 +28,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 """A part of a host name. Hosts in labs have underscores, too."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}")
 
-cert = typer.Typer(
+cert: typer.Typer = typer.Typer(
     help="Make a private certificate authority for a lab: `init` once, then `issue` for each machine. "
     "Copy ca.pem to all machines; keep ca.key secret.",
     no_args_is_help=True,

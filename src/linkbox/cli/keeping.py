@@ -53,7 +53,7 @@ class Commits:
     """
 
     def __init__(self, client: ClientP2M[Any], source: BinaryIO, most: int) -> None:
-        self.count = 0
+        self.count: int = 0
         self._client = client
         self._source = source
         self._most = most

@@ -163,7 +163,7 @@ class Sender:
         self._framing = framing
         self._cut = cut
         info = os.fstat(source.fileno())
-        self.is_file = stat.S_ISREG(info.st_mode)
+        self.is_file: bool = stat.S_ISREG(info.st_mode)
         """A file is complete; a pipe or a terminal delivers lines over time."""
         self._size = info.st_size
         self.error: WrongUse | None = None

@@ -32,7 +32,7 @@ from linkbox.core.wire.framings import PlainFraming
 from linkbox.store.reader import Amount, Kept, Reader, Summary
 from linkbox.text import printable
 
-spool = typer.Typer(
+spool: typer.Typer = typer.Typer(
     help="Show, send and export what endpoints with store= (or --store) keep on disk.",
     no_args_is_help=True,
 )
@@ -305,8 +305,8 @@ class Export:
         self._decode = format_of(format).decode
         self._file = sys.stdout.buffer
         self._newlines = 0
-        self.written = 0
-        self.damaged = 0
+        self.written: int = 0
+        self.damaged: int = 0
 
     def write(self, kept: Kept) -> None:
         """Write a message, or report its damage."""

@@ -52,10 +52,10 @@ class PendingHandshake:
 
     def __init__(self, admission: Admission, link: LinkedLink, hello: Hello, asked_at: float) -> None:
         self._admission = admission
-        self.link = link
-        self.hello = hello
-        self.asked_at = asked_at
-        self.timer_at = NEVER
+        self.link: LinkedLink = link
+        self.hello: Hello = hello
+        self.asked_at: float = asked_at
+        self.timer_at: float = NEVER
 
     def next_timer(self) -> float:
         """When a peer that has not answered the ping is disconnected."""
@@ -91,14 +91,14 @@ class Admission:
         self._links = links
         self._owner = owner
         """The owner to which links report."""
-        self.places = places
-        self.max_links = context.limits.connections
+        self.places: Places = places
+        self.max_links: int = context.limits.connections
         """Most connections. The front end lowers it to what the process's descriptors allow."""
         self._pending = PendingLinks(context.limits)
         self.waiting: list[PendingHandshake] = []
         self.pending_accepts: deque[PendingAccept] = deque()
         """Call ``accept=`` for each of these, then `decide`."""
-        self.pending_accepts_changed = WaitQueue()
+        self.pending_accepts_changed: WaitQueue = WaitQueue()
 
     # -- connections -----------------------------------------------------------------------------------
 

@@ -36,8 +36,8 @@ class Answer:
     __slots__ = ("error", "value")
 
     def __init__(self, value: Value, error: Exception | None) -> None:
-        self.value = value
-        self.error = error
+        self.value: Value = value
+        self.error: Exception | None = error
 
 
 class Ask(PlainAsk):
@@ -60,21 +60,21 @@ class Ask(PlainAsk):
     ) -> None:
         self.session = session
         self.id = 0
-        self.assembler = None
-        self.to_mailbox = to_mailbox
-        self.ends_session = ends_session
+        self.assembler: Assembler | None = None
+        self.to_mailbox: bool = to_mailbox
+        self.ends_session: bool = ends_session
         """With a plain framing: is the connection for this request only?"""
         self.began_at = 0.0
         """When it got its id."""
         self.ends_at_once = ends_at_once
         """Does the end of the request end the conversation at this side?"""
-        self.frames_sent = 0
+        self.frames_sent: int = 0
         """The number of messages it was sent as."""
-        self.receipt = None
-        self.question = None
+        self.receipt: OutgoingMessage | None = None
+        self.question: Value = None
         self.expects = True
-        self.changed = WaitQueue()
-        self.is_done = False
+        self.changed: WaitQueue = WaitQueue()
+        self.is_done: bool = False
         self.value: Value = None
         self.error: Exception | None = None
 
@@ -107,7 +107,7 @@ class ClientAsks:
         self._context = context
         self._decodes = context.settings.decodes
         self.waiting: dict[int, Ask] = {}
-        self.slots = SlotQueue(self)
+        self.slots: SlotQueue = SlotQueue(self)
         """Woken when fewer requests wait for their responses."""
         self._by_session: dict[Session, dict[int, Ask]] = {}
         self._raw: dict[Session, Assembler] = {}

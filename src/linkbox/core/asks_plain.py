@@ -45,10 +45,10 @@ class Outcome:
         error: Exception | None = None,
         unsolicited: Sequence[Value] = (),
     ) -> None:
-        self.ask = ask
-        self.value = value
-        self.error = error
-        self.unsolicited = unsolicited
+        self.ask: PlainAsk | None = ask
+        self.value: Value = value
+        self.error: Exception | None = error
+        self.unsolicited: Sequence[Value] = unsolicited
 
 
 class Turn:
@@ -63,11 +63,11 @@ class Turn:
         """The request that waits for its response."""
         self.held: deque[PlainAsk] = deque()
         """Requests that are not sent yet."""
-        self.is_over = False
+        self.is_over: bool = False
         """Is the connection about to be closed, because a late response could be taken for another?"""
         self.parts: list[Value] = []
         """What has arrived of the response."""
-        self.size = 0
+        self.size: int = 0
         self.error: Exception | None = None
         """Why a message of the response could not be decoded."""
 

@@ -29,8 +29,8 @@ class ServerAsks:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._by_session: dict[Session, SessionAsks] = {}
-        self.memory = AskMemory(context)
-        self.open_count = 0
+        self.memory: AskMemory = AskMemory(context)
+        self.open_count: int = 0
         self.abandoned: deque[IncomingAsk] = deque()
         """Requests that the application has dropped without a response; any thread may append."""
 

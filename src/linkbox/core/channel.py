@@ -27,11 +27,11 @@ class AskHeader:
     __slots__ = ("deadline", "flags", "id", "kind")
 
     def __init__(self, kind: int, id: int, flags: int = 0, deadline: float | None = None) -> None:
-        self.kind = kind
+        self.kind: int = kind
         """ASK, ANSWER, FAIL or CANCEL of frames.py."""
-        self.id = id
-        self.flags = flags
-        self.deadline = deadline
+        self.id: int = id
+        self.flags: int = flags
+        self.deadline: float | None = deadline
 
     def frame(self, body: bytes, is_first: bool, is_last: bool, now: float) -> bytes:
         """The frame for one piece of the message. The payload of a FAIL or CANCEL is the frame itself."""
@@ -56,16 +56,16 @@ class OutgoingMessage(Unit):
         self, channel: Channel, payload: bytes | None = None, header: AskHeader | None = None
     ) -> None:
         self.number = 0
-        self.channel = channel
-        self.payload = payload
+        self.channel: Channel = channel
+        self.payload: bytes | None = payload
         """None once it is acknowledged, or while it is only on disk."""
-        self.header = header
+        self.header: AskHeader | None = header
         """None for a plain message of P2P and P2M."""
         self.error: Exception | None = None
         """Why it failed, or None."""
-        self.offset = 0
+        self.offset: int = 0
         """Bytes that have been cut off into pieces."""
-        self.stored_number = 0
+        self.stored_number: int = 0
         """Its number in the store; 0 without a store."""
 
     def __repr__(self) -> str:
@@ -99,8 +99,8 @@ class Channel:
     __slots__ = ("changed", "error", "first_failure", "peer")
 
     def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.changed = WaitQueue()
+        self.peer: Peer = peer
+        self.changed: WaitQueue = WaitQueue()
         """Woken when the room in the send window, the stage of a message, or the state changes."""
         self.error: Exception | None = None
         """Why the conversation is closed; `EndOfData` after a graceful end; None while it is open."""

@@ -48,8 +48,8 @@ class ClientSide(Side):
         self._context = context
         self._sessions = sessions
         self._links = links
-        self.dialing = dialing
-        self.conversations = Conversations(context, sessions, dialing, resumes)
+        self.dialing: Dialing = dialing
+        self.conversations: Conversations = Conversations(context, sessions, dialing, resumes)
         self.linger: float | None = None
         """Seconds from the last acknowledgement to the end of an idle conversation; None: it does not end."""
 

@@ -61,27 +61,27 @@ class Connection:
     )
 
     def __init__(self, address: str) -> None:
-        self.address = address
+        self.address: str = address
         """The peer's, as a URL."""
         self.carrier: Carrier | None = None
         """Set by the network; None before it has a socket, and once that is closed."""
-        self.has_begun = False
+        self.has_begun: bool = False
         """Has the peer sent anything? Kept during the handshake only, its TLS included."""
-        self.closed = False
+        self.closed: bool = False
         """Close the socket now."""
-        self.half_close = False
+        self.half_close: bool = False
         """Shut down the writing half, once everything is written."""
-        self.shut = False
+        self.shut: bool = False
         """The writing half has been shut down."""
-        self.is_abortive = False
+        self.is_abortive: bool = False
         """Close with a reset: a FIN would mean that this side has received everything."""
-        self.eof = False
+        self.eof: bool = False
         """The peer has shut down its writing half."""
         self.output: list[Buffer] | None = None
         """Where the session puts a frame that is written at once; None while that is not possible."""
-        self.paused = False
+        self.paused: bool = False
         """Do not read: the mailbox is full (plain framings)."""
-        self.has_more = True
+        self.has_more: bool = True
         """May there be more to write than the last `data_to_send` returned?"""
 
     # For the network.

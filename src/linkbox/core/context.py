@@ -5,8 +5,10 @@ from __future__ import annotations
 from linkbox.core.effects import Effects
 from linkbox.core.full_mailbox import FullMailbox
 from linkbox.core.mailbox import Mailbox
+from linkbox.core.patterns import Pattern
 from linkbox.core.paused_links import PausedLinks
-from linkbox.core.settings import Settings
+from linkbox.core.settings import Counters, Settings
+from linkbox.limits import Limits
 
 ACK_DELAY = 0.005
 """Seconds that an acknowledgement may wait for a write that can carry it."""
@@ -38,23 +40,23 @@ class Context:
     )
 
     def __init__(self, settings: Settings, mailbox: Mailbox, is_client: bool) -> None:
-        self.settings = settings
-        self.pattern = settings.pattern
-        self.limits = settings.limits
-        self.counters = settings.counters
-        self.mailbox = mailbox
-        self.is_client = is_client
+        self.settings: Settings = settings
+        self.pattern: Pattern = settings.pattern
+        self.limits: Limits = settings.limits
+        self.counters: Counters = settings.counters
+        self.mailbox: Mailbox = mailbox
+        self.is_client: bool = is_client
         self.endpoint: object = None
         """The owner of this core, see `Channel.endpoint`."""
-        self.is_plain = not settings.framing.linked
-        self.is_stopping = False
-        self.incarnation = settings.entropy(16).hex()
+        self.is_plain: bool = not settings.framing.linked
+        self.is_stopping: bool = False
+        self.incarnation: str = settings.entropy(16).hex()
         """See generation.py."""
-        self.knows_since = 0.0
+        self.knows_since: float = 0.0
         """Server: see generation.py."""
         slow = settings.pattern.slow_ack
         delay = SLOW_ACK_DELAY if slow else ACK_DELAY
-        self.ack_spacing = SLOW_ACK_SPACING if slow else ACK_SPACING
+        self.ack_spacing: float = SLOW_ACK_SPACING if slow else ACK_SPACING
         has_credit = (
             not self.is_plain and mailbox.overflow == "block" and not (self.pattern.asks and is_client)
         )

@@ -36,14 +36,14 @@ class Conversations:
     def __init__(self, context: Context, sessions: SessionTable, dialing: Dialing, resumes: bool) -> None:
         self._context = context
         self._sessions = sessions
-        self.dialing = dialing
-        self.resumes = resumes
+        self.dialing: Dialing = dialing
+        self.resumes: bool = resumes
         """Can a session continue on another connection?"""
         self._open: dict[Session, None] = {}
         """With a limit on connections: the sessions that have one, or are about to."""
         self._queued: deque[Session] = deque()
         """Sessions that must wait until fewer are open."""
-        self.has_come_back = False
+        self.has_come_back: bool = False
         """With a plain framing: was there a connection before this one?"""
         self.main: Session | None = None
         """The conversation that messages are sent on; None: the next send begins one."""

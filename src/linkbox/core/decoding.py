@@ -31,7 +31,7 @@ class Decoding:
     __slots__ = ("_estimate", "_limit", "decode")
 
     def __init__(self, decode: Decode, estimate: Estimate | None, limit: int) -> None:
-        self.decode = decode
+        self.decode: Decode = decode
         self._estimate = estimate
         """None: what the format makes of a message is taken to be as large as the message."""
         self._limit = limit

@@ -48,14 +48,14 @@ class Dialing:
     ) -> None:
         self._context = context
         self._sessions = sessions
-        self.address = address
-        self.addresses = [address]
+        self.address: str = address
+        self.addresses: list[str] = [address]
         """All addresses of the server, or of several servers, in the order in which they are tried."""
         self._preferred = 0
         """The address of the last connection that was up."""
-        self.reconnect = reconnect
-        self.connect_timeout = connect_timeout
-        self.random = random
+        self.reconnect: Backoff | None = reconnect
+        self.connect_timeout: float = connect_timeout
+        self.random: Callable[[], float] = random
         self.dials: list[Session] = []
         """Sessions that need a connection now."""
 

@@ -65,16 +65,16 @@ class Effects:
     def __init__(
         self, ack_delay: float, wall: float, counters: Counters, most_data_events: int | None = None
     ) -> None:
-        self.now = 0.0
+        self.now: float = 0.0
         """The time of the current call."""
         self.to_write: list[Connection] = []
         """Connections with something to write, or to close."""
         self.to_read: list[Connection] = []
         """Connections with held bytes to process now: call `EndpointCore.received` with ``b""``."""
         self.to_wake: list[WaitQueue] = []
-        self.is_blocked = False
+        self.is_blocked: bool = False
         """Do messages in the backlog wait until there is room in the mailbox?"""
-        self.room = WaitQueue()
+        self.room: WaitQueue = WaitQueue()
         """Woken when there is room, or something to decode."""
         self.log_lines: list[LogLine] = []
         self.is_logged: Callable[[str], bool] = nobody_listens
@@ -83,10 +83,10 @@ class Effects:
         self.timers = Timers()
         self.acks_due: dict[Route, None] = {}
         """Routes with an acknowledgement that may wait for the next write."""
-        self.acks_due_at = NEVER
-        self.ack_delay = ack_delay
+        self.acks_due_at: float = NEVER
+        self.ack_delay: float = ack_delay
         """Seconds that an acknowledgement may wait for a write that can carry it."""
-        self.failures = self.timers.failures
+        self.failures: list[tuple[object, BaseException]] = self.timers.failures
         """Unexpected errors that the core has survived: what has failed, and the exception."""
         self._limited: dict[str, LimitedLines] = {}
         """Log lines that peers can cause, by their kinds."""
@@ -202,7 +202,7 @@ class LimitedLines:
         """The level of the count."""
         self._what = what
         """What the lines are about, for the count."""
-        self.timer_at = NEVER
+        self.timer_at: float = NEVER
 
     def allows(self) -> bool:
         """May one more line be logged? If not, it is counted."""
@@ -235,9 +235,9 @@ class Route:
     __slots__ = ("ack_due", "effects", "link")
 
     def __init__(self, effects: Effects) -> None:
-        self.effects = effects
+        self.effects: Effects = effects
         self.link: Connection | None = None
-        self.ack_due = ACK_NOT_DUE
+        self.ack_due: int = ACK_NOT_DUE
 
     def write_soon(self) -> None:
         """Mark the connection: it has something to write."""

@@ -22,6 +22,7 @@ from linkbox.core.dialing import Dialing
 from linkbox.core.durable.entries import JournalOwner, Spool
 from linkbox.core.durable.journal import Journal
 from linkbox.core.durable.record import Record
+from linkbox.core.effects import Effects
 from linkbox.core.handshake import ClientHandshake, ServerHandshake
 from linkbox.core.inbox import Inbox
 from linkbox.core.link import Link, State
@@ -59,10 +60,12 @@ class EndpointCore(JournalOwner):
     )
 
     def __init__(self, settings: Settings, mailbox: Mailbox, is_client: bool) -> None:
-        self.context = Context(settings, mailbox, is_client)
-        self.mailbox = mailbox
-        self.effects = self.context.effects
-        self.sessions = SessionTable(self.context, ClientAsks(self.context), ServerAsks(self.context))
+        self.context: Context = Context(settings, mailbox, is_client)
+        self.mailbox: Mailbox = mailbox
+        self.effects: Effects = self.context.effects
+        self.sessions: SessionTable = SessionTable(
+            self.context, ClientAsks(self.context), ServerAsks(self.context)
+        )
         self.channels: Mapping[str, Channel] = self.sessions.by_id
         """The conversations that are not closed, by the ids of their peers."""
         self.links = LinkTable(self.context, self.sessions)
@@ -242,7 +245,7 @@ class ServerCore(EndpointCore):
     def __init__(self, settings: Settings, mailbox: Mailbox, max_peers: int, now: float = 0.0) -> None:
         super().__init__(settings, mailbox, is_client=False)
         self.context.knows_since = now
-        self.side = ServerSide(self.context, self.sessions, self.links, self.inbox, max_peers)
+        self.side: ServerSide = ServerSide(self.context, self.sessions, self.links, self.inbox, max_peers)
         self.sessions.side = self.side
         self.admission: Admission = self.side.admission
         self.asks: ServerAsks = self.sessions.server_asks
@@ -325,8 +328,10 @@ class ClientCore(EndpointCore):
         resumes: bool,
     ) -> None:
         super().__init__(settings, mailbox, is_client=True)
-        self.dialing = Dialing(self.context, self.sessions, address, reconnect, connect_timeout, random)
-        self.side = ClientSide(self.context, self.sessions, self.links, self.dialing, resumes)
+        self.dialing: Dialing = Dialing(
+            self.context, self.sessions, address, reconnect, connect_timeout, random
+        )
+        self.side: ClientSide = ClientSide(self.context, self.sessions, self.links, self.dialing, resumes)
         self.sessions.side = self.side
         self.conversations = self.side.conversations
         self.status = ClientStatus(self.sessions, self.conversations)

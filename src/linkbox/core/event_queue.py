@@ -64,18 +64,18 @@ class EventQueue:
 
     def __init__(self, wall: float, counters: Counters, most_data: int | None) -> None:
         """``most_data``: about how many DATA events of one peer may wait; None if credit limits them."""
-        self.wall = wall
+        self.wall: float = wall
         """What to add to the time of the core to get seconds since the epoch."""
         self.listening: set[EventKind] = set()
         """The kinds that have a callback."""
         self.events: deque[PendingEvent] = deque()
-        self.pending = 0
+        self.pending: int = 0
         """Events whose callbacks have not returned, of any kind: they count as waiting messages."""
-        self.others = 0
+        self.others: int = 0
         """Events in the queue that only `MOST_EVENTS` limits."""
-        self.is_overflowing = False
+        self.is_overflowing: bool = False
         """Was an event dropped, and is the queue not empty since?"""
-        self.changed = WaitQueue()
+        self.changed: WaitQueue = WaitQueue()
         self._counters = counters
         self._most_data = most_data
         self._data_waiting: dict[Peer | None, int] = {}

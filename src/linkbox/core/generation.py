@@ -37,12 +37,12 @@ class Generation:
     __slots__ = ("began_at", "born", "epoch", "established", "incarnation")
 
     def __init__(self) -> None:
-        self.epoch = 0
-        self.born = 1
-        self.incarnation = ""
-        self.began_at = 0.0
+        self.epoch: int = 0
+        self.born: int = 1
+        self.incarnation: str = ""
+        self.began_at: float = 0.0
         """0 if nothing was written yet."""
-        self.established = False
+        self.established: bool = False
         """Was the session ever welcomed?"""
 
     def follow(self, other: Generation) -> None:

@@ -40,13 +40,13 @@ class Handshake:
         self._context = context
         self._decoder = Decoder(small=True)
         self._preface = b""
-        self.certificate = b""
+        self.certificate: bytes = b""
         """With TLS: the SHA-256 of the server's certificate."""
-        self.is_greeted = False
+        self.is_greeted: bool = False
         """Has the peer's preface arrived?"""
-        self.has_moved = False
+        self.has_moved: bool = False
         """Did the last `feed` find a complete frame?"""
-        self.may_send_early = False
+        self.may_send_early: bool = False
         """May messages be written before the welcome?"""
         self.output: list[Buffer] = [frames.preface()]
         """Frames to write."""
@@ -114,7 +114,7 @@ class ServerHandshake(Handshake):
 
     def feed(self, data: bytes) -> Hello | None:
         """Process at most `STEP` bytes. Raises `ProtocolViolation` or one of its subclasses above."""
-        self.has_moved = False
+        self.has_moved: bool = False
         if not self.is_greeted:
             data = self._greet(data)
         found = self._decoder.receive(data)
@@ -180,7 +180,7 @@ class ClientHandshake(Handshake):
         self._began_at = began_at
         self._auth: ClientSide | None = None
         """The client's half of the authentication, if there is a secret."""
-        self.sent_before = sent_before
+        self.sent_before: int = sent_before
         """Units that were sent on older connections."""
         self.may_send_early = may_send_early
         if began_at is None:
@@ -195,7 +195,7 @@ class ClientHandshake(Handshake):
 
     def feed(self, data: bytes, now: float) -> Welcome | Refuse | None:
         """Process at most `STEP` bytes. Raises `ProtocolViolation` or `NotLinkbox`."""
-        self.has_moved = False
+        self.has_moved: bool = False
         if not self.is_greeted:
             data = self._greet(data)
             if self.is_greeted and self._began_at is not None:

@@ -366,7 +366,7 @@ class AbandonedRequestReaper:
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._due_at = NEVER
-        self.timer_at = NEVER
+        self.timer_at: float = NEVER
 
     def start(self, now: float, context: Context) -> None:
         """Start to search: a request was given to the application, and no search is scheduled."""

@@ -21,20 +21,20 @@ class IncomingAsk(AskState):
     __slots__ = ("asks", "deadline", "held", "is_cancelled", "is_finished", "is_whole", "memory", "messages")
 
     def __init__(self, asks: SessionAsks, id: int, deadline: float | None) -> None:
-        self.session = asks.session
+        self.session: Session = asks.session
         self.id = id
-        self.assembler = None
-        self.asks = asks
-        self.deadline = deadline
+        self.assembler: Assembler | None = None
+        self.asks: SessionAsks = asks
+        self.deadline: float | None = deadline
         self.messages: list[Value] = []
-        self.memory = 0
+        self.memory: int = 0
         """Bytes of memory of those that were decoded."""
-        self.held = 0
+        self.held: int = 0
         """Bytes kept of it, counted until it is complete."""
-        self.is_whole = False
+        self.is_whole: bool = False
         """Has the whole request arrived?"""
-        self.is_cancelled = False
-        self.is_finished = False
+        self.is_cancelled: bool = False
+        self.is_finished: bool = False
         """Is there a response or a failure, or was it cancelled? Then nothing more can be sent."""
 
 
@@ -44,23 +44,23 @@ class SessionAsks:
     __slots__ = ("halves", "held", "held_at", "is_full", "kept", "newest", "open", "raw", "session", "unread")
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        self.session: Session = session
         self.open: dict[int, IncomingAsk] = {}
         self.halves: dict[int, IncomingAsk] = {}
         """Those of them that have not arrived completely."""
-        self.newest = 0
+        self.newest: int = 0
         """The highest id used so far."""
-        self.raw = Assembler()
+        self.raw: Assembler = Assembler()
         """With Raw: the request, which is complete when the stream ends."""
         self.unread: deque[bytes] = deque()
         """With other plain framings: the requests that wait for their turn."""
-        self.held = 0
+        self.held: int = 0
         """Bytes of requests that are incomplete or wait for their turn: credit does not limit them."""
-        self.held_at = 0.0
+        self.held_at: float = 0.0
         """When the last of them arrived."""
-        self.kept = 0
+        self.kept: int = 0
         """Bytes of responses that the peer has not acknowledged, and of requests that wait until it has."""
-        self.is_full = False
+        self.is_full: bool = False
         """Must the peer take some of these responses before a further request is started?"""
 
 
@@ -77,11 +77,11 @@ class AskMemory:
         limits = context.limits
         self._context = context
         pieces = limits.message // frames.MAX_ASK_PIECE + 3
-        self.limit = max(limits.mailbox_total, 2 * (limits.message + pieces * OVERHEAD))
+        self.limit: int = max(limits.mailbox_total, 2 * (limits.message + pieces * OVERHEAD))
         """For each of the two, in bytes. One client alone can send a message of any size."""
-        self.gathered = 0
+        self.gathered: int = 0
         """The sum of `SessionAsks.held`."""
-        self.kept = 0
+        self.kept: int = 0
         """The sum of `SessionAsks.kept`."""
         self._holders: OrderedDict[SessionAsks, None] = OrderedDict()
         """Clients with incomplete requests: first those without a connection, then the longest silent one."""

@@ -102,24 +102,25 @@ class Link(Connection):
 
     def __init__(self, owner: LinkOwner, context: Context, address: str, now: float) -> None:
         super().__init__(address)
-        self.owner = owner
-        self.context = context
-        self.state = State.HANDSHAKE
+        self.owner: LinkOwner = owner
+        self.context: Context = context
+        self.state: State = State.HANDSHAKE
         self.session: Session | None = None
         self.error: Exception | None = None
         """Why the connection was closed, or the client refused."""
         self.identity: str | None = None
         """With TLS: the name in the peer's verified certificate."""
-        self.certificate = b""
+        self.certificate: bytes = b""
         """With TLS: the SHA-256 of the server's certificate, on both sides."""
-        self.opened_at = self.heard_at = now
+        self.opened_at: float = now
+        self.heard_at: float = now
         self._stalled_at: float | None = None
         self._partial_at: float | None = None
         self._pinged_at = -NEVER
         self._closing_at = NEVER
         self._drained = 0
         self.round_trip: float | None = None
-        self.timer_at = NEVER
+        self.timer_at: float = NEVER
         """When `handle_timer` will be called (kept by `Timers`)."""
 
     # -- TLS -------------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ class Link(Connection):
 
     def abort(self, error: Exception | None) -> None:
         if not self.closed:
-            self.is_abortive = error is not None and self.state is State.OPEN
+            self.is_abortive: bool = error is not None and self.state is State.OPEN
             self.state = State.CLOSED
             self.closed = True
             self.error = self.error or error

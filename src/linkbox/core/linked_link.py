@@ -71,7 +71,7 @@ class LinkedLink(Link):
     def refuse(self, code: str, reason: str, now: float) -> None:
         """Refuse the client and close the connection."""
         self._control.append(handshake_messages.refuse(code, reason))
-        self.error = ProtocolViolation(reason)
+        self.error: Exception | None = ProtocolViolation(reason)
         self.close_soon(now)
         self.context.effects.to_write.append(self)
 
@@ -108,7 +108,7 @@ class LinkedLink(Link):
 
     def data_to_send(self, now: float) -> list[Buffer]:
         self.context.effects.now = now
-        self.has_more = False
+        self.has_more: bool = False
         if self.shut:
             return []
         out = self._control

@@ -23,9 +23,9 @@ class LogLimit:
         """Lines in a minute."""
         self.written = 0
         """Lines in this minute."""
-        self.suppressed = 0
+        self.suppressed: int = 0
         """Lines that were not written, and not reported yet."""
-        self.until = 0.0
+        self.until: float = 0.0
         """When this minute is over."""
 
     def allows(self, now: float) -> bool:

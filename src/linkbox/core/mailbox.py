@@ -62,12 +62,12 @@ class Mailbox(Room):
         super().__init__(limits, overflow)
         self.sources: dict[Source, None] = {}
         """The sources with messages in the mailbox, in the order in which they got their first."""
-        self.may_join = overflow == "block"
+        self.may_join: bool = overflow == "block"
         """May messages share a batch? Not with a dropping policy: each must release its own bytes."""
-        self.dropped = 0
+        self.dropped: int = 0
         self.end_reason: Exception | None = None
         """Why nothing more will arrive from any peer; None while something may."""
-        self.emptied = 0
+        self.emptied: int = 0
         self.fast_queue: deque[Value] = _NOTHING
         """The next messages, to be taken with ``popleft`` by any thread, without the lock; call
         `settle_fast_queue` when that has emptied it."""
@@ -75,7 +75,7 @@ class Mailbox(Room):
         """The batch that these messages belong to; None while there is no fast queue."""
         self._fast_size = 0
         self.changed: WaitQueue = MailboxQueue(self)
-        self.end_changed = WaitQueue()
+        self.end_changed: WaitQueue = WaitQueue()
         """Woken when a conversation ends: then every waiting call can return."""
         self.end_changed.waiters = self.changed.waiters
 
@@ -144,7 +144,8 @@ class Mailbox(Room):
         self.settle_fast_queue()
         self.order.clear()
         self.sources.clear()
-        self.count = self.nbytes = 0
+        self.count: int = 0
+        self.nbytes: int = 0
 
     # -- the fast queue ---------------------------------------------------------------------------
 
@@ -239,7 +240,7 @@ class Mailbox(Room):
         """Remove empty batches from time to time: behind messages that are never taken they would pile up."""
         self.emptied += 1
         if self.emptied > 100 and self.emptied > len(self.order) // 2:
-            self.order = deque(batch for batch in self.order if batch.items)
+            self.order: deque[Batch] = deque(batch for batch in self.order if batch.items)
             self.emptied = 0
 
     def _release(self, source: Source, nbytes: int) -> None:

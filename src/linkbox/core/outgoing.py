@@ -41,9 +41,9 @@ class Piece(Unit):
 
     def __init__(self, message: OutgoingMessage, start: int, stop: int) -> None:
         self.number = 0
-        self.message = message
-        self.start = start
-        self.stop = stop
+        self.message: OutgoingMessage = message
+        self.start: int = start
+        self.stop: int = stop
 
     @property
     def is_last(self) -> bool:
@@ -60,10 +60,10 @@ class Bundle(Unit):
         self, channel: Channel, message_type: MessageType, payloads: list[bytes], nbytes: int
     ) -> None:
         self.number = 0
-        self.channel = channel
-        self.message_type = message_type
-        self.payloads = payloads
-        self.nbytes = nbytes
+        self.channel: Channel = channel
+        self.message_type: MessageType = message_type
+        self.payloads: list[bytes] = payloads
+        self.nbytes: int = nbytes
 
     def messages(self) -> list[OutgoingMessage]:
         """The same messages as separate objects, each with a receipt."""

@@ -27,7 +27,7 @@ class Origin:
     __slots__ = ("count", "stages")
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self.stages: tuple[dict[Link, None], ...] = tuple({} for _ in range(STAGES))
         """Those that may be closed for a new one, the oldest first. A connection may have come further than
         its stage here: `oldest` finds out."""

@@ -26,7 +26,7 @@ class Places:
     def __init__(self, sessions: SessionTable, kept: KeptSessions, max_peers: int) -> None:
         self._sessions = sessions
         self._kept = kept
-        self.max_peers = max_peers
+        self.max_peers: int = max_peers
 
     def are_taken(self) -> bool:
         """Are all slots in use?"""

@@ -52,7 +52,7 @@ class PlainLink(Link):
         """The peer is admitted: start to send and receive the session's messages."""
         self.session = session
         self.state = State.OPEN
-        self.heard_at = self.context.effects.now
+        self.heard_at: float = self.context.effects.now
         self.schedule(self.silence_deadline())
 
     def carry(self, session: Session) -> None:

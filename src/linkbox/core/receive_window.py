@@ -61,27 +61,27 @@ class ReceiveWindow(Source):
 
     def __init__(self, peer: Peer, route: Route, context: Context) -> None:
         super().__init__(peer)
-        self.route = route
-        self.context = context
-        self.arrived = 0
-        self.arrived_bytes = 0
-        self.processed_bytes = 0
-        self.granted_bytes = 0
-        self.granted_units = 0
-        self.units_regained = 0.0
-        self.bytes_regained = 0.0
+        self.route: Route = route
+        self.context: Context = context
+        self.arrived: int = 0
+        self.arrived_bytes: int = 0
+        self.processed_bytes: int = 0
+        self.granted_bytes: int = 0
+        self.granted_units: int = 0
+        self.units_regained: float = 0.0
+        self.bytes_regained: float = 0.0
         """When this much has arrived and been taken, a quarter of the window can be granted again."""
-        self.grace_bytes = 0
-        self.grace_units = 0
+        self.grace_bytes: int = 0
+        self.grace_units: int = 0
         """Credit that this endpoint may have granted before a restart without having stored it."""
         self.assembly: Assembly | None = None
         """The message that is arriving in pieces, if any."""
-        self.messages_received = 0
-        self.bytes_received = 0
-        self.ack_each_until = 0
-        self.reported_taken = 0
-        self.ride_at = 0.0
-        self.ride_from = 0
+        self.messages_received: int = 0
+        self.bytes_received: int = 0
+        self.ack_each_until: int = 0
+        self.reported_taken: int = 0
+        self.ride_at: float = 0.0
+        self.ride_from: int = 0
         """From this time on, or after this many bytes, an acknowledgement is added to a write again."""
 
     # -- arriving --------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ class ReceiveWindow(Source):
         else:
             taken = self.taken
             if self.ack_each and taken >= self.ack_each_until:
-                self.ack_each = False
+                self.ack_each: bool = False
         self.reported_taken = taken
         self.ride_at = self.context.effects.now + self.context.ack_spacing
         self.ride_from = self.arrived_bytes + ACK_BYTES

@@ -21,10 +21,10 @@ class RequestMailbox(Mailbox):
 
     def __init__(self, limits: Limits, overflow: str = "block") -> None:
         super().__init__(limits, overflow)
-        self.most_messages = limits.asks
+        self.most_messages: int = limits.asks
         self.turns: OrderedDict[Source, None] = OrderedDict()
         """The sources whose requests may be taken; the next one first."""
-        self.sources = self.turns
+        self.sources: dict[Source, None] = self.turns
 
     def put(self, source: Source, items: Sequence[Value], last: int, nbytes: int, at: float) -> Batch:
         batch = source.batches[-1] if source.batches else None

@@ -22,13 +22,13 @@ class Room:
         self.limits = limits
         self.overflow: str = overflow
         self.order: deque[Batch] = deque()
-        self.count = 0
-        self.nbytes = 0
+        self.count: int = 0
+        self.nbytes: int = 0
         self.undecoded = 0
         """Bytes of messages that are not decoded yet (see backlog.py)."""
         self.peers = 0
         """The number of connections, which share ``mailbox_total``."""
-        self.most_messages = limits.mailbox_messages
+        self.most_messages: int = limits.mailbox_messages
         """How many messages one peer may have in the mailbox, or on their way to it."""
         self.requested = 0
         """The largest count that a caller is waiting for: the mailbox may hold that much."""

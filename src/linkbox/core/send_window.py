@@ -84,29 +84,29 @@ class SendWindow:
     )
 
     def __init__(self, channel: Channel, limits: Limits, message_type: MessageType) -> None:
-        self.channel = channel
-        self.limits = limits
-        self.message_type = message_type
+        self.channel: Channel = channel
+        self.limits: Limits = limits
+        self.message_type: MessageType = message_type
         self.queue: deque[Unit] = deque()
         self.unacked: deque[Unit] = deque()
-        self.bundled = 0
+        self.bundled: int = 0
         """The number of messages in bundles minus the number of bundles."""
-        self.acked = 0
-        self.sent = 0
-        self.taken = 0
-        self.sent_bytes = 0
-        self.acked_bytes = 0
-        self.most_sent = 0
+        self.acked: int = 0
+        self.sent: int = 0
+        self.taken: int = 0
+        self.sent_bytes: int = 0
+        self.acked_bytes: int = 0
+        self.most_sent: int = 0
         """The highest value that ``sent`` ever had."""
-        self.held_bytes = 0
+        self.held_bytes: int = 0
         """Bytes of payload that are queued or not acknowledged."""
-        self.peer_bytes = EARLY_BYTES
-        self.peer_units = EARLY_UNITS
+        self.peer_bytes: int = EARLY_BYTES
+        self.peer_units: int = EARLY_UNITS
         """The credit that the peer has granted."""
-        self.peer_message = ENDLESS
+        self.peer_message: int = ENDLESS
         """The largest message that the peer accepts."""
-        self.messages_sent = 0
-        self.bytes_sent = 0
+        self.messages_sent: int = 0
+        self.bytes_sent: int = 0
         self.dropped: list[tuple[int, int]] = []
         """Ranges of numbers the peer acknowledged and later dropped from a full mailbox."""
 

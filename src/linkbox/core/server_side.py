@@ -41,7 +41,7 @@ class ServerSide(Side):
         self.ends_conversations = context.pattern.stop_ends
         """Does a stop of the server end the conversations, or may the clients come back?"""
         places = Places(sessions, self._kept, max_peers)
-        self.admission = Admission(context, sessions, links, places, self)
+        self.admission: Admission = Admission(context, sessions, links, places, self)
 
     # -- what links report -----------------------------------------------------------------------------
 

@@ -113,10 +113,10 @@ class Ending:
     __slots__ = ("is_acked", "is_requested", "is_sent", "peer_last")
 
     def __init__(self) -> None:
-        self.is_requested = False
+        self.is_requested: bool = False
         """The application sends nothing more; END is written when the queue is empty."""
-        self.is_sent = False
-        self.is_acked = False
+        self.is_sent: bool = False
+        self.is_acked: bool = False
         self.peer_last: int | None = None
         """The number of the peer's last unit, once it has sent END."""
 
@@ -142,12 +142,12 @@ class Attempts:
     )
 
     def __init__(self) -> None:
-        self.failures = 0
+        self.failures: int = 0
         """Failed attempts in a row."""
         self.last_failure: Exception | None = None
-        self.progress = 0
+        self.progress: int = 0
         """Units acknowledged or received up to the last lost connection."""
-        self.connect_by = NEVER
+        self.connect_by: float = NEVER
         """The deadline of the first welcome."""
         self.retry_at = NEVER
         """When the next attempt is made, if one has failed."""
@@ -177,8 +177,8 @@ class SessionTimer:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.due_at = NEVER
-        self.timer_at = NEVER
+        self.due_at: float = NEVER
+        self.timer_at: float = NEVER
         """When `handle_timer` will be called (kept by `Timers`)."""
 
     def wake_at(self, when: float) -> None:
@@ -226,18 +226,18 @@ class Session(Channel):
 
     def __init__(self, peer: Peer, context: Context, owner: SessionOwner) -> None:
         super().__init__(peer)
-        self.context = context
-        self.owner = owner
-        self.route = Route(context.effects)
-        self.generation = Generation()
-        self.attempts = Attempts()
-        self.sending = SendWindow(self, context.limits, context.settings.receipts)
-        self.receiving = ReceiveWindow(peer, self.route, context)
-        self.rejections = Rejections()
-        self.ending = Ending()
-        self.resumes = True
+        self.context: Context = context
+        self.owner: SessionOwner = owner
+        self.route: Route = Route(context.effects)
+        self.generation: Generation = Generation()
+        self.attempts: Attempts = Attempts()
+        self.sending: SendWindow = SendWindow(self, context.limits, context.settings.receipts)
+        self.receiving: ReceiveWindow = ReceiveWindow(peer, self.route, context)
+        self.rejections: Rejections = Rejections()
+        self.ending: Ending = Ending()
+        self.resumes: bool = True
         """Can the session continue on another connection?"""
-        self.is_up = False
+        self.is_up: bool = False
         """Is there a connection?"""
         self.moved_at = context.effects.now
         """When the session got its connection, or lost it."""
@@ -248,7 +248,7 @@ class Session(Channel):
         self.record: SessionRecord | None = None
         self.successor: Session | None = None
         """The session that took over the unsent messages of this one, if any."""
-        self.timer = SessionTimer(self)
+        self.timer: SessionTimer = SessionTimer(self)
 
     @property
     def link(self) -> Connection | None:

@@ -70,17 +70,17 @@ class SessionTable(SessionOwner):
     )
 
     def __init__(self, context: Context, client_asks: ClientAsks, server_asks: ServerAsks) -> None:
-        self.context = context
-        self.client_asks = client_asks
-        self.server_asks = server_asks
-        self.side = Side()
+        self.context: Context = context
+        self.client_asks: ClientAsks = client_asks
+        self.server_asks: ServerAsks = server_asks
+        self.side: Side = Side()
         """Set once, by the core that owns the table."""
         self.by_id: dict[str, Session] = {}
         self.journal: Journal | None = None
         """The journal, if there is a store."""
-        self.changed = WaitQueue()
+        self.changed: WaitQueue = WaitQueue()
         """Woken when sessions or links are added or removed."""
-        self.undelivered = 0
+        self.undelivered: int = 0
         """The number of messages accepted for sending that are not known to have arrived."""
 
     # -- opening ---------------------------------------------------------------------------------------

@@ -30,14 +30,14 @@ class Batch:
     def __init__(
         self, source: Source, items: deque[Value], last: int, nbytes: int, received_at: float
     ) -> None:
-        self.source = source
-        self.items = items
-        self.last = last
-        self.nbytes = nbytes
-        self.received_at = received_at
+        self.source: Source = source
+        self.items: deque[Value] = items
+        self.last: int = last
+        self.nbytes: int = nbytes
+        self.received_at: float = received_at
         """Seconds since the epoch."""
         self.receipt: OutgoingMessage | None = None
-        self.redelivered = False
+        self.redelivered: bool = False
 
     def joins(self, number: int, at: float) -> bool:
         """May the message after ``number`` be added to this batch? Saves memory for single messages."""
@@ -70,25 +70,25 @@ class Source:
     )
 
     def __init__(self, peer: Peer) -> None:
-        self.peer = peer
+        self.peer: Peer = peer
         self.batches: deque[Batch] = deque()
-        self.waiting = 0
-        self.waiting_bytes = 0
-        self.processed = 0
+        self.waiting: int = 0
+        self.waiting_bytes: int = 0
+        self.processed: int = 0
         """Number of the newest message that was stored or rejected."""
-        self.storing = 0
+        self.storing: int = 0
         """Bytes of values that are being written to the store, and are not in the mailbox yet."""
         self.held: set[int] = set()
         """Numbers of messages taken with ``ack=False`` that the application has not acknowledged yet."""
         self.end_reason: Exception | None = None
         """Why nothing more will arrive; None while something may."""
-        self.is_suspended = False
+        self.is_suspended: bool = False
         """Must its requests wait, because the peer does not take its responses? See `RequestMailbox`."""
-        self.ack_each = False
+        self.ack_each: bool = False
         """Report each message when it is taken, instead of each batch when it is empty."""
         self.inbox: InboxMarks | None = None
         """With a store: its record of these messages."""
-        self.base = 0
+        self.base: int = 0
         """With a store: add this to a message's number to get its number on disk. It never changes: unread
         messages keep their numbers when the peer has forgotten the session."""
 

@@ -38,7 +38,7 @@ class Timers:
     def __init__(self) -> None:
         self.failures: list[tuple[object, BaseException]] = []
         """See `Effects.failures`."""
-        self.soonest = NEVER
+        self.soonest: float = NEVER
         """When to call `handle` next; infinity: never."""
         self._stale = 0
         self._heap: list[tuple[float, int, Timed]] = []

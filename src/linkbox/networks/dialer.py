@@ -30,15 +30,15 @@ class Attempt:
     __slots__ = ("address", "dialer", "rest", "session", "sock", "timer_at", "until")
 
     def __init__(self, dialer: Dialer, session: Session, rest: deque[Target]) -> None:
-        self.dialer = dialer
-        self.session = session
-        self.rest = rest
+        self.dialer: Dialer = dialer
+        self.session: Session = session
+        self.rest: deque[Target] = rest
         """Addresses that have not been tried yet."""
         self.address: Address | None = None
         """The address that is being tried."""
         self.sock: socket.socket | None = None
-        self.until = NEVER
-        self.timer_at = NEVER
+        self.until: float = NEVER
+        self.timer_at: float = NEVER
 
     def next_timer(self) -> float:
         """The deadline for the current address."""

@@ -7,6 +7,7 @@ threads or tasks are woken, and how the next timer is set.
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from linkbox.core.arrival import Arrival
@@ -42,8 +43,8 @@ class TurnAgain:
     __slots__ = ("due", "timer_at")
 
     def __init__(self, due: float) -> None:
-        self.due = due
-        self.timer_at = NEVER
+        self.due: float = due
+        self.timer_at: float = NEVER
 
     def next_timer(self) -> float:
         """When to take a turn."""
@@ -64,7 +65,7 @@ class EndpointDriver(NetworkEvents):
         self.errors = errors
         self._decoding = decoding
         """None: messages are the bytes themselves."""
-        self.backlog = Backlog(hub.context)
+        self.backlog: Backlog = Backlog(hub.context)
         self.is_turn_due = False
         """With asyncio: will a turn come soon, which decodes first what was left?"""
         self.looks_at = NEVER
@@ -74,7 +75,7 @@ class EndpointDriver(NetworkEvents):
     def _use(self, network: Network) -> None:
         """Set the network. A subclass calls this in its constructor."""
         self._network = network
-        self.now = network.now
+        self.now: Callable[[], float] = network.now
         """The clock: seconds, as of ``time.monotonic()``."""
         if network.has_manual_clock:
             # Otherwise no acknowledgement would be sent while the clock does not move.

@@ -27,8 +27,8 @@ class HandshakeSocket(Carrier):
     def __init__(self, sockets: HandshakeSockets, sock: socket.socket, link: Link) -> None:
         self._sockets = sockets
         self._is_watched = False
-        self.link = link
-        self.sock = sock
+        self.link: Link = link
+        self.sock: socket.socket = sock
 
     def watch(self) -> None:
         """Wait for bytes."""
@@ -116,7 +116,7 @@ class HandshakeSockets:
         now: Callable[[], float],
         carry: Callable[[socket.socket, Link, bytes], None],
     ) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.events = events
         self.is_secure = is_secure
         self.now = now

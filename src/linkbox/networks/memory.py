@@ -110,9 +110,9 @@ class MemoryPort:
     """The connections of a started endpoint. Called under the endpoint's lock, or on its event loop."""
 
     def __init__(self, events: NetworkEvents, address: Address, hub: MemoryHub | None, bell: Bell) -> None:
-        self.hub = MemoryHub(0, 1, None) if hub is None else hub
+        self.hub: MemoryHub = MemoryHub(0, 1, None) if hub is None else hub
         self.events = events
-        self.station = Station(bell)
+        self.station: Station = Station(bell)
         self._address = address
         self._has_network = hub is not None
         self._listener: MemoryListener | None = None

@@ -91,21 +91,21 @@ class MemoryEnd:
     )
 
     def __init__(self, hub: MemoryHub, station: Station) -> None:
-        self.hub = hub
-        self.station = station
-        self.other = self
+        self.hub: MemoryHub = hub
+        self.station: Station = station
+        self.other: MemoryEnd = self
         self.link: Link | None = None
         """None until it is accepted."""
-        self.incoming = bytearray()
+        self.incoming: bytearray = bytearray()
         """Bytes in transit to this end."""
-        self.has_fin = False
+        self.has_fin: bool = False
         """Has the other end closed its half?"""
-        self.is_reset = False
+        self.is_reset: bool = False
         """Does writing fail, and reading after everything that has arrived?"""
-        self.is_closed = False
-        self.is_noted = False
+        self.is_closed: bool = False
+        self.is_noted: bool = False
         """Is it in ``noted`` of its station?"""
-        self.wants_room = False
+        self.wants_room: bool = False
         """Is anything unsent because the buffer of the other end was full?"""
         self.unsent: list[Buffer] = []
 
@@ -188,14 +188,14 @@ class MemoryHub:
         """Most bytes in transit to one end: then its peer must wait before it writes more."""
         self.chunk = chunk
         """Most bytes read at a time."""
-        self.now = monotonic if now is None else now
-        self.has_manual_clock = now is not None
-        self.lock = threading.Lock()
+        self.now: Callable[[], float] = monotonic if now is None else now
+        self.has_manual_clock: bool = now is not None
+        self.lock: threading.Lock = threading.Lock()
         self.listeners: dict[str, MemoryListener] = {}
         self.ends: set[MemoryEnd] = set()
         """All ends of connections that are not closed."""
         self.stations: set[Station] = set()
-        self.is_held = False
+        self.is_held: bool = False
         """Are bytes and half-closes held in transit?"""
         self.moves = 0
         """The number of changes so far."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from linkbox.address import Address
 from linkbox.core.connection import Connection as Link
 from linkbox.core.connection import Listening
+from linkbox.core.effects import Effects
 from linkbox.core.endpoint import ClientCore, EndpointCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.core.timers import Timed
@@ -35,7 +36,7 @@ class NetworkEvents:
 
     def __init__(self, hub: EndpointCore) -> None:
         self.hub = hub
-        self.effects = hub.effects
+        self.effects: Effects = hub.effects
         self.dials: list[Session] = hub.dialing.dials if isinstance(hub, ClientCore) else []
         """Sessions that need a connection now: call `Network.dial` once for each."""
 

@@ -30,7 +30,7 @@ class Poller:
     attribute: with epoll it is the method of the kernel's object itself."""
 
     def __init__(self) -> None:
-        self.armed = False
+        self.armed: bool = False
         self.poll = self._select
         self._selector: selectors.BaseSelector = selectors.DefaultSelector()
         self._kick_in, self._kick_out = _pair()
@@ -113,9 +113,9 @@ class EpollPoller(Poller):
     """For Linux: the background thread waits on an epoll that contains the leader's."""
 
     def __init__(self) -> None:
-        self.armed = False
+        self.armed: bool = False
         self._inner = select.epoll()
-        self.poll = self._inner.poll
+        self.poll: Callable[[float | None], list[tuple[int, int]]] = self._inner.poll
         self._outer = select.epoll()
         self._kick_in, self._kick_out = _pair()
         self._wake_in, self._wake_out = _pair()
@@ -169,8 +169,8 @@ class MemoryPoller(Poller):
     """For the memory network: no sockets; two locks to wake the waiting threads."""
 
     def __init__(self, has_manual_clock: bool) -> None:
-        self.armed = False
-        self.poll = self._wait
+        self.armed: bool = False
+        self.poll: Callable[[float | None], list[tuple[int, int]]] = self._wait
         self._sleeps_on = has_manual_clock
         """With a manual clock, only `wake` and `kick` end a wait, when the clock is advanced."""
         self._bell, self._kick_bell = threading.Lock(), threading.Lock()

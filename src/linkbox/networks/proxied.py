@@ -26,15 +26,15 @@ class ProxiedSocket:
     def __init__(
         self, owner: ProxiedSockets, sock: socket.socket, address: Any, url: str, until: float
     ) -> None:
-        self.owner = owner
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.address = address
-        self.url = url
+        self.owner: ProxiedSockets = owner
+        self.sock: socket.socket = sock
+        self.fd: int = sock.fileno()
+        self.address: Any = address
+        self.url: str = url
         """The address of the proxy."""
-        self.header = ProxyHeader()
-        self.until = until
-        self.timer_at = NEVER
+        self.header: ProxyHeader = ProxyHeader()
+        self.until: float = until
+        self.timer_at: float = NEVER
 
     def next_timer(self) -> float:
         """When the header must be complete."""

@@ -20,7 +20,13 @@ TURN_SIZE = 128 * 1024
 the messages of many busy peers must not keep all others waiting."""
 FAIR_READ = 1024
 """Up to this many bytes, joining buffers costs less than passing a list of them to the kernel."""
-OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, getattr(errno, "WSAEMFILE", errno.EMFILE)}
+OUT_OF: set[int] = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.ENOMEM,
+    getattr(errno, "WSAEMFILE", errno.EMFILE),
+}
 """Errors if the process or the machine has no descriptors or buffers left."""
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")

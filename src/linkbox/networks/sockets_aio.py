@@ -248,6 +248,7 @@ class AioSockets(AioNetwork):
         self._handshakes = HandshakeSockets(events, make_tls is not None, self.now, self._give_transport)
         self._proxied: ProxiedSockets | None = None
         """Connections whose PROXY protocol header has not arrived, if there are proxies."""
+        self.buffer: memoryview
         self.buffer = self._whole_buffer = memoryview(bytearray(LARGE_READ))
         """Where the next bytes of any connection go."""
         self._read_in_turn = 0

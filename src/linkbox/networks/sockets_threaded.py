@@ -49,21 +49,21 @@ class Connection(Carrier):
     def __init__(
         self, network: ThreadedSockets, sock: socket.socket, link: Link, tls: TlsLink | None
     ) -> None:
-        self.network = network
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.link = link
-        self.tls = tls
-        self.mask = READ
+        self.network: ThreadedSockets = network
+        self.sock: socket.socket = sock
+        self.fd: int = sock.fileno()
+        self.link: Link = link
+        self.tls: TlsLink | None = tls
+        self.mask: int = READ
         """The events for which the poller watches the socket."""
-        self.read_size = READ_SIZE
+        self.read_size: int = READ_SIZE
         self.received: bytes | BaseException | None = None
         """Bytes that the leader has read and not reported yet. Empty: the peer has closed its half."""
         self.unsent: list[Buffer] = []
         """Buffers that the kernel did not accept."""
-        self.is_writing = False
+        self.is_writing: bool = False
         """Is a thread writing without the lock?"""
-        self.again = False
+        self.again: bool = False
         """Is there more to write for this thread?"""
 
     def flush(self) -> None:
@@ -177,9 +177,9 @@ class AcceptPause:
     __slots__ = ("network", "timer_at", "until")
 
     def __init__(self, network: ThreadedSockets, until: float) -> None:
-        self.network = network
-        self.until = until
-        self.timer_at = NEVER
+        self.network: ThreadedSockets = network
+        self.until: float = until
+        self.timer_at: float = NEVER
 
     def next_timer(self) -> float:
         """When to accept again."""

@@ -214,8 +214,8 @@ class IsDecided(Predicate):
     __slots__ = ("client", "core")
 
     def __init__(self, client: ConversingClient, core: ClientCore) -> None:
-        self.client = client
-        self.core = core
+        self.client: ConversingClient = client
+        self.core: ClientCore = core
 
     def holds(self) -> bool:
         return self.client.is_decided(self.client.channel(self.core))

@@ -18,7 +18,7 @@ from linkbox.core.endpoint import (
     OutgoingMessage,
     RequestMailbox,
 )
-from linkbox.core.settings import Settings
+from linkbox.core.settings import Counters, Settings
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import DeadlineExceeded, FormatError, StateError, TooLarge
 from linkbox.events import Callback, EventKind, Peer, Stage
@@ -44,7 +44,7 @@ class EndpointOperations(Started):
     ) -> None:
         self.options = options
         self.runtime = runtime
-        self.now = runtime.now
+        self.now: Callable[[], float] = runtime.now
         """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
         self.endpoint = endpoint
         """The public object, for events and messages."""
@@ -53,7 +53,7 @@ class EndpointOperations(Started):
         """The area of its log lines: see logs.py."""
         self.callbacks = Callbacks()
         self.callback_loop: CallbackLoop | None = None
-        self.counters = runtime.counters
+        self.counters: Counters = runtime.counters
         self.core: EndpointCore | None = None
         """None before the start and after the stop."""
         self.is_stopping = False
@@ -69,7 +69,7 @@ class EndpointOperations(Started):
         self._as_is = self._largest if options.is_bytes and options.plain is None else -1
         """Bytes up to this size are sent as they are; -1: every value is encoded or checked."""
         self._encode_value = options.format.encode
-        self.mailbox = self._make_mailbox()
+        self.mailbox: Mailbox = self._make_mailbox()
 
     def __repr__(self) -> str:
         return f"<{type(self.endpoint).__name__} {self.address}>"
@@ -255,9 +255,9 @@ class HasPeers(Predicate):
     __slots__ = ("core", "count", "operations")
 
     def __init__(self, operations: EndpointOperations, core: EndpointCore, count: int) -> None:
-        self.operations = operations
-        self.core = core
-        self.count = count
+        self.operations: EndpointOperations = operations
+        self.core: EndpointCore = core
+        self.count: int = count
 
     def holds(self) -> bool:
         return len(self.core.peers()) >= self.count or self.operations.waits_in_vain(self.core)

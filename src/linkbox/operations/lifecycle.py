@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from linkbox import logs
+from linkbox.core.durable.journal import Journal
 from linkbox.core.endpoint import EndpointCore
 from linkbox.errors import EndOfData
 from linkbox.operations import process_hooks
 from linkbox.operations.arguments import Given, seconds
+from linkbox.operations.callbacks import CallbackLoop
 from linkbox.operations.disk_writer import DiskWriter
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import IsIdle
@@ -54,7 +56,7 @@ class Life(EndpointOperations):
 
     def start(self) -> Operation[None]:
         """Start, unless started. Waits for a stop that is in progress."""
-        self.was_stopped = False
+        self.was_stopped: bool = False
         yield from self.ensure_started()
 
     def ensure_started(self) -> Operation[None]:
@@ -94,7 +96,7 @@ class Life(EndpointOperations):
         try:
             left = yield Call(self.runtime.blocking, opening.run)
             writer = DiskWriter(core, self.runtime)
-            self.journal = writer.take_up(opening, left, self.options.decoding)
+            self.journal: Journal | None = writer.take_up(opening, left, self.options.decoding)
             self._go(core)
         except BaseException:
             opening.close()
@@ -104,8 +106,8 @@ class Life(EndpointOperations):
 
     def _go(self, core: EndpointCore) -> None:
         self.mailbox.end_reason = None
-        self.is_stopping = False
-        self.callback_loop = None
+        self.is_stopping: bool = False
+        self.callback_loop: CallbackLoop | None = None
         self.writer = None
         self.runtime.services = []
         self.runtime.is_closing = False
@@ -147,7 +149,7 @@ class Life(EndpointOperations):
             is_over: bool = yield Call(runtime.wait_until_set, over, patience)
             return is_over and self.was_clean
         self.is_stopping = runtime.is_closing = True
-        self.was_clean = False
+        self.was_clean: bool = False
         self._stopper = runtime.caller()
         # Every waiter must be woken also after an error. No step is in an `except` or a `finally`, where the
         # compiler loses the error.

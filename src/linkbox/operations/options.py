@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from linkbox.address import Address
@@ -32,6 +33,7 @@ from linkbox.operations.plain_options import (
 )
 from linkbox.operations.secrets import Secret, lookup_of
 from linkbox.operations.storing import check_reconnect, store_path
+from linkbox.proxy_header import TrustedProxies
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -65,6 +67,7 @@ class Options:
     """Further addresses that a client tries after the first."""
     connect: Callable[[], Any] | None = None
     """Connects a client; returns a socket."""
+    name: str
 
     def __init__(
         self,
@@ -85,24 +88,24 @@ class Options:
         self.pattern = pattern
         self.address = address
         """The address to listen at or to connect to."""
-        self.format = of_side(as_format(format), side, pattern)
+        self.format: Format[Any, Any] = of_side(as_format(format), side, pattern)
         """Converts messages to bytes and back."""
-        self.framing = as_framing(framing)
+        self.framing: Framing = as_framing(framing)
         """Converts messages to a stream of bytes and back."""
         self.limits = _checked_limits(limits)
         """All limits on memory and time."""
-        self.overflow = arguments.text(overflow, "overflow")
+        self.overflow: str = arguments.text(overflow, "overflow")
         """What a full mailbox does."""
         self.name = _checked_name(name) if name not in (None, "") else f"{socket.gethostname()}:{os.getpid()}"
         """The name that the peer gets as `Peer.name`."""
-        self.plain = self.framing if isinstance(self.framing, PlainFraming) else None
+        self.plain: PlainFraming | None = self.framing if isinstance(self.framing, PlainFraming) else None
         if self.plain is not None:
             self.plain.check_limit(self.limits.message)  # raises if the limit is below one message
             if secret is not None:
                 raise ValueError("a plain framing cannot prove a secret: use framing=Linked()")
         self.secrets: Lookup | None = None
         """Returns the shared secrets of a peer, by its name."""
-        self.identifies = False
+        self.identifies: bool = False
         """Does each secret belong to one peer, so that it authenticates the peer's name?"""
         if secret is not None:
             self.secrets, self.identifies = lookup_of(secret)
@@ -110,7 +113,7 @@ class Options:
         """The TLS context, if the user gave one."""
         self.is_secure = address.scheme == "tls"  # the TLS of a broker is below its messages
         """Is TLS used?"""
-        self.store_path = store_path(store, side, pattern, self.plain is not None, overflow)
+        self.store_path: Path | None = store_path(store, side, pattern, self.plain is not None, overflow)
         """The file of the store, or None."""
         self.broker = check_broker(broker, address)
         """Settings of the broker; None if the address is not one of a broker."""
@@ -194,7 +197,7 @@ class ServerOptions(Options):
         super().__init__(
             "server", pattern, bound, format, framing, limits, overflow, store, name, ssl, secret, broker
         )
-        self.proxies = trusted_proxies(proxy_protocol, bound)
+        self.proxies: TrustedProxies | None = trusted_proxies(proxy_protocol, bound)
         """Proxies, whose connections begin with a PROXY protocol header."""
         if accept is not None:
             _check_accept(accept, pattern, self.broker)
@@ -208,10 +211,10 @@ class ServerOptions(Options):
         """Responds to requests; None: requests go to the mailbox."""
         self.workers = workers
         """How many requests are handled at a time."""
-        self.serving = serving.checked(self.framing)
+        self.serving: PlainServing = serving.checked(self.framing)
         """What is for plain framings."""
         dialogue = self.serving.dialogue
-        self.greeting = None if dialogue is None else self._greeting_of(dialogue)
+        self.greeting: bytes | None = None if dialogue is None else self._greeting_of(dialogue)
         """The first message to each client, encoded."""
 
     def _greeting_of(self, dialogue: Dialogue) -> bytes | None:
@@ -227,6 +230,9 @@ class ServerOptions(Options):
 
 class ClientOptions(Options):
     """The options of a client."""
+
+    dialogue: Dialogue | None
+    responses: PlainFraming | None
 
     def __init__(
         self,
@@ -260,21 +266,21 @@ class ClientOptions(Options):
         )
         self.more_addresses, self.connect = tuple(more), check_connect(connect, (parsed, *more))
         check_reconnect(reconnect, self.store_path is not None)
-        self.connect_timeout = float(connect_timeout)
+        self.connect_timeout: float = float(connect_timeout)
         """Seconds to connect, including the handshake."""
         self.reconnect = reconnect
         """When to reconnect; None: never."""
-        self.blocking = arguments.flag(blocking, "blocking")
+        self.blocking: bool = arguments.flag(blocking, "blocking")
         """Does each push wait until the server has the message?"""
-        self.linger = (0.0 if blocking else LINGER) if linger is None else float(linger)
+        self.linger: float = (0.0 if blocking else LINGER) if linger is None else float(linger)
         """Seconds that an idle connection is kept for the next push."""
-        self.keep_alive = arguments.flag(keep_alive, "keep_alive")
+        self.keep_alive: bool = arguments.flag(keep_alive, "keep_alive")
         """Do all requests share a connection?"""
         self.dialogue, self.responses = client_dialogue(check_dialogue(dialogue, self.framing))
         """With a plain framing: how requests and responses follow each other."""
-        self.connections = self._most_connections(connections)
+        self.connections: int = self._most_connections(connections)
         """AR with a plain framing: connections that are open at a time; 0: any number."""
-        self.idle_timeout = check_idle_timeout(idle_timeout, self.framing)
+        self.idle_timeout: float | None = check_idle_timeout(idle_timeout, self.framing)
         """With a plain framing: seconds after which a server that sends nothing is left; None: never."""
 
     @property

@@ -23,8 +23,8 @@ class HasMessage(Predicate):
     __slots__ = ("mailbox", "source")
 
     def __init__(self, mailbox: Mailbox, source: Source | None) -> None:
-        self.mailbox = mailbox
-        self.source = source
+        self.mailbox: Mailbox = mailbox
+        self.source: Source | None = source
 
     def holds(self) -> bool:
         return self.mailbox.is_ready(self.source)
@@ -36,9 +36,9 @@ class HasCount(Predicate):
     __slots__ = ("count", "mailbox", "source")
 
     def __init__(self, mailbox: Mailbox, source: Source | None, count: int) -> None:
-        self.mailbox = mailbox
-        self.source = source
-        self.count = count
+        self.mailbox: Mailbox = mailbox
+        self.source: Source | None = source
+        self.count: int = count
 
     def holds(self) -> bool:
         return self.mailbox.is_ready(self.source, self.count)
@@ -50,10 +50,10 @@ class HasSeparator(Predicate):
     __slots__ = ("mailbox", "most", "search", "source")
 
     def __init__(self, mailbox: Mailbox, source: Source | None, search: SeparatorSearch) -> None:
-        self.mailbox = mailbox
-        self.source = source
-        self.search = search
-        self.most = mailbox.count_limit()
+        self.mailbox: Mailbox = mailbox
+        self.source: Source | None = source
+        self.search: SeparatorSearch = search
+        self.most: int = mailbox.count_limit()
 
     def holds(self) -> bool:
         mailbox, source = self.mailbox, self.source
@@ -70,7 +70,7 @@ class HasRequest(Predicate):
     is_relayed = True
 
     def __init__(self, mailbox: Mailbox) -> None:
-        self.mailbox = mailbox
+        self.mailbox: Mailbox = mailbox
 
     def holds(self) -> bool:
         return self.mailbox.count > 0
@@ -85,7 +85,7 @@ class HasRoom(Predicate):
     __slots__ = ("channel",)
 
     def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+        self.channel: Channel = channel
 
     def holds(self) -> bool:
         channel = self.channel
@@ -98,8 +98,8 @@ class IsDelivered(Predicate):
     __slots__ = ("channel", "with_end")
 
     def __init__(self, channel: Channel, with_end: bool) -> None:
-        self.channel = channel
-        self.with_end = with_end
+        self.channel: Channel = channel
+        self.with_end: bool = with_end
         """Must the END mark be acknowledged too?"""
 
     def holds(self) -> bool:
@@ -115,9 +115,9 @@ class ReceiptSettled(Predicate):
     __slots__ = ("channel", "receipt", "stage")
 
     def __init__(self, receipt: OutgoingMessage, channel: Channel, stage: Stage) -> None:
-        self.receipt = receipt
-        self.channel = channel
-        self.stage = stage
+        self.receipt: OutgoingMessage = receipt
+        self.channel: Channel = channel
+        self.stage: Stage = stage
 
     def holds(self) -> bool:
         receipt, channel = self.receipt, self.channel
@@ -136,7 +136,7 @@ class HasSlot(Predicate):
     __slots__ = ("asks",)
 
     def __init__(self, asks: ClientAsks) -> None:
-        self.asks = asks
+        self.asks: ClientAsks = asks
 
     def holds(self) -> bool:
         return self.asks.free_slots() > 0
@@ -148,7 +148,7 @@ class IsOnDisk(Predicate):
     __slots__ = ("entry",)
 
     def __init__(self, entry: Spool) -> None:
-        self.entry = entry
+        self.entry: Spool = entry
 
     def holds(self) -> bool:
         return self.entry.is_settled
@@ -160,7 +160,7 @@ class IsIdle(Predicate):
     __slots__ = ("core",)
 
     def __init__(self, core: EndpointCore) -> None:
-        self.core = core
+        self.core: EndpointCore = core
 
     def holds(self) -> bool:
         return self.core.is_idle()

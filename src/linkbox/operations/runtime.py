@@ -95,8 +95,8 @@ class Runtime:
         self.now = time_source(options.address)
         self.driver: EndpointDriver | None = None
         """None before the start and after the stop."""
-        self.counters = Counters()
-        self.errors = LoopErrors(self.counters)
+        self.counters: Counters = Counters()
+        self.errors: LoopErrors = LoopErrors(self.counters)
         """Where every loop of the endpoint reports the exceptions that it has survived."""
         if isinstance(options.secrets, SecretsOfUser):
             options.secrets.survive = self.errors.survive

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from linkbox import logs
+from linkbox.address import Address
 from linkbox.core.connection import Listening
 from linkbox.core.endpoint import (
     Channel,
@@ -32,6 +33,8 @@ from linkbox.operations.taking import Taking
 
 class ServerOperations(Life):
     """The operations of every server."""
+
+    address: Address
 
     def __init__(
         self, options: ServerOptions, runtime: Runtime, receipts: type[OutgoingMessage], endpoint: object
@@ -184,7 +187,7 @@ class HasPendingAccept(Predicate):
     __slots__ = ("core",)
 
     def __init__(self, core: ServerCore) -> None:
-        self.core = core
+        self.core: ServerCore = core
 
     def holds(self) -> bool:
         return bool(self.core.pending_accepts)
@@ -289,7 +292,7 @@ class PeerView(Taking):
         super().__init__(server, source)
         self.server = server
         self._source = source
-        self.peer = source.peer
+        self.peer: Peer = source.peer
 
     def send(self, data: Any, timeout: Given) -> Sent:
         """Send to this peer. Takes the lock."""

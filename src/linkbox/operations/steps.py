@@ -41,11 +41,11 @@ class Wait(Step):
     def __init__(
         self, queue: WaitQueue, predicate: Predicate, deadline: float = NEVER, may_lead: bool = True
     ) -> None:
-        self.queue = queue
-        self.predicate = predicate
-        self.deadline = deadline
+        self.queue: WaitQueue = queue
+        self.predicate: Predicate = predicate
+        self.deadline: float = deadline
         """On the clock of ``time.monotonic()``."""
-        self.may_lead = may_lead
+        self.may_lead: bool = may_lead
         """Threads only: may the waiting thread do the I/O of the endpoint in the meantime?"""
 
 
@@ -55,8 +55,8 @@ class Call(Step):
     __slots__ = ("arguments", "function")
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self.function = function
-        self.arguments = arguments
+        self.function: Callable[..., Any] = function
+        self.arguments: tuple[Any] = arguments
 
 
 class NextItems(Step):
@@ -65,8 +65,8 @@ class NextItems(Step):
     __slots__ = ("items", "most")
 
     def __init__(self, items: Iterator[Any] | AsyncIterator[Any], most: int) -> None:
-        self.items = items
-        self.most = most
+        self.items: Iterator[Any] | AsyncIterator[Any] = items
+        self.most: int = most
 
     def take(self) -> list[Any]:
         """The next items of an iterator that is not asynchronous."""

@@ -33,7 +33,7 @@ class Taking(Predicate):
 
     def __init__(self, endpoint: EndpointOperations, source: Source | None = None) -> None:
         self.endpoint = endpoint
-        self.mailbox = endpoint.mailbox
+        self.mailbox: Mailbox = endpoint.mailbox
         self.source = source
 
     def open(self, item: Any) -> Any:

@@ -125,7 +125,7 @@ class Reserve:
         self._path = path
         self._log = path.with_name(path.name.removesuffix("-reserve") + "-wal")
         self._size = 0
-        self.has_log = False
+        self.has_log: bool = False
         """Is the space of the log reserved? Set this to False whenever SQLite opens a new log."""
 
     def keep(self, size: int = RESERVE, step: int = STEP) -> None:

@@ -22,7 +22,7 @@ class Slices:
     """The number of messages that one transaction may delete or move."""
 
     def __init__(self) -> None:
-        self.most = 0
+        self.most: int = 0
         """0: the disk has room, and there is no limit."""
         self.is_deleting = False
         """Does the store only delete now, and write no new messages?"""

@@ -86,7 +86,8 @@ class Store:
     def __init__(self, path: Path, label: dict[str, str]) -> None:
         if path.is_symlink() and not path.exists():
             raise StoreError(f"the store {path} cannot be opened: it is a link to a file that does not exist")
-        self.path = path = Path(os.path.realpath(path))  # symbolic links share the lock
+        self.path: Path = Path(os.path.realpath(path))  # symbolic links share the lock
+        path = self.path
         if path.is_dir():
             raise StoreError(f"the store {path} cannot be opened: it is a folder; give the path of a file")
         guard(path)

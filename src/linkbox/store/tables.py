@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -28,7 +28,7 @@ CREATE TABLE doubt (
 """
 
 _encode_row = msgspec.json.Encoder().encode
-decode_row = msgspec.json.Decoder(Row).decode
+decode_row: Callable[[bytes | str], Row] = msgspec.json.Decoder(Row).decode
 
 
 def statements() -> list[str]:

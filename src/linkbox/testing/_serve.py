@@ -50,11 +50,11 @@ class Replay:
         self._unknown: list[bytes] = []
         self._count_unknown = 0
         self._live = 0
-        self.connections = 0
+        self.connections: int = 0
         """Number of connections since the start."""
         self.on_unknown: Callable[[bytes], None] = lambda request: None
         """Called for each request that was not recorded, in the thread of the server."""
-        self.finished = threading.Event()
+        self.finished: threading.Event = threading.Event()
         """Set when as many connections as recorded have been served and are closed."""
 
     @property

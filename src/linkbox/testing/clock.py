@@ -9,7 +9,7 @@ class ManualClock:
     """A clock that stands still until it is advanced: ``MemoryNetwork(clock=ManualClock())``."""
 
     def __init__(self, now: float = 100.0) -> None:
-        self.now = now
+        self.now: float = now
         """Seconds."""
         self._hubs: list[MemoryHub] = []
         """The networks that follow this clock."""

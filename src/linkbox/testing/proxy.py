@@ -117,9 +117,9 @@ class FaultyProxy:
         self._live: set[_Connection] = set()
         self._past: list[_Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self.connections = 0
+        self.connections: int = 0
         """Number of connections since the start."""
-        self.passed = {"up": 0, "down": 0}
+        self.passed: dict[str, int] = {"up": 0, "down": 0}
         """Number of bytes forwarded in each direction."""
 
     @property

@@ -89,7 +89,7 @@ class RecordingWriter:
 
     def __init__(self, path: Path | None, listen: str, target: str) -> None:
         self.path = path
-        self.connections = 0
+        self.connections: int = 0
         """Number of connections in the file so far."""
         self._fd = 1
         begin = b""

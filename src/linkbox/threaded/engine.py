@@ -53,11 +53,11 @@ class ThreadWaiter:
     __slots__ = ("is_interrupted", "is_rung", "is_service", "may_lead", "sleep_lock", "thread")
 
     def __init__(self, thread: int, is_service: bool = False, may_lead: bool = True) -> None:
-        self.thread = thread
-        self.is_service = is_service
-        self.may_lead = may_lead
-        self.is_rung = False
-        self.is_interrupted = False
+        self.thread: int = thread
+        self.is_service: bool = is_service
+        self.may_lead: bool = may_lead
+        self.is_rung: bool = False
+        self.is_interrupted: bool = False
         """A signal is pending: see `Engine._run_interrupts`."""
         self.sleep_lock: threading.Lock | None = None
         """Held while the thread must sleep. Made for the first sleep: most waiters lead and never sleep."""

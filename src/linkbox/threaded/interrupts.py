@@ -76,7 +76,7 @@ class Deferred:
     __slots__ = ("handler",)
 
     def __init__(self, handler: Callable[[int, FrameType | None], Any]) -> None:
-        self.handler = handler
+        self.handler: Callable[[int, FrameType | None], Any] = handler
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         interrupts.on_signal(self, number, frame)
@@ -98,7 +98,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.pending: dict[int, Deferred] = {}
         """Signals whose handlers have not been called yet."""
-        self.main_thread = _main_thread()
+        self.main_thread: int = _main_thread()
         self._engines: list[Interruptible] = []
         """The engines of this process. Replaced, never changed in place: a signal handler reads the list."""
         self._lock = threading.Lock()
@@ -329,6 +329,6 @@ def _asyncio_handler(frame: FrameType | None) -> Callable[[int, FrameType | None
     return None
 
 
-interrupts = Interrupts()
+interrupts: Interrupts = Interrupts()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=interrupts.after_fork)

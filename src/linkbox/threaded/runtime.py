@@ -14,6 +14,7 @@ from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
 from linkbox.errors import StateError
 from linkbox.formats import Bytes, Json, MsgPack, Text, Typed
+from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.operations.arguments import Given, is_asynchronous
 from linkbox.operations.lifecycle import Life
 from linkbox.operations.options import Options
@@ -35,7 +36,7 @@ class ServiceThread(Service):
         self._runtime = runtime
         self._make = make
         self._name = name
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread: threading.Thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
         while self._fails():
@@ -65,6 +66,7 @@ class Threads(Runtime):
     """The threads of an endpoint, and its driver."""
 
     lock: threading.RLock
+    driver: EndpointDriver | None
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -72,9 +74,9 @@ class Threads(Runtime):
         self.transport: Transport | None = None
         self.away: set[int] = set()
         """Services that are in a `Call`: in user code, or in code that blocks."""
-        self.starting = threading.Lock()
-        self.stopped = threading.Event()
-        self.closed = threading.Event()
+        self.starting: Any = threading.Lock()
+        self.stopped: Any = threading.Event()
+        self.closed: Any = threading.Event()
         self.stopped.set()
         self.closed.set()
 
@@ -285,7 +287,7 @@ class HasUndecoded(Predicate):
     __slots__ = ("backlog",)
 
     def __init__(self, backlog: Backlog) -> None:
-        self.backlog = backlog
+        self.backlog: Backlog = backlog
 
     def holds(self) -> bool:
         return self.backlog.is_ready()

@@ -45,7 +45,7 @@ class Transport(EndpointDriver):
         self.lock = lock
         self.network: ThreadedNetwork = threaded_network(self, address, lock, make_tls, access)
         self._use(self.network)
-        self.engine = Engine(lock, self, hub.effects, self.network, name)
+        self.engine: Engine = Engine(lock, self, hub.effects, self.network, name)
         self.decode_later = False
         """Is the format user code? Then a thread of its own decodes."""
 

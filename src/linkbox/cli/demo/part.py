@@ -19,7 +19,7 @@ class Tally:
     """Counts messages and hashes them in order: equal tallies mean equal messages in equal order."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._hash = hashlib.sha256()
 
     def add(self, data: bytes) -> None:

@@ -57,7 +57,7 @@ class Entry:
     __slots__ = ("record",)
 
     def __init__(self, record: Record) -> None:
-        self.record = record
+        self.record: Record = record
 
     def done(self, owner: JournalOwner) -> None:
         """The entry is on disk."""
@@ -73,11 +73,11 @@ class Spool(Entry):
 
     def __init__(self, record: Record, rows: list[Stored], messages: list[OutgoingMessage] | None) -> None:
         super().__init__(record)
-        self.rows = rows
-        self.messages = messages
+        self.rows: list[Stored] = rows
+        self.messages: list[OutgoingMessage] | None = messages
         """Their receipts, if the sender wants receipts."""
-        self.changed = WaitQueue()
-        self.is_settled = False
+        self.changed: WaitQueue = WaitQueue()
+        self.is_settled: bool = False
         self.error: StoreError | None = None
 
     def done(self, owner: JournalOwner) -> None:
@@ -116,13 +116,13 @@ class Inflow(Entry):
     def __init__(self, record: Record, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         super().__init__(record)
         inbox = record.inbox
-        self.arrival = arrival
-        self.values = values
-        self.at = at
-        self.base = inbox.base
-        self.before = inbox.received, inbox.received_bytes
+        self.arrival: Arrival = arrival
+        self.values: Sequence[Value] = values
+        self.at: float = at
+        self.base: int = inbox.base
+        self.before: tuple[int, int] = inbox.received, inbox.received_bytes
         """The units and bytes received before these messages."""
-        self.nbytes = sum(len(each) for each in arrival.payloads if not isinstance(each, TooLarge))
+        self.nbytes: int = sum(len(each) for each in arrival.payloads if not isinstance(each, TooLarge))
         inbox.received = arrival.last + self.base
         inbox.received_bytes = arrival.mark
         if arrival.has_errors and not arrival.session.is_plain:
@@ -155,9 +155,9 @@ class Online(Entry):
 
     def __init__(self, record: Record, until: int) -> None:
         super().__init__(record)
-        self.is_needed = record.spool.is_stub
-        self.after = record.spool.acked
-        self.until = until
+        self.is_needed: bool = record.spool.is_stub
+        self.after: int = record.spool.acked
+        self.until: int = until
         self.rows: list[Stored] = []
         record.gates += 1
 
@@ -177,7 +177,7 @@ class Fetch(Entry):
 
     def __init__(self, record: Record, after: int) -> None:
         super().__init__(record)
-        self.after = after
+        self.after: int = after
         self.rows: list[Stored] = []
         record.spool.is_fetching = True
 
@@ -200,11 +200,12 @@ class Restart(Entry):
 
     def __init__(self, record: Record, old: Session, until: int, known: dict[int, OutgoingMessage]) -> None:
         super().__init__(record)
-        self.old = old
-        self.until = until
-        self.known = known
+        self.old: Session = old
+        self.until: int = until
+        self.known: dict[int, OutgoingMessage] = known
         self.doubtful: list[Stored] = []
-        self.base = self.base_total = 0
+        self.base: int = 0
+        self.base_total: int = 0
         record.gates += 1
         record.restarts += 1
 
@@ -229,8 +230,8 @@ class GiveUp(Entry):
 
     def __init__(self, record: Record, error: Exception, known: dict[int, OutgoingMessage]) -> None:
         super().__init__(record)
-        self.error = error
-        self.known = known
+        self.error: Exception = error
+        self.known: dict[int, OutgoingMessage] = known
         self.doubtful: list[Stored] = []
 
     def done(self, owner: JournalOwner) -> None:

@@ -23,18 +23,18 @@ class InboxMarks:
     )
 
     def __init__(self, record: Touchable, schedule: WriteSchedule) -> None:
-        self.record = record
-        self.schedule = schedule
-        self.base = 0
-        self.received = 0
+        self.record: Touchable = record
+        self.schedule: WriteSchedule = schedule
+        self.base: int = 0
+        self.received: int = 0
         """Messages up to this number were given to the journal."""
-        self.received_bytes = 0
+        self.received_bytes: int = 0
         """Bytes received on the wire, up to ``received``."""
-        self.given = 0
+        self.given: int = 0
         """Messages up to this number were taken by the application."""
-        self.known_taken = 0
+        self.known_taken: int = 0
         """The part of ``given`` that is on disk (as a number on the wire)."""
-        self.start = 0
+        self.start: int = 0
         """Bytes taken of the message after ``given``."""
         self.kept: set[int] = set()
         """Messages that the application has taken and not acknowledged."""

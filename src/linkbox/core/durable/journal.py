@@ -64,7 +64,7 @@ class Journal(JournalHooks):
         self.life = life
         """See generation.py."""
         self._next_key = next_key
-        self.schedule = WriteSchedule(context.effects, wake)
+        self.schedule: WriteSchedule = WriteSchedule(context.effects, wake)
         self.entries: list[Entry] = []
         self.spooling: set[Record] = set()
         """Records that may have messages in the spool."""

@@ -64,21 +64,21 @@ class Record(SessionRecord):
     )
 
     def __init__(self, journal: JournalHooks, schedule: WriteSchedule, key: int, peer: Peer, id: str) -> None:
-        self.journal = journal
-        self.schedule = schedule
-        self.key = key
-        self.id = id
-        self.peer = peer
+        self.journal: JournalHooks = journal
+        self.schedule: WriteSchedule = schedule
+        self.key: int = key
+        self.id: str = id
+        self.peer: Peer = peer
         self.session: Session | None = None
         """Its session; a new one after the peer has forgotten the first. None: the conversation was closed
         when the record was read from disk, and only unread messages of it are left."""
-        self.is_over = False
-        self.gates = 0
+        self.is_over: bool = False
+        self.gates: int = 0
         """The number of entries that must be on disk before more may be written to the peer."""
-        self.restarts = 0
+        self.restarts: int = 0
         """How many times the peer has forgotten the session without this being on disk yet."""
-        self.spool = SpoolMarks()
-        self.inbox = InboxMarks(self, schedule)
+        self.spool: SpoolMarks = SpoolMarks()
+        self.inbox: InboxMarks = InboxMarks(self, schedule)
 
     def attach(self, session: Session) -> None:
         """Set the session of the record."""

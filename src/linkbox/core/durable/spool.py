@@ -35,32 +35,32 @@ class SpoolMarks:
     )
 
     def __init__(self) -> None:
-        self.base = 0
+        self.base: int = 0
         """Add this to a number on the wire to get the number on disk."""
-        self.base_total = 0
-        self.next = 0
-        self.total = 0
+        self.base_total: int = 0
+        self.next: int = 0
+        self.total: int = 0
         """Bytes of all messages that ever got a number."""
-        self.written = 0
-        self.written_total = 0
-        self.loaded = 0
-        self.acked = 0
-        self.acked_total = 0
-        self.acked_written = 0
+        self.written: int = 0
+        self.written_total: int = 0
+        self.loaded: int = 0
+        self.acked: int = 0
+        self.acked_total: int = 0
+        self.acked_written: int = 0
         """The value of ``acked`` that is on disk."""
-        self.waiting = 0
+        self.waiting: int = 0
         """The number of messages that have a number and are not in memory."""
         self.absent: WeakValueDictionary[int, OutgoingMessage] = WeakValueDictionary()
         """Receipts of messages that are not in memory yet."""
-        self.is_stub = False
+        self.is_stub: bool = False
         """Is no message in memory, because it is not known yet which of them the peer has?"""
-        self.resume_at = 0
+        self.resume_at: int = 0
         """Of a stub: the number of units that the peer has (on the wire)."""
-        self.stub_most = 0
+        self.stub_most: int = 0
         """Of a stub: nothing beyond this was sent before the restart."""
-        self.sent_most = 0
+        self.sent_most: int = 0
         """Nothing beyond this was ever sent, or `UNKNOWN`."""
-        self.is_fetching = False
+        self.is_fetching: bool = False
 
     def restore(self, row: Row, waiting: int, nbytes: int) -> None:
         """Set the marks as they were on disk, with ``waiting`` messages of ``nbytes`` in the spool."""

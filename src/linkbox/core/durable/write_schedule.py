@@ -24,7 +24,7 @@ class WriteSchedule:
         self._effects = effects
         self._wake = wake
         """Called when ``due`` becomes earlier."""
-        self.due = NEVER
+        self.due: float = NEVER
         self.touched: dict[Touchable, None] = {}
         """The records whose marks have moved."""
         self.is_failing = False

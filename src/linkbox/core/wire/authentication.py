@@ -107,7 +107,7 @@ class ClientSide:
         self._lookup = lookup
         self._hello = hello
         self._expected = b""
-        self.is_proven = False
+        self.is_proven: bool = False
         """Has the server proven that it knows the secret?"""
 
     def prove(self, challenge: bytes, nonce: bytes, certificate: bytes = b"") -> bytes | None:

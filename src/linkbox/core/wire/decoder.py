@@ -33,7 +33,7 @@ class Pile:
 
     def __init__(self) -> None:
         self._pieces: list[bytes | bytearray | memoryview] = []
-        self.size = 0
+        self.size: int = 0
 
     def add(self, data: bytes | memoryview) -> None:
         """Keep ``data``, which must not be modified afterwards."""
@@ -74,10 +74,10 @@ class Assembly(Pile):
 
     def __init__(self, total: int, limit: int) -> None:
         super().__init__()
-        self.total = total
-        self.limit = limit
-        self.arrived = 0
-        self.pieces = 0
+        self.total: int = total
+        self.limit: int = limit
+        self.arrived: int = 0
+        self.pieces: int = 0
 
     def put(self, body: bytes) -> None:
         """Add a piece. `ProtocolViolation` if there is more than was announced."""
@@ -124,15 +124,15 @@ class Decoder:
     __slots__ = ("_head", "_pile", "_skip", "_stopped", "_type", "busy", "error", "missing", "small")
 
     def __init__(self, small: bool = False) -> None:
-        self.small = small
+        self.small: bool = small
         self.error: ProtocolViolation | None = None
-        self.missing = 0
+        self.missing: int = 0
         self._type = 0  # of the current frame
         self._pile = Pile()  # its bytes so far; or, when stopped, the held bytes
         self._head = b""  # up to three bytes of a header
         self._skip = 0  # bytes of an unknown frame that must still be dropped
         self._stopped = False  # behind HELLO or WELCOME
-        self.busy = False  # is anything left over? One check for the fast path
+        self.busy: bool = False  # is anything left over? One check for the fast path
 
     @property
     def buffered(self) -> int:

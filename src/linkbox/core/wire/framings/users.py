@@ -123,7 +123,7 @@ class UserDecoder(PlainDecoder):
     def fail(self, error: Exception) -> None:
         """The stream cannot be understood any further."""
         if isinstance(error, TooLarge | ProtocolViolation):
-            self.error = error
+            self.error: TooLarge | ProtocolViolation | None = error
         else:
             self.error = ProtocolViolation(f"{type(error).__name__}: {text_of(error)}")
             self.error.__cause__ = shown(error)  # With its traceback, which shows where in the user's code.
