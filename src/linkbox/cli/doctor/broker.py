@@ -122,7 +122,7 @@ class _Host(Way):
         if greeting.info is None:
             raise self._not_nats(greeting)
         version = printable(str(greeting.info.get("version", "unknown")), 40)
-        node = printable(str(greeting.info.get("server_name", "")), 60)
+        node = printable(str(greeting.info.get("server_name") or "without a name"), 60)
         self.report.ok("protocol", f"NATS: nats-server {version}, node {node}")
         if not self.is_secure and not greeting.info.get("tls_required"):
             self._note_missing_tls(bool(greeting.info.get("tls_available")))

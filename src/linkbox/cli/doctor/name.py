@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 VARIABLES: Final = "NATS_CREDS, NATS_NKEY, NATS_TOKEN, or NATS_USER and NATS_PASSWORD"
 CERTIFICATE: Final = "certificate"
+TRIES: Final = 3
 LIMITS: Final = (("max_msgs", "messages", "{} messages"), ("max_bytes", "bytes", "{} bytes"))
 """Limits of a stream, what of its state they limit, and their text."""
 
@@ -51,9 +52,15 @@ class Guest:
         self._info = info
         """What the host has sent before any credentials."""
         self._subjects = Subjects(account.settings.prefix, address.path)
-        self._client = BrokerClient(
-            address, account.settings, context, NAME, lambda token, message: None, lambda subject: None
-        )
+        self._context = context
+        self._client = self._make_client()
+
+    def _make_client(self) -> BrokerClient:
+        def ignore(*arguments: object) -> None:
+            pass
+
+        settings = self._account.settings
+        return BrokerClient(self._address, settings, self._context, NAME, ignore, ignore)
 
     def examine(self, pattern: str | None, format: str | None) -> None:
         """Check that a client for this pattern and format would work. Raises `Failed`."""
@@ -80,7 +87,7 @@ class Guest:
     async def _authenticate(self) -> None:
         report, account = self._report, self._account
         try:
-            await self._client.open()
+            await self._open()
         except AuthenticationFailed as error:
             if account.shown:
                 text = f"{account.shown}: {error}"
@@ -100,6 +107,19 @@ class Guest:
         else:
             report.note("credentials", f"the broker wants none; not checked: {account.shown}")
 
+    async def _open(self) -> None:
+        """Connect: a broker that closes may do so before its reason has arrived, so try again."""
+        for _ in range(TRIES - 1):
+            try:
+                await self._client.open()
+            except ConnectFailed as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    raise
+                self._client = self._make_client()
+            else:
+                return
+        await self._client.open()
+
     def _unopened(self, error: LinkError) -> Failed:
         report, address = self._report, self._address
         is_secure = address.scheme == "nats+tls"
@@ -110,6 +130,9 @@ class Guest:
             advice = "the broker may require a certificate of the client: --tls-cert and --tls-key"
             return report.fail(Status.CERTIFICATE, "TLS", str(error), advice)
         is_silent = isinstance(error.__cause__, TimeoutError)
+        if self._info.get("auth_required") and not is_silent:
+            text = f"the broker closes the connection: {self._account.shown or 'it wants credentials'}"
+            return report.fail(Status.SECRET, "credentials", text, f"correct or set {VARIABLES}")
         status = Status.SILENT if is_silent else Status.REJECTED
         return report.fail(status, "handshake", str(error), "look into the log of nats-server")
 
@@ -130,7 +153,7 @@ class Guest:
         stream = await self._find_stream() if has_streams else None
         served = hello.pattern if hello is not None else None
         if hello is None:
-            served = self._check_absence(pattern, stream)
+            served = self._check_absence(pattern, stream, has_streams)
         if stream is not None and served == "p2m":
             spoken = format if hello is None else hello.format
             await self._check_stream(stream, spoken)
@@ -159,11 +182,15 @@ class Guest:
 
     async def _check_jetstream(self, pattern: str | None) -> bool:
         """Is there JetStream for this account?"""
-        answer = await self._call("INFO")
+        try:
+            answer = await self._call("INFO")
+        except Refused as error:  # P2M does not need this.
+            self._report.note("JetStream", f"its limits are not shown to this account: {error}")
+            return bool(self._info.get("jetstream"))
         if answer is not None and "error" not in answer:
             limits = answer.get("limits") or {}
-            stored = f"{size_of(int(answer.get('storage', 0)))} in {answer.get('streams', 0)} streams"
-            self._report.ok("JetStream", f"this account: {stored}, {_account_limits(limits)}")
+            stored = f"streams: {answer.get('streams', 0)}, {size_of(int(answer.get('storage', 0)))}"
+            self._report.ok("JetStream", f"this account: {stored}; {_account_limits(limits)}")
             return True
         text = "none" if answer is None else _description(answer)
         if pattern == "p2m":
@@ -225,15 +252,15 @@ class Guest:
             text, advice = f"{what} uses {spoken}, the client {format}", f"use the format {spoken}"
             raise report.fail(Status.MISMATCH, "format", text, advice)
 
-    def _check_absence(self, pattern: str | None, stream: dict[str, Any] | None) -> str:
+    def _check_absence(self, pattern: str | None, stream: dict[str, Any] | None, has_streams: bool) -> str:
         """Nobody serves the name: only P2M works all the same."""
         if pattern == "p2m" or (pattern is None and stream is not None):
             self._report.note("server", "nobody serves this name now: messages wait in the stream")
             return "p2m"
         text = f"nobody serves the name {self._address.path}"
-        advice = "start the server, or correct the name. P2M works without one: try --pattern p2m"
-        if pattern is not None:
-            advice = "start the server, or correct the name"
+        advice = "start the server, or correct the name"
+        if pattern is None and has_streams:
+            advice += ". P2M works without a server: try --pattern p2m"
         raise self._report.fail(Status.SILENT, "server", text, advice)
 
     # -- the stream ----------------------------------------------------------------------------------------
@@ -279,7 +306,10 @@ class Guest:
 
     async def _with_servers(self) -> str:
         """How many messages the servers have, unacknowledged."""
-        answer = await self._call(f"CONSUMER.INFO.{self._subjects.stream}.{CONSUMER}")
+        try:
+            answer = await self._call(f"CONSUMER.INFO.{self._subjects.stream}.{CONSUMER}")
+        except Refused:  # A client does not need this.
+            return ""
         if answer is None or "error" in answer:
             return ", no server has ever come"
         return f", of these {answer.get('num_ack_pending', 0)} with servers, not yet acknowledged"
