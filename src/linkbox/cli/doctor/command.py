@@ -39,16 +39,19 @@ class PatternName(enum.StrEnum):
     ar = "ar"
 
 
+ExaminedArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[ADDRESS]",
+        help="The address of a server, or nats://HOST/NAME.",
+        show_default=False,
+        callback=with_nats_url,
+    ),
+]
+
+
 def doctor(
-    address: Annotated[
-        str,
-        typer.Argument(
-            metavar="[ADDRESS]",
-            help="The address of a server, or nats://HOST/NAME.",
-            show_default=False,
-            callback=with_nats_url,
-        ),
-    ] = "",
+    address: ExaminedArgument = "",
     store: Annotated[
         Path | None, typer.Option("--store", metavar="FILE", help="Examine this store instead.")
     ] = None,
