@@ -39,8 +39,8 @@ class Report:
         return f"{self.status}\n{self.out}\n{self.err}"
 
 
-def doctor(*arguments: object, secret: str | None = None) -> Report:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1"}
+def doctor(*arguments: object, secret: str | None = None, **more: str) -> Report:
+    environment = os.environ | more | {"PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1"}
     if secret is not None:
         environment["LINKBOX_SECRET"] = secret
     timeout = () if "--timeout" in arguments else ("--timeout", "20")

@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "monitor": BELOW | {"linkbox", "monitor", "threaded"},
     "metrics": BELOW | {"linkbox", "monitor"},
     "testing": BELOW | {"store", "linkbox", "testing", "threaded", "aio"},
-    "cli": BELOW | {"store", "linkbox", "testing", "cli", "threaded", "aio", "monitor"},
+    "cli": BELOW | {"store", "linkbox", "testing", "cli", "threaded", "aio", "monitor", "nats"},
     "__main__": {"cli"},
 }
 

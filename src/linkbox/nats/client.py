@@ -100,7 +100,8 @@ class BrokerClient:
             raise
         except Failures as error:
             await self.close()
-            raise self._failure(self._last_error or error) from None
+            failure = self._failure(self._last_error or error)
+            raise failure from failure.__cause__
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _connect(self) -> None:

@@ -25,7 +25,9 @@ DUPLICATES: Final = 120
 ACK_WAIT: Final = 10
 """Seconds after which the broker gives a message to another server, unless it still waits here."""
 BARRIERS: Final = "BARRIERS"
-_EXISTS, _OVERLAPS, _NOT_FOUND, _NO_STREAM, _WRONG_SEQUENCE = 10058, 10065, 10037, 10059, 10071
+NO_STREAM: Final = 10059
+"""The code of the broker's error: there is no such stream."""
+_EXISTS, _OVERLAPS, _NOT_FOUND, _WRONG_SEQUENCE = 10058, 10065, 10037, 10071
 
 
 class ApiError(Exception):

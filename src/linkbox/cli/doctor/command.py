@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from linkbox import Address, Framing
+from linkbox.broker import split_credentials
+from linkbox.cli.broker import with_nats_url
 from linkbox.cli.doctor.report import Failed, Report
 from linkbox.cli.options import (
     FormatName,
@@ -25,7 +28,7 @@ from linkbox.cli.status import WrongUse, exit_status
 from linkbox.operations.secrets import lookup_of
 
 if TYPE_CHECKING:
-    from linkbox.cli.doctor.network import Way
+    from ssl import SSLContext
 
 
 class PatternName(enum.StrEnum):
@@ -36,10 +39,19 @@ class PatternName(enum.StrEnum):
     ar = "ar"
 
 
+ExaminedArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[ADDRESS]",
+        help="The address of a server, or nats://HOST/NAME.",
+        show_default=False,
+        callback=with_nats_url,
+    ),
+]
+
+
 def doctor(
-    address: Annotated[
-        str, typer.Argument(metavar="[ADDRESS]", help="The address of a server.", show_default=False)
-    ] = "",
+    address: ExaminedArgument = "",
     store: Annotated[
         Path | None, typer.Option("--store", metavar="FILE", help="Examine this store instead.")
     ] = None,
@@ -63,50 +75,69 @@ def doctor(
 
     Exit status: 0 a client as described would work; 1 no connection (a store: damaged); 2 wrong use;
     3 no answer (a store: messages in doubt); 4 another protocol; 5 certificate; 6 another pattern, format or
-    version; 7 secret; 8 rejected. The last step connects like a real client, and ends the conversation.
+    version; 7 secret, or credentials for a broker; 8 rejected. The last step connects like a real client,
+    and ends the conversation.
     """
     with exit_status():
         if bool(address) is (store is not None):
             raise WrongUse("give an address, or --store FILE")
         report = Report(as_json)
-        verdict = f"{store} is intact" if store else f"a client as described can use {address}"
+        bare = split_credentials(address, None)[0]
         try:
             if store is not None:
                 from linkbox.cli.doctor.stored import diagnose_store  # It loads sqlite3.
 
                 diagnose_store(report, store)
             else:
-                from linkbox.cli.doctor.network import Way  # It loads ssl.
-
-                if Address.parse(address).scheme == "nats":  # A module of its own would examine the broker.
-                    raise WrongUse(
-                        "linkbox doctor cannot examine a broker yet: give a tcp:// or tls:// address"
-                    )
-                context = context_of(address, tls_ca, tls_cert, tls_key)
-                way = Way(report, Address.parse(address), context, timeout)
-                _diagnose(way, framing_of(framing), secret_file, pattern, format)
+                context = context_of(bare, tls_ca, tls_cert, tls_key)
+                wanted = Wanted(
+                    framing_of(framing), secret_file, pattern and pattern.value, format and format.value
+                )
+                _diagnose(report, address, context, timeout, wanted)
         except Failed:
             pass
-        report.finish(verdict)
+        report.finish(f"{store} is intact" if store else f"a client as described can use {bare}")
         if report.status:
             raise typer.Exit(report.status)
 
 
-def _diagnose(
-    way: Way,
-    framing: Framing,
-    secret_file: Path | None,
-    pattern: PatternName | None,
-    format: FormatName | None,
-) -> None:
+class Wanted(NamedTuple):
+    """The client as described: what is None is found out."""
+
+    framing: Framing
+    secret_file: Path | None
+    pattern: str | None
+    format: str | None
+
+
+def _diagnose(report: Report, given: str, context: SSLContext | None, timeout: float, wanted: Wanted) -> None:
+    """``given`` may have credentials of a broker."""
+    address = Address.parse(given)
+    if address.is_broker:
+        _diagnose_broker(report, given, context, timeout, wanted)
+        return
+    from linkbox.cli.doctor.network import Way  # It loads ssl.
     from linkbox.cli.doctor.speaking import diagnose_linked, diagnose_plain
 
-    secret = secret_of(secret_file, framing)
+    way = Way(report, address, context, timeout)
+    secret = secret_of(wanted.secret_file, wanted.framing)
     way.explore()
-    if not framing.linked:
-        diagnose_plain(way, framing.name)
+    if not wanted.framing.linked:
+        diagnose_plain(way, wanted.framing.name)
         return
     lookup = None if secret is None else lookup_of(secret)[0]
-    diagnose_linked(
-        way, lookup, None if pattern is None else pattern.value, None if format is None else format.value
-    )
+    diagnose_linked(way, lookup, wanted.pattern, wanted.format)
+
+
+def _diagnose_broker(
+    report: Report, given: str, context: SSLContext | None, timeout: float, wanted: Wanted
+) -> None:
+    if not wanted.framing.linked:
+        raise WrongUse("a plain framing speaks to a socket: over nats:// there is only --framing linked")
+    if find_spec("nats") is None:
+        raise WrongUse(f"{Address.parse(given)} needs nats-py: pip install 'linkbox[nats]'")
+    from linkbox.cli.doctor.broker import diagnose_broker  # It loads ssl and nats-py.
+
+    if wanted.secret_file is not None:
+        report.note("secret", "not tried: over a broker only P2P has one, between client and server")
+    diagnose_broker(report, given, context, timeout, wanted.pattern, wanted.format)

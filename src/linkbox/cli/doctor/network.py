@@ -129,16 +129,20 @@ class Way:
         except ssl.SSLCertVerificationError as error:
             raise self._bad_certificate(error) from error
         except (OSError, ssl.SSLError) as error:
-            from linkbox.cli.doctor.speaking import identify
-
-            text = f"no TLS handshake: {_reason(error)}"
-            other = identify(self.open_bare, self.timeout)
-            advice = f"the server speaks {other.name}, without TLS: {other.advice}"
-            raise report.fail(Status.OTHER_PROTOCOL, "TLS", text, advice) from error
+            raise self.without_tls(_reason(error)) from error
         days = _days_left(found)
         report.ok("TLS", f"{version}, a certificate for {_hosts(found)}, valid for {days:.0f} days")
         if days < SOON:
             report.note("TLS", "renew the certificate soon")
+
+    def without_tls(self, reason: str) -> Failed:
+        """The end of the diagnosis: no TLS handshake was possible."""
+        from linkbox.cli.doctor.speaking import identify
+
+        text = f"no TLS handshake: {reason}"
+        other = identify(self.open_bare, self.timeout)
+        advice = f"the server speaks {other.name}, without TLS: {other.advice}"
+        return self.report.fail(Status.OTHER_PROTOCOL, "TLS", text, advice)
 
     def _bad_certificate(self, error: ssl.SSLCertVerificationError) -> Failed:
         code, host = error.verify_code, self.address.host

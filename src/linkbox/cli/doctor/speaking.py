@@ -257,7 +257,7 @@ def _welcomed(report: Report, visitor: Visitor, welcome: Welcome) -> None:
     else:
         report.ok("round trip", f"{seconds * 1e3:.2g} ms")
     mark = report.ok if largest == ours else report.note
-    mark("limits", f"it takes messages of {_size(largest)}, a client by default {_size(ours)}")
+    mark("limits", f"it takes messages of {size_of(largest)}, a client by default {size_of(ours)}")
     if not welcome.credit[1]:
         report.note("limits", "its mailbox is full: messages wait until its application takes some")
     visitor.leave()
@@ -346,7 +346,8 @@ def _named(pattern: re.Pattern[str], reason: str) -> str | None:
     return found[1] if found else None
 
 
-def _size(number: int) -> str:
+def size_of(number: int) -> str:
+    """A number of bytes, for a person."""
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if number >= unit:
             return f"{number / unit:.3g} {name}"
