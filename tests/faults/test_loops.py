@@ -27,6 +27,7 @@ from linkbox.core.linked_link import LinkedLink
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.networks import sockets_aio, sockets_threaded
 from linkbox.networks.dialer import Dialer
+from linkbox.networks.dialer_aio import AioDialer
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.sockets_aio import AioSockets
 from linkbox.networks.sockets_threaded import ThreadedSockets
@@ -401,15 +402,20 @@ def leader(case: Case) -> Any:
     """Of threads; with asyncio the event loop is the leader, and calls what `reader` and others hit."""
     with case.place.server("P2P", max_peers=10) as server:
         if case.place.front == "threaded":
-            reads, reports = case.patch(ThreadedSockets, "read", 3), case.patch(ThreadedSockets, "report", 3)
+            reads = case.patch(ThreadedSockets, "read", 3, when=_is_of_server)
+            reports = case.patch(ThreadedSockets, "report", 3, when=_is_of_server)
             case.is_good(server)
             assert reads.is_spent and reports.is_spent
         else:
-            # Of the server: its client has a network of its own.
-            opens = case.patch(AioSockets, "opened", when=lambda network, *_: network._listener is not None)
+            opens = case.patch(AioSockets, "opened", when=_is_of_server)
             case.is_good(server, reconnect=AT_ONCE)
             assert opens.is_spent
         return server.statistics()
+
+
+def _is_of_server(network: Any, *_: Any) -> bool:
+    """Its client has a network of its own."""
+    return network._listener is not None
 
 
 def decisions(case: Case) -> Any:
@@ -421,14 +427,14 @@ def decisions(case: Case) -> Any:
 
 
 def dialer(case: Case) -> Any:
-    owner, name = (Dialer, "try_next") if case.place.front == "threaded" else (AioSockets, "_connect")
+    owner, name = (Dialer, "try_next") if case.place.front == "threaded" else (AioDialer, "_connect")
     return _connects(case, case.patch(owner, name, 3))
 
 
 def resolver(case: Case) -> Any:
     if case.place.front == "threaded":
         return _connects(case, case.patch(linkbox.networks.dialer, "resolve", 3))
-    return _connects(case, case.patch(AioSockets, "_resolve", 3))
+    return _connects(case, case.patch(AioDialer, "_resolve", 3))
 
 
 def _connects(case: Case, throwing: Throwing) -> Any:
