@@ -95,7 +95,7 @@ def test_a_stream_goes_line_by_line(start) -> None:
 
 
 def test_a_server_may_start_a_moment_later(start, run, nobody: str) -> None:
-    sender = start("send", nobody, stdin=subprocess.PIPE)
+    sender = start("send", nobody, "--wait", 20, stdin=subprocess.PIPE)
     sender.type(b"early\n")
     listener = start("listen", "p2m", nobody, "--once")
     assert listener.address

@@ -81,7 +81,8 @@ def hook() -> Any:
 def sources() -> set[str]:
     """The files of the package, as a wheel names them."""
     source = ROOT / "src"
-    return {path.relative_to(source).as_posix() for path in source.rglob("*.py")} | {"linkbox/py.typed"}
+    files = [*source.rglob("*.py"), *source.glob("linkbox/cli/top/static/*"), source / "linkbox" / "py.typed"]
+    return {path.relative_to(source).as_posix() for path in files}
 
 
 def is_pure(built: Built) -> bool:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from types import FrameType
+from typing import Any, NamedTuple
 
 import pytest
 
 from linkbox import ClientAR, ClientP2P, LinkboxError, ServerAR, ServerP2P
-from linkbox.threaded.interrupts import Deferred, interrupts, join, wait_for
+from linkbox.threaded.interrupts import Deferred, _is_in_linkbox, interrupts, join, wait_for
 from soak.interrupts import SOURCES, WAYS, campaign
 from tests.threaded.helpers import Process, Threads, wait_until
 
@@ -269,3 +271,26 @@ def test_after_a_fork() -> None:
     with Process(FORKED) as process:
         assert process.line() == "7 True"
         assert process.wait() == 0, process.stderr
+
+
+def test_the_constructor_of_a_named_tuple_is_not_interrupted_in_linkbox() -> None:
+    """Its frame has a module of its own: Ctrl-C there left the sockets of a new endpoint open."""
+    found: list[bool] = []
+
+    class Route(NamedTuple):
+        address: Any
+
+    scope: dict[str, Any] = {"__name__": "linkbox.networks.example", "Route": Route}
+    source = "def make():\n    Route(None)\n"
+    exec(source, scope)
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and str(frame.f_globals.get("__name__")).startswith("namedtuple_"):
+            found.append(_is_in_linkbox(frame))
+
+    sys.setprofile(profile)
+    try:
+        scope["make"]()
+    finally:
+        sys.setprofile(None)
+    assert found == [True]

@@ -297,4 +297,6 @@ def test_calls_in_del_do_not_wait_for_a_lock_that_is_lost(lock: str) -> None:
         assert found == ["exiting"] * 3 + ["bool"] + ["exiting"] * 5 + ["bool"]
     else:
         looks = ["tuple", "Statistics", "int", "bool", "list", "bytes"]
-        assert found == [*looks, "exiting", "NoneType", "exiting", "bool"]
+        expected = [*looks, "exiting", "NoneType", "exiting", "bool"]
+        # A thread of the endpoint may have held the lock just then.
+        assert found in (expected, ["exiting"] * 3 + ["bool"] + ["exiting"] * 5 + ["bool"])

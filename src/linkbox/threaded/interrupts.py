@@ -303,7 +303,8 @@ def _is_in_linkbox(frame: FrameType | None) -> bool:
         package = module.partition(".")[0]
         if package == "linkbox":
             return not module.startswith(_NOT_PROTECTED)
-        if package not in sys.stdlib_module_names:
+        # The constructor of a NamedTuple has a module of its own; who calls it decides.
+        if package not in sys.stdlib_module_names and not package.startswith("namedtuple_"):
             return False
         frame = frame.f_back
     return False
