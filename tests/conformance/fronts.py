@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import linkbox
-from linkbox import EndOfData, EventKind, aio
+from linkbox import EndOfData, EventKind, Linked, aio
 from linkbox.testing import MemoryNetwork
 from tests.threaded.helpers import Relay
 
@@ -155,6 +155,8 @@ class World:
         """A server, not started."""
         if self.authority is not None:
             kwargs = {"ssl": self.authority.server()} | kwargs
+        if pattern == "P2P" and not getattr(kwargs.get("framing", Linked), "linked", False):
+            kwargs = {"half_close": 0} | kwargs  # Scenarios of it say how long; no other waits for it.
         return self._make(self._fronts["server"], f"Server{pattern}", self.address, *args, **kwargs)
 
     def client(self, pattern: str, address: str | list[str], *args: Any, **kwargs: Any) -> Any:

@@ -38,7 +38,9 @@ async def a_server_with_a_plain_framing_tells_a_linked_client(world: World) -> N
     """The client's error names both framings; the server goes on."""
     for framing, name in ((Lines(), "lines"), (LengthPrefixed(), "length-prefixed")):
         for pattern in ("P2P", "P2M", "AR"):
-            async with world.server(pattern, framing=framing) as server:
+            # The connection of the refused one may not be closed yet when the next one connects.
+            more = {} if pattern == "AR" else {"max_peers": 2}
+            async with world.server(pattern, framing=framing, **more) as server:
                 client = world.client(pattern, server.address)
                 calls = {"P2P": client.start, "P2M": lambda to=client: to.send(b"x")}
                 with pytest.raises(Refused, match=f"the framing here is {name}, the client's is linked"):
