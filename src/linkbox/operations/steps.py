@@ -56,7 +56,7 @@ class Call(Step):
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.function: Callable[..., Any] = function
-        self.arguments: tuple[Any] = arguments
+        self.arguments: tuple[Any, ...] = arguments
 
 
 class NextItems(Step):
