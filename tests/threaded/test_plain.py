@@ -319,3 +319,12 @@ def test_recorded_data_arrives_whole_through_lines(name: str, tmp_path: Path) ->
             sock.sendall(line + b"\r\n")
         sock.shutdown(socket.SHUT_WR)
         assert [server.data_get(5) for _ in lines] == lines
+
+
+def test_a_client_names_the_second_of_two_addresses() -> None:
+    with ServerP2P("tcp://127.0.0.1:0", framing=Lines()) as server:
+        nobody = "tcp://127.0.0.1:1"
+        with ClientP2P([nobody, server.address], framing=Lines()) as client:
+            client.send(b"hello")
+            assert server.data_get(10) == b"hello"
+            assert [peer.address for peer in client.peers()] == [server.address]

@@ -324,8 +324,9 @@ class ClientSide(Side):
 
     def session_up(self, session: Session) -> None:
         session.attempts.connected_at = self._context.effects.now
-        if isinstance(link := session.link, Link):
-            self.dialing.welcomed(session, link.address)
+        link = session.link
+        assert isinstance(link, Link)
+        self.dialing.welcomed(session, link.address)
 
     def session_dropped(self, session: Session, error: Exception) -> None:
         """The connection broke: connect again if the session can continue, else close it."""
