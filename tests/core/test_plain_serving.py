@@ -299,3 +299,9 @@ def test_a_client_of_our_own_protocol_is_refused() -> None:
         assert bool(wire.notes) is is_refused
         assert (b"the framing here is lines" in probe.raw()) is is_refused
         assert bool(wire.server.mailbox.count) is not is_refused
+
+
+def test_a_stopping_server_admits_nobody() -> None:
+    wire = Wire(P2P, framing=Lines())
+    wire.server.shutdown(wire.now)
+    assert wire.server.accept("tcp://probe", None, wire.now) is None
