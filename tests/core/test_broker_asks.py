@@ -6,7 +6,7 @@ import pytest
 
 from linkbox.core.asks_client import Ask
 from linkbox.core.broker import ask_messages
-from linkbox.core.broker.ask_link import GONE_TIMES, AskLink, Verdict
+from linkbox.core.broker.ask_link import GONE_TIMES, Verdict
 from linkbox.core.broker.ask_messages import Cancel, Probe, Request, split_parts
 from linkbox.core.broker.carrying import carry_asks
 from linkbox.core.broker.request_link import HERE_AFTER, IDLE, RequestLink
@@ -510,4 +510,3 @@ def test_parts_without_sizes_are_one_message() -> None:
 
 def test_orders_are_values() -> None:
     assert Request(1, {}, b"") == Request(1, {}, b"")
-    assert AskLink.__slots__
