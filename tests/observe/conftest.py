@@ -12,9 +12,19 @@ from pathlib import Path
 import pytest
 
 from linkbox import monitor
+from linkbox.operations import process_hooks
 from tests.threaded.conftest import _nothing_left_behind, may_log_errors, pytest_runtest_makereport
 
 __all__ = ["_nothing_left_behind", "may_log_errors", "pytest_runtest_makereport"]  # theirs hold here too
+
+
+@pytest.fixture(autouse=True)
+def no_others() -> Iterator[None]:
+    """Endpoints that earlier tests of this process have not stopped are not seen."""
+    others = set(process_hooks.started)
+    process_hooks.started.clear()
+    yield
+    process_hooks.started.update(others)
 
 
 @pytest.fixture

@@ -32,18 +32,7 @@ from linkbox import (
     ServerP2P,
     metrics,
 )
-from linkbox.operations import process_hooks
 from tests.threaded.helpers import wait_until
-
-
-@pytest.fixture(autouse=True)
-def no_others() -> Iterator[None]:
-    """Endpoints that earlier tests of this process have not stopped are not seen."""
-    others = set(process_hooks.started)
-    process_hooks.started.clear()
-    yield
-    process_hooks.started.update(others)
-
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
