@@ -16,8 +16,8 @@ from linkbox.core.endpoint import ClientCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.errors import LinkError
 from linkbox.nats.client import BrokerClient, is_same
-from linkbox.nats.exchange import Exchange
-from linkbox.nats.port import LinkCarrier, Port
+from linkbox.nats.exchange import DialingExchange, Exchange
+from linkbox.nats.port import LinksPort
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,23 +33,14 @@ HAVE, CANCEL = "have", "cancel"
 YES, NO = b"1", b"0"
 
 
-class AskExchange(Exchange):
+class AskExchange(DialingExchange):
     """A client's side."""
 
     port: AskPort
 
-    def dial(self, session: Session, patience: float) -> None:
+    async def reach(self) -> int:
         """Find out whether a server of the name is there."""
-        self.spawn(self._dial(session, patience))
-
-    async def _dial(self, session: Session, patience: float) -> None:
-        port = self.port
-        try:
-            client = await self.within(patience, self.greeted())
-        except LinkError as error:
-            port.notify(port.on_dial_failed, session, error)
-        else:
-            port.notify(port.on_dialed, session, client.most - HEADER_BYTES)
+        return (await self.greeted()).most - HEADER_BYTES
 
     def do(self, order: Order) -> None:
         """Do what the core has decided."""
@@ -84,11 +75,8 @@ class AskExchange(Exchange):
         if is_same(self.subjects.requests, subject) and self.client is not None:
             self.port.notify(self.port.on_denied, self.client.denial(self.subjects.requests))
 
-    def on_lost(self, error: OSError) -> None:
-        self.port.notify(self.port.on_lost, error)
 
-
-class AskPort(Port):
+class AskPort(LinksPort[AskLink]):
     """The links of a client."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -96,7 +84,6 @@ class AskPort(Port):
         core = self.events.hub
         assert isinstance(core, ClientCore)
         self._core = core
-        self._links: set[AskLink] = set()
         self.exchange: AskExchange
 
     def make_exchange(self) -> AskExchange:
@@ -108,8 +95,7 @@ class AskPort(Port):
         """A server of the name is there."""
         link = carry_asks(self._core, session, most, self.now())
         if link is not None:
-            link.carrier = LinkCarrier(self, link)
-            self._links.add(link)
+            self.carry(link)
             self.flush(link)
 
     def _link_of(self, id: int) -> AskLink | None:
@@ -133,31 +119,16 @@ class AskPort(Port):
 
     def on_denied(self, error: LinkError) -> None:
         """The broker does not let this client ask."""
-        for link in list(self._links):
+        for link in list(self.links.values()):
             link.denied(error, self.now())
 
-    def on_lost(self, error: OSError) -> None:
-        """The connection to the broker is lost."""
-        for link in list(self._links):
-            self._core.lost(link, error, self.now())
-
     # -- for the network -----------------------------------------------------------------------------------
-
-    def dial(self, session: Session) -> None:
-        self.post(self.exchange.dial, session, self.events.patience(session, 0, self.now()))
 
     def flush(self, link: Link) -> None:
         assert isinstance(link, AskLink)
         for order in link.take_orders(self.now()):
             self.post(self.exchange.do, order)
-        if link.closed:
-            link.carrier = None
-            self._links.discard(link)
-
-    def close_links(self) -> None:
-        self.report(self.now())
-        for link in list(self._links):
-            self.flush(link)
+        self.drop_if_closed(link)
 
 
 class RequestExchange(Exchange):
@@ -221,7 +192,7 @@ class RequestExchange(Exchange):
             end()
 
 
-class RequestPort(Port):
+class RequestPort(LinksPort[RequestLink]):
     """The links of a server."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -230,7 +201,6 @@ class RequestPort(Port):
         assert isinstance(core, ServerCore)
         self._core = core
         self._requests = BrokerRequests(core, str(self.address), 0)
-        self._links: set[RequestLink] = set()
         self.exchange: RequestExchange
 
     def make_exchange(self) -> RequestExchange:
@@ -248,8 +218,7 @@ class RequestPort(Port):
         for order in self._requests.take_orders():
             self.post(self.exchange.reply, order)
         if link is not None and link.carrier is None:
-            link.carrier = LinkCarrier(self, link)
-            self._links.add(link)
+            self.carry(link)
 
     def on_have(self, reply_to: bytes, answer_to: str, is_own: bool) -> None:
         """A client asks whether this server has its request. If it asks all, only that one answers."""
@@ -267,11 +236,4 @@ class RequestPort(Port):
         assert isinstance(link, RequestLink)
         for order in link.take_orders(self.now()):
             self.post(self.exchange.reply, order)
-        if link.closed:
-            link.carrier = None
-            self._links.discard(link)
-
-    def close_links(self) -> None:
-        self.report(self.now())
-        for link in list(self._links):
-            self.flush(link)
+        self.drop_if_closed(link)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from linkbox.core.backoff import Backoff
 from linkbox.core.broker.hello import BrokerHello, check_hello, encode_hello
 from linkbox.core.broker.subjects import QUEUE, Subjects
+from linkbox.core.session import Session
 from linkbox.errors import ConnectFailed, LinkError, ListenFailed, Refused
 from linkbox.logs import ERROR, INFO, WARNING, write
 from linkbox.nats.client import OPENING, BrokerClient
-from linkbox.nats.port import Port
+from linkbox.nats.port import LinksPort, Port
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -248,6 +249,32 @@ class Exchange:
         if client is not None:
             await client.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class DialingExchange(Exchange):
+    """The exchange of a client whose sessions need nothing but a name that is ready."""
+
+    port: LinksPort[Any]
+
+    async def reach(self) -> int:
+        """Connect to what the pattern needs. Returns the largest message. Raises `LinkError`."""
+        raise NotImplementedError
+
+    def dial(self, session: Session, patience: float) -> None:
+        """Connect a session: reports `on_dialed` or `on_dial_failed`."""
+        self.spawn(self._dial(session, patience))
+
+    async def _dial(self, session: Session, patience: float) -> None:
+        port = self.port
+        try:
+            most = await self.within(patience, self.reach())
+        except LinkError as error:
+            port.notify(port.on_dial_failed, session, error)
+        else:
+            port.notify(port.on_dialed, session, most)
+
+    def on_lost(self, error: OSError) -> None:
+        self.port.notify(self.port.on_lost, error)
 
 
 def _retrieve(task: asyncio.Task[BrokerClient]) -> None:

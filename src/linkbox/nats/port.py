@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from linkbox.address import Address
 from linkbox.broker import Nats
@@ -15,6 +15,7 @@ from linkbox.errors import ConnectFailed, LinkError
 from linkbox.networks.choose import BrokerAccess
 from linkbox.networks.network import Listener, NetworkEvents
 
+L = TypeVar("L", bound=Link)
 Report = tuple[Callable[..., None], tuple[Any, ...]]
 
 
@@ -43,11 +44,11 @@ class LinkCarrier(Carrier):
 
     __slots__ = ("key", "link", "port")
 
-    def __init__(self, port: Port, link: Link, key: int = 0) -> None:
+    def __init__(self, port: Port, link: Link, key: int) -> None:
         self.port = port
         self.link = link
         self.key = key
-        """The number of the link, if the exchange needs one."""
+        """The number of the link among those of its port."""
 
     def flush(self) -> None:
         self.port.flush(self.link)
@@ -123,7 +124,7 @@ class Port:
 
     def dial(self, session: Session) -> None:
         """Begin to connect a session."""
-        raise NotImplementedError
+        self.post(self.exchange.dial, session, self.events.patience(session, 0, self.now()))
 
     def flush(self, link: Link) -> None:
         """Write what the link has."""
@@ -156,3 +157,40 @@ class Port:
             self.events.connect_failed(session, error, self.now())
         else:
             self.events.connect_refused(session, error, self.now())
+
+
+class LinksPort(Port, Generic[L]):
+    """A port whose links share the connection of the exchange. A subclass says what `flush` does."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.links: dict[int, L] = {}
+        """By their numbers."""
+        self._last = 0
+
+    def carry(self, link: L) -> None:
+        """Carry a new link."""
+        self._last += 1
+        link.carrier = LinkCarrier(self, link, self._last)
+        self.links[self._last] = link
+
+    def drop_if_closed(self, link: Link) -> None:
+        """Let go of a link that has nothing more to write."""
+        carrier = link.carrier
+        if link.closed and isinstance(carrier, LinkCarrier):
+            link.carrier = None
+            self.links.pop(carrier.key, None)
+
+    def on_dialed(self, session: Session, most: int) -> None:
+        """A client: a session can be carried. The broker accepts bodies of ``most`` bytes."""
+        raise NotImplementedError
+
+    def on_lost(self, error: OSError) -> None:
+        """The connection to the broker is lost."""
+        for link in list(self.links.values()):
+            self.events.hub.lost(link, error, self.now())
+
+    def close_links(self) -> None:
+        self.report(self.now())
+        for link in list(self.links.values()):
+            self.flush(link)

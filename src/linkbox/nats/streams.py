@@ -20,9 +20,9 @@ from linkbox.core.endpoint import ClientCore, ServerCore
 from linkbox.core.session import Session
 from linkbox.errors import LinkError
 from linkbox.nats.client import NOBODY, BrokerClient, status_of
-from linkbox.nats.exchange import Exchange
+from linkbox.nats.exchange import DialingExchange, Exchange
 from linkbox.nats.jetstream import NANO, JetStream
-from linkbox.nats.port import LinkCarrier, Port
+from linkbox.nats.port import LinkCarrier, LinksPort
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,25 +47,13 @@ FULL: Final = "maximum"
 """In the error of a stream that is full."""
 
 
-class StreamExchange(Exchange):
+class StreamExchange(DialingExchange):
     """A client's side."""
 
     port: StreamPort
 
-    def dial(self, session: Session, patience: float) -> None:
+    async def reach(self) -> int:
         """Find or make the stream of the name."""
-        self.spawn(self._dial(session, patience))
-
-    async def _dial(self, session: Session, patience: float) -> None:
-        port = self.port
-        try:
-            client = await self.within(patience, self._opened())
-        except LinkError as error:
-            port.notify(port.on_dial_failed, session, error)
-        else:
-            port.notify(port.on_dialed, session, min(client.most, MOST_BYTES) - HEADER_BYTES)
-
-    async def _opened(self) -> BrokerClient:
         client = await self.connect()
         if not self.is_ready:
             await self.greet(client, is_needed=False)
@@ -73,7 +61,7 @@ class StreamExchange(Exchange):
                 self.port.settings.replicas
             )
             self.is_ready = True
-        return client
+        return min(client.most, MOST_BYTES) - HEADER_BYTES
 
     def publish(self, key: int, order: Publish) -> None:
         """Publish a message to the stream."""
@@ -96,9 +84,6 @@ class StreamExchange(Exchange):
         if self.client is not None and subject.lower().startswith(self.subjects.messages_of("").lower()):
             self.port.notify(self.port.on_denied, self.client.denial(subject))
 
-    def on_lost(self, error: OSError) -> None:
-        self.port.notify(self.port.on_lost, error)
-
 
 def _error_of(message: Msg) -> str:
     """The error in an acknowledgement of the stream; empty if there is none."""
@@ -112,7 +97,7 @@ def _error_of(message: Msg) -> str:
         return "an acknowledgement that cannot be read"
 
 
-class StreamPort(Port):
+class StreamPort(LinksPort[StreamLink]):
     """The links of a client."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -120,8 +105,6 @@ class StreamPort(Port):
         core = self.events.hub
         assert isinstance(core, ClientCore)
         self._core = core
-        self._links: dict[int, StreamLink] = {}
-        self._last = 0
         self.exchange: StreamExchange
 
     def make_exchange(self) -> StreamExchange:
@@ -133,40 +116,30 @@ class StreamPort(Port):
         """The stream is there."""
         link = carry_messages(self._core, session, most, self.now())
         if link is not None:
-            self._last += 1
-            link.carrier = LinkCarrier(self, link, self._last)
-            self._links[self._last] = link
+            self.carry(link)
             self.flush(link)
 
     def on_stored(self, key: int, first: int, error: str) -> None:
         """The stream has acknowledged a message, or not."""
-        link = self._links.get(key)
+        link = self.links.get(key)
         if link is not None:
             link.on_stored(first, error, FULL in error, self.now())
 
     def on_taken(self, key: int, text: str) -> None:
         """Messages were taken."""
-        link = self._links.get(key)
+        link = self.links.get(key)
         if link is not None:
             link.on_taken(text, self.now())
 
     def on_denied(self, error: LinkError) -> None:
         """The broker does not let this client publish."""
-        for link in list(self._links.values()):
+        for link in list(self.links.values()):
             session = link.session
             link.abort(error)
             if session is not None:
                 self.events.connect_refused(session, error, self.now())
 
-    def on_lost(self, error: OSError) -> None:
-        """The connection to the broker is lost."""
-        for link in list(self._links.values()):
-            self._core.lost(link, error, self.now())
-
     # -- for the network -----------------------------------------------------------------------------------
-
-    def dial(self, session: Session) -> None:
-        self.post(self.exchange.dial, session, self.events.patience(session, 0, self.now()))
 
     def flush(self, link: Link) -> None:
         carrier = link.carrier
@@ -174,14 +147,7 @@ class StreamPort(Port):
         key = carrier.key
         for order in link.take_orders(self.now()):
             self.post(self.exchange.publish, key, order)
-        if link.closed:
-            link.carrier = None
-            self._links.pop(key, None)
-
-    def close_links(self) -> None:
-        self.report(self.now())
-        for link in list(self._links.values()):
-            self.flush(link)
+        self.drop_if_closed(link)
 
 
 class SourceExchange(Exchange):
@@ -349,7 +315,7 @@ def _stored_of(message: Msg, barrier: int) -> Stored | None:
     )
 
 
-class SourcePort(Port):
+class SourcePort(LinksPort[SourceLink]):
     """The links of a server."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -358,7 +324,6 @@ class SourcePort(Port):
         assert isinstance(core, ServerCore)
         self._core = core
         self._sources = BrokerSources(core, str(self.address))
-        self._links: set[SourceLink] = set()
         self._processed = 0
         self.exchange: SourceExchange
 
@@ -374,8 +339,7 @@ class SourcePort(Port):
         if link is None:
             self._do([Acknowledge(stored.reply_to, stream_messages.NAK)])
         elif link.carrier is None:
-            link.carrier = LinkCarrier(self, link)
-            self._links.add(link)
+            self.carry(link)
 
     def tell_room(self) -> None:
         """The exchange can fetch now."""
@@ -389,11 +353,4 @@ class SourcePort(Port):
     def flush(self, link: Link) -> None:
         assert isinstance(link, SourceLink)
         self._do([*link.take_orders(self.now()), *self._sources.take_given_back()])
-        if link.closed:
-            link.carrier = None
-            self._links.discard(link)
-
-    def close_links(self) -> None:
-        self.report(self.now())
-        for link in list(self._links):
-            self.flush(link)
+        self.drop_if_closed(link)
