@@ -106,16 +106,10 @@ class AskLink(BrokerLink):
 
     def take_orders(self, now: float) -> list[Order]:
         """What the network must do now."""
-        self.context.effects.now = now
-        session = self.session
-        if session is not None and session.link is self and not self.closed:
-            sending = session.sending
-            while sending.queue:
-                message = sending.pull_whole()
-                if message is None:
-                    session.owner.message_failed(session, sending.pop_too_large())
-                else:
-                    self._send(message, now)
+        session = self.carried(now)
+        if session is not None:
+            for message in self.whole_messages(session):
+                self._send(message, now)
             self._check_end(session)
         orders, self._orders = self._orders, []
         return orders

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from linkbox.core.arrival import Arrival
+from linkbox.core.channel import OutgoingMessage
 from linkbox.core.connection import Buffer
 from linkbox.core.context import Context
 from linkbox.core.link import Link, LinkOwner, State
@@ -23,6 +26,22 @@ class BrokerLink(Link):
         super().__init__(owner, context, address, now)
         self.state = State.OPEN
         self.session = session
+
+    def carried(self, now: float) -> Session | None:
+        """The session, if it still has this link: it may send."""
+        self.context.effects.now = now
+        session = self.session
+        return session if session is not None and session.link is self and not self.closed else None
+
+    def whole_messages(self, session: Session) -> Iterator[OutgoingMessage]:
+        """What the session has to send. A message that is too large fails."""
+        sending = session.sending
+        while sending.queue:
+            message = sending.pull_whole()
+            if message is None:
+                session.owner.message_failed(session, sending.pop_too_large())
+            else:
+                yield message
 
     def data_to_send(self, now: float) -> list[Buffer]:
         return []  # There are no bytes: see the subclasses.

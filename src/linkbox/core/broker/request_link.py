@@ -71,22 +71,16 @@ class RequestLink(BrokerLink):
 
     def take_orders(self, now: float) -> list[Reply]:
         """The replies to publish now."""
-        self.context.effects.now = now
-        session = self.session
-        if session is not None and session.link is self and not self.closed:
-            sending = session.sending
-            while sending.queue:
-                message = sending.pull_whole()
-                if message is None:
-                    session.owner.message_failed(session, sending.pop_too_large())
-                else:
-                    self._reply(message)
+        session = self.carried(now)
+        if session is not None:
+            for message in self.whole_messages(session):
+                self._reply(message)
             if not self._started and self._idle_at == NEVER:
                 self._idle_at = now + IDLE
                 self.schedule(self._idle_at)
-            if (
-                sending.sent > sending.acked
-            ):  # Nothing acknowledges a reply: forget it. May close the session.
+            sending = session.sending
+            if sending.sent > sending.acked:
+                # Nothing acknowledges a reply: forget it. May close the session.
                 done = sending.on_ack(sending.sent, sending.sent, ENDLESS, ENDLESS)
                 session.owner.acked(session, done)
         orders, self._orders = self._orders, []

@@ -134,9 +134,8 @@ class SourceLink(BrokerLink):
 
     def take_orders(self, now: float) -> list[Order]:
         """What the network must send to the broker and to the client now."""
-        self.context.effects.now = now
-        session = self.session
-        if session is not None and session.link is self and not self.closed:
+        session = self.carried(now)
+        if session is not None:
             session.route.ack_written()
             self._acknowledge(session.receiving.taken)
             if not self._pending and self._idle_at == NEVER:

@@ -77,9 +77,8 @@ class StreamLink(BrokerLink):
 
     def take_orders(self, now: float) -> list[Publish]:
         """What the network must publish now."""
-        self.context.effects.now = now
-        session = self.session
-        if session is not None and session.link is self and not self.closed:
+        session = self.carried(now)
+        if session is not None:
             while len(self._flying) < IN_FLIGHT and may_send(session):
                 self._publish(session, session.sending.pull(PACK_BYTES), now)
             self._check_end(session)
