@@ -26,8 +26,10 @@ try:
     from prometheus_client.registry import REGISTRY, CollectorRegistry
     from prometheus_client.registry import Collector as _Base
 except ModuleNotFoundError as error:
+    from linkbox.extras import how_to_install
+
     raise ModuleNotFoundError(
-        f"linkbox.metrics needs {error.name}: pip install 'linkbox[metrics]'", name=error.name
+        f"linkbox.metrics needs {error.name}: {how_to_install('metrics')}", name=error.name
     ) from error
 
 from linkbox.events import EndpointState, Percentiles
