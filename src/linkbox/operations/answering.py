@@ -31,7 +31,7 @@ class AnsweringServer(ServerOperations):
         self.handler: Handler | None = options.handler
         if options.handler is not None:
             runtime.check_function(options.handler, "handler=")
-        self.requests = Responder(self)
+        self.requests: Responder = Responder(self)
         self._busy: dict[int, float] = {}
 
     @property

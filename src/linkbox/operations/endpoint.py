@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from linkbox import logs
+from linkbox.address import Address
 from linkbox.core.durable.journal import Journal
 from linkbox.core.endpoint import (
     BytesMailbox,
@@ -47,11 +48,11 @@ class EndpointOperations(Started):
         self.runtime = runtime
         self.now: Callable[[], float] = runtime.now
         """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
-        self.owner = Owner(endpoint)
-        self.address = options.address
+        self.owner: Owner = Owner(endpoint)
+        self.address: Address = options.address
         self.area: str = options.side
         """The area of its log lines: see logs.py."""
-        self.callbacks = Callbacks()
+        self.callbacks: Callbacks = Callbacks()
         self.callback_loop: CallbackLoop | None = None
         self.counters: Counters = runtime.counters
         self.core: EndpointCore | None = None
