@@ -7,7 +7,7 @@ from sys import is_finalizing
 from linkbox import logs
 from linkbox.core.durable.journal import Journal
 from linkbox.core.endpoint import EndpointCore
-from linkbox.errors import EndOfData
+from linkbox.errors import ConnectFailed, EndOfData, ListenFailed
 from linkbox.operations import process_hooks
 from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.callbacks import CallbackLoop
@@ -113,7 +113,13 @@ class Life(EndpointOperations):
         self.writer = None
         self.runtime.services = []
         self.runtime.is_closing = False
-        self.runtime.open(core)
+        try:
+            self.runtime.open(core)
+        except (OSError, RuntimeError) as error:  # no descriptor, no thread
+            self.runtime.give_up()
+            kind = ListenFailed if self.area == "server" else ConnectFailed
+            hint = "stop() what is not needed, or raise the limits of this process (ulimit)"
+            raise kind(f"cannot start {self}: {error}; {hint}") from error
         self.core = core
         process_hooks.add(self)
         self.hold_owner()
