@@ -195,8 +195,7 @@ class Life(EndpointOperations):
     def forgotten(self, endpoint: object) -> bool:
         """Nobody refers to the public object any more: let the endpoint stop, if it is started.
 
-        Returns whether it had work: one that listens, or has a conversation or messages, should be stopped by
-        the application.
+        Returns whether it had an open conversation, or messages: such a client should be stopped.
 
         Called by the finalizer, on any thread, also on one that holds the lock: it takes no lock, and
         waits for nothing.
@@ -204,8 +203,8 @@ class Life(EndpointOperations):
         core = self.core
         if core is None or self.is_stopping or is_finalizing():
             return False
-        had_work = self.area == "server" or self.mailbox.count > 0
-        had_work |= any(not each.is_ending or each.in_flight() for each in list(core.channels.values()))
+        channels = list(core.channels.values())
+        had_work = self.mailbox.count > 0 or any(not each.is_ending or each.in_flight() for each in channels)
         self.owner.keep(endpoint)  # for the callbacks of the stop
         self.runtime.abandon(self.stop_forgotten, self.lost)
         return had_work

@@ -1,8 +1,9 @@
 """The public object of an endpoint, as its operations know it.
 
-Threads, tasks and operations do not hold the public object. So its finalizer runs when the application does
-not refer to it any more, and stops the endpoint. `Owner.keep` holds it in two cases: while the endpoint has
-callbacks or a handler, which work without being referenced, and while a forgotten endpoint stops.
+Threads, tasks and operations do not hold the public object. So the finalizer of a client runs when the
+application does not refer to it any more, and stops it. `Owner.keep` holds the object in two cases: of a
+started server, or a client with callbacks, which work without being referenced; and of a forgotten client
+while it stops.
 """
 
 from __future__ import annotations
