@@ -31,11 +31,13 @@ pytestmark = [pytest.mark.timeout(40), pytest.mark.filterwarnings("ignore::Resou
 ANY = "tcp://127.0.0.1:0"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def collected() -> Iterator[None]:
     """What other tests have left is not counted here, nor what is left here in other tests."""
     gc.collect()
+    gc.freeze()  # what is there now, so that each `gc.collect` below is quick
     yield
+    gc.unfreeze()
     gc.collect()
 
 

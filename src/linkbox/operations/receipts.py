@@ -7,6 +7,9 @@ from linkbox.errors import DeadlineExceeded, PeerLost
 from linkbox.events import Stage
 from linkbox.operations.arguments import Given
 
+OF_THE_CORE = frozenset(("channel", "header", "kind", "number", "offset", "size", "stored_number"))
+"""Fields of a message on its way that no user of a receipt needs: ``dir()`` omits them."""
+
 
 def stage_wanted(receipt: OutgoingMessage, stage: Given) -> Stage:
     """The stage to wait for; ValueError if it cannot be known with this framing."""
