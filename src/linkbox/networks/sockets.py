@@ -94,6 +94,16 @@ def is_connected(sock: socket.socket) -> bool:
     return True
 
 
+def has_ended(sock: socket.socket) -> bool:
+    """Has the peer closed the connection, or at least its half, and sent nothing before?"""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        return True
+
+
 def reset_on_close(sock: socket.socket) -> None:
     """Make closing the socket send RST instead of FIN."""
     try:

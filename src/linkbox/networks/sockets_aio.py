@@ -115,6 +115,8 @@ class Connection(Carrier):
         try:
             transport.set_write_buffer_limits(HIGH, LOW)
             self.network.opened(self)
+            if self.tls is None and self._events.hub.context.is_client:
+                self._events.check_unused(self.link, self.sock, self.network.now())
         except BaseException as error:
             self._events.link_failed(self.link, error)
         if self._is_waiting or self.link.paused or self.link.closed:
