@@ -124,13 +124,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 def run(tmp_path: Path) -> Callable[..., Done]:
     """Run a command to its end, in an empty folder."""
 
-    def run(*arguments: object, stdin: bytes = b"") -> Done:
+    def run(*arguments: object, stdin: bytes = b"", columns: int = 200) -> Done:
         done = subprocess.run(
             [*COMMAND, *map(str, arguments)],
             input=stdin,
             capture_output=True,
             cwd=tmp_path,
-            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+            env=os.environ | {"NO_COLOR": "1", "COLUMNS": str(columns)},
             timeout=TIMEOUT,
             check=False,
         )
