@@ -105,7 +105,7 @@ def test_the_summary_fits_a_small_terminal() -> None:
     screen = io.StringIO()
     rows = [
         Check("P2P", "from the client", 123_456, 123_456, "none lost, none twice", True),
-        Check("Device", "boat", 123_456, 123_456, "in order, sums right", False),
+        Check("Device", "boat", 123_456, 123_456, "in order, checksums ok", False),
     ]
     summary(Console(width=80, file=screen), rows, 9.0)
     lines = screen.getvalue().splitlines()

@@ -128,7 +128,7 @@ class Instruments:
             self.close()
             self._taker.join(PATIENCE)
         problem = f"{self._invalid} checksums were wrong" if self._invalid else ""
-        verdict = "in order, sums right"
+        verdict = "in order, checksums ok"
         return [compare("Device", "boat", report["sent"], self._tally.report(), verdict, problem)]
 
     def close(self) -> None:

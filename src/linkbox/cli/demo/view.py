@@ -20,7 +20,7 @@ LIVE_STEP, PLAIN_STEP = 0.125, 2.0
 HISTORY = 10
 """Seconds in a sparkline, one character each."""
 LEVELS = "▁▂▃▄▅▆▇█"
-NEWS = 4
+NEWS = 5
 """Lines about what was done, at most."""
 
 
