@@ -27,7 +27,8 @@ PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Not before each commit: campaigns, hostile peers, real programs, browsers, and TLS where TCP is tried, too.
 LONG := faults soak fuzz peers observe nats store/test_kills.py store/test_power.py
-QUICK := -k 'not tls' $(LONG:%=--ignore=tests/%) --deselect=tests/core/test_mutants.py
+QUICK := -k 'not tls' $(LONG:%=--ignore=tests/%) --deselect=tests/core/test_mutants.py \
+	--deselect=tests/typing/test_completeness.py
 
 test: $(VENV)/.with-all ## the tests to run before a commit (ARGS="-k name" for some)
 	$(BIN) $(PYTEST) $(QUICK) $(ARGS)

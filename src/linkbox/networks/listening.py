@@ -43,7 +43,7 @@ class SocketListener(Listener):
         self.sock = sock
         self.is_given = is_given
         """Was the socket handed in? Then what is queued in it waits for the next one that accepts from it."""
-        self.accepts = min(ACCEPTS, max(1, descriptor_bound(20 * ACCEPTS) // 16))
+        self.accepts: int = min(ACCEPTS, max(1, descriptor_bound(20 * ACCEPTS) // 16))
         """Connections accepted in one turn. What makes room for them is closed after it: a process with few
         descriptors would run out of them."""
         self.proxies = proxies

@@ -238,7 +238,7 @@ class AioSockets(AioNetwork):
     ) -> None:
         super().__init__(events, monotonic, has_manual_clock=False)
         self._make_tls = make_tls
-        self.routes = [Route(address, make_tls)]
+        self.routes.append(Route(address, make_tls))
         self._loop = asyncio.get_running_loop()
         self._dialer = AioDialer(self, self._loop, self.carry)
         self._connections: set[Connection] = set()

@@ -297,6 +297,7 @@ class Acknowledge:
 
     def __init__(self, taking: Taking, source: Source, number: int) -> None:
         self._taking = taking
+        self._endpoint = taking.endpoint.owner.refer()  # which is not forgotten before the acknowledgement
         self._source = source
         self._number = number
 
@@ -327,7 +328,7 @@ class TakingRequests(Taking):
 
     def open(self, item: Any) -> Any:
         assert isinstance(item, IncomingAsk)
-        return Request(item, self._owner)
+        return Request(item, self._owner, self.endpoint.owner.refer())
 
     def get(self, timeout: Given) -> Operation[V]:
         """Take the next request; skip those whose clients no longer wait."""
