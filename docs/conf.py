@@ -69,7 +69,9 @@ class SearchBoth(SearchEnglish):
         return sorted(found)
 
 
-def in_its_language(app: Sphinx, page: str, template: str, context: dict[str, object], doctree: object) -> None:
+def in_its_language(
+    app: Sphinx, page: str, template: str, context: dict[str, object], doctree: object
+) -> None:
     """Browsers choose the font for Chinese by the language of the page."""
     if page.startswith("zh/"):
         context["language"] = "zh-CN"

@@ -18,7 +18,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CHINESE_PAGES = [page for place in ("*.zh-CN.md", "docs/zh/*.md") for page in sorted(ROOT.glob(place))]
 DOCUMENTED = [page for place in ("README*.md", "docs/**/*.md") for page in sorted(ROOT.glob(place))]
-SCRIPTED = [page for page in DOCUMENTED if page not in CHINESE_PAGES]  # their code is that of the English pages
+# The code of a Chinese page is that of the English page: test_chinese.py.
+SCRIPTED = [page for page in DOCUMENTED if page not in CHINESE_PAGES]
 PAGES = [page for place in ("*.md", "docs/**/*.md", "examples/**/*.md") for page in sorted(ROOT.glob(place))]
 
 FENCE = re.compile(
