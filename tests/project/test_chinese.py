@@ -20,7 +20,7 @@ from tests.project.test_docs import CHINESE_PAGES, FENCE, LINK, ROOT, blocks, na
 TEXT = re.compile(r"[\u4e00-\u9fff]")
 INDEX = ROOT / "docs/zh/index.md"
 TRANSLATED = [page for page in CHINESE_PAGES if page != INDEX]  # the index has a page list of its own
-LABEL = re.compile(r"(?<=: ).*|(?<= as ).*")  # in a diagram
+LABEL = re.compile(r"(?<=: ).*|(?<= as ).*|(?<=\[\()[^)]*")  # in a diagram
 COMMENT = re.compile(r"(?:^|\s+)#.*")
 
 # One word for one thing: the glossary of docs/zh/index.md has the words on the right.
@@ -112,7 +112,7 @@ def other_words(text: str) -> list[str]:
 
 def test_there_are_chinese_pages() -> None:
     assert {page.stem for page in TRANSLATED} >= {
-        "README.zh-CN", "tutorial", "patterns", "devices", "troubleshooting",
+        "README.zh-CN", "getting-started", "patterns", "devices", "troubleshooting",
     }  # fmt: skip
 
 
@@ -169,6 +169,7 @@ def test_the_glossary_has_each_term_once() -> None:
         ("python", "print(f'got {data}')\n", "print(f'收到{data}')\n"),
         ("bash", "linkbox demo  # all patterns\n", "linkbox demo    # 全部模式\n"),
         ("mermaid", "C->>S: message\n", "C->>S: 消息\n"),
+        ("mermaid", "A --> L[(mailbox)]\n", "A --> L[(信箱)]\n"),
     ],
 )
 def test_words_may_be_chinese(language: str, english: str, chinese: str) -> None:
@@ -187,6 +188,7 @@ def test_words_may_be_chinese(language: str, english: str, chinese: str) -> None
         ("bash", "linkbox demo  # all patterns\n", "linkbox ask  # 全部模式\n"),
         ("bash", "linkbox demo  # all patterns\n", "linkbox demo\n"),
         ("mermaid", "C->>S: message\n", "S->>C: 消息\n"),
+        ("mermaid", "A --> L[(mailbox)]\n", "B --> L[(信箱)]\n"),
         ("text", "refused # 1\n", "refused # 2\n"),
     ],
 )
