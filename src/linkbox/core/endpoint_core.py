@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from linkbox.core.admission import Admission, PendingAccept, Verdict
+from linkbox.core.admission import Admission, Verdict
 from linkbox.core.arrival import Arrival
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import IncomingAsk, ServerAsks
@@ -30,6 +30,7 @@ from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.mailbox import Mailbox
+from linkbox.core.pending_accepts import PendingAccept, PendingAccepts
 from linkbox.core.plain_link import PlainLink
 from linkbox.core.server_side import ServerSide
 from linkbox.core.session import Session
@@ -261,8 +262,8 @@ class ServerCore(EndpointCore):
         return self.admission.shake_hands(link, link.handshake, data, now)
 
     @property
-    def pending_accepts(self) -> deque[PendingAccept]:
-        """Connections that wait for the application's decision; call `decide` for each."""
+    def pending_accepts(self) -> PendingAccepts:
+        """Connections that wait for the application's decision: `take` one, then call `decide`."""
         return self.admission.pending_accepts
 
     def decide(self, pending: PendingAccept, verdict: Verdict, now: float) -> None:

@@ -352,10 +352,8 @@ class Session(Channel):
             )
         return self.send_at_once(payload) or self.send_part(payload, None)
 
-    def send_later(self, payload: bytes) -> OutgoingMessage:
-        message = self.sending.message_type(self, payload)
-        self.sending.enqueue(message)
-        return message
+    def send_later(self, payload: bytes) -> OutgoingMessage | None:
+        return self.sending.queue_one(payload)
 
     def send_many(self, payloads: list[bytes]) -> int:
         return self.sending.send_all(payloads, not self.context.is_plain)

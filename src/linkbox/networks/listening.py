@@ -177,6 +177,7 @@ def accept_some(
 ) -> tuple[list[tuple[socket.socket, Link]], float]:
     """Accept the queued connections. Return them with their links, and the seconds to pause after that."""
     accepted: list[tuple[socket.socket, Link]] = []
+    family = int(listener.sock.family)
     for _ in range(listener.accepts):
         if events.is_crowded(now):
             return accepted, 0.0 if accepted else CROWD_PAUSE
@@ -191,11 +192,11 @@ def accept_some(
             continue  # This connection was closed before it was accepted.
         link = None
         try:
-            prepare(sock, events.limits)
+            prepare(sock, family, events.limits)
             if proxied is not None:
                 proxied.add(sock, address, now)
                 continue
-            url, origin = describe(sock.family, address, is_secure)
+            url, origin = describe(family, address, is_secure)
             link = events.accept(url, origin, now)
         except OSError:
             pass  # It was closed again before this.

@@ -212,14 +212,14 @@ class Runtime:
         self.survive("services", f"unexpected error in the {what}", error)
         return self.is_ours() and not self.is_closing
 
-    def survive(self, kind: str, what: str, error: BaseException) -> None:
+    def survive(self, kind: str, what: str, error: BaseException, has_traceback: bool = True) -> None:
         """Log and count an exception in a service, so that it can go on: see surviving.py.
 
         Raises it again if it must end the service.
         """
         if self.must_pass(error):
             raise error
-        self.errors.survive(kind, what, error)
+        self.errors.survive(kind, what, error, has_traceback)
 
     def locked(self) -> AbstractContextManager[object]:
         """The lock, for calls that take it for a moment. Raises if the interpreter exits and it is lost."""

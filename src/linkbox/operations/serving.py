@@ -107,14 +107,12 @@ class ServerOperations(Life):
     # -- accept= ---------------------------------------------------------------------------------------
 
     def _accept_loop(self, core: ServerCore) -> Operation[None]:
-        """Call ``accept=`` for each pending connection. Only these connections wait for it."""
+        """Call ``accept=`` for each pending connection, one at a time. Only these connections wait for it."""
         accept = self.server_options.accept
         assert accept is not None
         has_pending = HasPendingAccept(core)
         while (yield Wait(core.admission.pending_accepts_changed, has_pending)):
-            pending = core.pending_accepts.popleft()
-            if pending.link.closed:
-                continue
+            pending = core.pending_accepts.take()
             decision: Verdict = False
             try:
                 verdict = yield Call(
