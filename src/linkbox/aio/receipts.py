@@ -9,7 +9,7 @@ from linkbox.aio.runtime import Tasks
 from linkbox.core.endpoint import OutgoingMessage
 from linkbox.events import Stage
 from linkbox.operations.endpoint import operations_of
-from linkbox.operations.receipts import OF_THE_CORE
+from linkbox.operations.receipts import promised
 
 
 class Receipt(OutgoingMessage):
@@ -19,7 +19,7 @@ class Receipt(OutgoingMessage):
     """
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if name not in OF_THE_CORE]
+        return promised(super().__dir__())
 
     async def wait(self, stage: Stage | None = None, timeout: float | None = None) -> Stage:
         """Wait until the message has reached ``stage``; return its stage then.

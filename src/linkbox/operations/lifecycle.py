@@ -181,8 +181,7 @@ class Life(EndpointOperations):
         if error is not None:  # a later stop() says whether everything was acknowledged
             self.was_clean = not core.undelivered
         self.core = None
-        self.is_stopping = False
-        self._stopper = None
+        self.is_stopping, self._stopper = False, None
         self.owner.release()
         self.on_stopped()
         runtime.forget()

@@ -8,7 +8,9 @@ while it stops.
 
 from __future__ import annotations
 
+import warnings
 import weakref
+from typing import Any
 
 
 class Owner:
@@ -28,3 +30,11 @@ class Owner:
     def release(self) -> None:
         """Do not hold it any more."""
         self._held = None
+
+
+def finalize(endpoint: object, life: Any) -> None:
+    """The finalizer of an endpoint. ``life`` is its `Life`, None if its constructor has failed."""
+    if life is not None and life.forgotten(endpoint):
+        how = f"call stop(), or use {life.runtime.block}"
+        text = f"{life} was not stopped and is no longer referenced: {how}"
+        warnings.warn(text, ResourceWarning, stacklevel=3, source=endpoint)

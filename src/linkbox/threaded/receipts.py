@@ -5,7 +5,7 @@ from __future__ import annotations
 from linkbox.core.endpoint import OutgoingMessage
 from linkbox.events import Stage
 from linkbox.operations.endpoint import operations_of
-from linkbox.operations.receipts import OF_THE_CORE
+from linkbox.operations.receipts import promised
 from linkbox.threaded.runtime import Threads
 
 
@@ -16,7 +16,7 @@ class Receipt(OutgoingMessage):
     """
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if name not in OF_THE_CORE]
+        return promised(super().__dir__())
 
     def wait(self, stage: Stage | None = None, timeout: float | None = None) -> Stage:
         """Wait until the message has reached ``stage``; return its stage then.
