@@ -5,9 +5,9 @@ Memory is measured by tracemalloc, and time not at all: docs/limits.md says what
 
 from __future__ import annotations
 
-import json
 import datetime
 import decimal
+import json
 import random
 import struct
 import sys
