@@ -18,6 +18,7 @@ from linkbox.core.channel import AskHeader, Channel, OutgoingMessage
 from linkbox.core.client_side import ClientSide
 from linkbox.core.connection import Connection
 from linkbox.core.context import Context
+from linkbox.core.conversations import Conversations
 from linkbox.core.dialing import Dialing
 from linkbox.core.durable.entries import JournalOwner, Spool
 from linkbox.core.durable.journal import Journal
@@ -69,9 +70,9 @@ class EndpointCore(JournalOwner):
         )
         self.channels: Mapping[str, Channel] = self.sessions.by_id
         """The conversations that are not closed, by the ids of their peers."""
-        self.links = LinkTable(self.context, self.sessions)
-        self.inbox = Inbox(self.context, self.sessions)
-        self.status = Status(self.sessions)
+        self.links: LinkTable = LinkTable(self.context, self.sessions)
+        self.inbox: Inbox = Inbox(self.context, self.sessions)
+        self.status: Status = Status(self.sessions)
         self.arrivals: deque[Arrival] = deque()
         """What has arrived and is not decoded: the driver decodes each, in order, and calls `deliver`."""
 
@@ -334,8 +335,8 @@ class ClientCore(EndpointCore):
         )
         self.side: ClientSide = ClientSide(self.context, self.sessions, self.links, self.dialing, resumes)
         self.sessions.side = self.side
-        self.conversations = self.side.conversations
-        self.status = ClientStatus(self.sessions, self.conversations)
+        self.conversations: Conversations = self.side.conversations
+        self.status: ClientStatus = ClientStatus(self.sessions, self.conversations)
         self.asks: ClientAsks = self.sessions.client_asks
         """The requests that wait for their responses."""
 

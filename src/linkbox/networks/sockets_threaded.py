@@ -210,7 +210,7 @@ class ThreadedSockets(ThreadedNetwork):
         super().__init__(events, make_poller(), monotonic, has_manual_clock=False)
         self.lock = lock
         self._make_tls = make_tls
-        self.routes = [Route(address, make_tls)]
+        self.routes.append(Route(address, make_tls))
         self._connections: dict[int, Connection] = {}
         self._read: list[Connection] = []
         """Connections that the leader has read from in this turn."""

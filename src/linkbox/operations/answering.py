@@ -31,7 +31,7 @@ class AnsweringServer(ServerOperations):
         self.handler: Handler | None = options.handler
         if options.handler is not None:
             runtime.check_function(options.handler, "handler=")
-        self.requests = Responder(self)
+        self.requests: Responder = Responder(self)
         self._busy: dict[int, float] = {}
 
     @property
@@ -47,6 +47,9 @@ class AnsweringServer(ServerOperations):
             return ""
         busy = f"all {workers} workers are busy, one for {longest:.1f} s"
         return f"the handler: {busy}, and {waiting} requests wait"
+
+    def works_alone(self) -> bool:
+        return self.handler is not None or super().works_alone()
 
     def set_handler(self, handler: Handler) -> None:
         """Set the function that responds to requests. Takes the lock."""

@@ -141,6 +141,21 @@ class Runtime:
         """Drop the driver, after a stop."""
         raise NotImplementedError
 
+    def give_up(self) -> None:
+        """Close what an `open` that has failed has made."""
+        if self.driver is not None:
+            self.driver.close_copies()
+        self.closed.set()
+        self.stopped.set()
+        self.forget()
+
+    def abandon(self, stop: Callable[[], Operation[None]], lost: Callable[[], None]) -> None:
+        """Run ``stop`` soon, on another thread or in a task, and ``lost`` if that is impossible.
+
+        Called by finalizers: it takes no lock, and waits for nothing.
+        """
+        raise NotImplementedError
+
     def wait_until_set(self, event: Any, timeout: float | None) -> Awaited:
         """Wait for `closed` or `stopped`. Returns whether it was set in time."""
         raise NotImplementedError

@@ -41,7 +41,7 @@ class ServerOperations(Life):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.server_options = options
-        self.ends_conversations = True
+        self.ends_conversations: bool = True
         """Does the next stop end the conversations of P2P, or may the clients come back?"""
         if options.accept is not None:
             runtime.check_function(options.accept, "accept=")
@@ -173,7 +173,7 @@ class IsOpen(Predicate):
     __slots__ = ("listener",)
 
     def __init__(self, listener: Listening) -> None:
-        self.listener = listener
+        self.listener: Listening = listener
 
     def holds(self) -> bool:
         return self.listener.is_open or self.listener.error is not None
@@ -196,7 +196,7 @@ class SendingServer(ServerOperations):
 
     def ending(self, end: Given) -> SendingServer:
         """The same, whose next stop ends the conversations, or lets the clients come back."""
-        self.ends_conversations = arguments.flag(end, "end")
+        self.ends_conversations: bool = arguments.flag(end, "end")
         return self
 
     def target(self, core: ServerCore, to: Given) -> Channel:
