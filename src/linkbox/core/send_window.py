@@ -165,15 +165,6 @@ class SendWindow:
             self.queue.extend([message_type(channel, payload) for payload in payloads])
         return count
 
-    def queue_one(self, payload: bytes) -> OutgoingMessage | None:
-        """Make a message and queue it, if the send window is open."""
-        if not self.has_room():
-            return None
-        message = self.message_type(self.channel, payload)
-        self.queue.append(message)
-        self.held_bytes += len(payload)
-        return message
-
     def enqueue(self, message: OutgoingMessage) -> None:
         """Queue one message."""
         self.queue.append(message)

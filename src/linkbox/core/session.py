@@ -353,7 +353,12 @@ class Session(Channel):
         return self.send_at_once(payload) or self.send_part(payload, None)
 
     def send_later(self, payload: bytes) -> OutgoingMessage | None:
-        return self.sending.queue_one(payload)
+        sending = self.sending
+        if not sending.has_room():
+            return None
+        message = sending.message_type(self, payload)
+        sending.enqueue(message)
+        return message
 
     def send_many(self, payloads: list[bytes]) -> int:
         return self.sending.send_all(payloads, not self.context.is_plain)
