@@ -129,7 +129,7 @@ def test_a_flood_from_the_address_of_a_client(place: Place, said: str) -> None:
             began = time.monotonic()
             try:
                 assert client.ask(b"%d" % len(waits)) == b"%d" % len(waits)
-            except PeerLost:  # Its HELLO had not arrived when it made room: rare, and not asked again.
+            except PeerLost:  # Its HELLO was on its way when it made room: rare, and not asked again.
                 lost += 1
                 assert lost <= len(waits) + 1
                 continue

@@ -115,6 +115,8 @@ class Connection(Carrier):
         try:
             transport.set_write_buffer_limits(HIGH, LOW)
             self.network.opened(self)
+            if self.tls is None and self._events.hub.context.is_client:
+                self._events.check_unused(self.link, self.sock, self.network.now())
         except BaseException as error:
             self._events.link_failed(self.link, error)
         if self._is_waiting or self.link.paused or self.link.closed:
@@ -236,7 +238,7 @@ class AioSockets(AioNetwork):
     ) -> None:
         super().__init__(events, monotonic, has_manual_clock=False)
         self._make_tls = make_tls
-        self.routes = [Route(address, make_tls)]
+        self.routes.append(Route(address, make_tls))
         self._loop = asyncio.get_running_loop()
         self._dialer = AioDialer(self, self._loop, self.carry)
         self._connections: set[Connection] = set()
