@@ -307,6 +307,7 @@ class Arena:
         try:
             answered_in = host.exchange()
         except LinkboxError as error:
+            attack.leave(0)
             raise AssertionError(f"an honest client was disturbed: {error!r}") from error
         waited = max(answered_in, 0.0 if host.is_small else attack.waited)
         busy = process_time() - busy
