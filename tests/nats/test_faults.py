@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -136,6 +138,42 @@ def test_an_nkey_from_text_or_file(front: str, tmp_path: Path) -> None:
 
     for server in broker_with(f"authorization {{ users: [{{ nkey: {public} }}] }}\n"):
         play(scenario, world_of(front, server.url()))
+
+
+class ImpatientBroker:
+    """Resets each connection; the first two so early that what it says about the credentials is lost."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        sock = writer.get_extra_info("socket")
+        writer.write(b'INFO {"server_id": "x", "version": "2.15.1", "auth_required": true}\r\n')
+        if self.connections <= 2:
+            await reader.readexactly(10)
+        else:
+            await reader.readuntil(b"PING\r\n")
+            writer.write(b"-ERR 'Authorization Violation'\r\n")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("kind", SIX)
+def test_credentials_are_wrong_also_if_the_broker_resets_the_connection(front: str, kind: str) -> None:
+    async def scenario(world: NatsWorld) -> None:
+        broker = ImpatientBroker()
+        listening = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+        world.address = f"nats://127.0.0.1:{listening.sockets[0].getsockname()[1]}/x"
+        options = {} if kind.startswith("Server") else {"reconnect": None}
+        endpoint = make(world, kind, broker=Nats(token=SECRET), **options)
+        with pytest.raises(AuthenticationFailed, match="does not accept the credentials"):
+            await use(kind, endpoint)
+        await endpoint.stop()
+        assert broker.connections >= 3
+        listening.close()
+
+    play(scenario, world_of(front, "nats://127.0.0.1/x"))
 
 
 # -- permissions ---------------------------------------------------------------------------------------
