@@ -25,7 +25,7 @@ def binary() -> str | None:
 
 
 def old_binary() -> str | None:
-    """A nats-server 2.9, as Debian 12 has it: ``apt-get install nats-server``, or named by the environment."""
+    """A nats-server 2.9: that of Debian 12 (``apt-get install nats-server``), or named by the environment."""
     named = os.environ.get("LINKBOX_NATS_2_9", "/usr/sbin/nats-server")
     try:
         version = subprocess.run([named, "--version"], capture_output=True, text=True, check=True).stdout

@@ -28,7 +28,7 @@ from linkbox import (
     Nats,
     Refused,
 )
-from linkbox.core.broker.hello import BrokerHello
+from linkbox.core.broker.hello import BrokerHello, encode_hello
 from linkbox.core.broker.subjects import Subjects
 from linkbox.nats.jetstream import JetStream
 from tests.conformance.fronts import FRONTS, Ear, play, until
@@ -467,6 +467,31 @@ def test_a_killed_p2p_server_is_noticed_while_nobody_sends(front: str, url: str)
         finally:
             process.kill()
             process.communicate()
+
+    play(scenario, world_of(front, url))
+
+
+def test_a_server_that_is_gone_before_it_accepts_costs_no_connect_timeout(front: str, url: str) -> None:
+    async def scenario(world: NatsWorld) -> None:
+        import nats
+
+        host, _, name = world.address.removeprefix("nats://").partition("/")
+        nc = await nats.connect(f"nats://{host}")
+
+        async def answer(message: Any) -> None:
+            await message.respond(encode_hello(BrokerHello("p2p", "bytes")))
+
+        async def swallow(message: Any) -> None:
+            """What it was sent is lost with it."""
+
+        await nc.subscribe(f"lb.{name}.hello", cb=answer)
+        await nc.subscribe(f"lb.{name}.p2p", cb=swallow)
+        await nc.flush()
+        client = make(world, "ClientP2P", reconnect=None, connect_timeout=60.0)
+        with pytest.raises(ConnectFailed, match="the server does not accept it in time"):
+            await client.start()
+        await client.stop()
+        await nc.close()
 
     play(scenario, world_of(front, url))
 

@@ -114,7 +114,8 @@ class BrokerClient:
         """
         for tries_left in reversed(range(TRIES)):
             try:
-                return await self._connect()
+                await self._connect()
+                return
             except ConnectionError:
                 if not (tries_left and self.server_info.get("auth_required")):
                     raise
