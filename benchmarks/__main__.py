@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import counts, guard, interpreter, plan, report, scale
+from benchmarks import broker, counts, guard, interpreter, plan, report, scale
 from benchmarks.results import Result, run_row
 from benchmarks.rows import Row, by_name, with_compiled
 
@@ -67,6 +67,11 @@ def main(
         raise typer.Exit(2) from None
     if quick and not rows:
         chosen = tuple(row for row in chosen if row.quick is not None)
+    if missing := broker.missing():
+        left_out = [row.name for row in chosen if row.needs_broker]
+        if left_out:
+            console.print(f"[yellow]left out, without {missing}: {', '.join(left_out)}")
+        chosen = tuple(row for row in chosen if not row.needs_broker)
     if watch or record:
         sys.exit(not watched(chosen, record))
     if counts.native() is not None:
