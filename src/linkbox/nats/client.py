@@ -108,9 +108,9 @@ class BrokerClient:
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _authenticate(self) -> None:
-        """Connect. A broker that does not accept the credentials says so and closes the connection.
+        """Connect. A broker that does not accept the credentials reports that and closes the connection.
 
-        If that is before this end has written everything, what it has said is lost. Then connect once more.
+        If that is before this end has written everything, its report is lost. Then connect once more.
         """
         for tries_left in reversed(range(TRIES)):
             try:
