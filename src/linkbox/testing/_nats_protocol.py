@@ -42,7 +42,7 @@ class FakeRouter:
         self._user, self._password, self._token = user, password, token
 
     def info(self) -> bytes:
-        """The first thing that a client hears."""
+        """The first thing that a client receives."""
         said = {
             "server_id": f"FAKE{self.life}",
             "server_name": "linkbox.testing",
@@ -162,7 +162,7 @@ class FakeClient:
             queue = words[2] if len(words) == 4 else ""
             router.subscriptions.append(Subscription(self, words[-1], words[1], queue))
         elif what == "UNSUB":
-            if len(words) == 2:  # Those that end after so many messages are not of linkbox.
+            if len(words) == 2:  # With a third word it is for later: linkbox does not use that.
                 router.subscriptions = [
                     each for each in router.subscriptions if each.client is not self or each.sid != words[1]
                 ]
@@ -184,7 +184,7 @@ class FakeClient:
 
 
 def _encode_headers(headers: Mapping[str, str]) -> bytes:
-    """ "Status" stands in the first line."""
+    """The status is part of the first line."""
     status = f" {headers['Status']}" if "Status" in headers else ""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items() if name != "Status")
     return _LINE + f"{status}\r\n{lines}\r\n".encode()

@@ -83,7 +83,7 @@ class FakeStream:
             kept.again_at = again_at
 
     def lose(self, is_lost: Callable[[Kept], bool]) -> None:
-        """Whoever had these messages has not acknowledged them in time."""
+        """The holders of these messages have not acknowledged them in time."""
         for kept in self.kept.values():
             if kept.holder is not None and is_lost(kept):
                 self.give_back(kept.sequence)

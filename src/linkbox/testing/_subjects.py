@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Does a subject fit? ``*`` stands for one part of it, ``>`` at the end for all that follow."""
+    """Does a subject fit? ``*`` fits one part of it, ``>`` at the end all that follow."""
     wanted, parts = pattern.split("."), subject.split(".")
     for number, each in enumerate(wanted):
         if each == ">":
