@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin/python -m
 ARGS   ?=
 MINUTES ?= 5
 
-.PHONY: help demo demo-nats test test-all test-peers check native test-native wheels fuzz bench bench-curves bench-guard \
+.PHONY: help demo demo-nats test test-all test-peers check lint native test-native wheels fuzz bench bench-curves bench-guard \
 	measure measure-curves measure-guard calls instructions soak format docs docs-links clean
 .DEFAULT_GOAL := help
 
@@ -25,9 +25,10 @@ demo-nats: $(VENV)/.with-all ## see several servers share a name at a broker, an
 # A file of tests is one worker's; more workers than a few would only wait for each other's sockets and disks.
 PYTEST := pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-# Not before each commit: campaigns, hostile peers, real programs, browsers, and TLS where TCP is tried, too.
-LONG := faults soak fuzz peers observe nats store/test_kills.py store/test_power.py
-QUICK := -k 'not tls' $(LONG:%=--ignore=tests/%) --deselect=tests/core/test_mutants.py
+# Not before each commit: campaigns, hostile peers, real programs, browsers, full disks; TLS where TCP is tried, too;
+# what is marked as the same again in another combination; and what `make check` runs.
+LONG := faults soak fuzz peers observe nats store/test_kills.py store/test_power.py store/test_full.py project typing
+QUICK := -m 'not again' -k 'not tls' $(LONG:%=--ignore=tests/%) --deselect=tests/core/test_mutants.py
 
 test: $(VENV)/.with-all ## the tests to run before a commit (ARGS="-k name" for some)
 	$(BIN) $(PYTEST) $(QUICK) $(ARGS)
@@ -47,11 +48,13 @@ ifeq ($(strip $(ARGS)),)
 endif
 endif
 
-check: $(VENV)/.with-all ## format, lint, types, walls between the layers, docs and examples
+check: lint ## format, lint, types, walls between the layers, docs and examples
+	$(BIN) $(PYTEST) tests/project $(wildcard tests/typing)
+
+lint: $(VENV)/.with-all ## the part of `make check` that runs nothing: format, lint, types
 	$(BIN) ruff format --check .
 	$(BIN) ruff check .
 	$(BIN) mypy src $(wildcard tests/typing)
-	$(BIN) pytest tests/project
 
 # The same sources, copied: the compiler leaves its work beside them.
 NATIVE := build/native-$(notdir $(VENV))

@@ -8,6 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sphinx.search import languages
+from sphinx.search.en import SearchEnglish
 from sphinx.util import inspect
 
 import linkbox
@@ -55,6 +57,24 @@ linkcheck_ignore = [re.escape(each) for each in PROJECT["urls"].values()] if "OW
 linkcheck_ignore += [re.escape(SOURCE)] if "OWNER" in SOURCE else []
 linkcheck_timeout = 20
 linkcheck_retries = 2
+
+
+class SearchBoth(SearchEnglish):
+    """Chinese has no spaces between words: any two to four characters in a row can be searched for."""
+
+    def split(self, input: str) -> list[str]:
+        found = set(super().split(input))
+        for run in re.findall(r"[\u4e00-\u9fff]{2,}", input):
+            found.update(run[at : at + size] for size in (2, 3, 4) for at in range(len(run) - size + 1))
+        return sorted(found)
+
+
+def in_its_language(
+    app: Sphinx, page: str, template: str, context: dict[str, object], doctree: object
+) -> None:
+    """Browsers choose the font for Chinese by the language of the page."""
+    if page.startswith("zh/"):
+        context["language"] = "zh-CN"
 
 
 def link_into_the_repository(app: Sphinx, page: str, text: list[str]) -> None:
@@ -118,6 +138,8 @@ def with_what_is_missing(
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    languages["en"] = SearchBoth
+    app.connect("html-page-context", in_its_language)
     app.connect("source-read", link_into_the_repository)
     app.connect("autodoc-skip-member", is_hidden)
     app.connect("autodoc-process-signature", as_users_call_it)

@@ -16,7 +16,7 @@ folder = Path(tempfile.mkdtemp())
 def cert(*arguments: str) -> None:
     command = [sys.executable, "-m", "linkbox.cli", "cert", *arguments, "--folder", str(folder), "--quiet"]
     if subprocess.run(command, check=False).returncode:
-        raise SystemExit("this example needs: pip install 'linkbox[cli,tls]'")
+        raise SystemExit("this example needs, in a checkout of linkbox: pip install '.[cli,tls]'")
 
 
 cert("init")  # once: copy ca.pem to all machines, keep ca.key secret

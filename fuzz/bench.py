@@ -109,13 +109,13 @@ class Bench(Wire):
                 self.lines[int(self.now // 60)] += len(lines)
         super().settle()
         while self.on_accept is not None and self.server.pending_accepts:
-            self.server.decide(self.server.pending_accepts.popleft(), self.on_accept(), self.now)
+            self.server.decide(self.server.pending_accepts.take(), self.on_accept(), self.now)
             super().settle()
 
     def decide_next(self, is_welcome: bool) -> None:
         """``accept=`` has returned for the connection that has waited longest."""
         if self.server.pending_accepts:
-            self.server.decide(self.server.pending_accepts.popleft(), is_welcome, self.now)
+            self.server.decide(self.server.pending_accepts.take(), is_welcome, self.now)
             self.settle()
 
     def _dial(self, hub: ClientCore, session: Session) -> None:

@@ -77,7 +77,7 @@ def check_tables(hub: EndpointCore, limits: Limits, now: float) -> None:
     assert all(each <= limits.unwelcomed_per_ip for each in from_one.values())
     assert len(door.waiting) <= len(door.pending)
     assert all(each.link.closed or now <= each.asked_at + PING_WAIT + MOMENT for each in door.waiting)
-    assert sum(not each.link.closed for each in door.pending_accepts) <= limits.unwelcomed
+    assert len(door.pending_accepts) <= limits.unwelcomed
 
 
 def patience(session: Session, limits: Limits) -> float:

@@ -304,7 +304,12 @@ class Arena:
         attack = Attack(host, choices)
         attack.play()
         busy = process_time()
-        waited = max(host.exchange(), 0.0 if host.is_small else attack.waited)
+        try:
+            answered_in = host.exchange()
+        except LinkboxError as error:
+            attack.leave(0)
+            raise AssertionError(f"an honest client was disturbed: {error!r}") from error
+        waited = max(answered_in, 0.0 if host.is_small else attack.waited)
         busy = process_time() - busy
         attack.leave(choices.byte())
         host.settle()

@@ -13,6 +13,7 @@ import re
 import socket
 import sys
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, Literal, NoReturn
 
 from .errors import AddressError
@@ -351,6 +352,7 @@ def _checked_host(shown: object, host: str, example: str) -> str:
     return name
 
 
+@lru_cache(1024)  # Parsing takes longer than accepting a connection.
 def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The IP address of a host, or None if it is a name."""
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from .text import printable
+from .text import LONGEST, printable
 
 T = TypeVar("T")
 
@@ -79,6 +79,9 @@ class Peer:
     """Its authenticated name; None if the peer is unauthenticated."""
 
     def __str__(self) -> str:
+        text = f"{self.name} ({self.address})"
+        if len(text) <= LONGEST and text.isprintable():  # nearly always
+            return text
         return f"{printable(self.name)} ({printable(self.address)})"
 
 

@@ -386,9 +386,10 @@ def as_format(value: object) -> Format[Any, Any]:
         )
     missing = [part for part in ("name", "encode", "decode") if not hasattr(value, part)]
     if missing:
+        hint = "; a function that answers requests is given by handler=" if callable(value) else ""
         raise TypeError(
-            f"format={value!r} has no {', '.join(missing)}; "
-            "use Bytes(), Text(), Json(), Typed(…), MsgPack(), or an object with name, encode and decode"
+            f"format={value!r} has no {', '.join(missing)}; use Bytes(), Text(), Json(), Typed(…), "
+            f"MsgPack(), or an object with name, encode and decode{hint}"
         )
     made: Any = value
     if not isinstance(made.name, str) or not 0 < len(made.name) <= 100:

@@ -29,9 +29,16 @@ _CHAIN = 5
 """Most exceptions of a chain that are shown."""
 
 
+_loggers: dict[str, logging.Logger] = {"": log}
+"""`logging.getLogger` takes a lock, and each connection asks several times whether its lines are read."""
+
+
 def logger_of(area: str) -> logging.Logger:
     """The logger of an area, such as "client" or "store"; the one of all linkbox for an empty name."""
-    return logging.getLogger(f"linkbox.{area}") if area else log
+    logger = _loggers.get(area)
+    if logger is None:
+        logger = _loggers[area] = logging.getLogger(f"linkbox.{area}")
+    return logger
 
 
 def quieten(area: str) -> None:

@@ -25,10 +25,12 @@ try:
     )
     from prometheus_client.registry import REGISTRY, CollectorRegistry
     from prometheus_client.registry import Collector as _Base
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
+    from linkbox.extras import how_to_install
+
     raise ModuleNotFoundError(
-        f"linkbox.metrics needs {error.name}: pip install 'linkbox[metrics]'", name=error.name
-    ) from error
+        f"linkbox.metrics needs {_error.name}: {how_to_install('metrics')}", name=_error.name
+    ) from _error
 
 from linkbox.events import EndpointState, Percentiles
 from linkbox.monitor.server import snapshot

@@ -40,11 +40,11 @@ class LoopErrors:
         self.endpoint: object = None
         """Named in the log lines."""
 
-    def survive(self, kind: str, what: str, error: BaseException, is_secret: bool = False) -> None:
+    def survive(self, kind: str, what: str, error: BaseException, has_traceback: bool = True) -> None:
         """Log and count an exception, so that the loop can go on. Raises it again if it must pass.
 
         ``what`` is the line for the log. Of each ``kind`` ten lines are written in a minute, then a count.
-        ``is_secret``: the text of the exception must not be logged.
+        ``has_traceback``: False if ``what`` says everything that may, or need, be known.
         """
         if is_from_signal(error):
             raise error
@@ -55,7 +55,7 @@ class LoopErrors:
             limit = self._limits[kind] = LogLimit()
         if limit.allows(monotonic()):
             self._report(kind, limit)
-            self._write(kind, what, None if is_secret else error)
+            self._write(kind, what, error if has_traceback else None)
 
     def close(self) -> None:
         """The endpoint has stopped: write the counts of lines that were not written."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from linkbox import AddressError, Backoff, ConnectFailed, Json, Limits, StateError
+from linkbox import AddressError, Backoff, ConnectFailed, Framing, Json, Limits, Lines, Linked, StateError
 from linkbox.aio import Client, ClientAR, ClientP2M, ClientP2P, Server, ServerAR, ServerP2M, ServerP2P
 from tests.conformance.fronts import until
+from tests.faults.bare import opening
 from tests.threaded.helpers import Relay, descriptors, dial
 
 ANY = "tcp://127.0.0.1:0"
@@ -185,3 +186,26 @@ def test_importing_linkbox_does_not_import_asyncio() -> None:
     code = "import linkbox, sys; print('asyncio' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("framing", [Linked(), Lines()], ids=lambda framing: framing.name)
+def test_a_connection_whose_task_has_not_begun_is_closed_at_the_end(framing: Framing) -> None:
+    """A task that is cancelled before its first step cannot close what it was given."""
+
+    async def main() -> None:
+        server = ServerP2P(ANY, framing=framing)
+        await server.start()
+        network: Any = server._operations.runtime.driver.network  # type: ignore[union-attr]
+        with dial(server.address) as sock:
+            if framing.linked:
+                sock.sendall(opening())
+            # Without a turn of the loop in between:
+            network._accept()
+            for handshake in list(network._handshakes.all):
+                handshake.read()
+            (accepted,) = network._not_begun
+            await network.close()
+            assert accepted.fileno() == -1
+        await server.stop()
+
+    asyncio.run(main())

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.cli.forking import CAN_FORK, Forked, Forker
+
 pytest.importorskip("typer", reason="the extra cli is not installed")
 
 COMMAND = [sys.executable, "-m", "linkbox.cli"]
@@ -30,15 +32,8 @@ class Done(NamedTuple):
 class Running:
     """A command that runs in the background. What it says on stderr is read all the while."""
 
-    def __init__(self, *arguments: object, cwd: Path, stdin: Any = subprocess.DEVNULL) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cwd,
-            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
-        )
+    def __init__(self, process: subprocess.Popen[bytes] | Forked) -> None:
+        self.process = process
         self._said: list[str] = []
         self._news = threading.Condition()
         self._over = False
@@ -78,6 +73,16 @@ class Running:
         self.process.stdin.write(text)
         self.process.stdin.flush()
 
+    def write_all(self, text: bytes) -> None:
+        """Write to its stdin, and close it."""
+        stdin, self.process.stdin = self.process.stdin, None
+        assert stdin is not None
+        try:
+            with stdin:
+                stdin.write(text)
+        except BrokenPipeError:
+            pass  # it has not read all of it
+
     def read_line(self) -> bytes:
         """The next line of its stdout."""
         assert self.process.stdout is not None
@@ -106,13 +111,34 @@ class Running:
                 pipe.close()
 
 
+Spawn = Callable[..., "subprocess.Popen[bytes] | Forked"]
+
+
+@pytest.fixture(scope="session")
+def spawn() -> Iterator[Spawn]:
+    """Start the process of a command: arguments, what its stdin is, its folder, the width of its terminal."""
+    forker = Forker() if CAN_FORK else None
+
+    def spawn(arguments: tuple[object, ...], stdin: int, cwd: Path, columns: int) -> Any:
+        words = [*map(str, arguments)]
+        env = os.environ | {"NO_COLOR": "1", "COLUMNS": str(columns)}
+        if forker is not None:
+            return forker.start(words, stdin, cwd, env)
+        pipe = subprocess.PIPE
+        return subprocess.Popen([*COMMAND, *words], stdin=stdin, stdout=pipe, stderr=pipe, cwd=cwd, env=env)
+
+    yield spawn
+    if forker is not None:
+        forker.close()
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+def start(tmp_path: Path, spawn: Spawn) -> Iterator[Callable[..., Running]]:
     """Start a command in the background, in an empty folder."""
     started = []
 
-    def start(*arguments: object, stdin: Any = subprocess.DEVNULL) -> Running:
-        started.append(Running(*arguments, cwd=tmp_path, stdin=stdin))
+    def start(*arguments: object, stdin: int = subprocess.DEVNULL) -> Running:
+        started.append(Running(spawn(arguments, stdin, tmp_path, 200)))
         return started[-1]
 
     yield start
@@ -121,20 +147,20 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Done]:
+def run(tmp_path: Path, spawn: Spawn) -> Callable[..., Done]:
     """Run a command to its end, in an empty folder."""
 
-    def run(*arguments: object, stdin: bytes = b"") -> Done:
-        done = subprocess.run(
-            [*COMMAND, *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            cwd=tmp_path,
-            env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
-            timeout=TIMEOUT,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout, done.stderr.decode())
+    def run(*arguments: object, stdin: bytes = b"", columns: int = 200) -> Done:
+        command = Running(spawn(arguments, subprocess.PIPE, tmp_path, columns))
+        writer = threading.Thread(target=command.write_all, args=(stdin,))
+        writer.start()
+        killer = threading.Timer(TIMEOUT, command.process.kill)
+        killer.start()
+        try:
+            return command.done()
+        finally:
+            killer.cancel()
+            writer.join()
 
     return run
 

@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -15,23 +16,26 @@ from linkbox import Message
 from linkbox.cli.app import app
 from linkbox.cli.demo import command
 from linkbox.cli.demo.ar import Answers
+from linkbox.cli.demo.crash import RECORD, Crash, known
 from linkbox.cli.demo.device import Instruments, is_valid
 from linkbox.cli.demo.p2m import Metrics
 from linkbox.cli.demo.p2p import Conversation
-from linkbox.cli.demo.part import Check, Child, ChildFailed, Part, Tally, compare, ticks
+from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, Part, Tally, compare, size, ticks
+from linkbox.cli.demo.view import Rates, picture, sparkline, summary
 
 QUIET = Console(quiet=True)
 
 
 def test_the_demo_runs_and_its_summary_is_right(run) -> None:
-    done = run("demo", "--seconds", "2.5")
+    done = run("demo", "--seconds", "2.5", columns=80)
     text = done.out.decode()
     assert done.status == 0, text + done.err
-    assert "All 10 checks passed" in text
-    for line in ("P2M     cpu", "P2P     to the client", "AR      keeper", "Device  boat"):
+    assert "All 12 checks passed" in text
+    for line in ("P2M     cpu", "P2M     logger", "P2P     to the client", "AR      keeper", "Device  boat"):
         assert line in text  # plain lines, as this is no terminal
+    assert max(map(len, text.splitlines())) <= 80
     rows = [line.split() for line in text.splitlines() if line.rstrip().endswith(" ok")]
-    assert len(rows) == 10
+    assert len(rows) == 12
     for row in rows:
         numbers = [word for word in row if word.replace(",", "").isdecimal()]
         assert len(numbers) == 2
@@ -47,6 +51,79 @@ def test_on_a_terminal_there_is_a_live_view() -> None:
     shown = screen.getvalue()
     assert "NMEA sentences" in shown
     assert "boat" in shown
+
+
+class Still:
+    """A part that shows the widest lines that there are."""
+
+    def __init__(self, title: str, *lines: Line, happened: int = 0) -> None:
+        self.title = title
+        self.happened = [
+            (0.1 * number, "logger: runs again, and has sent what was on its disk")
+            for number in range(happened)
+        ]
+        self._lines = lines
+
+    def lines(self) -> list[Line]:
+        return list(self._lines)
+
+
+def test_the_live_view_fits_a_small_terminal() -> None:
+    """With its headers, and with the bars and sparklines of rows with large counts."""
+    parts: Any = [
+        Still(
+            Metrics.title,
+            Line("cpu", 123_456, "100 % of 128 cores", 1.0),
+            Line("memory", 123_456, "100 GB of 256 GB", 0.5),
+            Line("network", 123_456, "out 123.4 GB, in 123.4 GB"),
+            Line("load", 123_456, "12.34 on 128 cores", 2.0),
+        ),
+        Still(Crash.title, Line("logger", 123_456, "1234 on its disk only"), happened=9),
+        Still(Conversation.title, *[Line("from the client", 1_234_567, "12.3 MB in all")] * 2),
+        Still(Answers.title, *[Line("keeper, keep_alive", 123_456, "largest: python3.13 12.3 %")] * 2),
+        Still(Instruments.title, Line("boat", 123_456, "52.378° N 4.916° E, 5.2 kn")),
+    ]
+    rates = Rates()
+    for part in parts:
+        for number, line in enumerate(part.lines()):
+            rates.rates(part.title, line)
+            rates._rates[part.title, line.who].extend([12_345.0 * (number + 1)] * 12)
+    screen = io.StringIO()
+    console = Console(force_terminal=True, width=80, height=24, file=screen, color_system=None)
+    for each in picture(parts, rates, 0.0, 9.0):
+        console.print(each)
+    lines = screen.getvalue().splitlines()
+    assert len(lines) <= 24
+    assert max(map(cell_len, lines)) <= 80
+    assert "…" not in screen.getvalue(), "nothing is cut off"
+    assert all(word in lines[0] for word in ("who", "messages", "rate", "last 10 s", "now"))
+    assert "█" * 10 in screen.getvalue()
+    assert "━━━━" in screen.getvalue()
+
+
+def test_the_summary_fits_a_small_terminal() -> None:
+    screen = io.StringIO()
+    rows = [
+        Check("P2P", "from the client", 123_456, 123_456, "none lost, none twice", True),
+        Check("Device", "boat", 123_456, 123_456, "in order, checksums ok", False),
+    ]
+    summary(Console(width=80, file=screen), rows, 9.0)
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if "none lost, none twice" in line and "ok" in line]
+
+
+def test_a_sparkline_is_as_high_as_its_values() -> None:
+    assert sparkline([0, 7, 14, 7]) == "▁▅█▅"
+    assert sparkline([]) == ""
+    assert sparkline([0.0, 0.0]) == "▁▁"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1_240_000, "1.24 MB"), (25_300_000_000, "25.3 GB")]
+)
+def test_sizes_have_units(count: int, text: str) -> None:
+    assert size(count) == text
 
 
 def test_ctrl_c_leaves_nothing_behind(start) -> None:
@@ -84,6 +161,21 @@ class SwappedConversation(Conversation):
             self.held = b""
 
 
+class UncutConversation(Conversation):
+    """Its connection is not cut."""
+
+    def _cut(self) -> None:
+        pass
+
+
+class ForgetfulCrash(Crash):
+    """Loses a message that was on the disk of the process when it was killed."""
+
+    def take(self, message: Message[Any]) -> None:
+        if message.data != [1, 0]:
+            super().take(message)
+
+
 class WrongAnswers(Answers):
     """Gives one wrong answer."""
 
@@ -104,6 +196,8 @@ class GarblingInstruments(Instruments):
     [
         (LossyMetrics, "memory", "1 too few arrived"),
         (SwappedConversation, "from the client", "different contents or order"),
+        (UncutConversation, "cuts, resumed", "not resumed"),
+        (ForgetfulCrash, "logger, killed", "1 too few arrived"),
         (WrongAnswers, "keeper", "keeper/1/7: a wrong response"),
         (GarblingInstruments, "boat", "1 checksums were wrong"),
     ],
@@ -115,13 +209,35 @@ def test_a_part_sees_what_went_wrong(make: type[Part], what: str, words: str) ->
     assert set(bad) <= {"events"}
 
 
+def test_a_message_whose_send_had_not_returned_may_have_arrived_or_not() -> None:
+    accepted = [RECORD % (0, 0), RECORD % (0, 1), RECORD % (1, 0)]
+    doubtful = RECORD % (0, 2)
+    assert known(accepted, accepted) == accepted
+    assert known([*accepted[:2], doubtful, accepted[2]], accepted) == accepted
+    assert known([*accepted[:2], RECORD % (0, 3), accepted[2]], accepted) != accepted
+
+
+def test_the_process_is_killed_with_messages_on_its_disk_only() -> None:
+    crash = Crash()
+    checks = command.perform((crash,), QUIET, 1.0, is_quiet=True)
+    assert [check.is_fine for check in checks] == [True]
+    told = [text for _, text in crash.happened]
+    assert [text.partition(", with")[0] for text in told] == [
+        "logger: its cable is pulled",
+        "logger: killed",
+        "logger: runs again, and has sent what was on its disk",
+    ]
+    assert int(told[1].split()[3]) >= 3
+    assert not crash._folder.exists()
+
+
 def test_the_demo_fails_when_something_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "Metrics", LossyMetrics)
     done = CliRunner().invoke(app, ["demo", "--seconds", "1", "--quiet"])
     assert done.exit_code == 1
     assert "DIFFERS" in done.output
     assert "1 too few arrived" in done.output
-    assert "of 10 checks failed" in done.output
+    assert "of 12 checks failed" in done.output
 
 
 @pytest.mark.parametrize(("part", "address"), [("device", "tcp://127.0.0.1:1"), ("dance", "?")])

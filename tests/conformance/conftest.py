@@ -22,6 +22,19 @@ def client_front(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+QUICK = ("tcp-threaded-threaded", "tcp-aio-aio", "memory-threaded-aio", "memory-aio-threaded")
+"""The combinations of `make test`: each front end on each side with each other, on sockets and without."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        found: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+        if "scenario" in found and "world" in found:
+            combination = f"{found['world']}-{found['server_front']}-{found['client_front']}"
+            if combination not in QUICK:
+                item.add_marker(pytest.mark.again)
+
+
 @pytest.fixture(params=["tcp", "unix", "tls", "memory"])
 def world(request: pytest.FixtureRequest, server_front: str, client_front: str) -> Iterator[World]:
     # Asked for only where it is needed: without cryptography the others still play.

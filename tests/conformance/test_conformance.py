@@ -37,6 +37,7 @@ def test_scenario(scenario: Any, world: World) -> None:
     play(scenario, world)
 
 
+@pytest.mark.again
 @pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="uvloop is not installed")
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 @by_name

@@ -791,6 +791,7 @@ def attributes(**values: Any) -> object:
         ("json", "is a str; use a format"),
         (None, "has no name, encode, decode; use"),
         (3, "has no name, encode, decode"),
+        (print, "a function that answers requests is given by handler="),
         (Plain(), "has no name"),
         (list[int], "has no name|has no encode"),
         (attributes(name=3), "must be a str of 1 to 100 characters, not 3"),

@@ -293,7 +293,7 @@ def test_who_waits_for_a_decision_makes_no_room() -> None:
     assert server.accept("tcp://c", None, wire.now) is None
     wire.now += 1e-6
     assert server.admission.is_crowded(wire.now)
-    server.decide(server.pending_accepts.popleft(), False, wire.now)
+    server.decide(server.pending_accepts.take(), False, wire.now)
     assert not server.admission.is_crowded(wire.now)
     assert server.accept("tcp://c", None, wire.now) is not None, "the one that was refused is closed"
     assert not waiting[1].is_closed
@@ -839,7 +839,39 @@ def test_who_has_left_does_not_wait_for_the_application() -> None:
     for number in range(20):
         probe = probe_server(wire, session=f"{number:032x}")
         wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
-    assert len(wire.server.pending_accepts) <= 4
+    assert not wire.server.pending_accepts
+
+
+def test_addresses_take_turns_to_be_decided() -> None:
+    """The oldest of each; one whose turn it was waits for those that came in the meantime."""
+    wire = Wire(P2M, asks_first=True)
+    server = wire.server
+
+    def come(ip: str | None, name: str) -> Link:
+        wire.ip = ip
+        link = probe_server(wire, session=name.encode().hex().zfill(32), name=name).link
+        assert isinstance(link, Link)
+        return link
+
+    def decide() -> str:
+        pending = server.pending_accepts.take()
+        server.decide(pending, True, wire.now)
+        return pending.info.name
+
+    links = [come("10.0.0.1", f"flood {number}") for number in range(5)]
+    assert decide() == "flood 0"
+    come("10.0.0.2", "b 1")
+    come(None, "local")
+    come("10.0.0.2", "b 2")
+    server.lost(links[1], ConnectionResetError("gone"), wire.now)
+    assert len(server.pending_accepts) == 6
+    turns = [decide() for _ in range(4)]
+    assert turns == ["b 1", "local", "flood 2", "b 2"]
+    assert decide() == "flood 3"
+    come("10.0.0.1", "flood 5")
+    come("10.0.0.2", "b 3")
+    assert [decide() for _ in range(3)] == ["b 3", "flood 4", "flood 5"]
+    assert not server.pending_accepts
 
 
 def test_a_decision_for_a_connection_that_is_gone_changes_nothing() -> None:
@@ -909,7 +941,7 @@ def test_accept_may_reject_for_now() -> None:
     session = wire.client.begin(wire.now)
     for verdict in ("later", True):
         wire.run()
-        wire.server.decide(wire.server.pending_accepts.popleft(), verdict, wire.now)
+        wire.server.decide(wire.server.pending_accepts.take(), verdict, wire.now)
         wire.run()
         if verdict == "later":
             assert isinstance(session.last_failure, Refused) and session.last_failure.code == "later"

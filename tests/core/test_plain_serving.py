@@ -29,7 +29,7 @@ def test_the_greeting_comes_first() -> None:
         probe.say(b"a\n")
         if asks_first:
             assert probe.raw() == b""
-            wire.server.decide(wire.server.pending_accepts.popleft(), True, wire.now)
+            wire.server.decide(wire.server.pending_accepts.take(), True, wire.now)
             wire.run()
         assert probe.raw() == b"220 ready\n"
         [request] = wire.requests()
@@ -201,11 +201,11 @@ def test_it_keeps_its_slot_while_its_answer_is_being_written() -> None:
 def test_it_keeps_its_slot_until_the_application_has_admitted_the_newcomer() -> None:
     wire = to_peers(Wire(framing=Lines(), asks_first=True))
     first = half_closed(wire)
-    wire.server.decide(wire.server.pending_accepts.popleft(), True, wire.now)
+    wire.server.decide(wire.server.pending_accepts.take(), True, wire.now)
     wire.run()
     second = probe_server(wire, greets=False)
     assert not first.is_closed
-    wire.server.decide(wire.server.pending_accepts.popleft(), True, wire.now)
+    wire.server.decide(wire.server.pending_accepts.take(), True, wire.now)
     wire.run()
     assert first.is_closed and not second.is_closed
 
@@ -284,7 +284,7 @@ def test_a_proxy_header_that_nobody_expects_is_named() -> None:
         wire = Wire(P2M, framing=Lines(), asks_first=True)
         probe = probe_server(wire, greets=False)
         probe.say(header)
-        wire.server.decide(wire.server.pending_accepts.popleft(), True, wire.now)
+        wire.server.decide(wire.server.pending_accepts.take(), True, wire.now)
         wire.run()
         probe.say(header)
         assert wire.notes == ["tcp://probe: this looks like a PROXY protocol header; use proxy_protocol=True"]

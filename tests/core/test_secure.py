@@ -221,11 +221,12 @@ def test_nobody_is_there_before_the_application_has_said_yes(framing: Any, secur
     if secure:
         assert not wire.server.admission.pending_accepts
         wire.shake(identity="pump")
-    [newcomer] = wire.server.admission.pending_accepts
+    newcomer = wire.server.pending_accepts.take()
     name = wire.client.context.settings.name if framing.linked else "tcp://client"
     assert newcomer.info == PeerInfo("tcp://client", name, "pump" if secure else None)
     assert not wire.server.peers()
-    wire.decide(True)
+    wire.server.decide(newcomer, True, wire.now)
+    wire.run()
     assert session.generation.established
     assert len(wire.server.peers()) == 1
     assert wire.kinds(wire.server) == [EventKind.CONNECTED]
@@ -255,8 +256,9 @@ def test_a_no_over_a_plain_framing_closes() -> None:
 def test_who_has_gone_meanwhile_is_not_let_in(framing: Any) -> None:
     wire = Wire(framing=framing, asks_first=True)
     begin(wire)
+    newcomer = wire.server.pending_accepts.take()
     wire.drop_all()
-    wire.decide(True)
+    wire.server.decide(newcomer, True, wire.now)
     assert not wire.server.peers()
 
 
@@ -264,10 +266,10 @@ def test_who_has_gone_meanwhile_is_not_let_in(framing: Any) -> None:
 def test_an_application_that_does_not_answer_has_the_time_of_a_handshake(framing: Any) -> None:
     wire = Wire(framing=framing, asks_first=True)
     begin(wire)
-    [link] = wire.server.links.links
+    newcomer = wire.server.pending_accepts.take()
     wire.advance(wire.limits.handshake + 0.1)
-    assert link.closed
-    wire.decide(True)
+    assert newcomer.link.closed
+    wire.server.decide(newcomer, True, wire.now)
     assert not wire.server.peers()
 
 

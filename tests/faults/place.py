@@ -144,11 +144,19 @@ class Place:
         options = {**self.transport.client, **options}
         return self._make(f"Client{pattern}", self._at(address), *args, **options)
 
-    def waiting_for(self, released: threading.Event, value: Any = None) -> Callable[[Any], Any]:
-        """A callback, or handler, that blocks until released, as users of that front end do."""
+    def waiting_for(
+        self, released: threading.Event | threading.Semaphore, value: Any = None
+    ) -> Callable[[Any], Any]:
+        """A callback, or handler, that blocks until released, as users of that front end do.
+
+        With a semaphore, each call of it waits for its own release.
+        """
 
         def wait(_: Any) -> Any:
-            released.wait(30)
+            if isinstance(released, threading.Event):
+                released.wait(30)
+            else:
+                released.acquire(timeout=30)
             return value
 
         return wait if self.front == "threaded" else lambda _: asyncio.to_thread(wait, _)

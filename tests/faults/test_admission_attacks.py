@@ -22,6 +22,7 @@ from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, hello, opening
 from tests.faults.netns import namespace
 from tests.faults.place import AT_ONCE, BUSY, PATIENCE, Place
+from tests.faults.proxies import from_proxy
 from tests.threaded.helpers import Threads, core_of, dial, wait_until
 
 pytestmark = pytest.mark.timeout(50)
@@ -73,6 +74,44 @@ def _first_of(bare: Bare, *kinds: int) -> int:
         kind, _ = bare.frame()
         if kind in kinds:
             return kind
+
+
+@pytest.mark.parametrize("framing", ["linked", "plain"])
+def test_an_address_whose_clients_all_wait_for_accept(place: Place, framing: str) -> None:
+    """20 of one IPv6 network wait for a slow accept=: two of other addresses wait for one decision each."""
+    turns: list[str] = []
+    may_decide = threading.Semaphore(0)
+    waits = place.waiting_for(may_decide, True)
+
+    def accept(info: Any) -> Any:
+        turns.append(info.address)
+        return waits(info)
+
+    options = {"framing": Lines()} if framing == "plain" else {}
+    limits = Limits(handshake=60.0)
+    server = place.server("P2M", max_peers=99, accept=accept, proxy_protocol=True, limits=limits, **options)
+    with place.serving(), server, ExitStack() as stack:
+
+        def knock(address: str, number: int) -> None:
+            bare = Bare(place, server.address, stack.enter_context(_for(place, server.address, address)))
+            if framing == "linked":
+                bare.say(opening(pattern="p2m", session=number))
+            wait_until(lambda: len(turns) + len(core_of(server).pending_accepts) == number, "it waits")
+
+        for number in range(1, 21):
+            knock(f"2001:db8::{number}", number)
+        knock("2001:db8:0:1::1", 21)
+        knock("2001:db8:0:2::1", 22)
+        for _ in range(22):
+            may_decide.release()
+        wait_until(lambda: len(server.peers()) == 22, "all of them got in")
+    hosts = [each.partition("[")[2].partition("]")[0] for each in turns]
+    assert hosts[:4] == ["2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8::2"]
+
+
+def _for(place: Place, address: str, source: str) -> socket.socket:
+    """A connection that a proxy makes for a client with this IPv6 address."""
+    return from_proxy(place, address, f"PROXY TCP6 {source} 2001:db8::ff 4711 443\r\n".encode())
 
 
 @pytest.mark.parametrize("framing", ["linked", "plain"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 
 from linkbox import (
@@ -20,7 +22,7 @@ from linkbox import (
     StateError,
 )
 from tests.faults.place import AT_ONCE, PATIENCE, Place
-from tests.threaded.helpers import Threads, read_all, wait_until
+from tests.threaded.helpers import Threads, dial, read_all, wait_until
 
 pytestmark = pytest.mark.timeout(50)
 
@@ -162,6 +164,36 @@ def test_a_server_that_closes_after_its_answer(place: Place) -> None:
         assert server.statistics().messages_received == 5
 
 
+@pytest.mark.parametrize("keep_alive", [False, True], ids=["", "keep_alive"])
+def test_a_server_that_closes_before_it_is_asked(place: Place, keep_alive: bool) -> None:
+    """As one in a flood: nothing was sent, so the client connects again, and the handler is called once."""
+    asked: list[bytes] = []
+    dialled: list[socket.socket] = []
+
+    def handle(request: Any) -> bytes:
+        asked.append(request.data)
+        return bytes(request.data)
+
+    with place.server("AR", handler=handle) as server, socket.create_server(("127.0.0.1", 0)) as other:
+
+        def connect() -> socket.socket:
+            dialled.append(dial(server.address))
+            if len(dialled) % 2:
+                dialled[-1].close()
+                dialled[-1] = socket.create_connection(other.getsockname(), PATIENCE)
+                other.accept()[0].close()
+                assert dialled[-1].recv(1, socket.MSG_PEEK) == b"", "it has arrived that it is closed"
+            return dialled[-1]
+
+        client = place.client("AR", server.address, keep_alive=keep_alive)
+        client._operations.options.connect = connect  # It is an option of ClientP2P only.
+        with client:
+            assert client.ask(b"1", timeout=PATIENCE) == b"1"
+            assert client.ask(b"2", timeout=PATIENCE) == b"2"
+        assert asked == [b"1", b"2"]
+        assert len(dialled) == (2 if keep_alive else 4)
+
+
 def test_over_linked_the_client_closes(place: Place) -> None:
     with pytest.raises(ValueError, match="plain framings"):
         place.server("AR", keep_alive=False)
@@ -225,6 +257,22 @@ def test_a_handler_that_returns_nothing(
             ):
                 client.ask(b"bad", timeout=PATIENCE)
         assert "the handler returned None" in caplog.text
+
+
+def test_a_handler_that_returns_too_much(
+    place: Place, may_log_errors: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JSON grows where a handler returns what it got: the log has one line about it, not a traceback."""
+    limits = Limits(message=100_000)
+    with (
+        place.server("AR", Json, handler=lambda request: request.data, limits=limits) as server,
+        place.client("AR", server.address, Json) as client,
+        pytest.raises(AnswerError, match=r"TooLarge.*at most 100000 are allowed"),
+    ):
+        client.ask(msgspec.Raw(b"[1e9" + b",1e9" * 20_000 + b"]"), timeout=PATIENCE)
+    lines = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert len(lines) == 1 and lines[0].exc_info is None
+    assert "returned for" in lines[0].message and "at most 100000 are allowed" in lines[0].message
 
 
 def test_nothing_is_a_value_of_some_formats(place: Place) -> None:

@@ -16,7 +16,7 @@ from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, hello
 from tests.faults.netns import namespace
 from tests.faults.place import BUSY, PATIENCE, PAUSE, Place, growing_less_than
-from tests.threaded.helpers import descriptors, for_ever, wait_until
+from tests.threaded.helpers import PROMPT, descriptors, for_ever, wait_until
 
 pytestmark = pytest.mark.timeout(50)
 
@@ -129,7 +129,7 @@ def test_a_flood_from_the_address_of_a_client(place: Place, said: str) -> None:
             began = time.monotonic()
             try:
                 assert client.ask(b"%d" % len(waits)) == b"%d" % len(waits)
-            except PeerLost:  # Its HELLO had not arrived when it made room: rare, and not asked again.
+            except PeerLost:  # Its HELLO was on its way when it made room: rare, and not asked again.
                 lost += 1
                 assert lost <= len(waits) + 1
                 continue
@@ -212,7 +212,7 @@ def test_half_open_the_cable_is_pulled(place: Place) -> None:
             began = time.monotonic()
             there.ip("link", "set", "there", "down")
             assert isinstance(ear.wait().error, PeerLost)
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < PROMPT
 
 
 def test_too_many_connections(place: Place) -> None:
@@ -222,7 +222,7 @@ def test_too_many_connections(place: Place) -> None:
         for number, bare in enumerate(peers):
             bare.meet(session=number)
         with Bare(place, server.address) as fifth:
-            assert fifth.ended() < 1
+            assert fifth.ended() < PROMPT
         assert server.statistics().refused == 1
         peers[0].close()
         wait_until(lambda: server.statistics().connections == 3, "it has left")
@@ -270,7 +270,7 @@ def test_no_descriptors_left(place: Place) -> None:
             began = time.monotonic()
             with place.client("AR", address) as client:
                 assert client.ask(b"me too") == b"me too"
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < PROMPT
         child.say("stop")
         assert child.line() == "True"
         assert "Traceback" not in child.finish_stderr()

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import linkbox.networks.dialer
+import linkbox.networks.sockets
 from linkbox import AnswerError, Backoff, EventKind, Json, LinkboxError, Refused, StoreError, Typed, aio
 from linkbox.core.durable.entries import Spool
 from linkbox.core.endpoint_core import ServerCore
@@ -433,7 +433,7 @@ def dialer(case: Case) -> Any:
 
 def resolver(case: Case) -> Any:
     if case.place.front == "threaded":
-        return _connects(case, case.patch(linkbox.networks.dialer, "resolve", 3))
+        return _connects(case, case.patch(linkbox.networks.sockets, "resolve", 3))
     return _connects(case, case.patch(AioDialer, "_resolve", 3))
 
 

@@ -12,6 +12,7 @@ import pytest
 from linkbox import Dialogue, EventKind, Limits, Lines, PeerLost, Text
 from tests.faults.bare import Bare
 from tests.faults.place import PATIENCE, Place
+from tests.faults.proxies import from_proxy
 from tests.threaded.helpers import Ear, dial, read_all, wait_until
 
 LINES: dict[str, Any] = {"framing": Lines()}
@@ -27,19 +28,6 @@ NAMES = [
     (VERSION_2, "203.0.113.7:4711"),
     (FOR_IPV6, "[2001:db8::7]:4711"),
 ]
-
-
-def from_proxy(place: Place, address: str, header: bytes, step: int = 4096) -> socket.socket:
-    """A connection of a proxy, which sends the header before anything else."""
-    sock = dial(address)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for at in range(0, len(header), step):
-        sock.sendall(header[at : at + step])
-    if place.transport.name == "tls":
-        from tests.faults.secure import shake_hands
-
-        return shake_hands(sock)
-    return sock
 
 
 def read_exactly(sock: socket.socket, count: int) -> bytes:

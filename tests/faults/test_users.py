@@ -14,7 +14,7 @@ from linkbox import AnswerError, EndOfData, Limits, LinkboxError, MailboxFull
 from linkbox.testing import FaultyProxy
 from tests.faults.bare import Bare, data
 from tests.faults.place import PATIENCE, Place
-from tests.threaded.helpers import Threads, wait_until
+from tests.threaded.helpers import PROMPT, Threads, wait_until
 
 pytestmark = pytest.mark.timeout(50)
 
@@ -123,7 +123,7 @@ def test_stop_from_eight_at_once(place: Place) -> None:
                     began = time.monotonic()
                     answers = {threads.submit(endpoint.stop).result(PATIENCE) for _ in range(8)}
                     assert answers <= {True}
-                    assert time.monotonic() - began < 5
+                    assert time.monotonic() - began < PROMPT
         assert len(other.peers()) == 1
 
 
@@ -151,7 +151,7 @@ def test_stop_during_accept(place: Place) -> None:
                 wait_until(lambda server=server: server.statistics().connections_total > 3)
                 began = time.monotonic()
                 server.stop()
-                assert time.monotonic() - began < 3
+                assert time.monotonic() - began < PROMPT
                 over.set()
         assert len(other.peers()) == 1
 
@@ -169,7 +169,7 @@ def test_stop_during_recv(place: Place) -> None:
             client.stop()
             server.stop()
             results = [each.exception(PATIENCE) for each in waiting]
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < PROMPT
         assert sorted(type(each).__name__ for each in results) == ["EndOfData"] * 3 + ["NoneType"]
         assert len(other.peers()) == 1
 
@@ -185,7 +185,7 @@ def test_stop_during_connect(place: Place) -> None:
                 began = time.monotonic()
                 client.stop(0.5)  # what was asked or sent is waited for, so long
                 assert isinstance(future.exception(PATIENCE), (LinkboxError, OSError))
-                assert time.monotonic() - began < 3
+                assert time.monotonic() - began < PROMPT
                 connection.close()
         assert len(other.peers()) == 1
 
@@ -199,7 +199,7 @@ def test_stop_with_a_flood_coming_in(place: Place) -> None:
             wait_until(lambda: server.data_count() > 100_000, "it floods")
             began = time.monotonic()
             server.stop(1)
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < PROMPT
         assert len(other.peers()) == 1
 
 

@@ -386,4 +386,4 @@ def test_without_the_extra() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == WRONG_USE, done.stderr
-    assert "pip install 'linkbox[nats]'" in done.stderr
+    assert "pip install '.[cli,nats]'" in done.stderr

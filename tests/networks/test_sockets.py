@@ -23,7 +23,7 @@ from linkbox.networks.sockets import connect_error, describe, prepare
 )
 def test_the_kernel_gives_up_when_we_would(limits: Limits, expected: int) -> None:
     with socket.socket() as sock:
-        prepare(sock, limits)
+        prepare(sock, socket.AF_INET, limits)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == expected
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert not sock.getblocking()
@@ -41,7 +41,7 @@ def test_the_kernel_gives_up_when_we_would(limits: Limits, expected: int) -> Non
 def test_the_kernel_looks_for_silent_peers(limits: Limits, expected: list[int]) -> None:
     names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
     with socket.socket() as sock:
-        prepare(sock, limits)
+        prepare(sock, socket.AF_INET, limits)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names] == expected
 

@@ -193,4 +193,4 @@ except ModuleNotFoundError as error:
     print(error)
 """
     done = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=30)
-    assert "pip install 'linkbox[metrics]'" in done
+    assert "pip install '.[metrics]'" in done

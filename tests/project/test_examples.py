@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 NEEDS = {
+    "aio_in_fastapi.py": ("fastapi", "httpx"),
     "aio_in_starlette.py": ("starlette", "httpx"),
     "aio_from_trio.py": ("trio", "anyio"),
     "tls_lab.py": ("typer", "cryptography"),

@@ -24,6 +24,7 @@ VALUES = {
     "events",
     "limits",
     "native",
+    "extras",
     "text",
 } | {
     "format_checks",

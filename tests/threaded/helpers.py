@@ -21,6 +21,8 @@ from linkbox import Event, EventKind
 
 PATIENCE = 15.0
 """Seconds a test waits for what takes milliseconds when all is well."""
+PROMPT = 4.5
+"""Seconds for what is done at once, also on a busy machine: less than each default limit (5, 10, 20, …)."""
 
 
 def wait_until(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE) -> Any:

@@ -30,7 +30,7 @@ from linkbox import (
     TooLarge,
     Typed,
 )
-from tests.threaded.helpers import Ear, Threads, free_port, wait_until
+from tests.threaded.helpers import PROMPT, Ear, Threads, free_port, wait_until
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -288,7 +288,7 @@ def test_a_dropped_request_is_failed_not_forgotten() -> None:
         began = time.monotonic()
         with pytest.raises(AnswerError, match="unanswered"):
             client.data_get(10)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < PROMPT
 
 
 @both
@@ -309,7 +309,7 @@ def test_a_deadline(keep_alive: bool) -> None:
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             client.ask("slow", timeout=0.2)
-        assert 0.15 < time.monotonic() - began < 1
+        assert 0.15 < time.monotonic() - began < PROMPT
         assert cancelled.wait(5)
         assert client.ask("quick") == "quick"
         release.set()  # The late answer is dropped, and disturbs nobody.
@@ -502,7 +502,7 @@ def test_a_handler_that_sleeps_hinders_nobody_and_stop_keeps_its_time() -> None:
             assert client.ask(number, timeout=5) == number
         began = time.monotonic()
         server.stop(1.0)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < PROMPT
     assert len(errors) == 1
     release.set()
     client.stop()

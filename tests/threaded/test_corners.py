@@ -30,7 +30,7 @@ from linkbox import (
     Stage,
     StateError,
 )
-from tests.threaded.helpers import Ear, Relay, Threads, for_ever, free_port, wait_until
+from tests.threaded.helpers import PROMPT, Ear, Relay, Threads, for_ever, free_port, wait_until
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -49,7 +49,7 @@ def test_stop_inside_a_handler() -> None:
         began = time.monotonic()
         with pytest.raises(PeerLost):
             client.ask("stop", timeout=10)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < PROMPT
         wait_until(lambda: results, "stop returned")
     server.stop()
 
@@ -149,7 +149,7 @@ def test_asks_with_no_time() -> None:
             began = time.monotonic()
             with pytest.raises(DeadlineExceeded):
                 client.ask("late", timeout=timeout)
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < PROMPT
         assert client.ask("last", timeout=None) == "last"
     assert executed == ["first", "last"]
 

@@ -35,7 +35,7 @@ from linkbox import (
     Typed,
 )
 from linkbox.threaded.transport import Transport
-from tests.threaded.helpers import Ear, Threads, core_of, dial, free_port, reset, wait_until
+from tests.threaded.helpers import PROMPT, Ear, Threads, core_of, dial, free_port, reset, wait_until
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -205,7 +205,7 @@ def test_nobody_is_listening() -> None:
     began = time.monotonic()
     with pytest.raises(ConnectFailed):
         ClientP2P(("127.0.0.1", port), connect_timeout=0.3).start()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < PROMPT
 
 
 def test_a_server_that_starts_a_moment_later_is_no_error() -> None:
@@ -266,7 +266,7 @@ def test_formats_that_differ(server_format: Any, client_format: Any, fits: bool)
         with pytest.raises(Refused) as caught:
             client.start()
         assert caught.value.code == "format"
-        assert time.monotonic() - began < 2, "a final refusal is not tried again"
+        assert time.monotonic() - began < PROMPT, "a final refusal is not tried again"
         assert server.statistics().refused == 1
 
 
@@ -367,7 +367,7 @@ def test_the_handshake_has_a_deadline() -> None:
             began = time.monotonic()
             while sock.recv(4096):
                 pass
-            assert 0.2 < time.monotonic() - began < 2
+            assert 0.2 < time.monotonic() - began < PROMPT
         _exchange(server, server.address)
 
 
@@ -377,7 +377,7 @@ def test_a_server_that_says_nothing_or_nonsense() -> None:
         began = time.monotonic()
         with pytest.raises(LinkError):
             ClientP2P(address, reconnect=None, limits=Limits(handshake=0.3)).start()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < PROMPT
 
         def answer_like_the_web() -> None:
             while True:
@@ -418,7 +418,7 @@ def test_a_client_that_never_reads_hinders_nobody() -> None:
             assert silent.recv(10) == b"x" * 10
         began = time.monotonic()
         server.stop(3)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < PROMPT
 
 
 def test_stop_is_in_time_with_a_client_that_never_reads() -> None:
@@ -428,7 +428,7 @@ def test_stop_is_in_time_with_a_client_that_never_reads() -> None:
             server.send(b"x" * 10_000)
         began = time.monotonic()
         assert server.stop(0.5) is False
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < PROMPT
         assert silent.fileno() > 0
 
 

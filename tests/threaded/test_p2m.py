@@ -28,7 +28,7 @@ from linkbox import (
     TooLarge,
     Typed,
 )
-from tests.threaded.helpers import Ear, Relay, Threads, core_of, free_port, wait_until
+from tests.threaded.helpers import PATIENCE, PROMPT, Ear, Relay, Threads, core_of, free_port, wait_until
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -155,22 +155,25 @@ def test_nobody_there_when_blocking() -> None:
         began = time.monotonic()
         with pytest.raises(ConnectFailed, match="nobody listens"):
             client.send(b"x")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < PROMPT
     with ClientP2M(("127.0.0.1", free_port()), connect_timeout=0.4) as client:
         for call in (lambda: client.send(b"x"), lambda: client.send_many([b"x"] * 5)):
             began = time.monotonic()
             with pytest.raises(ConnectFailed):
                 call()
-            assert 0.2 < time.monotonic() - began < 1.5
+            assert 0.2 < time.monotonic() - began < PROMPT
 
 
 def test_nobody_there_when_not_blocking() -> None:
+    patient = ClientP2M(("127.0.0.1", free_port()), blocking=False, connect_timeout=3600)
+    began = time.monotonic()
+    patient.send(b"x")
+    assert time.monotonic() - began < PROMPT
+    patient.stop(0)
     ear = Ear()
     client = ClientP2M(("127.0.0.1", free_port()), blocking=False, connect_timeout=0.3)
     client.add_callback(ear, EventKind.ERROR)
-    began = time.monotonic()
     receipt = client.send(b"x")
-    assert time.monotonic() - began < 0.2
     event = ear.wait()
     assert isinstance(event.error, ConnectFailed)
     with pytest.raises(ConnectFailed):
@@ -214,7 +217,7 @@ def test_not_blocking_with_a_full_queue() -> None:
         began = time.monotonic()
         with pytest.raises(MailboxFull):
             client.send(10, timeout=0.2)
-        assert 0.15 < time.monotonic() - began < 2
+        assert 0.15 < time.monotonic() - began < PROMPT
         with pytest.raises(DeadlineExceeded):
             client.flush(0.1)
         with ServerP2M(address, Json) as server:
@@ -230,10 +233,11 @@ def test_a_send_with_a_timeout() -> None:
             began = time.monotonic()
             with pytest.raises(DeadlineExceeded):
                 client.send(b"x", timeout=0.3)
-            assert 0.25 < time.monotonic() - began < 2
+            assert 0.25 < time.monotonic() - began < PROMPT
             relay.release()
-            assert client.send(b"y", timeout=5)
-        assert server.data_get_all()[-1] == b"y"
+            assert client.send(b"y", timeout=PATIENCE)
+        # What ran out of time was on its way on a connection of its own: it may arrive, before or after.
+        assert [data for data in server.data_get_all() if data != b"x"] == [b"y"]
 
 
 def test_the_server_goes_while_a_blocking_send_waits() -> None:

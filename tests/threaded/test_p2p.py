@@ -28,7 +28,7 @@ from linkbox import (
     TooLarge,
     Typed,
 )
-from tests.threaded.helpers import Threads, for_ever, wait_until
+from tests.threaded.helpers import PROMPT, Threads, for_ever, wait_until
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -64,7 +64,7 @@ def test_a_second_client_is_refused_and_later_let_in() -> None:
         with pytest.raises(Refused) as caught:
             ClientP2P(server.address, reconnect=None).start()
         assert caught.value.code == "busy"
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < PROMPT
         assert server.statistics().refused == 1
         first.end()
         wait_until(lambda: not server.peers())
@@ -92,7 +92,7 @@ def test_busy_until_the_time_is_up() -> None:
         with pytest.raises(Refused) as caught:
             client.start()
         assert caught.value.code == "busy"
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < PROMPT
         with pytest.raises(StateError):
             client.send(b"")
 
@@ -155,7 +155,7 @@ def test_a_full_window_waits_up_to_the_timeout() -> None:
         began = time.monotonic()
         with pytest.raises(MailboxFull):
             for_ever(lambda: client.send(b"x" * 10_000, timeout=0.2))
-        assert 0.19 < time.monotonic() - began < 5
+        assert 0.19 < time.monotonic() - began < PROMPT
         with pytest.raises(MailboxFull):
             client.send(b"x" * 10_000, timeout=0)
         with Threads() as threads:
@@ -345,7 +345,7 @@ def test_wait_connected() -> None:
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="0 of 1"):
             server.wait_connected(timeout=0.1)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < PROMPT
         with Threads() as threads:
             threads.start(server.wait_connected, 2, 20)
             with ClientP2P(server.address), ClientP2P(server.address):

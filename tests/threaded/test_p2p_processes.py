@@ -8,7 +8,7 @@ import time
 import pytest
 
 from linkbox import ClientP2P, Event, Json, Limits, ServerP2P
-from tests.threaded.helpers import Process, Threads, core_of, wait_until
+from tests.threaded.helpers import PATIENCE, Process, Threads, core_of, wait_until
 
 COUNT = 100_000
 
@@ -99,7 +99,7 @@ def test_a_hundred_megabytes_are_refused_before_memory_is_spent() -> None:
 
 
 def test_round_trips_between_threads_are_not_slow() -> None:
-    """A smoke alarm, not a benchmark: 2,000 round trips take well under a millisecond each."""
+    """A smoke alarm, not a benchmark: nothing makes each round trip wait, as Nagle's algorithm would."""
     with ServerP2P("tcp://127.0.0.1:0") as server, ClientP2P(server.address) as client:
 
         def echo(event: Event) -> None:
@@ -107,11 +107,13 @@ def test_round_trips_between_threads_are_not_slow() -> None:
                 server.send(data)
 
         server.add_callback(echo)
-        began = time.monotonic()
+        times = []
         for number in range(2000):
+            began = time.monotonic()
             client.send(b"%d" % number)
-            assert client.data_get(5) == b"%d" % number
-        assert time.monotonic() - began < 5
+            assert client.data_get(PATIENCE) == b"%d" % number
+            times.append(time.monotonic() - began)
+        assert sorted(times)[len(times) // 10] < 0.005, "on a busy machine, too, a tenth is not interrupted"
 
 
 def test_sparse_traffic_arrives_at_once() -> None:
@@ -119,12 +121,12 @@ def test_sparse_traffic_arrives_at_once() -> None:
     arrived = threading.Event()
     with ServerP2P("tcp://127.0.0.1:0") as server, ClientP2P(server.address) as client:
         server.add_callback(lambda event: arrived.set())
-        slowest = 0.0
+        times = []
         for _ in range(50):
             arrived.clear()
             began = time.monotonic()
             client.send(b"x")
             assert arrived.wait(5)
-            slowest = max(slowest, time.monotonic() - began)
+            times.append(time.monotonic() - began)
             threading.Event().wait(0.006)  # Longer than the engine's grace: that is the point.
-        assert slowest < 0.5
+        assert sorted(times)[len(times) // 2] < 0.5

@@ -44,8 +44,8 @@ class Driver(EndpointDriver):
         errors: LoopErrors,
     ) -> None:
         super().__init__(hub, decoding, errors)
-        self.is_closed = False
-        self.loop = asyncio.get_running_loop()
+        self.is_closed: bool = False
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls, access)
         self._use(self.network)
         self._waiters: set[asyncio.Future[None]] = set()

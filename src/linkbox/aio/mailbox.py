@@ -6,11 +6,12 @@ from typing import Any, Generic, overload
 
 from linkbox.aio.runtime import Tasks
 from linkbox.core.wait_queue import NOTHING
+from linkbox.errors import EndOfData, MailboxEmpty, StateError
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
 from linkbox.operations.mailbox import MailboxCalls
 from linkbox.operations.steps import NEVER
-from linkbox.operations.taking import Taking, U
+from linkbox.operations.taking import NO_ITERATION, Taking, U
 
 
 class _Impossible:
@@ -111,21 +112,22 @@ class Receiving(MailboxCalls[T, K_co]):
 
     def __aiter__(self) -> Messages[T]:
         """Take message after message until the conversation ends."""
-        return Messages(self._taking, self._tasks)
+        return Messages(self)
 
 
 class Messages(Generic[T]):
     """An iteration over the messages of a mailbox."""
 
-    def __init__(self, taking: Taking, tasks: Tasks) -> None:
-        self._taking = taking
-        self._tasks = tasks
+    def __init__(self, mailbox: Receiving[T, Any]) -> None:
+        self._mailbox = mailbox
 
     def __aiter__(self) -> Messages[T]:
         return self
 
     async def __anext__(self) -> T:
-        message: T = await self._tasks.run(self._taking.get_next())
-        if message is NOTHING:
-            raise StopAsyncIteration
-        return message
+        try:
+            return await self._mailbox.data_get()
+        except EndOfData:
+            raise StopAsyncIteration from None
+        except MailboxEmpty:
+            raise StateError(NO_ITERATION) from None

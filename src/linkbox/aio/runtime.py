@@ -7,6 +7,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -58,6 +59,8 @@ class Tasks(Runtime):
         self.starting: Any = asyncio.Lock()
         self.closed = self.stopped = asyncio.Event()
         self._blocking_thread: ThreadPoolExecutor | None = None
+        self._stop_task: asyncio.Task[None] | None = None
+        """Stops an endpoint that was forgotten. A loop holds its tasks only weakly."""
         self.on_lost: Callable[[], None]
         """Drops the life whose event loop was closed."""
 
@@ -110,6 +113,24 @@ class Tasks(Runtime):
         self.guide(driver.network)
         self.closed, self.stopped = asyncio.Event(), asyncio.Event()
         self.driver = self.aio_driver = driver
+
+    def abandon(self, stop: Callable[[], Operation[None]], lost: Callable[[], None]) -> None:
+        driver = self.aio_driver
+        if driver is None:
+            return
+        try:
+            driver.loop.call_soon_threadsafe(self._start_stop, driver.loop, stop, lost)
+        except RuntimeError:  # the loop was closed
+            lost()
+
+    def _start_stop(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        stop: Callable[[], Operation[None]],
+        lost: Callable[[], None],
+    ) -> None:
+        self._stop_task = loop.create_task(self.run(stop()), name=f"linkbox stop {self._options.name}")
+        self._stop_task.add_done_callback(partial(_stop_done, lost))
 
     async def close(self) -> None:
         if self.aio_driver is not None:
@@ -191,6 +212,12 @@ class Tasks(Runtime):
 
     async def pause(self) -> None:
         await asyncio.sleep(0)
+
+
+def _stop_done(lost: Callable[[], None], task: asyncio.Task[None]) -> None:
+    """The stop of a forgotten endpoint is over. ``asyncio.run`` may have cancelled it unstarted."""
+    if task.cancelled() or task.exception() is not None:
+        lost()
 
 
 async def _items_of(step: NextItems) -> list[Any]:

@@ -17,6 +17,8 @@ import os
 import sys
 from typing import NoReturn
 
+from linkbox.extras import how_to_install
+
 _NEEDED = ("typer", "rich", "psutil")
 
 
@@ -29,7 +31,7 @@ def main() -> NoReturn:
         missing = (error.name or "").partition(".")[0]
         if missing not in _NEEDED:
             raise
-        _exit(f"the command line needs {missing}: in a checkout of linkbox, pip install '.[cli]'")
+        _exit(f"the command line needs {missing}: {how_to_install('cli')}")
     except KeyboardInterrupt:
         sys.exit(130)
     try:

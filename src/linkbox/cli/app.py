@@ -52,8 +52,8 @@ def _options(
     pass
 
 
-for command in (demo, listen, send, ask, chat, proxy, record, replay, top, doctor, nats_config):
-    app.command()(command)
+for _command in (demo, listen, send, ask, chat, proxy, record, replay, top, doctor, nats_config):
+    app.command()(_command)
 app.add_typer(spool, name="spool")
 app.add_typer(cert, name="cert")
 for _each in (app, spool, cert):

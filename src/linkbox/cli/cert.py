@@ -13,6 +13,7 @@ import typer
 
 from linkbox.cli.options import QuietOption
 from linkbox.cli.status import WrongUse, exit_status, say
+from linkbox.extras import how_to_install
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -116,9 +117,7 @@ def _library() -> tuple[Any, Any]:
         from cryptography import x509
         from cryptography.hazmat.primitives.asymmetric import ec
     except ModuleNotFoundError as error:
-        raise WrongUse(
-            "`linkbox cert` needs cryptography: in a checkout of linkbox, pip install '.[cli,tls]'"
-        ) from error
+        raise WrongUse(f"`linkbox cert` needs cryptography: {how_to_install('cli,tls')}") from error
     return x509, ec
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from linkbox.core import reports
 from linkbox.core.context import Context
@@ -12,6 +11,7 @@ from linkbox.core.handshake import STEP, ServerHandshake
 from linkbox.core.link import Link, LinkOwner, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
+from linkbox.core.pending_accepts import PendingAccept, PendingAccepts
 from linkbox.core.pending_links import PendingLinks
 from linkbox.core.places import PING_WAIT, Places
 from linkbox.core.plain_link import PlainLink
@@ -34,15 +34,6 @@ REJECTIONS: Final[dict[Verdict, tuple[str, str]]] = {
     False: ("denied", "rejected by the server's accept="),
     "later": ("later", "rejected for now by the server's accept="),
 }
-
-
-class PendingAccept(NamedTuple):
-    """A connection that waits for the application's decision (``accept=``)."""
-
-    link: Link
-    hello: Hello | None
-    """The client's HELLO; None with a plain framing."""
-    info: PeerInfo
 
 
 class PendingHandshake:
@@ -96,7 +87,7 @@ class Admission:
         """Most connections. The front end lowers it to what the process's descriptors allow."""
         self._pending = PendingLinks(context.limits)
         self.waiting: list[PendingHandshake] = []
-        self.pending_accepts: deque[PendingAccept] = deque()
+        self.pending_accepts: PendingAccepts = PendingAccepts()
         """Call ``accept=`` for each of these, then `decide`."""
         self.pending_accepts_changed: WaitQueue = WaitQueue()
 
@@ -159,7 +150,11 @@ class Admission:
 
     def forget(self, link: Link) -> bool:
         """Remove a connection that is admitted or closed. True if it was pending."""
-        return self._pending.remove(link)
+        if link not in self.pending:
+            return False
+        self.pending_accepts.discard(link, self.pending[link])  # The application need not decide on it.
+        self._pending.remove(link)
+        return True
 
     def hurry(self, seconds: float, now: float) -> None:
         """The server is stopping: give pending connections ``seconds`` to send HELLO and be refused."""
@@ -234,12 +229,8 @@ class Admission:
         """Let the application decide (``accept=``). The front end calls `decide` with the result."""
         name = link.address if hello is None else hello.name
         identity = link.identity if hello is None else self._identity(link, hello)
-        if len(self.pending_accepts) > self._context.limits.unwelcomed:
-            # The application takes its time, and others have left in the meantime.
-            waiting = [each for each in self.pending_accepts if not each.link.closed]
-            self.pending_accepts.clear()
-            self.pending_accepts.extend(waiting)
-        self.pending_accepts.append(PendingAccept(link, hello, PeerInfo(link.address, name, identity)))
+        pending = PendingAccept(link, hello, PeerInfo(link.address, name, identity))
+        self.pending_accepts.add(pending, self.pending[link])
         self._pending.waits(link)
         effects = self._context.effects
         effects.to_wake.append(self.pending_accepts_changed)

@@ -95,16 +95,16 @@ class Arrival:
     def __init__(
         self, session: Session, payloads: list[Payload], last: int, ask: AskState | None = None
     ) -> None:
-        self.session = session
-        self.payloads = payloads
-        self.last = last
-        self.mark = session.receiving.arrived_bytes
-        self.ask = ask
-        self.is_final = True
-        self.has_errors = len(payloads) == 1 and isinstance(payloads[0], TooLarge)
-        self.memory = -1
-        self.redelivered = False
-        self.size = 0
+        self.session: Session = session
+        self.payloads: list[Payload] = payloads
+        self.last: int = last
+        self.mark: int = session.receiving.arrived_bytes
+        self.ask: AskState | None = ask
+        self.is_final: bool = True
+        self.has_errors: bool = len(payloads) == 1 and isinstance(payloads[0], TooLarge)
+        self.memory: int = -1
+        self.redelivered: bool = False
+        self.size: int = 0
         """Bytes of the payloads; set by `slices`."""
 
     def slices(self) -> list[Arrival]:

@@ -64,9 +64,9 @@ class Ask(PlainAsk):
         self.to_mailbox: bool = to_mailbox
         self.ends_session: bool = ends_session
         """With a plain framing: is the connection for this request only?"""
-        self.began_at = 0.0
+        self.began_at: float = 0.0
         """When it got its id."""
-        self.ends_at_once = ends_at_once
+        self.ends_at_once: bool = ends_at_once
         """Does the end of the request end the conversation at this side?"""
         self.frames_sent: int = 0
         """The number of messages it was sent as."""

@@ -160,8 +160,8 @@ class Channel:
         """Send one message; check `has_room` first. `StateError` after the end; `TooLarge` for this peer."""
         raise NotImplementedError
 
-    def send_later(self, payload: bytes) -> OutgoingMessage:
-        """Queue one message, to be written with others: call `flush` later."""
+    def send_later(self, payload: bytes) -> OutgoingMessage | None:
+        """Queue one message, to be written with others: call `flush` later. None if the window is full."""
         raise NotImplementedError
 
     def send_many(self, payloads: list[bytes]) -> int:

@@ -61,10 +61,10 @@ class Context:
             not self.is_plain and mailbox.overflow == "block" and not (self.pattern.asks and is_client)
         )
         most = None if has_credit else settings.limits.mailbox_messages
-        self.effects = Effects(delay, settings.wall, settings.counters, most)
+        self.effects: Effects = Effects(delay, settings.wall, settings.counters, most)
         self.effects.is_logged = settings.is_logged
-        self.full_mailbox = FullMailbox(mailbox, self.effects)
-        self.paused_links = PausedLinks(mailbox, self.effects) if self.is_plain else None
+        self.full_mailbox: FullMailbox = FullMailbox(mailbox, self.effects)
+        self.paused_links: PausedLinks | None = PausedLinks(mailbox, self.effects) if self.is_plain else None
 
     def wall_time(self, now: float) -> float:
         """Seconds since the epoch."""

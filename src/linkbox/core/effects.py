@@ -79,8 +79,8 @@ class Effects:
         self.log_lines: list[LogLine] = []
         self.is_logged: Callable[[str], bool] = nobody_listens
         """Does anybody read log lines of this level?"""
-        self.events = EventQueue(wall, counters, most_data_events)
-        self.timers = Timers()
+        self.events: EventQueue = EventQueue(wall, counters, most_data_events)
+        self.timers: Timers = Timers()
         self.acks_due: dict[Route, None] = {}
         """Routes with an acknowledgement that may wait for the next write."""
         self.acks_due_at: float = NEVER

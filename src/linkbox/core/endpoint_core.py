@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from linkbox.core.admission import Admission, PendingAccept, Verdict
+from linkbox.core.admission import Admission, Verdict
 from linkbox.core.arrival import Arrival
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import IncomingAsk, ServerAsks
@@ -18,6 +18,7 @@ from linkbox.core.channel import AskHeader, Channel, OutgoingMessage
 from linkbox.core.client_side import ClientSide
 from linkbox.core.connection import Connection
 from linkbox.core.context import Context
+from linkbox.core.conversations import Conversations
 from linkbox.core.dialing import Dialing
 from linkbox.core.durable.entries import JournalOwner, Spool
 from linkbox.core.durable.journal import Journal
@@ -29,6 +30,7 @@ from linkbox.core.link import Link, State
 from linkbox.core.link_table import LinkTable
 from linkbox.core.linked_link import LinkedLink
 from linkbox.core.mailbox import Mailbox
+from linkbox.core.pending_accepts import PendingAccept, PendingAccepts
 from linkbox.core.plain_link import PlainLink
 from linkbox.core.server_side import ServerSide
 from linkbox.core.session import Session
@@ -68,9 +70,9 @@ class EndpointCore(JournalOwner):
         )
         self.channels: Mapping[str, Channel] = self.sessions.by_id
         """The conversations that are not closed, by the ids of their peers."""
-        self.links = LinkTable(self.context, self.sessions)
-        self.inbox = Inbox(self.context, self.sessions)
-        self.status = Status(self.sessions)
+        self.links: LinkTable = LinkTable(self.context, self.sessions)
+        self.inbox: Inbox = Inbox(self.context, self.sessions)
+        self.status: Status = Status(self.sessions)
         self.arrivals: deque[Arrival] = deque()
         """What has arrived and is not decoded: the driver decodes each, in order, and calls `deliver`."""
 
@@ -260,8 +262,8 @@ class ServerCore(EndpointCore):
         return self.admission.shake_hands(link, link.handshake, data, now)
 
     @property
-    def pending_accepts(self) -> deque[PendingAccept]:
-        """Connections that wait for the application's decision; call `decide` for each."""
+    def pending_accepts(self) -> PendingAccepts:
+        """Connections that wait for the application's decision: `take` one, then call `decide`."""
         return self.admission.pending_accepts
 
     def decide(self, pending: PendingAccept, verdict: Verdict, now: float) -> None:
@@ -333,8 +335,8 @@ class ClientCore(EndpointCore):
         )
         self.side: ClientSide = ClientSide(self.context, self.sessions, self.links, self.dialing, resumes)
         self.sessions.side = self.side
-        self.conversations = self.side.conversations
-        self.status = ClientStatus(self.sessions, self.conversations)
+        self.conversations: Conversations = self.side.conversations
+        self.status: ClientStatus = ClientStatus(self.sessions, self.conversations)
         self.asks: ClientAsks = self.sessions.client_asks
         """The requests that wait for their responses."""
 

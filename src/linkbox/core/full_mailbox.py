@@ -26,7 +26,7 @@ class FullMailbox:
         self._given = 0
         self._since = 0.0
         self._due = NEVER
-        self.timer_at = NEVER
+        self.timer_at: float = NEVER
 
     def watch(self, source: Source) -> None:
         """This peer may send nothing more until something is taken. Nothing happens if one is watched."""

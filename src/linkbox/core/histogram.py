@@ -17,8 +17,8 @@ class Histogram:
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
-        self.counts = [0] * BUCKETS
-        self.total = 0.0
+        self.counts: list[int] = [0] * BUCKETS
+        self.total: float = 0.0
         """The sum of all times."""
 
     def add(self, seconds: float) -> None:

@@ -125,6 +125,14 @@ class Link(Connection):
 
     # -- TLS -------------------------------------------------------------------------------------------
 
+    def carry(self, session: Session) -> None:
+        """Use the connection for this session; with TLS, once the TLS handshake is complete."""
+        self.session = session
+
+    def failed(self, error: Exception) -> None:
+        """Keep the reason why the connection will be closed."""
+        self.error = error
+
     def secured(self, identity: str | None, certificate: bytes, now: float) -> None:
         self.identity = identity
         self.certificate = certificate

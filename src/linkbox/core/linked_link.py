@@ -53,7 +53,7 @@ class LinkedLink(Link):
         handshake, self.handshake = self.handshake, None
         assert handshake is not None
         self.reader = FrameReader(self, session, handshake.take_rest())
-        self.session = session
+        self.carry(session)
         self.state = State.OPEN
         if session.receiving.arrived:  # An older connection may have lost the acknowledgement.
             session.route.ack_due = ACK_DUE_NOW

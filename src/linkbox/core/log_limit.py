@@ -19,9 +19,9 @@ class LogLimit:
     __slots__ = ("most", "suppressed", "until", "written")
 
     def __init__(self, most: int = MOST_LINES) -> None:
-        self.most = most
+        self.most: int = most
         """Lines in a minute."""
-        self.written = 0
+        self.written: int = 0
         """Lines in this minute."""
         self.suppressed: int = 0
         """Lines that were not written, and not reported yet."""

@@ -84,17 +84,14 @@ class PendingLinks:
         if self.is_share_full(origin) and not any(found.stages):
             self._is_share_new = True
 
-    def remove(self, link: Link) -> bool:
-        """Remove a connection that is admitted, refused or closed. False if it was not pending."""
-        if link not in self.links:
-            return False
+    def remove(self, link: Link) -> None:
+        """Remove a connection that is admitted or closed."""
         self.waits(link)
         origin = self.links.pop(link)
         found = self._origins[origin]
         found.count -= 1
         if not found.count:
             del self._origins[origin]
-        return True
 
     def waits(self, link: Link) -> None:
         """The client has completed its handshake and waits for this server: do not close it in a crowd."""

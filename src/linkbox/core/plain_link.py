@@ -50,14 +50,10 @@ class PlainLink(Link):
 
     def open(self, session: Session) -> None:
         """The peer is admitted: start to send and receive the session's messages."""
-        self.session = session
+        self.carry(session)
         self.state = State.OPEN
         self.heard_at: float = self.context.effects.now
         self.schedule(self.silence_deadline())
-
-    def carry(self, session: Session) -> None:
-        """Use the connection for this session; with TLS, once the TLS handshake is complete."""
-        self.session = session
 
     def receive(self, data: bytes, now: float) -> list[Arrival]:
         self.heard_at = now
@@ -97,7 +93,7 @@ class PlainLink(Link):
         text = f"the framing here is {here}, the client's is linked: both need the same framing="
         effects.log_limited(UNAUTHENTICATED, f"{self.address} was refused (protocol): {text}")
         self._farewell = [preface(), handshake_messages.refuse("protocol", text)]
-        self.error = ProtocolViolation(f"{self.address}: {text}")
+        self.failed(ProtocolViolation(f"{self.address}: {text}"))
         self.close_soon(now)
         effects.to_write.append(self)
         return True

@@ -38,7 +38,7 @@ class ServerSide(Side):
         self._links = links
         self._inbox = inbox
         self._kept = KeptSessions(context.limits.mailbox_total)
-        self.ends_conversations = context.pattern.stop_ends
+        self.ends_conversations: bool = context.pattern.stop_ends
         """Does a stop of the server end the conversations, or may the clients come back?"""
         places = Places(sessions, self._kept, max_peers)
         self.admission: Admission = Admission(context, sessions, links, places, self)

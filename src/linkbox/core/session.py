@@ -149,14 +149,14 @@ class Attempts:
         """Units acknowledged or received up to the last lost connection."""
         self.connect_by: float = NEVER
         """The deadline of the first welcome."""
-        self.retry_at = NEVER
+        self.retry_at: float = NEVER
         """When the next attempt is made, if one has failed."""
-        self.failing_since = NEVER
+        self.failing_since: float = NEVER
         """When the first of the failed attempts was."""
-        self.warn_after = WARN_AFTER
-        self.connected_at = NEVER
+        self.warn_after: float = WARN_AFTER
+        self.connected_at: float = NEVER
         """When the last successful attempt succeeded."""
-        self.route = 0
+        self.route: int = 0
         """With several addresses: the one that the next attempt begins with."""
 
     def failed(self, error: Exception) -> None:
@@ -239,9 +239,9 @@ class Session(Channel):
         """Can the session continue on another connection?"""
         self.is_up: bool = False
         """Is there a connection?"""
-        self.moved_at = context.effects.now
+        self.moved_at: float = context.effects.now
         """When the session got its connection, or lost it."""
-        self.acked_at = context.effects.now
+        self.acked_at: float = context.effects.now
         """When the last acknowledgement arrived."""
         self.is_announced: bool | None = None
         """Was CONNECTED (or RESUMED) emitted for it, or dropped? None: it has no callback."""
@@ -352,9 +352,12 @@ class Session(Channel):
             )
         return self.send_at_once(payload) or self.send_part(payload, None)
 
-    def send_later(self, payload: bytes) -> OutgoingMessage:
-        message = self.sending.message_type(self, payload)
-        self.sending.enqueue(message)
+    def send_later(self, payload: bytes) -> OutgoingMessage | None:
+        sending = self.sending
+        if not sending.has_room():
+            return None
+        message = sending.message_type(self, payload)
+        sending.enqueue(message)
         return message
 
     def send_many(self, payloads: list[bytes]) -> int:

@@ -220,7 +220,8 @@ class SessionTable(SessionOwner):
         self.side.session_closing(session, is_known or is_kept)
         self.by_id.pop(session.peer.id, None)
         effects.timers.forget_one()
-        session.error = error or EndOfData(f"the conversation with {session.peer} is over")
+        peer = str(session.peer)
+        session.error = error or EndOfData(f"the conversation with {peer} is over")
         if session.receiving.end_reason is None:
             session.receiving.end_reason = session.error
         session.receiving.assembly = None  # A timer or a record may keep this session in memory for long.
@@ -230,8 +231,8 @@ class SessionTable(SessionOwner):
             self.undelivered += session.in_flight()
             session.record.suspend()
         else:
-            self._fail_all(session, error or PeerLost(f"{session.peer} closed before it was acknowledged"))
-        self.client_asks.fail_all(session, error or PeerLost(f"{session.peer} closed without an answer"))
+            self._fail_all(session, error or PeerLost(f"{peer} closed before it was acknowledged"))
+        self.client_asks.fail_all(session, error or PeerLost(f"{peer} closed without an answer"))
         link = session.detach()
         if link is not None:
             link.abort(error)

@@ -42,7 +42,7 @@ class Monitor:
     """The server of this process, if it runs."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.pid = 0
         """The process that has started it: a forked child has none."""
         self.server: ServerAR[Query] | None = None

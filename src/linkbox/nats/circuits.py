@@ -48,20 +48,20 @@ class Line(Carrier):
     )
 
     def __init__(self, port: CircuitPort, name: str, to: str, most: int) -> None:
-        self.port = port
-        self.name = name
+        self.port: CircuitPort = port
+        self.name: str = name
         """Below the inbox: where packets for this end go."""
-        self.to = to
+        self.to: str = to
         """Where packets for the other end go."""
-        self.circuit = Circuit(most)
-        self.heard_at = monotonic()
+        self.circuit: Circuit = Circuit(most)
+        self.heard_at: float = monotonic()
         self.accepted: asyncio.Future[None] | None = None
         """A client waits for ACCEPT."""
         self.session: Session | None = None
         """For which session; only for the port."""
-        self.home = ""
+        self.home: str = ""
         """Where this very server is dialled again."""
-        self.is_shut = False
+        self.is_shut: bool = False
         """Was FIN sent?"""
         self.link: Link | None = None
 

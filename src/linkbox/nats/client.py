@@ -41,7 +41,11 @@ NOBODY: Final = "503"
 _DENIED: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"', re.IGNORECASE)
 _WRONG: Final = re.compile(r"authorization violation|authentication|account", re.IGNORECASE)
 
-Failures = (OSError, nats.errors.Error, asyncio.TimeoutError)
+Failures: tuple[type[OSError], type[nats.errors.Error], type[TimeoutError]] = (
+    OSError,
+    nats.errors.Error,
+    TimeoutError,
+)
 
 
 def status_of(message: Msg) -> str:
@@ -75,14 +79,14 @@ class BrokerClient:
         self._on_denied = on_denied
         """Takes the subject of a message that the broker did not let this end publish."""
         self._nc = NatsClient()
-        self.gone = asyncio.Event()
+        self.gone: asyncio.Event = asyncio.Event()
         """Set when the connection is lost or closed."""
         self._last_error: Exception | None = None
         self._denied: list[str] = []
         """What was denied: publish or subscription, and the subject."""
         self._requests: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._next_request = 0
-        self.inbox = ""
+        self.inbox: str = ""
         """The prefix of the subjects where this end alone receives."""
         self._watcher: asyncio.Task[None] | None = None
         self._last_work: set[asyncio.Task[None]] = set()

@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from linkbox.address import Address
 from linkbox.core.backoff import Backoff
 from linkbox.core.broker.hello import BrokerHello, check_hello, encode_hello
 from linkbox.core.broker.subjects import QUEUE, Subjects
@@ -32,15 +33,15 @@ class Exchange:
     def __init__(self, port: Port) -> None:
         context = port.events.hub.context
         self.port = port
-        self.address = port.address
-        self.subjects = Subjects(port.settings.prefix, port.address.path)
-        self.hello = BrokerHello(
+        self.address: Address = port.address
+        self.subjects: Subjects = Subjects(port.settings.prefix, port.address.path)
+        self.hello: BrokerHello = BrokerHello(
             context.pattern.name, context.settings.format_name, name=context.settings.name
         )
         self.client: BrokerClient | None = None
-        self.is_closed = False
-        self.is_serving = False
-        self.is_ready = False
+        self.is_closed: bool = False
+        self.is_serving: bool = False
+        self.is_ready: bool = False
         """Is everything that a dial needs done, on this connection to the broker?"""
         self._is_greeted = False
         """Has a server of the name fitted, on this connection to the broker?"""

@@ -34,7 +34,7 @@ class ApiError(Exception):
     """The broker has replied with an error."""
 
     def __init__(self, error: dict[str, Any]) -> None:
-        self.code = int(error.get("err_code", 0))
+        self.code: int = int(error.get("err_code", 0))
         super().__init__(printable(str(error.get("description", "unknown error"))))
 
 

@@ -45,9 +45,9 @@ class LinkCarrier(Carrier):
     __slots__ = ("key", "link", "port")
 
     def __init__(self, port: Port, link: Link, key: int) -> None:
-        self.port = port
-        self.link = link
-        self.key = key
+        self.port: Port = port
+        self.link: Link = link
+        self.key: int = key
         """The number of the link among those of its port."""
 
     def flush(self) -> None:

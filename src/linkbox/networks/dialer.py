@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import threading
@@ -17,11 +16,19 @@ from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.networks.network import ThreadedNetwork
 from linkbox.networks.poller import WRITE
-from linkbox.networks.sockets import AF_UNIX, as_os_error, checked_socket, is_connected, prepare, resolve
+from linkbox.networks.sockets import (
+    AF_UNIX,
+    IN_PROGRESS,
+    KnownTargets,
+    Target,
+    as_os_error,
+    checked_socket,
+    connect_now,
+    prepare,
+)
 
-Target = tuple[Address, int, Any]
-"""An address; one of its address families, and an address as the socket module takes it."""
-IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
+Place = tuple[Address, Target]
+"""An address of the server, and one of its targets."""
 
 
 class Attempt:
@@ -29,11 +36,11 @@ class Attempt:
 
     __slots__ = ("address", "dialer", "rest", "session", "sock", "timer_at", "until")
 
-    def __init__(self, dialer: Dialer, session: Session, rest: deque[Target]) -> None:
+    def __init__(self, dialer: Dialer, session: Session, rest: deque[Place]) -> None:
         self.dialer: Dialer = dialer
         self.session: Session = session
-        self.rest: deque[Target] = rest
-        """Addresses that have not been tried yet."""
+        self.rest: deque[Place] = rest
+        """What has not been tried yet."""
         self.address: Address | None = None
         """The address that is being tried."""
         self.sock: socket.socket | None = None
@@ -66,9 +73,7 @@ class Dialer:
         self._open = open_connection
         self._lock = lock
         self._attempts: dict[int, Attempt] = {}
-        self._known: dict[Address, list[Target]] = {}
-        """The targets of addresses without a name. A name, and the number of an interface, is looked up again
-        for each connection."""
+        self._known = KnownTargets()
 
     def close(self) -> None:
         """Give up every attempt."""
@@ -87,7 +92,7 @@ class Dialer:
         work: Callable[[], None] | None = None
         if self._network.make_socket is not None:
             work = partial(self._call_connect, session, self._network.make_socket)
-        elif any(address.host_kind == "name" for address in addresses):
+        elif any(map(self._known.asks_name_server, addresses)):
             # A slow name server must not block the threads of this endpoint.
             work = partial(self._resolve, session, addresses)
         if work is None:
@@ -99,21 +104,15 @@ class Dialer:
             except RuntimeError as error:  # no memory for it, or the interpreter is about to exit
                 self._fail(session, OSError(str(error)))
 
-    def _look_up(self, addresses: list[Address]) -> tuple[list[Target], OSError]:
+    def _look_up(self, addresses: list[Address]) -> tuple[list[Place], OSError]:
         """The targets of all addresses, and the last error."""
-        found: list[Target] = []
+        found: list[Place] = []
         last = OSError("no address")
         for address in addresses:
-            targets = self._known.get(address)
-            if targets is None:
-                try:
-                    targets = [(address, family, target) for family, target in resolve(address)]
-                except OSError as error:
-                    last = error
-                    continue
-                if address.host_kind != "name" and "%" not in address.host:
-                    self._known[address] = targets
-            found += targets
+            try:
+                found += [(address, target) for target in self._known.find(address)]
+            except OSError as error:
+                last = error
         return found, last
 
     def _resolve(self, session: Session, addresses: list[Address]) -> None:
@@ -138,7 +137,8 @@ class Dialer:
             self._report(session, partial(self._given, attempt))
 
     def _given(self, attempt: Attempt) -> None:
-        self._connected(attempt, self._network.now())
+        assert attempt.sock is not None
+        self._connected(attempt, attempt.sock.family, self._network.now())
 
     def _raise(self, error: BaseException) -> None:
         raise error
@@ -153,8 +153,8 @@ class Dialer:
                 events.dial_failed(session, error)
             events.turn_soon()
 
-    def _found(self, session: Session, targets: list[Target], error: OSError) -> None:
-        attempt = Attempt(self, session, deque(targets))
+    def _found(self, session: Session, places: list[Place], error: OSError) -> None:
+        attempt = Attempt(self, session, deque(places))
         try:
             self.try_next(attempt, error)
         except BaseException as failure:
@@ -165,18 +165,18 @@ class Dialer:
         self._drop(attempt)
         session, events = attempt.session, self._network.events
         while attempt.rest and session.error is None:
-            attempt.address, family, target = attempt.rest.popleft()
+            attempt.address, (family, target) = attempt.rest.popleft()
             try:
                 sock = attempt.sock = socket.socket(family, socket.SOCK_STREAM)
                 sock.setblocking(False)
-                code = sock.connect_ex(target)
+                code = connect_now(sock, target)
             except OSError as failure:
                 error = failure
                 self._drop(attempt)
                 continue
             now = self._network.now()
-            if code == 0 or (code == errno.EINPROGRESS and is_connected(sock)):
-                self._connected(attempt, now)
+            if code == 0:
+                self._connected(attempt, family, now)
                 return
             if code in IN_PROGRESS and family != AF_UNIX:
                 self._attempts[sock.fileno()] = attempt
@@ -208,7 +208,7 @@ class Dialer:
             else:
                 del self._attempts[fd]
                 self._network.poller.forget(fd)
-                self._connected(attempt, now)
+                self._connected(attempt, attempt.sock.family, now)
         except BaseException as error:
             self.failed(attempt, error)
 
@@ -217,13 +217,13 @@ class Dialer:
         self._drop(attempt)
         self._network.events.dial_failed(attempt.session, error)
 
-    def _connected(self, attempt: Attempt, now: float) -> None:
+    def _connected(self, attempt: Attempt, family: int, now: float) -> None:
         sock, events = attempt.sock, self._network.events
         assert sock is not None
         attempt.sock, attempt.until = None, NEVER
         link: Link | None = None
         try:
-            prepare(sock, events.limits)
+            prepare(sock, family, events.limits)
             address = "" if attempt.address is None else attempt.address.url
             link = events.connected(attempt.session, now, address)
             if link is not None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
 from typing import Any
@@ -12,7 +15,18 @@ from linkbox.address import Address
 from linkbox.core.connection import Connection as Link
 from linkbox.core.session import Session
 from linkbox.networks.network import AioNetwork
-from linkbox.networks.sockets import AF_UNIX, as_os_error, checked_socket, prepare
+from linkbox.networks.sockets import (
+    IN_PROGRESS,
+    KnownTargets,
+    Target,
+    as_os_error,
+    checked_socket,
+    connect_now,
+    prepare,
+)
+
+_EAGER = sys.platform != "win32"
+"""Whether an event loop can go on with a socket that has begun to connect."""
 
 
 class AioDialer:
@@ -27,6 +41,7 @@ class AioDialer:
         self._network = network
         self._loop = loop
         self._carry = carry
+        self._known = KnownTargets()
 
     async def dial(self, session: Session) -> None:
         """Connect for a session."""
@@ -86,12 +101,12 @@ class AioDialer:
             sock = checked_socket(await found)
         except Exception as error:
             raise as_os_error(error) from error
-        prepare(sock, self._network.events.limits)
+        prepare(sock, sock.family, self._network.events.limits)
         return sock
 
-    async def _resolve(self, address: Address) -> list[tuple[int, Any]]:
-        if address.scheme == "unix":
-            return [(AF_UNIX, address.sockaddr)]
+    async def _resolve(self, address: Address) -> list[Target]:
+        if not self._known.asks_name_server(address):
+            return self._known.find(address)  # A thread, as the loop takes, costs more than a connection.
         try:
             found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         except RuntimeError as error:  # asyncio.run() has ended, and has closed the threads of the loop
@@ -102,12 +117,16 @@ class AioDialer:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            async with asyncio.timeout(patience):
-                await self._loop.sock_connect(sock, target)
+            code = connect_now(sock, target) if _EAGER else errno.EINPROGRESS
+            if code in IN_PROGRESS:
+                async with asyncio.timeout(patience):
+                    await self._loop.sock_connect(sock, target)
+            elif code:
+                raise OSError(code, os.strerror(code))
+            prepare(sock, family, self._network.events.limits)
         except BaseException:  # includes a cancellation
             sock.close()
             raise
-        prepare(sock, self._network.events.limits)
         return sock
 
 

@@ -43,7 +43,7 @@ class SocketListener(Listener):
         self.sock = sock
         self.is_given = is_given
         """Was the socket handed in? Then what is queued in it waits for the next one that accepts from it."""
-        self.accepts = min(ACCEPTS, max(1, descriptor_bound(20 * ACCEPTS) // 16))
+        self.accepts: int = min(ACCEPTS, max(1, descriptor_bound(20 * ACCEPTS) // 16))
         """Connections accepted in one turn. What makes room for them is closed after it: a process with few
         descriptors would run out of them."""
         self.proxies = proxies
@@ -177,6 +177,7 @@ def accept_some(
 ) -> tuple[list[tuple[socket.socket, Link]], float]:
     """Accept the queued connections. Return them with their links, and the seconds to pause after that."""
     accepted: list[tuple[socket.socket, Link]] = []
+    family = int(listener.sock.family)
     for _ in range(listener.accepts):
         if events.is_crowded(now):
             return accepted, 0.0 if accepted else CROWD_PAUSE
@@ -191,11 +192,11 @@ def accept_some(
             continue  # This connection was closed before it was accepted.
         link = None
         try:
-            prepare(sock, events.limits)
+            prepare(sock, family, events.limits)
             if proxied is not None:
                 proxied.add(sock, address, now)
                 continue
-            url, origin = describe(sock.family, address, is_secure)
+            url, origin = describe(family, address, is_secure)
             link = events.accept(url, origin, now)
         except OSError:
             pass  # It was closed again before this.

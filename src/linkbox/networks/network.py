@@ -10,6 +10,7 @@ Every method is called under the endpoint's lock, or on its event loop, except `
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,7 +25,7 @@ from linkbox.errors import ConnectFailed, LinkError
 from linkbox.limits import Limits
 from linkbox.native import mypyc_attr
 from linkbox.networks.poller import Poller
-from linkbox.networks.sockets import connect_error
+from linkbox.networks.sockets import connect_error, has_ended
 
 
 class NetworkEvents:
@@ -129,6 +130,16 @@ class NetworkEvents:
         hub = self.hub
         assert isinstance(hub, ClientCore)
         return hub.connected(session, address or hub.dialing.address, now)
+
+    def check_unused(self, link: Link, sock: socket.socket, now: float) -> None:
+        """A client is about to write its first bytes: has the server closed the connection already?
+
+        In a flood a server closes connections from which nothing has arrived. What was not written was
+        certainly not processed, and the client may connect again; later its request would be in doubt.
+        """
+        # With a plain framing the server may close its half when it likes, and still read.
+        if not (link.closed or link.is_open()) and has_ended(sock):
+            self.hub.lost(link, ConnectionResetError("closed before anything was sent"), now)
 
     def connect_failed(self, session: Session, error: ConnectFailed, now: float) -> None:
         """The attempt to connect has failed."""

@@ -13,13 +13,13 @@ from linkbox.limits import Limits
 
 AF_UNIX = getattr(socket, "AF_UNIX", -1)
 JOIN_SIZE = 32 * 1024
+"""Up to this many bytes, joining buffers costs less than passing a list of them to the kernel."""
 LARGE_READ = 256 * 1024
 """Bytes that one read takes at most."""
 TURN_SIZE = 128 * 1024
 """Once so much was read in one turn, the connections that come later in it are read in pieces of `FAIR_READ`:
 the messages of many busy peers must not keep all others waiting."""
 FAIR_READ = 1024
-"""Up to this many bytes, joining buffers costs less than passing a list of them to the kernel."""
 OUT_OF: set[int] = {
     errno.EMFILE,
     errno.ENFILE,
@@ -28,6 +28,8 @@ OUT_OF: set[int] = {
     getattr(errno, "WSAEMFILE", errno.EMFILE),
 }
 """Errors if the process or the machine has no descriptors or buffers left."""
+IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
+"""What `connect_now` returns while the socket connects."""
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
 
@@ -58,10 +60,10 @@ def write_buffers(sock: socket.socket, buffers: list[Any]) -> list[Any]:
     return rest
 
 
-def prepare(sock: socket.socket, limits: Limits) -> None:
+def prepare(sock: socket.socket, family: int, limits: Limits) -> None:
     """Set a socket non-blocking, without Nagle's algorithm, and with our timeouts in the kernel."""
     sock.setblocking(False)
-    if sock.family != AF_UNIX:
+    if family != AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         keep_alive(sock, limits)
         if _USER_TIMEOUT is not None:
@@ -92,6 +94,16 @@ def is_connected(sock: socket.socket) -> bool:
     return True
 
 
+def has_ended(sock: socket.socket) -> bool:
+    """Has the peer closed the connection, or at least its half, and sent nothing before?"""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        return True
+
+
 def reset_on_close(sock: socket.socket) -> None:
     """Make closing the socket send RST instead of FIN."""
     try:
@@ -111,12 +123,42 @@ def describe(family: int, address: Any, secure: bool = False) -> tuple[str, str 
     return f"{'tls' if secure else 'tcp'}://{shown}:{port}", origin_of(host)
 
 
-def resolve(address: Address) -> list[Any]:
-    """The addresses to connect to, each as (family, address)."""
+Target = tuple[int, Any]
+"""What to connect to: an address family, and an address of it as the socket module takes it."""
+
+
+def resolve(address: Address) -> list[Target]:
+    """The targets of an address. Blocks while a name server is asked."""
     if address.scheme == "unix":
         return [(AF_UNIX, address.sockaddr)]
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     return [(family, target) for family, _, _, _, target in found]
+
+
+class KnownTargets:
+    """The targets of addresses. Those of a name, and of an interface, are looked up for each connection."""
+
+    def __init__(self) -> None:
+        self._known: dict[Address, list[Target]] = {}
+
+    def asks_name_server(self, address: Address) -> bool:
+        """May `find` block, because a name server is asked?"""
+        return address not in self._known and address.host_kind == "name"
+
+    def find(self, address: Address) -> list[Target]:
+        """The targets of an address."""
+        found = self._known.get(address)
+        if found is None:
+            found = resolve(address)
+            if address.host_kind != "name" and "%" not in address.host:
+                self._known[address] = found
+        return found
+
+
+def connect_now(sock: socket.socket, target: Any) -> int:
+    """Begin to connect a non-blocking socket. 0 if it is connected already, else an error number."""
+    code = sock.connect_ex(target)
+    return 0 if code == errno.EINPROGRESS and is_connected(sock) else code
 
 
 def checked_socket(found: Any) -> socket.socket:

@@ -115,6 +115,8 @@ class Connection(Carrier):
         try:
             transport.set_write_buffer_limits(HIGH, LOW)
             self.network.opened(self)
+            if self.tls is None and self._events.hub.context.is_client:
+                self._events.check_unused(self.link, self.sock, self.network.now())
         except BaseException as error:
             self._events.link_failed(self.link, error)
         if self._is_waiting or self.link.paused or self.link.closed:
@@ -236,7 +238,7 @@ class AioSockets(AioNetwork):
     ) -> None:
         super().__init__(events, monotonic, has_manual_clock=False)
         self._make_tls = make_tls
-        self.routes = [Route(address, make_tls)]
+        self.routes.append(Route(address, make_tls))
         self._loop = asyncio.get_running_loop()
         self._dialer = AioDialer(self, self._loop, self.carry)
         self._connections: set[Connection] = set()
@@ -244,6 +246,8 @@ class AioSockets(AioNetwork):
         """No connection is left."""
         self._all_gone.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._not_begun: set[socket.socket] = set()
+        """Connections whose task was created and has not begun yet."""
         self._listener: SocketListener | None = None
         self._handshakes = HandshakeSockets(events, make_tls is not None, self.now, self._give_transport)
         self._proxied: ProxiedSockets | None = None
@@ -339,14 +343,14 @@ class AioSockets(AioNetwork):
     def _begin(self, sock: socket.socket, link: Link) -> None:
         """A connection was accepted."""
         if link.is_open() or link.paused:  # a plain framing: nothing has to arrive before
-            self._spawn(self.carry(sock, link))
+            self._carry_soon(sock, link)
         else:
             self._handshakes.add(sock, link)
 
     def _give_transport(self, sock: socket.socket, link: Link, data: bytes) -> None:
         """The connection of a client leaves `HandshakeSockets`; ``data`` was read from it."""
         connection = self._make_connection(sock, link)
-        self._spawn(self.carry(sock, link, connection))
+        self._carry_soon(sock, link, connection)
         if data:
             connection.receive_first(data)
 
@@ -354,8 +358,13 @@ class AioSockets(AioNetwork):
         connection = link.carrier = Connection(self, link, sock, self.make_tls_of(link))
         return connection
 
+    def _carry_soon(self, sock: socket.socket, link: Link, connection: Connection | None = None) -> None:
+        self._not_begun.add(sock)
+        self._spawn(self.carry(sock, link, connection))
+
     async def carry(self, sock: socket.socket, link: Link, connection: Connection | None = None) -> None:
         """Carry the link's bytes over this socket."""
+        self._not_begun.discard(sock)
         try:
             connection = connection or self._make_connection(sock, link)
             if link.is_open():  # With a plain framing: messages may have been sent before this task began.
@@ -401,6 +410,8 @@ class AioSockets(AioNetwork):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for sock in self._not_begun:  # a task that was cancelled before it began has closed nothing
+            sock.close()
         self._handshakes.close()
         for connection in list(self._connections):
             connection.close()

@@ -18,7 +18,13 @@ from linkbox.networks.listening import SocketListener, accept_some
 from linkbox.networks.network import Listener, NetworkEvents, Route, ThreadedNetwork
 from linkbox.networks.poller import BROKEN, READ, WRITE, make_poller
 from linkbox.networks.proxied import ProxiedSockets
-from linkbox.networks.sockets import FAIR_READ, LARGE_READ, TURN_SIZE, reset_on_close, write_buffers
+from linkbox.networks.sockets import (
+    FAIR_READ,
+    LARGE_READ,
+    TURN_SIZE,
+    reset_on_close,
+    write_buffers,
+)
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
@@ -204,7 +210,7 @@ class ThreadedSockets(ThreadedNetwork):
         super().__init__(events, make_poller(), monotonic, has_manual_clock=False)
         self.lock = lock
         self._make_tls = make_tls
-        self.routes = [Route(address, make_tls)]
+        self.routes.append(Route(address, make_tls))
         self._connections: dict[int, Connection] = {}
         self._read: list[Connection] = []
         """Connections that the leader has read from in this turn."""
@@ -213,7 +219,7 @@ class ThreadedSockets(ThreadedNetwork):
         self._listener: SocketListener | None = None
         self._proxied: ProxiedSockets | None = None
         """Connections whose PROXY protocol header has not arrived, if there are proxies."""
-        self._dialer = Dialer(self, lock, self.open)
+        self._dialer = Dialer(self, lock, self._open_dialled)
 
     # -- the leader's turn ------------------------------------------------------------------------------
 
@@ -318,6 +324,12 @@ class ThreadedSockets(ThreadedNetwork):
         link.carrier = connection
         self._connections[connection.fd] = connection
         self.poller.watch(connection.fd, READ, False)
+
+    def _open_dialled(self, sock: socket.socket, link: Link) -> None:
+        """The same, for a connection of a client."""
+        self.open(sock, link)
+        if self._connections[sock.fileno()].tls is None:
+            self.events.check_unused(link, sock, self.now())
 
     def listen(self, listener: Listener) -> None:
         assert isinstance(listener, SocketListener)

@@ -7,7 +7,7 @@ from typing import Any
 
 from linkbox.core.endpoint import IncomingAsk, OutgoingMessage, ServerCore
 from linkbox.core.wait_queue import NOTHING
-from linkbox.errors import FormatError, StateError
+from linkbox.errors import FormatError, StateError, TooLarge
 from linkbox.operations.options import Handler, ServerOptions, check_handler
 from linkbox.operations.predicates import HasRequest
 from linkbox.operations.request_owner import RequestOwner
@@ -31,7 +31,7 @@ class AnsweringServer(ServerOperations):
         self.handler: Handler | None = options.handler
         if options.handler is not None:
             runtime.check_function(options.handler, "handler=")
-        self.requests = Responder(self)
+        self.requests: Responder = Responder(self)
         self._busy: dict[int, float] = {}
 
     @property
@@ -95,7 +95,7 @@ class AnsweringServer(ServerOperations):
                     error = self._nothing_returned(error)
                 # Not `incoming`: a compiled generator frees a variable after its last use, and a request that
                 # nobody has is given up.
-                requests.on_failed(request._incoming, error)
+                requests.on_failed(request._incoming, error, value is not NOTHING)
             busy.pop(id(request), None)
             del request, value
 
@@ -160,8 +160,11 @@ class Responder(RequestOwner):
                 core.ignore(incoming)
                 runtime.update()
 
-    def on_failed(self, incoming: IncomingAsk, error: BaseException) -> None:
-        """The handler, or encoding its result, has raised: let the client's call raise the same error."""
+    def on_failed(self, incoming: IncomingAsk, error: BaseException, has_returned: bool) -> None:
+        """The handler, or encoding its result, has raised: let the client's call raise the same error.
+
+        ``has_returned``: the handler has returned a result, but it could not be sent.
+        """
         if isinstance(error, NotOneMessage):  # The client has caused it: no error of this program.
             if not incoming.is_finished:
                 self.fail(incoming, "StateError", f"this server takes requests of one message: {error}")
@@ -169,7 +172,10 @@ class Responder(RequestOwner):
         if not incoming.is_cancelled or self._server.runtime.must_pass(error):
             peer = incoming.session.peer
             what = f"the handler of {self._server} failed, called for {peer}"
-            self._server.runtime.survive("handler", what, error)
+            is_large = has_returned and isinstance(error, TooLarge)
+            if is_large:  # No line of a traceback would be the application's.
+                what = f"what the handler of {self._server} returned for {peer} was not sent: {error}"
+            self._server.runtime.survive("handler", what, error, not is_large)
         if not incoming.is_finished:
             self.fail(incoming, type(error).__name__, text_of(error), error)
 

@@ -28,7 +28,7 @@ class AskingClient(ClientOperations):
         super().__init__(options, runtime, receipts, endpoint)
         self._keep_alive = options.keep_alive
         is_brokered = options.broker is not None
-        self.resumes = options.keep_alive and not is_brokered
+        self.resumes: bool = options.keep_alive and not is_brokered
         self._ends_with_answer = options.plain is not None or is_brokered
         """Without ``keep_alive``: does the conversation end when the response has arrived?"""
         self._ends_at_once = options.framing.name == "raw" or (

@@ -8,6 +8,7 @@ from typing import Any
 from linkbox.address import Address
 from linkbox.broker import Nats
 from linkbox.core.patterns import P2P, Pattern
+from linkbox.extras import how_to_install
 
 
 def check_broker(broker: Any, address: Address) -> Nats | None:
@@ -16,7 +17,7 @@ def check_broker(broker: Any, address: Address) -> Nats | None:
         raise TypeError(f"broker= takes a Nats, not {type(broker).__name__}")
     if address.is_broker:
         if find_spec("nats") is None:
-            raise ModuleNotFoundError(f'{address} needs nats-py: pip install "linkbox[nats]"')
+            raise ModuleNotFoundError(f"{address} needs nats-py: {how_to_install('nats')}")
         return broker or Nats()
     if broker is not None:
         raise ValueError(f"broker= is for nats:// addresses, not for {address}: leave it out")

@@ -9,6 +9,7 @@ from linkbox import logs
 from linkbox.core.endpoint import EndpointCore
 from linkbox.core.wait_queue import Predicate
 from linkbox.events import Callback, Event, EventKind
+from linkbox.operations.owner import Owner
 from linkbox.operations.runtime import Runtime, Service
 from linkbox.operations.steps import NEVER, Call, Operation, Wait
 from linkbox.text import printable
@@ -51,8 +52,8 @@ class Callbacks:
 class CallbackLoop(Predicate):
     """Calls callbacks, one at a time. As a predicate: is there an event, or must the loop end?"""
 
-    def __init__(self, endpoint: object, core: EndpointCore, callbacks: Callbacks, runtime: Runtime) -> None:
-        self._endpoint = endpoint
+    def __init__(self, owner: Owner, core: EndpointCore, callbacks: Callbacks, runtime: Runtime) -> None:
+        self._owner = owner
         self._core = core
         self._callbacks = callbacks
         self._runtime = runtime
@@ -91,7 +92,7 @@ class CallbackLoop(Predicate):
             if self._watch.timer_at == NEVER:
                 self._watch.schedule()
                 runtime.update()
-            event = Event(kind, self._endpoint, peer, error, receipt, at)
+            event = Event(kind, self._owner.refer(), peer, error, receipt, at)
             for _ in range(count):
                 for fn in self._callbacks.of(kind):
                     self._watch.begin(fn)

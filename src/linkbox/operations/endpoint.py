@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from linkbox import logs
+from linkbox.address import Address
 from linkbox.core.durable.journal import Journal
 from linkbox.core.endpoint import (
     BytesMailbox,
@@ -25,6 +26,7 @@ from linkbox.events import Callback, EventKind, Peer, Stage
 from linkbox.operations.arguments import Given, whole_number
 from linkbox.operations.callbacks import CallbackLoop, Callbacks
 from linkbox.operations.options import Options
+from linkbox.operations.owner import Owner
 from linkbox.operations.predicates import ReceiptSettled
 from linkbox.operations.process_hooks import Started
 from linkbox.operations.receipts import stage_reached, stage_wanted
@@ -46,12 +48,11 @@ class EndpointOperations(Started):
         self.runtime = runtime
         self.now: Callable[[], float] = runtime.now
         """The clock of the endpoint: seconds, as of ``time.monotonic()``."""
-        self.endpoint = endpoint
-        """The public object, for events and messages."""
-        self.address = options.address
+        self.owner: Owner = Owner(endpoint)
+        self.address: Address = options.address
         self.area: str = options.side
         """The area of its log lines: see logs.py."""
-        self.callbacks = Callbacks()
+        self.callbacks: Callbacks = Callbacks()
         self.callback_loop: CallbackLoop | None = None
         self.counters: Counters = runtime.counters
         self.core: EndpointCore | None = None
@@ -72,7 +73,7 @@ class EndpointOperations(Started):
         self.mailbox: Mailbox = self._make_mailbox()
 
     def __repr__(self) -> str:
-        return f"<{type(self.endpoint).__name__} {self.address}>"
+        return f"<{self.owner.kind} {self.address}>"
 
     def _make_mailbox(self) -> Mailbox:
         options = self.options
@@ -171,6 +172,7 @@ class EndpointOperations(Started):
             if core is None:
                 return
             core.listen_for(self.callbacks.kinds())
+            self.hold_owner()
             if EventKind.DATA in kinds and not had_data:
                 self.emit_waiting(core)
             if self.callback_loop is None:
@@ -183,6 +185,19 @@ class EndpointOperations(Started):
             self.callbacks.remove(fn)
             if self.core is not None:
                 self.core.listen_for(self.callbacks.kinds())
+                self.hold_owner()
+
+    def works_alone(self) -> bool:
+        """Does the endpoint do something for which nobody has to refer to it? Servers do."""
+        return bool(self.callbacks.kinds())
+
+    def hold_owner(self) -> None:
+        """Hold the public object of a started endpoint as long as it works alone."""
+        endpoint = self.owner.refer() if self.works_alone() else None
+        if endpoint is None:
+            self.owner.release()
+        else:
+            self.owner.keep(endpoint)
 
     def emit_waiting(self, core: EndpointCore) -> None:
         """Emit an event for each message that is waiting already."""
@@ -193,7 +208,7 @@ class EndpointOperations(Started):
 
     def start_callbacks(self, core: EndpointCore) -> None:
         """Start calling callbacks."""
-        self.callback_loop = loop = CallbackLoop(self.endpoint, core, self.callbacks, self.runtime)
+        self.callback_loop = loop = CallbackLoop(self.owner, core, self.callbacks, self.runtime)
         loop.service = self.runtime.spawn(loop.run, "callbacks")
 
     def in_callback(self) -> bool:

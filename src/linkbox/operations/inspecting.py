@@ -87,7 +87,7 @@ def _outline(operations: Life) -> EndpointSnapshot:
         operations.number = next(_numbers)
     return EndpointSnapshot(
         number=operations.number,
-        kind=type(operations.endpoint).__name__,
+        kind=operations.owner.kind,
         front="aio" if operations.runtime.is_aio else "threaded",
         pattern=options.pattern.name,
         side=options.side,

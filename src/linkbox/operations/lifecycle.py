@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from sys import is_finalizing
+
 from linkbox import logs
 from linkbox.core.durable.journal import Journal
 from linkbox.core.endpoint import EndpointCore
-from linkbox.errors import EndOfData
+from linkbox.errors import ConnectFailed, EndOfData, ListenFailed
 from linkbox.operations import process_hooks
 from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.callbacks import CallbackLoop
@@ -111,9 +113,16 @@ class Life(EndpointOperations):
         self.writer = None
         self.runtime.services = []
         self.runtime.is_closing = False
-        self.runtime.open(core)
+        try:
+            self.runtime.open(core)
+        except (OSError, RuntimeError) as error:  # no descriptor, no thread
+            self.runtime.give_up()
+            kind = ListenFailed if self.area == "server" else ConnectFailed
+            hint = "stop() what is not needed, or raise the limits of this process (ulimit)"
+            raise kind(f"cannot start {self}: {error}; {hint}") from error
         self.core = core
         process_hooks.add(self)
+        self.hold_owner()
         if self.callbacks.kinds():
             self.emit_waiting(core)  # messages left from before the last stop
             self.start_callbacks(core)
@@ -172,8 +181,8 @@ class Life(EndpointOperations):
         if error is not None:  # a later stop() says whether everything was acknowledged
             self.was_clean = not core.undelivered
         self.core = None
-        self.is_stopping = False
-        self._stopper = None
+        self.is_stopping, self._stopper = False, None
+        self.owner.release()
         self.on_stopped()
         runtime.forget()
         runtime.stopped.set()
@@ -181,6 +190,36 @@ class Life(EndpointOperations):
         if error is not None:
             raise error
         return self.was_clean
+
+    def forgotten(self, endpoint: object) -> bool:
+        """Nobody refers to the public object any more: let the endpoint stop, if it is started.
+
+        Returns whether it had an open conversation, or messages: such a client should be stopped.
+
+        Called by the finalizer, on any thread, also on one that holds the lock: it takes no lock, and
+        waits for nothing.
+        """
+        core = self.core
+        if core is None or self.is_stopping or is_finalizing():
+            return False
+        channels = list(core.channels.values())
+        had_work = self.mailbox.count > 0 or any(not each.is_ending or each.in_flight() for each in channels)
+        self.owner.keep(endpoint)  # for the callbacks of the stop
+        self.runtime.abandon(self.stop_forgotten, self.lost)
+        return had_work
+
+    def stop_forgotten(self) -> Operation[None]:
+        """Stop an endpoint to which nobody refers any more. Log what is lost with it."""
+        core = self.core
+        if core is None:
+            return
+        yield from self.stop(STOP)
+        left, unread = core.undelivered, 0 if core.has_store else self.mailbox.count
+        if left or unread:
+            lost = f"{left} messages were not delivered or not confirmed, {unread} were not taken"
+            fields = {"event": "forgotten", "undelivered": left, "unread": unread}
+            text = f"stopped, because nothing refers to it any more; {lost}"
+            logs.write(logs.WARNING, text, area=self.area, endpoint=self, fields=fields)
 
     def _log_stopped(self, core: EndpointCore) -> None:
         left = core.undelivered
@@ -238,6 +277,7 @@ class Life(EndpointOperations):
         self.core = None
         self.is_stopping = False
         self._stopper = None
+        self.owner.release()
         self.mailbox.end_reason = None
         self.mailbox.changed.waiters.clear()
         self.runtime.forked()

@@ -92,7 +92,7 @@ class Options:
         """Converts messages to bytes and back."""
         self.framing: Framing = as_framing(framing)
         """Converts messages to a stream of bytes and back."""
-        self.limits = _checked_limits(limits)
+        self.limits: Limits = _checked_limits(limits)
         """All limits on memory and time."""
         self.overflow: str = arguments.text(overflow, "overflow")
         """What a full mailbox does."""
@@ -111,11 +111,11 @@ class Options:
             self.secrets, self.identifies = lookup_of(secret)
         self.ssl = ssl
         """The TLS context, if the user gave one."""
-        self.is_secure = address.scheme == "tls"  # the TLS of a broker is below its messages
+        self.is_secure: bool = address.scheme == "tls"  # the TLS of a broker is below its messages
         """Is TLS used?"""
         self.store_path: Path | None = store_path(store, side, pattern, self.plain is not None, overflow)
         """The file of the store, or None."""
-        self.broker = check_broker(broker, address)
+        self.broker: Nats | None = check_broker(broker, address)
         """Settings of the broker; None if the address is not one of a broker."""
         if self.broker is not None:
             check_over_broker(side, pattern, self.plain is not None, secret is not None, overflow, store)
@@ -201,7 +201,7 @@ class ServerOptions(Options):
         """Proxies, whose connections begin with a PROXY protocol header."""
         if accept is not None:
             _check_accept(accept, pattern, self.broker)
-        self.listener = address if isinstance(address, socket.socket) else None
+        self.listener: socket.socket | None = address if isinstance(address, socket.socket) else None
         """A listening socket that the user gave, or None."""
         self.accept = accept
         """Called for each peer that has passed all other checks."""
@@ -264,7 +264,8 @@ class ClientOptions(Options):
         super().__init__(
             "client", pattern, parsed, format, framing, limits, overflow, store, name, ssl, secret, broker
         )
-        self.more_addresses, self.connect = tuple(more), check_connect(connect, (parsed, *more))
+        self.more_addresses: tuple[Address, ...] = tuple(more)
+        self.connect: Callable[[], Any] | None = check_connect(connect, (parsed, *more))
         check_reconnect(reconnect, self.store_path is not None)
         self.connect_timeout: float = float(connect_timeout)
         """Seconds to connect, including the handshake."""

@@ -41,9 +41,9 @@ class PushingClient(ClientOperations):
                 return self._wait_and_send(payload, timeout)
             assert isinstance(core, ClientCore)
             channel = core.conversations.current(self.now())
-            if not channel.has_room():
-                return self._wait_and_send(payload, timeout)
             receipt = channel.send_later(payload)
+            if receipt is None:
+                return self._wait_and_send(payload, timeout)
             self.runtime.write_later(channel)
         return receipt
 
@@ -56,12 +56,11 @@ class PushingClient(ClientOperations):
         deadline = deadline_after(timeout, self.now())
         if not self.client_options.blocking:
             channel: Channel = core.conversations.current(self.now())
-            if not channel.has_room():
+            while (sent := channel.send_later(payload)) is None:
                 yield from wait_for_room(self, channel, deadline)
                 channel = core.conversations.current(self.now())
-            receipt = channel.send_later(payload)
             self.runtime.write_later(channel)
-            return receipt
+            return sent
         channel = self._begin(core)
         receipt = channel.send(payload)
         yield from self._deliver(channel, deadline)

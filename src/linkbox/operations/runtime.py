@@ -141,6 +141,21 @@ class Runtime:
         """Drop the driver, after a stop."""
         raise NotImplementedError
 
+    def give_up(self) -> None:
+        """Close what an `open` that has failed has made."""
+        if self.driver is not None:
+            self.driver.close_copies()
+        self.closed.set()
+        self.stopped.set()
+        self.forget()
+
+    def abandon(self, stop: Callable[[], Operation[None]], lost: Callable[[], None]) -> None:
+        """Run ``stop`` soon, on another thread or in a task, and ``lost`` if that is impossible.
+
+        Called by finalizers: it takes no lock, and waits for nothing.
+        """
+        raise NotImplementedError
+
     def wait_until_set(self, event: Any, timeout: float | None) -> Awaited:
         """Wait for `closed` or `stopped`. Returns whether it was set in time."""
         raise NotImplementedError
@@ -197,14 +212,14 @@ class Runtime:
         self.survive("services", f"unexpected error in the {what}", error)
         return self.is_ours() and not self.is_closing
 
-    def survive(self, kind: str, what: str, error: BaseException) -> None:
+    def survive(self, kind: str, what: str, error: BaseException, has_traceback: bool = True) -> None:
         """Log and count an exception in a service, so that it can go on: see surviving.py.
 
         Raises it again if it must end the service.
         """
         if self.must_pass(error):
             raise error
-        self.errors.survive(kind, what, error)
+        self.errors.survive(kind, what, error, has_traceback)
 
     def locked(self) -> AbstractContextManager[object]:
         """The lock, for calls that take it for a moment. Raises if the interpreter exits and it is lost."""

@@ -41,7 +41,7 @@ class SecretsOfUser:
             if self.survive is None:
                 raise
             self.survive(
-                "secret=", f"secret= raised {type(error).__name__} for the name {name!r}", error, True
+                "secret=", f"secret= raised {type(error).__name__} for the name {name!r}", error, False
             )
             return []
 

@@ -41,7 +41,7 @@ class ServerOperations(Life):
     ) -> None:
         super().__init__(options, runtime, receipts, endpoint)
         self.server_options = options
-        self.ends_conversations = True
+        self.ends_conversations: bool = True
         """Does the next stop end the conversations of P2P, or may the clients come back?"""
         if options.accept is not None:
             runtime.check_function(options.accept, "accept=")
@@ -61,6 +61,9 @@ class ServerOperations(Life):
         self.ends_conversations = True
         core.admission.max_links = descriptor_bound(options.limits.connections)
         return core
+
+    def works_alone(self) -> bool:
+        return True
 
     def begin(self, core: EndpointCore) -> Operation[None]:
         """Bind and listen; then accept in the background."""
@@ -104,14 +107,12 @@ class ServerOperations(Life):
     # -- accept= ---------------------------------------------------------------------------------------
 
     def _accept_loop(self, core: ServerCore) -> Operation[None]:
-        """Call ``accept=`` for each pending connection. Only these connections wait for it."""
+        """Call ``accept=`` for each pending connection, one at a time. Only these connections wait for it."""
         accept = self.server_options.accept
         assert accept is not None
         has_pending = HasPendingAccept(core)
         while (yield Wait(core.admission.pending_accepts_changed, has_pending)):
-            pending = core.pending_accepts.popleft()
-            if pending.link.closed:
-                continue
+            pending = core.pending_accepts.take()
             decision: Verdict = False
             try:
                 verdict = yield Call(
@@ -175,7 +176,7 @@ class IsOpen(Predicate):
     __slots__ = ("listener",)
 
     def __init__(self, listener: Listening) -> None:
-        self.listener = listener
+        self.listener: Listening = listener
 
     def holds(self) -> bool:
         return self.listener.is_open or self.listener.error is not None
@@ -198,7 +199,7 @@ class SendingServer(ServerOperations):
 
     def ending(self, end: Given) -> SendingServer:
         """The same, whose next stop ends the conversations, or lets the clients come back."""
-        self.ends_conversations = arguments.flag(end, "end")
+        self.ends_conversations: bool = arguments.flag(end, "end")
         return self
 
     def target(self, core: ServerCore, to: Given) -> Channel:

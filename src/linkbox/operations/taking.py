@@ -20,6 +20,8 @@ U = TypeVar("U")
 """The type of the messages of a mailbox, for overloads."""
 V = TypeVar("V")
 """The type of the values, which only the front end knows."""
+NO_ITERATION = "a callback cannot iterate over its own endpoint; use data_get_all()"
+"""The error of an iteration that would have to wait in a callback."""
 
 
 class Taking(Predicate):
@@ -124,16 +126,6 @@ class Taking(Predicate):
         if item is NOTHING:
             raise self.nothing(timeout, driver)
         value: V = item if self.is_direct else self.open(item)
-        return value
-
-    def get_next(self) -> Operation[Any]:
-        """Take the next value for an iteration, or return `NOTHING` at its end."""
-        try:
-            value: Any = yield from self.get(None)
-        except EndOfData:
-            return NOTHING
-        except MailboxEmpty:
-            raise StateError("a callback cannot iterate over its own endpoint; use data_get_all()") from None
         return value
 
     def get_message(self, timeout: Given, ack: Given) -> Operation[Message[V]]:
@@ -305,6 +297,7 @@ class Acknowledge:
 
     def __init__(self, taking: Taking, source: Source, number: int) -> None:
         self._taking = taking
+        self._endpoint = taking.endpoint.owner.refer()  # which is not forgotten before the acknowledgement
         self._source = source
         self._number = number
 

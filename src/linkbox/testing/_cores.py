@@ -254,8 +254,8 @@ class CoreNetwork:
         self.run()
 
     def decide(self, is_welcome: bool) -> None:
-        """The application decides on the pending connection that has waited longest."""
-        self.server.decide(self.server.admission.pending_accepts.popleft(), is_welcome, self.now)
+        """The application decides on the next pending connection."""
+        self.server.decide(self.server.admission.pending_accepts.take(), is_welcome, self.now)
         self.run()
 
     # -- moving --------------------------------------------------------------------------------------

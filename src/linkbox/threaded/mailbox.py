@@ -7,12 +7,13 @@ from sys import is_finalizing
 from typing import Any, overload
 
 from linkbox.core.wait_queue import NOTHING
+from linkbox.errors import EndOfData, MailboxEmpty, StateError
 from linkbox.events import Message
 from linkbox.formats import Joined, K_co, T
 from linkbox.operations.arguments import seconds
 from linkbox.operations.mailbox import MailboxCalls
 from linkbox.operations.steps import NEVER
-from linkbox.operations.taking import Taking, U
+from linkbox.operations.taking import NO_ITERATION, Taking, U
 from linkbox.threaded.interrupts import interrupts
 from linkbox.threaded.runtime import Threads
 
@@ -130,5 +131,11 @@ class Receiving(MailboxCalls[T, K_co]):
 
     def __iter__(self) -> Iterator[T]:
         """Take message after message until the conversation ends."""
-        while (message := self._threads.run(self._taking.get_next())) is not NOTHING:
+        while True:
+            try:
+                message = self.data_get()
+            except EndOfData:
+                return
+            except MailboxEmpty:
+                raise StateError(NO_ITERATION) from None
             yield message

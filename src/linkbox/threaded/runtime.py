@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from _thread import get_ident
+from _thread import get_ident, start_new_thread
 from collections.abc import Callable
 from functools import partial
 from sys import is_finalizing
@@ -141,6 +141,18 @@ class Threads(Runtime):
         except RuntimeError:
             pass  # The interpreter is about to exit, and starts no thread any more.
         return False
+
+    def abandon(self, stop: Callable[[], Operation[None]], lost: Callable[[], None]) -> None:
+        try:
+            # Not `Thread.start`: its locks may be held by what the finalizer has interrupted.
+            start_new_thread(self._start_stop, (stop,))
+        except RuntimeError:
+            pass  # The interpreter exits, or the system gives no more threads: it stays as it is.
+
+    def _start_stop(self, stop: Callable[[], Operation[None]]) -> None:
+        """Run the stop on a thread that `threading` knows."""
+        name = f"linkbox stop {self._options.name}"
+        threading.Thread(target=lambda: self.run(stop()), name=name, daemon=True).start()
 
     def run_locked(self, operation: Operation[R], is_service: bool = False) -> R:
         """The same for a caller that holds the lock once. Steps release it."""

@@ -12,7 +12,7 @@ import psutil
 
 import linkbox
 from linkbox import AnswerError, ClientAR, Json, LinkboxError, Request, ServerAR
-from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, compare, failure, ticks
+from linkbox.cli.demo.part import PATIENCE, Check, Child, ChildFailed, Line, compare, failure, ticks
 
 THREADS = 3
 RATE = 40.0
@@ -57,16 +57,16 @@ class Asker:
 
     def _ask(self, id: str, number: int) -> bool:
         if number % 20 == 0:
-            top = self._client.ask({"id": id, "do": "top", "count": 3}, timeout=10)
+            top = self._client.ask({"id": id, "do": "top", "count": 3}, timeout=PATIENCE)
             return 0 < len(top) <= 3 and all(name and memory >= 0 for name, memory in top)
         if number % 20 == 10:  # a failure of the handler must arrive with its type and text
             try:
-                self._client.ask({"id": id, "do": "fail"}, timeout=10)
+                self._client.ask({"id": id, "do": "fail"}, timeout=PATIENCE)
             except AnswerError as error:
                 return error.type == "LookupError" and id in error.text
             return False
         piece = number % PIECES
-        answer = self._client.ask({"id": id, "do": "sha256", "piece": piece}, timeout=10)
+        answer = self._client.ask({"id": id, "do": "sha256", "piece": piece}, timeout=PATIENCE)
         return bool(answer == hashlib.sha256(piece_of_text(piece)).hexdigest())
 
 
@@ -97,6 +97,7 @@ class Answers:
     title = "AR · processes request data about this machine (Json)"
 
     def __init__(self) -> None:
+        self.happened: list[tuple[float, str]] = []
         self._server = ServerAR("tcp://127.0.0.1:0", Json(), handler=self.handle)
         self._children: list[Child] = []
         self._lock = threading.Lock()
@@ -114,28 +115,30 @@ class Answers:
         answer, text = self._work(ask)
         with self._lock:
             self._executed[request.peer.name][ask["id"]] += 1
-            self._last[request.peer.name] = text
+            if text:
+                self._last[request.peer.name] = text
         if answer is None:
             raise LookupError(f"{ask['id']} requests a failure")
         return answer
 
     def _work(self, ask: dict[str, Any]) -> tuple[Any, str]:
+        """The response (None: a failure), and what is new to show."""
         if ask["do"] == "top":
             found = [process.info for process in psutil.process_iter(["name", "memory_percent"])]
             found.sort(key=lambda info: -(info["memory_percent"] or 0))
             top = [[info["name"], info["memory_percent"] or 0] for info in found[: ask["count"]]]
-            return top, "largest processes: " + ", ".join(f"{name} {size:.1f} %" for name, size in top)
+            return top, f"largest: {top[0][0]:.10} {top[0][1]:.1f} %" if top else ""
         if ask["do"] == "sha256":
             answer = hashlib.sha256(piece_of_text(ask["piece"])).hexdigest()
-            return answer, f"SHA-256 of piece {ask['piece']}: {answer[:16]}…"
-        return None, "a failure, as requested"
+            return answer, ""
+        return None, ""
 
     def lines(self) -> list[Line]:
         """The current state."""
         with self._lock:
             return [
                 Line(
-                    f"{name}, {'one connection' if keeps else 'one connection per request'}",
+                    f"{name}, keep_alive" if keeps else name,
                     self._executed[name].total(),
                     self._last[name],
                 )
@@ -160,7 +163,7 @@ class Answers:
         problem = f"{len(wrong)} responses were wrong, such as {wrong[0]}" if wrong else ""
         with self._lock:
             executed = digest(sorted(self._executed[name].elements()))
-        verdict = "responses right, each executed once"
+        verdict = "right, executed once"
         return compare("AR", name, report["asked"], executed, verdict, problem)
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ class Worker:
         self.name = name
         self.taken: list[tuple[int, bool]] = []
         command = [sys.executable, "-m", "linkbox.cli.demo.broker", url, name]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process: subprocess.Popen[str] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.process.stdout.readline()  # it serves the name
         self._reader = threading.Thread(target=self._read, daemon=True)

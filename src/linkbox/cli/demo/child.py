@@ -1,4 +1,4 @@
-"""The child processes of the demo: ``python -m linkbox.cli.demo.child PART NAME ADDRESS SECONDS``.
+"""The child processes of the demo: ``python -m linkbox.cli.demo.child PART NAME ADDRESS SECONDS …``.
 
 The child writes its report to stdout, as one JSON object.
 """
@@ -11,20 +11,21 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from linkbox.cli.demo import ar, device, p2m, p2p
+from linkbox.cli.demo import ar, crash, device, p2m, p2p
 
-WORK: dict[str, Callable[[str, str, float], dict[str, Any]]] = {
+WORK: dict[str, Callable[..., dict[str, Any]]] = {
     "p2m": p2m.push,
     "p2p": p2p.converse,
     "ar": ar.ask_a_lot,
     "device": device.emit,
+    "crash": crash.log,
 }
 
 
-def run(part: str, name: str, address: str, seconds: str) -> None:
+def run(part: str, name: str, address: str, seconds: str, *more: str) -> None:
     """Do the work and write the report."""
     logging.getLogger("linkbox").addHandler(logging.NullHandler())
-    print(json.dumps(WORK[part](name, address, float(seconds))))
+    print(json.dumps(WORK[part](name, address, float(seconds), *more)))
 
 
 if __name__ == "__main__":

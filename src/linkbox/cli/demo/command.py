@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from linkbox.cli.demo.ar import Answers
+from linkbox.cli.demo.crash import Crash
 from linkbox.cli.demo.device import Instruments
 from linkbox.cli.demo.p2m import Metrics
 from linkbox.cli.demo.p2p import Conversation
@@ -25,14 +26,14 @@ def demo(
 ) -> None:
     """Run all patterns between processes of this machine, show them live, and check the result.
 
-    The exit status is 0 only if every message has arrived unchanged and in order.
+    Meanwhile one connection is cut and one process is killed. The exit status is 0 only if every message
+    has arrived unchanged, in order and once.
     """
     with exit_status(quiet=True):
         console = Console(highlight=False)
-        if not console.is_terminal:
-            console = Console(highlight=False, width=120)
         began = monotonic()
-        checks = perform((Metrics(), Conversation(), Answers(), Instruments()), console, seconds, quiet)
+        parts = (Metrics(), Crash(), Conversation(), Answers(), Instruments())
+        checks = perform(parts, console, seconds, quiet)
         summary(console, checks, monotonic() - began)
         if not all(check.is_fine for check in checks):
             raise typer.Exit(LINK_FAILED)

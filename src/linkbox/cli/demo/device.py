@@ -12,7 +12,7 @@ from functools import reduce
 from typing import Any
 
 from linkbox import Address, Bytes, EndOfData, Event, EventKind, Lines, ServerP2P
-from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, Tally, compare, failure, ticks
+from linkbox.cli.demo.part import PATIENCE, Check, Child, ChildFailed, Line, Tally, compare, failure, ticks
 
 RATE = 60.0
 """Sentences per second."""
@@ -61,7 +61,7 @@ def emit(name: str, address: str, seconds: float) -> dict[str, Any]:
     chance = random.Random(0)
     tally = Tally()
     pending = b""
-    with socket.create_connection((target.host, target.port), timeout=5) as sock:
+    with socket.create_connection((target.host, target.port), timeout=PATIENCE) as sock:
         for _, sentence in zip(ticks(seconds, RATE), sentences(0), strict=False):
             tally.add(sentence)
             pending += sentence + b"\r\n"
@@ -81,6 +81,7 @@ class Instruments:
     title = "Device · NMEA sentences over a bare socket (Bytes over Lines)"
 
     def __init__(self) -> None:
+        self.happened: list[tuple[float, str]] = []
         self._server = ServerP2P("tcp://127.0.0.1:0", Bytes(), framing=Lines())
         self._children: list[Child] = []
         self._tally = Tally()
@@ -120,14 +121,14 @@ class Instruments:
         """Wait for the end of the stream, stop, compare."""
         try:
             report = self._children[0].report()
-            self._ended.wait(5)
+            self._ended.wait(PATIENCE)
         except ChildFailed as error:
             return [failure("Device", "boat", error)]
         finally:
             self.close()
-            self._taker.join(5)
+            self._taker.join(PATIENCE)
         problem = f"{self._invalid} checksums were wrong" if self._invalid else ""
-        verdict = "equal, in order, checksums right"
+        verdict = "in order, checksums ok"
         return [compare("Device", "boat", report["sent"], self._tally.report(), verdict, problem)]
 
     def close(self) -> None:
@@ -138,13 +139,9 @@ class Instruments:
 
 
 def _text_of(last: dict[bytes, bytes]) -> str:
-    """Position, course and wind as text."""
-    parts = []
+    """Position and speed as text."""
     if position := last.get(b"RMC"):
         fields = position.decode().split(",")
-        parts.append(f"{fields[3][:2]}°{fields[3][2:]}' N {fields[5][:3]}°{fields[5][3:]}' E")
-        parts.append(f"course {fields[8]}°, {fields[7]} knots")
-    if wind := last.get(b"MWV"):
-        fields = wind.decode().split(",")
-        parts.append(f"wind {fields[3]} knots from {fields[1]}°")
-    return "; ".join(parts) or "…"
+        north, east = (float(fields[n][:-7]) + float(fields[n][-7:]) / 60 for n in (3, 5))
+        return f"{north:.3f}° N {east:.3f}° E, {float(fields[7]):.1f} kn"
+    return "…"

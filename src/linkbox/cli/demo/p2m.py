@@ -12,7 +12,18 @@ import msgspec
 import psutil
 
 from linkbox import ClientP2M, EndOfData, Event, EventKind, Json, Message, ServerP2M
-from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, Tally, compare, failure, ticks
+from linkbox.cli.demo.part import (
+    PATIENCE,
+    Check,
+    Child,
+    ChildFailed,
+    Line,
+    Tally,
+    compare,
+    failure,
+    size,
+    ticks,
+)
 
 RATE = 50.0
 """Messages per second of each process."""
@@ -53,7 +64,7 @@ def _network() -> dict[str, Any]:
 
 def _load() -> dict[str, Any]:
     one, five, fifteen = psutil.getloadavg()
-    return {"1 min": one, "5 min": five, "15 min": fifteen, "processes": len(psutil.pids())}
+    return {"1 min": one, "5 min": five, "15 min": fifteen, "cores": psutil.cpu_count()}
 
 
 SOURCES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -75,7 +86,7 @@ def push(name: str, address: str, seconds: float) -> dict[str, Any]:
             message = {"n": number, "of": os.getpid(), "at": time.time(), "what": name, **measure()}
             client.send(message)
             tally.add(canonical(message))
-        client.flush(timeout=8)
+        client.flush(timeout=PATIENCE)
     return {"sent": tally.report(), "errors": errors}
 
 
@@ -88,6 +99,7 @@ class Metrics:
     title = "P2M · processes push measurements of this machine (Json)"
 
     def __init__(self) -> None:
+        self.happened: list[tuple[float, str]] = []
         self._server = ServerP2M("tcp://127.0.0.1:0", Json())
         self._children: list[Child] = []
         self._tallies = {name: Tally() for name in SOURCES}
@@ -122,7 +134,8 @@ class Metrics:
     def lines(self) -> list[Line]:
         """The current state."""
         return [
-            Line(name, tally.count, _text_of(self._last.get(name))) for name, tally in self._tallies.items()
+            Line(name, tally.count, *_shown(name, self._last.get(name)))
+            for name, tally in self._tallies.items()
         ]
 
     def finish(self) -> list[Check]:
@@ -134,12 +147,12 @@ class Metrics:
             except ChildFailed as error:
                 reports[child.name] = error
         self.close()
-        self._taker.join(5)
+        self._taker.join(PATIENCE)
         checks = [self._check(name, report) for name, report in reports.items()]
         # Exactly one event for each message.
         taken = sum(tally.count for tally in self._tallies.values())
         is_fine = self._events == taken
-        verdict = "one event for each message" if is_fine else "events and messages differ"
+        verdict = "one event each" if is_fine else "events and messages differ"
         return [*checks, Check("P2M", "events", taken, self._events, verdict, is_fine)]
 
     def _check(self, name: str, report: dict[str, Any] | ChildFailed) -> Check:
@@ -156,18 +169,14 @@ class Metrics:
         self._server.stop()
 
 
-def _text_of(data: dict[str, Any] | None) -> str:
-    """The measured values as text."""
+def _shown(name: str, data: dict[str, Any] | None) -> tuple[str, float | None]:
+    """The measured values as text, and as a part of 1."""
     if data is None:
-        return "…"
-    values = {key: value for key, value in data.items() if key not in ("n", "of", "at", "what")}
-    return ", ".join(f"{key} {_round(value)}" for key, value in values.items())
-
-
-def _round(value: Any) -> str:
-    if isinstance(value, int) and value >= 10_000:
-        for unit in ("kB", "MB", "GB"):
-            value /= 1000
-            if value < 1000 or unit == "GB":
-                return f"{value:.1f} {unit}"
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+        return "…", None
+    if name == "cpu":
+        return f"{data['percent']:.0f} % of {data['cores']} cores", data["percent"] / 100
+    if name == "memory":
+        return f"{size(data['used'])} of {size(data['total'])}", data["percent"] / 100
+    if name == "load":
+        return f"{data['1 min']:.2f} on {data['cores']} cores", data["1 min"] / (data["cores"] or 1)
+    return f"out {size(data.get('sent', 0))}, in {size(data.get('received', 0))}", None

@@ -1,15 +1,29 @@
-"""P2P: two processes send to each other at the same time, at a given rate, over one connection."""
+"""P2P: two processes send to each other at a given rate, at the same time; their connection is cut once."""
 
 from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import linkbox
-from linkbox import Bytes, ClientP2P, EndOfData, Event, LinkboxError, LinkView, ServerP2P
-from linkbox.cli.demo.part import Check, Child, ChildFailed, Line, Tally, compare, failure, ticks
+from linkbox import Bytes, ClientP2P, EndOfData, Event, EventKind, LinkboxError, LinkView, ServerP2P
+from linkbox.cli.demo.part import (
+    PATIENCE,
+    Check,
+    Child,
+    ChildFailed,
+    Line,
+    Tally,
+    compare,
+    failure,
+    size,
+    ticks,
+)
+from linkbox.testing import FaultyProxy
 
 RATE = 100.0
 BURST = 40
@@ -25,16 +39,24 @@ def lines_to_send(seed: str) -> list[bytes]:
     return lines
 
 
-def send_all(link: Any, lines: list[bytes], seconds: float, tally: Tally) -> None:
-    """Send the lines at the given rate, and then `LAST`."""
+def send_all(
+    link: Any, lines: list[bytes], seconds: float, tally: Tally, at_half: Callable[[], None] = lambda: None
+) -> None:
+    """Send the lines at the given rate, and then `LAST`. Call ``at_half`` meanwhile."""
     number = 0
-    for _ in ticks(seconds, RATE):
+    is_half = False
+    for tick in ticks(seconds, RATE):
+        if tick >= seconds * RATE / 2 and not is_half:
+            is_half = True
+            at_half()
         for _ in range(BURST):
             message = b"%d %s" % (number, lines[number % len(lines)])
-            link.send(message, timeout=5)
+            link.send(message, timeout=PATIENCE)
             tally.add(message)
             number += 1
-    link.send(LAST)
+    if not is_half:
+        at_half()
+    link.send(LAST, timeout=PATIENCE)
 
 
 # -- the child ---------------------------------------------------------------------------------------
@@ -46,7 +68,7 @@ def converse(name: str, address: str, seconds: float) -> dict[str, Any]:
     all_heard = threading.Event()
     with ClientP2P(address, Bytes(), name=name) as client:
 
-        @client.on(linkbox.EventKind.DATA)
+        @client.on(EventKind.DATA)
         def listen(event: Event) -> None:
             message = client.data_get()
             if message == LAST:
@@ -55,7 +77,7 @@ def converse(name: str, address: str, seconds: float) -> dict[str, Any]:
                 heard.add(message)
 
         send_all(client, lines_to_send(name), seconds, said)
-        if not all_heard.wait(8):
+        if not all_heard.wait(PATIENCE):
             raise TimeoutError("the other side has not finished")
         client.end()
     return {"sent": said.report(), "received": heard.report()}
@@ -70,30 +92,43 @@ class Conversation:
     title = "P2P · two processes send to each other at the same time (Bytes)"
 
     def __init__(self) -> None:
+        self.happened: list[tuple[float, str]] = []
         self._server = ServerP2P("tcp://127.0.0.1:0", Bytes())
+        self._proxy: FaultyProxy | None = None
+        self._cuts = 0
         self._children: list[Child] = []
         self._said, self._heard = Tally(), Tally()
-        self._last = b""
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
 
     def start(self, seconds: float) -> None:
         """Start the server and its client; the conversation begins when the client has connected."""
+        self._server.add_callback(self._on_resumed, EventKind.RESUMED)
         self._server.start()
-        self._children = [Child("p2p", "talker", self._server.address, seconds)]
+        self._proxy = FaultyProxy(self._server.address).start()
+        self._children = [Child("p2p", "talker", self._proxy.address, seconds)]
         self._thread = threading.Thread(target=self._converse, args=(seconds,), daemon=True)
         self._thread.start()
 
     def _converse(self, seconds: float) -> None:
         try:
-            self._server.wait_connected(timeout=10)
+            self._server.wait_connected(timeout=PATIENCE)
             link = self._server.link(self._server.peers()[0])
             listener = threading.Thread(target=self._listen, args=(link,), daemon=True)
             listener.start()
-            send_all(link, lines_to_send("server"), seconds, self._said)
-            listener.join(10)
+            send_all(link, lines_to_send("server"), seconds, self._said, self._cut)
+            listener.join(PATIENCE)
         except LinkboxError as error:
             self._error = error
+
+    def _cut(self) -> None:
+        """Cut the connection, while both sides send."""
+        assert self._proxy is not None
+        self.happened.append((monotonic(), "conversation: its connection is cut"))
+        self._cuts += self._proxy.cut()
+
+    def _on_resumed(self, event: Event) -> None:
+        self.happened.append((monotonic(), "conversation: resumed on a new connection"))
 
     def _listen(self, link: LinkView[bytes, Any]) -> None:
         try:
@@ -109,12 +144,11 @@ class Conversation:
     def hear(self, message: bytes) -> None:
         """Count a received message."""
         self._heard.add(message)
-        self._last = message
 
     def lines(self) -> list[Line]:
         """The current state."""
-        text = self._last.partition(b" ")[2].decode(errors="replace").strip()
-        return [Line("to the client", self._said.count, ""), Line("from the client", self._heard.count, text)]
+        sides = (("to the client", self._said), ("from the client", self._heard))
+        return [Line(name, tally.count, f"{size(tally.size)} in all") for name, tally in sides]
 
     def finish(self) -> list[Check]:
         """Wait for the END of the conversation, stop, compare."""
@@ -124,7 +158,8 @@ class Conversation:
             return [failure("P2P", "conversation", error)]
         finally:
             if self._thread is not None:
-                self._thread.join(5)
+                self._thread.join(PATIENCE)
+            resumed = self._server.statistics().reconnects
             self.close()
         problem = str(self._error or "")
         there = compare(
@@ -133,10 +168,15 @@ class Conversation:
         back = compare(
             "P2P", "from the client", report["sent"], self._heard.report(), "equal, in order", problem
         )
-        return [there, back]
+        # Once for each cut, and for each connection that was lost in another way.
+        fine = 0 < self._cuts <= resumed
+        verdict = "none lost, none twice" if fine else "not resumed"
+        return [there, back, Check("P2P", "cuts, resumed", self._cuts, resumed, verdict, fine)]
 
     def close(self) -> None:
         """Stop everything."""
         for child in self._children:
             child.kill()
         self._server.stop()
+        if self._proxy is not None:
+            self._proxy.stop()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, Protocol
 
-PATIENCE = 12.0
-"""Seconds after its planned end when a child is killed."""
+PATIENCE = 30.0
+"""Seconds after its planned end when a child is killed. Only a busy machine needs it."""
 
 
 class Tally:
@@ -20,6 +20,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.count: int = 0
+        self.size: int = 0
         self._hash = hashlib.sha256()
 
     def add(self, data: bytes) -> None:
@@ -27,6 +28,7 @@ class Tally:
         self._hash.update(b"%d:" % len(data))
         self._hash.update(data)
         self.count += 1
+        self.size += len(data)
 
     def report(self) -> dict[str, Any]:
         """The tally as JSON, for comparison."""
@@ -39,7 +41,10 @@ class Line:
 
     who: str
     count: int
-    last: str
+    now: str
+    """What the last message says, with its unit."""
+    share: float | None = None
+    """The same as a part of 1, if it is one: shown as a bar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class Part(Protocol):
     """One part of the demo."""
 
     title: str
+    happened: list[tuple[float, str]]
+    """What was done to it, with the time."""
 
     def start(self, seconds: float) -> None:
         """Start the server and the children, which run for that many seconds."""
@@ -84,10 +91,11 @@ class ChildFailed(Exception):
 class Child:
     """A child process of the demo. It runs for ``seconds`` and is killed if it does not end."""
 
-    def __init__(self, part: str, name: str, address: str, seconds: float) -> None:
+    def __init__(self, part: str, name: str, address: str, seconds: float, *more: str) -> None:
         self.name = name
         self._deadline = monotonic() + seconds + PATIENCE
         command = [sys.executable, "-m", "linkbox.cli.demo.child", part, name, address, str(seconds)]
+        command += more
         # In a new session Ctrl-C reaches only the parent, which then ends its children.
         self._process = subprocess.Popen(
             command,
@@ -109,6 +117,11 @@ class Child:
             raise ChildFailed(f"{self.name} exited with status {self._process.returncode}: {last}")
         found: dict[str, Any] = json.loads(out)
         return found
+
+    @property
+    def is_over(self) -> bool:
+        """Has the process ended?"""
+        return self._process.poll() is not None
 
     def kill(self) -> None:
         """Kill the process if it is still running."""
@@ -133,6 +146,15 @@ def compare(
 
 def _much(sent: int, received: int) -> str:
     return "few arrived" if received < sent else "many arrived"
+
+
+def size(count: float) -> str:
+    """A number of bytes with its unit."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
 
 
 def failure(pattern: str, what: str, error: Exception) -> Check:

@@ -25,6 +25,7 @@ from linkbox.cli.options import (
     secret_of,
 )
 from linkbox.cli.status import WrongUse, exit_status
+from linkbox.extras import how_to_install
 from linkbox.operations.secrets import lookup_of
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _diagnose_broker(
     if not wanted.framing.linked:
         raise WrongUse("a plain framing speaks to a socket: over nats:// there is only --framing linked")
     if find_spec("nats") is None:
-        raise WrongUse(f"{Address.parse(given)} needs nats-py: pip install 'linkbox[nats]'")
+        raise WrongUse(f"{Address.parse(given)} needs nats-py: {how_to_install('cli,nats')}")
     from linkbox.cli.doctor.broker import diagnose_broker  # It loads ssl and nats-py.
 
     if wanted.secret_file is not None:

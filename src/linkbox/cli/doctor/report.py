@@ -50,8 +50,8 @@ class Report:
 
     def __init__(self, is_json: bool) -> None:
         self.steps: list[Step] = []
-        self.advice = ""
-        self.status = Status.FINE
+        self.advice: str = ""
+        self.status: Status = Status.FINE
         self._is_json = is_json
 
     def ok(self, name: str, text: str) -> None:

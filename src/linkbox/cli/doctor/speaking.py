@@ -104,7 +104,7 @@ class Visitor:
         self._way = way
         self._lookup = lookup
         self.sock: socket.socket | None = None
-        self.decoder = Decoder(small=True)
+        self.decoder: Decoder = Decoder(small=True)
         self._until = 0.0
         """When the answer must be complete."""
 

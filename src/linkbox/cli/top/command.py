@@ -10,9 +10,10 @@ import msgspec
 import typer
 
 from linkbox.cli.status import WrongUse, exit_status, say
+from linkbox.extras import how_to_install
 from linkbox.monitor import Reader
 
-NEEDED = "linkbox top needs {}: pip install 'linkbox[top]'"
+NEEDED = f"linkbox top needs {{}}: {how_to_install('cli,top')}"
 
 
 def top(

@@ -30,7 +30,7 @@ class Details(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q", "close", "Back"),
     ]
-    CSS = """
+    CSS: ClassVar[str] = """
     Details { background: $surface; }
     #facts { height: auto; padding: 0 1; }
     #peers { height: auto; }
@@ -38,7 +38,7 @@ class Details(ModalScreen[None]):
 
     def __init__(self, row: Row) -> None:
         super().__init__()
-        self.key = row.key
+        self.key: str = row.key
         self._row = row
         self._is_built = False
 
@@ -81,8 +81,8 @@ class Table(DataTable[Text]):
 class Top(App[None]):
     """The table of all endpoints."""
 
-    TITLE = "linkbox top"
-    ENABLE_COMMAND_PALETTE = False
+    TITLE: str | None = "linkbox top"
+    ENABLE_COMMAND_PALETTE: ClassVar[bool] = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
         Binding("s", "sort", "Sort"),
@@ -90,7 +90,7 @@ class Top(App[None]):
         Binding("slash", "filter", "Filter"),
         Binding("p", "pause", "Pause"),
     ]
-    CSS = """
+    CSS: ClassVar[str] = """
     #head { height: 1; padding: 0 1; }
     #filter { display: none; height: 3; }
     #troubles { height: auto; max-height: 9; padding: 0 1; color: $text-error; }

@@ -64,7 +64,7 @@ class Feed:
         self._changed = asyncio.Condition()
         self._newest = b""
         self._version = 0
-        self.streams = 0
+        self.streams: int = 0
 
     async def run(self) -> None:
         """Read again and again."""

@@ -62,18 +62,18 @@ class OpenRequest:
     )
 
     def __init__(self, deadline: float | None) -> None:
-        self.deadline = deadline
+        self.deadline: float | None = deadline
         self.parts: list[bytes] = []
         self.numbers: list[int] = []
         """The numbers of its units."""
-        self.is_sent = False
+        self.is_sent: bool = False
         self.request: Request | None = None
         """What was sent, for a server that stops without having begun it."""
-        self.server = ""
+        self.server: str = ""
         """The inbox of the server, once it is known."""
-        self.looked_at = 0.0
-        self.misses = 0
-        self.turns = 0
+        self.looked_at: float = 0.0
+        self.misses: int = 0
+        self.turns: int = 0
 
 
 class AskLink(BrokerLink):

@@ -54,10 +54,10 @@ class Circuit:
     __slots__ = ("most", "received", "sent")
 
     def __init__(self, most: int = LARGEST) -> None:
-        self.most = min(most, LARGEST)
+        self.most: int = min(most, LARGEST)
         """Most bytes in the body of a packet."""
-        self.sent = 0
-        self.received = 0
+        self.sent: int = 0
+        self.received: int = 0
 
     def packet(self, flag: int, body: Buffer = b"") -> bytes:
         """The next packet to send."""

@@ -25,7 +25,7 @@ class BrokerLink(Link):
     ) -> None:
         super().__init__(owner, context, address, now)
         self.state = State.OPEN
-        self.session = session
+        self.carry(session)
 
     def carried(self, now: float) -> Session | None:
         """The session, if it still has this link: it may send."""

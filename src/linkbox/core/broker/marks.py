@@ -11,7 +11,7 @@ class Marks:
     __slots__ = ("_beyond", "reached")
 
     def __init__(self, reached: int) -> None:
-        self.reached = reached
+        self.reached: int = reached
         self._beyond: set[int] = set()
 
     def add(self, numbers: Iterable[int]) -> None:

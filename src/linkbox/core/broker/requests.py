@@ -35,7 +35,7 @@ class BrokerRequests:
     def __init__(self, core: ServerCore, address: str, most: int) -> None:
         self._core = core
         self._address = address
-        self.most = most
+        self.most: int = most
         """The largest body that the broker accepts."""
         self._by_reply: dict[str, IncomingAsk] = {}
         self._orders: list[Reply] = []

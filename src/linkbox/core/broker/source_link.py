@@ -35,11 +35,11 @@ class Waiting:
     def __init__(self) -> None:
         self.given_back: list[Stored] = []
         """What was not taken when this server stopped; not in order."""
-        self.count = 0
+        self.count: int = 0
         """Messages of the stream."""
-        self.units = 0
+        self.units: int = 0
         """Messages of clients; a pack has several."""
-        self.nbytes = 0
+        self.nbytes: int = 0
 
     def add(self, pending: Pending, sign: int = 1) -> None:
         """Count one; with -1: no more."""
@@ -54,10 +54,10 @@ class Pending:
     __slots__ = ("last", "nbytes", "stored")
 
     def __init__(self, stored: Stored, last: int, nbytes: int) -> None:
-        self.stored = stored
-        self.last = last
+        self.stored: Stored = stored
+        self.last: int = last
         """The number of its last message here."""
-        self.nbytes = nbytes
+        self.nbytes: int = nbytes
 
 
 class SourceLink(BrokerLink):

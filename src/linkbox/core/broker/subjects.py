@@ -37,21 +37,21 @@ class Subjects:
 
     def __init__(self, prefix: str, name: str) -> None:
         root = f"{prefix}.{name}"
-        self.prefix = prefix
-        self.name = name
-        self.hello = f"{root}.hello"
+        self.prefix: str = prefix
+        self.name: str = name
+        self.hello: str = f"{root}.hello"
         """Servers answer what they are."""
-        self.circuits = f"{root}.p2p"
+        self.circuits: str = f"{root}.p2p"
         """P2P: clients open circuits."""
-        self.requests = f"{root}.ar"
+        self.requests: str = f"{root}.ar"
         """AR: requests."""
-        self.have = f"{root}.ar.have"
+        self.have: str = f"{root}.ar.have"
         """AR: a client asks all servers whether one has its request."""
-        self.cancel = f"{root}.ar.cancel"
+        self.cancel: str = f"{root}.ar.cancel"
         """AR: a client that does not know its server notifies all that it no longer waits."""
-        self.stream = _stream_name(prefix, name)
+        self.stream: str = _stream_name(prefix, name)
         """P2M: the stream that keeps the messages."""
-        self.stream_filter = f"{root}.p2m.>"
+        self.stream_filter: str = f"{root}.p2m.>"
 
     def messages_of(self, session: str) -> str:
         """P2M: where the messages of one client go."""
