@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 import socket
 from collections.abc import Iterator
@@ -58,15 +57,19 @@ def test_scenario(scenario: Any, front: str, shared: FakeBroker) -> None:
     play(scenario, world_of(front, shared.address(f"scenario-{next(_names)}")))
 
 
-def of_real_brokers() -> list[Any]:
-    """Tests of tests/nats that need a world and nothing else."""
-    found = [
-        each for module in (test_ar, test_p2m) for name, each in vars(module).items() if name[:5] == "test_"
-    ]
-    return [each for each in found if list(inspect.signature(each).parameters) == ["world"]]
-
-
-@pytest.mark.parametrize("test", of_real_brokers(), ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_ar.test_several_servers_share_the_requests_and_each_is_handled_once,
+        test_ar.test_wrong_patterns_and_formats_are_refused_from_everywhere,
+        test_ar.test_any_client_of_the_broker_can_ask,
+        test_p2m.test_several_servers_share_a_name_and_each_message_comes_once,
+        test_p2m.test_what_a_stopping_server_has_not_given_away_goes_to_the_next_in_order,
+        test_p2m.test_a_server_takes_no_more_than_its_mailbox_holds,
+        test_p2m.test_a_full_stream_is_a_full_mailbox,
+    ],
+    ids=lambda function: function.__name__,
+)
 def test_as_over_a_real_broker(test: Any, front: str, shared: FakeBroker) -> None:
     test(world_of(front, shared.address(f"as-{next(_names)}")))
 
