@@ -22,7 +22,6 @@ from linkbox import (
     Stage,
     TooLarge,
 )
-from linkbox.nats.streams import SourceExchange
 from tests.conformance.fronts import FRONTS, Ear, play, until
 from tests.nats.servers import NatsServer
 from tests.nats.world import NatsWorld, world_of
@@ -143,21 +142,6 @@ def test_what_a_stopping_server_has_not_given_away_goes_to_the_next_in_order(wor
         await client.stop()
 
     play(scenario, world)
-
-
-@pytest.mark.patches
-def test_when_it_gives_back_before_it_unsubscribes_the_order_is_lost(
-    world: NatsWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = SourceExchange.stop_serving
-
-    def stop_serving(self: SourceExchange) -> None:
-        self.is_serving = False
-        asyncio.get_running_loop().call_later(0.2, real, self)
-
-    monkeypatch.setattr(SourceExchange, "stop_serving", stop_serving)
-    with pytest.raises((AssertionError, MailboxEmpty)):
-        test_what_a_stopping_server_has_not_given_away_goes_to_the_next_in_order(world)
 
 
 def test_a_server_takes_no_more_than_its_mailbox_holds(world: NatsWorld) -> None:

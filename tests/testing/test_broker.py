@@ -25,9 +25,10 @@ from linkbox import (
     ServerP2M,
     StateError,
 )
+from linkbox.nats.streams import SourceExchange
 from linkbox.testing import FakeBroker
 from linkbox.testing._subjects import matches
-from tests.conformance.fronts import FRONTS, play
+from tests.conformance.fronts import FRONTS, play, until
 from tests.conformance.scenarios import SCENARIOS
 from tests.nats import test_ar, test_p2m
 from tests.nats.test_conformance import NOT_HERE
@@ -95,6 +96,47 @@ def test_p2m_loses_nothing_when_it_is_killed_and_marks_what_comes_again(front: s
 
     with FakeBroker() as broker:
         play(scenario, world_of(front, broker.address("plant")))
+
+
+def subscribed_when_it_gives_back(front: str) -> list[bool]:
+    """A server stops: for each message that it gives back, would the broker give it to this server again?"""
+    found = []
+
+    async def scenario(world: NatsWorld) -> None:
+        async with world.client("P2M", world.address, Json) as client:
+            server = await world.server("P2M", Json).start()
+            for number in range(5):
+                await client.send(number)
+            await until(lambda: server.data_count() == 5)
+            await server.stop()
+
+    with FakeBroker() as broker:
+        router = broker._router
+        real = router.publish
+
+        def publish(sender: Any, to: str, reply_to: str, headers: Any, body: bytes) -> None:
+            if to.startswith("$JS.ACK.") and body == b"-NAK":
+                [stream] = [each for each in router.jetstream.streams.values() if each.is_queue]
+                fetches = stream.consumers["servers"].fetches
+                found.append(any(router.receives(each.reply_to) for each in fetches))
+            real(sender, to, reply_to, headers, body)
+
+        router.publish = publish  # type: ignore[method-assign]
+        play(scenario, world_of(front, broker.address("plant")))
+    return found
+
+
+def test_a_stopping_server_unsubscribes_before_it_gives_back(front: str) -> None:
+    assert subscribed_when_it_gives_back(front) == [False] * 5
+
+
+@pytest.mark.patches
+def test_if_it_gives_back_first_it_would_get_it_again(front: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop_serving(self: SourceExchange) -> None:
+        self.is_serving = False
+
+    monkeypatch.setattr(SourceExchange, "stop_serving", stop_serving)
+    assert subscribed_when_it_gives_back(front)[0]
 
 
 def test_a_cut_ends_a_request_and_the_next_one_works(front: str, shared: FakeBroker) -> None:
