@@ -15,7 +15,7 @@ import pytest
 from linkbox import EventKind
 from linkbox.aio import ClientAR, ClientP2M, ClientP2P, ServerAR, ServerP2M, ServerP2P
 
-pytestmark = [pytest.mark.timeout(40), pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 ANY = "tcp://127.0.0.1:0"
 
 
