@@ -37,8 +37,8 @@ SLOW_NUMBER: Final = 8 * 1024
 _EXPONENT: Final = 160
 """Work of a number with an exponent of two digits: 1e23 takes 0.3 µs."""
 _HALFWAY: Final = 400
-"""Work of a number of at least 15 digits before its point or exponent: 0.4 µs if it is halfway between two
-floats, such as 9007199254740993.0."""
+"""Work of a number that msgspec converts in 0.4 µs: of at least 15 digits before its exponent, such as
+9007199254740993e22, or exact in binary with 16 digits or more, such as 99999999999999.25."""
 _DIGITS: Final = b"0" * 15
 LONG_NUMBER: Final = 256
 """Digits from which on a number is a long one."""
@@ -214,6 +214,8 @@ _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b",:[{"))
 _PIECE: Final = 64 * 1024
 _ALIKE: Final = bytes.maketrans(b"E123456789", b"e000000000")
 """Makes all numbers of as many digits alike, to count them."""
+_ENDS: Final = bytes.maketrans(b"7]} \t\r\neE", b"2,,,,,,,,")
+"""Makes the ends of numbers alike, which are exact in binary only if they end in .5, 25, 75 or 0."""
 
 
 class JsonCost:
@@ -274,10 +276,21 @@ def _slow_numbers(text: bytes) -> int:
         return 0  # Usually so, and found much faster.
     alike = text.translate(_ALIKE, b"+")
     work = SLOW_NUMBER * (alike.count(b"e000") + alike.count(b"e-000")) + _EXPONENT * alike.count(b"e0")
-    work += _HALFWAY * (alike.count(_DIGITS + b".") + alike.count(_DIGITS + b"e"))
+    work += _HALFWAY * (_exact_fractions(text, alike) + alike.count(_DIGITS + b"e"))
     if is_long:
         work += LONG_NUMBER * _LONG_DIGIT * alike.count(b"0" * LONG_NUMBER)
     return work
+
+
+def _exact_fractions(text: bytes, alike: bytes) -> int:
+    """At most how many numbers have 16 digits or more, a point or an exponent, and are exact in binary?"""
+    fractions = alike.count(b".") + alike.count(b"e-")
+    if fractions > FEW:
+        fractions = min(fractions, alike.translate(None, b".").count(b"0" * 16))
+    if fractions > FEW:
+        ends = text.translate(_ENDS)
+        fractions = min(fractions, ends.count(b"25,") + ends.count(b".5,") + ends.count(b"0,"))
+    return fractions if fractions > FEW else 0
 
 
 def _without_strings(text: bytes) -> bytes:

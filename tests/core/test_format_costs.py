@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import json
 import random
 import struct
 import sys
@@ -314,6 +315,32 @@ def test_numbers_of_two_digits_of_exponent_count_less() -> None:
 def test_numbers_halfway_between_two_floats_count(number: str) -> None:
     """The decoder has to compare them digit by digit: 12 MiB of them took 0.28 s."""
     assert sum(cost(Json(), array(number, 12 << 20))) > LIMIT
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "99999999999999.25",
+        "9999999999999.875",
+        "999999999999.0625 ",
+        "9999999999.015625",
+        "99999999999999.00",
+        "99999999999999.750",
+        "9999999999999925e-2",
+        "9.999999999999925e13",
+    ],
+)
+def test_long_numbers_that_are_exact_in_binary_count(number: str) -> None:
+    """So has it with these: 16 MiB of them took 0.3 s."""
+    assert sum(cost(Json(), array(number, 12 << 20))) > LIMIT
+
+
+def test_measured_values_hardly_do() -> None:
+    """Of floats with all their digits, one in fifty looks as if it were exact in binary."""
+    numbers = random.Random(1)
+    measured = json.dumps([numbers.random() for _ in range(100_000)]).encode()
+    memory, work = cost(Json(), measured)
+    assert 0 < work < memory / 4
 
 
 @pytest.mark.parametrize("number", ["0.30000000000000004", "1234567.891", "-273.15", "1764410400123456789"])

@@ -11,6 +11,7 @@ import pytest
 import linkbox
 from linkbox import Request, aio
 from linkbox.core.endpoint import OutgoingMessage
+from linkbox.operations.receipts import OF_THE_CORE
 
 ENDPOINT = set(
     """address state connected ended last_error retry_at start stop wait_connected peers statistics
@@ -33,8 +34,6 @@ BASES = {"Server": "ServerP2P, ServerP2M or ServerAR", "Client": "ClientP2P, Cli
 VIEW = MAILBOX | {"peer", "send", "end"}
 REQUEST = {"data", "messages", "peer", "deadline", "cancelled", "answer", "fail", "ignore"}
 RECEIPT = {"stage", "failed", "error", "payload", "wait"}
-OF_THE_CORE = {"channel", "header", "kind", "number", "offset", "size", "stored_number"}
-"""Fields of a message on its way that receipts show as long as the core makes them."""
 
 
 def public(thing: object) -> set[str]:
@@ -81,6 +80,7 @@ def test_views_requests_and_receipts(front: Any) -> None:
     assert public(front.LinkView) == VIEW
     assert public(Request) == REQUEST
     assert public(front.Receipt) == RECEIPT | OF_THE_CORE
+    assert public(front.Receipt.__new__(front.Receipt)) == RECEIPT
     assert issubclass(front.Receipt, OutgoingMessage)
 
 

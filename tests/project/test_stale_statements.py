@@ -48,7 +48,7 @@ STALE = [
         "There are no published measurements yet.",
     ),
     Stale(
-        r"without\ (?:installing|having\ to\ install)\ (?:anything|it|linkbox)|nothing\ (?:has\ )?to\ install",
+        r"without\ (?:installing|having\ to\ install)\ (?:anything|it|linkbox)|nothing\ to\ install",
         "linkbox needs msgspec, and is installed from a checkout",
         "Try it without installing anything.",
     ),

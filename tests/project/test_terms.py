@@ -84,7 +84,7 @@ def findings(file: Path) -> list[str]:
 
 
 def checked(root: Path) -> list[Path]:
-    found = [*(root / "src").rglob("*.py"), *(root / "docs").glob("*.md"), *(root / "examples").glob("*.*")]
+    found = [*(root / "src").rglob("*.py"), *(root / "docs").rglob("*.md"), *(root / "examples").rglob("*.*")]
     pages = [root / "README.md", root / "SECURITY.md"]
     return [*pages, *sorted(each for each in found if each.suffix in (".py", ".md"))]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from linkbox.extras import how_to_install
+
 ROW = re.compile(r"^\| (?P<texts>`.*?) \|", re.MULTILINE)
 QUOTED = re.compile(r"`([^`]+)`")
 DIFFERS = "…"
@@ -20,12 +22,24 @@ def quoted(page: str) -> list[str]:
 
 
 def texts_of(source: str) -> Iterator[str]:
-    """All strings of a module; what an f-string inserts is one character that ends a match."""
+    """All strings of a module; what an f-string inserts is one character that ends a match.
+
+    Except the hints at packages: they are the same for all users.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+            yield "".join(map(inserted, node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
+
+
+def inserted(part: ast.expr) -> str:
+    match part:
+        case ast.Constant(str(text)):
+            return text
+        case ast.FormattedValue(ast.Call(ast.Name("how_to_install"), [ast.Constant(str(extra))])):
+            return how_to_install(extra)
+    return "\0"
 
 
 def occurs(text: str, source: str) -> bool:

@@ -9,6 +9,7 @@ from linkbox.aio.runtime import Tasks
 from linkbox.core.endpoint import OutgoingMessage
 from linkbox.events import Stage
 from linkbox.operations.endpoint import operations_of
+from linkbox.operations.receipts import promised
 
 
 class Receipt(OutgoingMessage):
@@ -16,6 +17,9 @@ class Receipt(OutgoingMessage):
 
     ``stage`` is the stage that it has reached; ``error`` is the reason if it has failed, else None.
     """
+
+    def __dir__(self) -> list[str]:
+        return promised(super().__dir__())
 
     async def wait(self, stage: Stage | None = None, timeout: float | None = None) -> Stage:
         """Wait until the message has reached ``stage``; return its stage then.

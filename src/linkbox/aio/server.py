@@ -139,7 +139,7 @@ class ServerP2P(Server[T, K_co]):
 
         Also for a disconnected peer whose messages are still in the mailbox.
         """
-        return LinkView(self._sender.view(peer), self._tasks, self)
+        return LinkView(self._sender.view(peer), self._tasks)
 
 
 class LinkView(Receiving[T, K_co]):
@@ -149,10 +149,9 @@ class LinkView(Receiving[T, K_co]):
     after the peer's END, and `PeerLost` if the peer was lost.
     """
 
-    def __init__(self, view: PeerView, tasks: Tasks, server: object) -> None:
+    def __init__(self, view: PeerView, tasks: Tasks) -> None:
         super().__init__(view, tasks)
         self._view = view
-        self._server = server  # which is not forgotten while somebody has a view of it
 
     @property
     def peer(self) -> Peer:

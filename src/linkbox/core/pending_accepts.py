@@ -1,8 +1,8 @@
 """The connections that wait for the application's decision (``accept=``), and which one is decided next.
 
-``accept=`` is called for one connection at a time, and may take long. So the addresses take turns, whoever
-has the most connections: next is the address whose last turn was the longest time ago, of its connections the
-oldest. ``Limits.unwelcomed_per_ip`` is the most that one address can let wait.
+``accept=`` is called for one connection at a time, and may take long. So the addresses take turns, however
+many connections each of them has: next is the one whose last turn was the longest time ago, of its
+connections the oldest. ``Limits.unwelcomed_per_ip`` is the most that one address can let wait.
 """
 
 from __future__ import annotations

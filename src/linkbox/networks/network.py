@@ -134,7 +134,7 @@ class NetworkEvents:
     def check_unused(self, link: Link, sock: socket.socket, now: float) -> None:
         """A client is about to write its first bytes: has the server closed the connection already?
 
-        In a flood a server closes connections of which it has heard nothing. What was not written was
+        In a flood a server closes connections from which nothing has arrived. What was not written was
         certainly not processed, and the client may connect again; later its request would be in doubt.
         """
         # With a plain framing the server may close its half when it likes, and still read.

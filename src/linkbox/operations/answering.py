@@ -48,9 +48,6 @@ class AnsweringServer(ServerOperations):
         busy = f"all {workers} workers are busy, one for {longest:.1f} s"
         return f"the handler: {busy}, and {waiting} requests wait"
 
-    def works_alone(self) -> bool:
-        return self.handler is not None or super().works_alone()
-
     def set_handler(self, handler: Handler) -> None:
         """Set the function that responds to requests. Takes the lock."""
         check_handler(handler)

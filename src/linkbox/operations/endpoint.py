@@ -188,7 +188,7 @@ class EndpointOperations(Started):
                 self.hold_owner()
 
     def works_alone(self) -> bool:
-        """Does the endpoint do something for which nobody has to refer to it?"""
+        """Does the endpoint do something for which nobody has to refer to it? Servers do."""
         return bool(self.callbacks.kinds())
 
     def hold_owner(self) -> None:

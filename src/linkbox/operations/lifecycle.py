@@ -181,8 +181,7 @@ class Life(EndpointOperations):
         if error is not None:  # a later stop() says whether everything was acknowledged
             self.was_clean = not core.undelivered
         self.core = None
-        self.is_stopping = False
-        self._stopper = None
+        self.is_stopping, self._stopper = False, None
         self.owner.release()
         self.on_stopped()
         runtime.forget()
@@ -195,8 +194,7 @@ class Life(EndpointOperations):
     def forgotten(self, endpoint: object) -> bool:
         """Nobody refers to the public object any more: let the endpoint stop, if it is started.
 
-        Returns whether it had work: one that listens, or has a conversation or messages, should be stopped by
-        the application.
+        Returns whether it had an open conversation, or messages: such a client should be stopped.
 
         Called by the finalizer, on any thread, also on one that holds the lock: it takes no lock, and
         waits for nothing.
@@ -204,8 +202,8 @@ class Life(EndpointOperations):
         core = self.core
         if core is None or self.is_stopping or is_finalizing():
             return False
-        had_work = self.area == "server" or self.mailbox.count > 0
-        had_work |= any(not each.is_ending or each.in_flight() for each in list(core.channels.values()))
+        channels = list(core.channels.values())
+        had_work = self.mailbox.count > 0 or any(not each.is_ending or each.in_flight() for each in channels)
         self.owner.keep(endpoint)  # for the callbacks of the stop
         self.runtime.abandon(self.stop_forgotten, self.lost)
         return had_work

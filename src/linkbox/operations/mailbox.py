@@ -6,6 +6,7 @@ from types import GenericAlias
 from typing import Any, Generic
 
 from linkbox.formats import K_co, T
+from linkbox.operations.owner import finalize
 from linkbox.operations.taking import Taking
 
 
@@ -18,6 +19,9 @@ class MailboxCalls(Generic[T, K_co]):
 
     def __init__(self, taking: Taking) -> None:
         self._taking = taking
+
+    def __del__(self) -> None:
+        finalize(self, getattr(self, "_operations", None))  # a view has none
 
     def data_empty(self) -> bool:
         """Is the mailbox empty? Never waits."""

@@ -1,13 +1,16 @@
 """The public object of an endpoint, as its operations know it.
 
-Threads, tasks and operations do not hold the public object. So its finalizer runs when the application does
-not refer to it any more, and stops the endpoint. `Owner.keep` holds it in two cases: while the endpoint has
-callbacks or a handler, which work without being referenced, and while a forgotten endpoint stops.
+Threads, tasks and operations do not hold the public object. So the finalizer of a client runs when the
+application does not refer to it any more, and stops it. `Owner.keep` holds the object in two cases: of a
+started server, or a client with callbacks, which work without being referenced; and of a forgotten client
+while it stops.
 """
 
 from __future__ import annotations
 
+import warnings
 import weakref
+from typing import Any
 
 
 class Owner:
@@ -27,3 +30,11 @@ class Owner:
     def release(self) -> None:
         """Do not hold it any more."""
         self._held = None
+
+
+def finalize(endpoint: object, life: Any) -> None:
+    """The finalizer of an endpoint. ``life`` is its `Life`, None if its constructor has failed."""
+    if life is not None and life.forgotten(endpoint):
+        how = f"call stop(), or use {life.runtime.block}"
+        text = f"{life} was not stopped and is no longer referenced: {how}"
+        warnings.warn(text, ResourceWarning, stacklevel=3, source=endpoint)

@@ -21,9 +21,6 @@ CHUNK = 512
 class PushingClient(ClientOperations):
     """The operations of a client that only sends."""
 
-    def works_alone(self) -> bool:
-        return False  # Its callbacks only tell what became of messages; nobody can send any more.
-
     def prepare(self, core: ClientCore) -> None:
         options = self.client_options
         if core.has_store:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from linkbox.core.endpoint import OutgoingMessage
 from linkbox.errors import DeadlineExceeded, PeerLost
 from linkbox.events import Stage
 from linkbox.operations.arguments import Given
+
+OF_THE_CORE = frozenset(("channel", "header", "kind", "number", "offset", "size", "stored_number"))
+"""Fields of a message on its way that no user of a receipt needs."""
+
+
+def promised(names: Iterable[str]) -> list[str]:
+    """The names that ``dir(receipt)`` shows."""
+    return [name for name in names if name not in OF_THE_CORE]
 
 
 def stage_wanted(receipt: OutgoingMessage, stage: Given) -> Stage:

@@ -19,12 +19,11 @@ class NotOneMessage(StateError):
 class Request(Generic[T]):
     """One request, as the server sees it. Respond once, from any thread, at any time."""
 
-    __slots__ = ("_incoming", "_owner", "_server")
+    __slots__ = ("_incoming", "_owner")
 
-    def __init__(self, incoming: IncomingAsk, owner: RequestOwner, server: object = None) -> None:
+    def __init__(self, incoming: IncomingAsk, owner: RequestOwner) -> None:
         self._incoming = incoming
         self._owner = owner
-        self._server = server  # which is not forgotten while somebody may respond
 
     @property
     def data(self) -> T:

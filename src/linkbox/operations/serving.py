@@ -62,6 +62,9 @@ class ServerOperations(Life):
         core.admission.max_links = descriptor_bound(options.limits.connections)
         return core
 
+    def works_alone(self) -> bool:
+        return True
+
     def begin(self, core: EndpointCore) -> Operation[None]:
         """Bind and listen; then accept in the background."""
         assert isinstance(core, ServerCore)

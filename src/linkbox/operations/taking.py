@@ -328,7 +328,7 @@ class TakingRequests(Taking):
 
     def open(self, item: Any) -> Any:
         assert isinstance(item, IncomingAsk)
-        return Request(item, self._owner, self.endpoint.owner.refer())
+        return Request(item, self._owner)
 
     def get(self, timeout: Given) -> Operation[V]:
         """Take the next request; skip those whose clients no longer wait."""

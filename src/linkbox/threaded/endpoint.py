@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -28,13 +27,6 @@ class Endpoint(Receiving[T, K_co]):
         """Complete the constructor of an endpoint."""
         super().__init__(taking, threads)
         self._operations = operations
-
-    def __del__(self) -> None:
-        life: Life | None = getattr(self, "_operations", None)  # the constructor may have failed
-        if life is not None and life.forgotten(self):
-            block = life.runtime.block
-            text = f"{self!r} was not stopped and is no longer referenced: call stop(), or use {block}"
-            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return repr(self._operations)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from linkbox.core.endpoint import OutgoingMessage
 from linkbox.events import Stage
 from linkbox.operations.endpoint import operations_of
+from linkbox.operations.receipts import promised
 from linkbox.threaded.runtime import Threads
 
 
@@ -13,6 +14,9 @@ class Receipt(OutgoingMessage):
 
     ``stage`` is the stage that it has reached; ``error`` is the reason if it has failed, else None.
     """
+
+    def __dir__(self) -> list[str]:
+        return promised(super().__dir__())
 
     def wait(self, stage: Stage | None = None, timeout: float | None = None) -> Stage:
         """Wait until the message has reached ``stage``; return its stage then.

@@ -141,7 +141,7 @@ class ServerP2P(Server[T, K_co]):
 
         Also for a disconnected peer whose messages are still in the mailbox.
         """
-        return LinkView(self._sender.view(peer), self._threads, self)
+        return LinkView(self._sender.view(peer), self._threads)
 
 
 class LinkView(Receiving[T, K_co]):
@@ -151,10 +151,9 @@ class LinkView(Receiving[T, K_co]):
     after the peer's END, and `PeerLost` if the peer was lost.
     """
 
-    def __init__(self, view: PeerView, threads: Threads, server: object) -> None:
+    def __init__(self, view: PeerView, threads: Threads) -> None:
         super().__init__(view, threads)
         self._view = view
-        self._server = server  # which is not forgotten while somebody has a view of it
 
     @property
     def peer(self) -> Peer:
