@@ -1,4 +1,4 @@
-"""docs/reference/options.md has each option of each constructor, with its type, its unit and its default."""
+"""The tables of docs/reference have each option of each constructor, and each field of what users get."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 import linkbox
 from linkbox import aio
 
-PAGE = Path(__file__).parents[2] / "docs/reference/options.md"
+REFERENCE = Path(__file__).parents[2] / "docs/reference"
+PAGE = REFERENCE / "options.md"
 ENDPOINTS = ("ServerP2P", "ServerP2M", "ServerAR", "ClientP2P", "ClientP2M", "ClientAR")
 GROUPS = {"all": "", "servers": "Server", "clients": "Client", "P2P": "P2P", "P2M": "P2M", "AR": "AR"}
 """What the page calls several endpoints, and the part of a name that all of them have."""
@@ -103,3 +104,25 @@ def test_a_wrong_row_is_seen(old: str, new: str) -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert old in text
     assert sorted(on_page(text)) != sorted(on_page(text.replace(old, new)))
+
+
+def test_backoff_has_its_arguments() -> None:
+    table = rows((REFERENCE / "settings.md").read_text(encoding="utf-8"))
+    assert [(argument, kind, default) for argument, kind, _, default, _ in table] == [
+        (f"`{each.name}`", f"`{each.annotation}`", f"`{each.default}`")
+        for each in inspect.signature(linkbox.Backoff).parameters.values()
+    ]
+
+
+@pytest.mark.parametrize("name", ["Message", "Peer", "PeerInfo", "Event", "Receipt", "Request"])
+def test_the_fields_are_there(name: str) -> None:
+    """All that is no method."""
+    text = " ".join(row[0] for row in rows((REFERENCE / "messages.md").read_text(encoding="utf-8")))
+    made = getattr(linkbox, name)
+    fields = {"stage", "failed", "error", "payload"} if name == "Receipt" else set(public_fields(made))
+    assert set(re.findall(rf"`{name}\.(\w+)`", text)) == fields
+
+
+def public_fields(made: type) -> list[str]:
+    slots = [*getattr(made, "__annotations__", {}), *vars(made)]
+    return [each for each in slots if not each.startswith("_") and not callable(getattr(made, each, None))]
