@@ -75,6 +75,7 @@ def options_of(endpoint: str, made: type) -> list[Option]:
     return [
         Option(each.name, endpoint, TYPES.get(each.annotation, each.annotation), default_of(each))
         for each in found
+        if each.annotation != "None"  # It is there for its error, which says why this endpoint lacks it.
     ]
 
 
