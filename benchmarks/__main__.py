@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import counts, guard, interpreter, plan, report, scale
+from benchmarks import broker, counts, guard, interpreter, plan, report, scale
 from benchmarks.results import Result, run_row
 from benchmarks.rows import Row, by_name, with_compiled
 
@@ -67,11 +67,21 @@ def main(
         raise typer.Exit(2) from None
     if quick and not rows:
         chosen = tuple(row for row in chosen if row.quick is not None)
+    chosen = playable(chosen)
     if watch or record:
         sys.exit(not watched(chosen, record))
     if counts.native() is not None:
         chosen = tuple(map(with_compiled, chosen))
     compare(chosen, Run(quick, QUICK_ROUNDS if quick else rounds), output, plots)
+
+
+def playable(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Those for which everything is installed; names the others."""
+    missing = broker.missing()
+    left_out = [row.name for row in rows if row.needs_broker and missing]
+    if left_out:
+        console.print(f"[yellow]left out, without {missing}: {', '.join(left_out)}")
+    return tuple(row for row in rows if row.name not in left_out)
 
 
 def draw(quick: bool, output: Path | None, plots: Path | None) -> None:

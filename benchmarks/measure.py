@@ -28,7 +28,7 @@ from benchmarks.checks import Tally
 _processes = multiprocessing.get_context("spawn")
 PATIENCE = 120.0
 """Seconds one measurement may take before it is called hung."""
-ONE_CORE, TWO_CORES = "one core", "two cores"
+ONE_CORE, TWO_CORES, ANY_CORE = "one core", "two cores", "any core"
 WaitsFor = Literal["client", "server", "both"]
 """Whose result is the figure. "both": the client's, and the server must be content with what it has got."""
 
@@ -76,6 +76,8 @@ class Stage:
 def cpus_for(pin: str) -> tuple[set[int], set[int]]:
     """Cores for the server and the client. A machine with one core makes both the same."""
     there = sorted(os.sched_getaffinity(0))
+    if pin == ANY_CORE:
+        return set(there), set(there)
     return ({there[0]}, {there[0]}) if pin == ONE_CORE or len(there) == 1 else ({there[0]}, {there[1]})
 
 

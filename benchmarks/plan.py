@@ -12,8 +12,6 @@ from benchmarks.rows import SINGLE, Row, params_of
 LATEST = Path(__file__).parents[1] / "docs" / "benchmarks" / "latest.json"
 START = 0.4
 """Seconds until two processes have begun, and until they have ended."""
-UNKNOWN = 1.0
-"""Seconds of a contender, or bytes and seconds of a row, of which no figure is known yet."""
 EACH_IDLE = 0.0003
 """Seconds to open and close an idle connection."""
 COUNTS = 100
@@ -40,7 +38,7 @@ def _work(row: Row, label: str, quick: bool, known: dict[str, Any] | None) -> fl
     if label == SINGLE:
         count /= 50
     if known is None or label not in known["figures"]:
-        return UNKNOWN
+        return row.takes
     figure = median(known["figures"][label])
     pause = count * params.get("pause", 0)
     return float(pause + (count * figure if row.unit == "s" else count / figure))

@@ -33,6 +33,8 @@ def figure(value: float, unit: str) -> str:
         return f"{value * 1e6:.0f} µs"
     if unit == "B":
         return f"{value / 1024:.1f} KiB"
+    if value < 1e4:
+        return f"{value:.0f} /s"
     return f"{value / 1e6:.2f} M/s" if value >= 1e6 else f"{value / 1e3:.1f} k/s"
 
 

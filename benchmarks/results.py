@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 
 from rich.console import Console
 
-from benchmarks import certificates
+from benchmarks import broker, certificates
 from benchmarks.measure import Played, play
 from benchmarks.rows import COMPILED, ITSELF, OURS, Goal, Row, compiled, params_of, place_of
 
@@ -67,7 +68,7 @@ def run_row(row: Row, quick: bool, rounds: int, console: Console) -> Result:
     cpu: dict[str, list[float]] = {label: [] for label in labels}
     begun = perf_counter()
     rounds = min(rounds, row.rounds or rounds)
-    with console.status("") as status:
+    with broker.running() if row.needs_broker else nullcontext(), console.status("") as status:
         for number in range(rounds):
             first = number % len(labels)
             for label in labels[first:] + labels[:first]:

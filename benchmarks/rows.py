@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from benchmarks.idle import possible
-from benchmarks.measure import ONE_CORE, TWO_CORES, WaitsFor
+from benchmarks.measure import ANY_CORE, ONE_CORE, TWO_CORES, WaitsFor
 
 BARE = "bare sockets"
 SINGLE = "linkbox, a commit each"
 PLAIN = "linkbox without TLS"
+OVER_TCP = "linkbox over TCP"
+ONE_SERVER = "linkbox, one server"
 
 
 def compiled(label: str) -> str:
@@ -21,6 +23,7 @@ def compiled(label: str) -> str:
 
 OURS = "linkbox"
 COMPILED = compiled(OURS)
+AIO = "linkbox.aio"
 ITSELF = ""
 """A goal for the figure itself, not for a ratio."""
 
@@ -67,6 +70,10 @@ class Row:
     """So many and no more, for what is the same each time."""
     guard: str | None = field(default=None)
     """The contender whose ratio is recorded, and watched by CI."""
+    needs_broker: bool = False
+    """Does it play over a nats-server? It is unpinned, and so are the roles beside it."""
+    takes: float = 1.0
+    """Seconds of a contender of which no figure is known yet."""
 
     @property
     def less_is_better(self) -> bool:
@@ -74,7 +81,14 @@ class Row:
         return self.unit != "1/s"
 
 
-SLOW = {"pynng": 20, "websockets": 10, "asyncio streams": 4, "uvloop streams": 4, "mp.connection": 2}
+SLOW = {
+    "pynng": 20,
+    "websockets": 10,
+    "asyncio streams": 4,
+    "uvloop streams": 4,
+    "mp.connection": 2,
+    "nats-py": 100,  # The broker writes each message to its disk.
+}
 """One part in so many of the messages is enough: to measure these does not need as many as the fastest."""
 SLOW_TO_ASK = {"gRPC": 4, "http.client + uvicorn": 3}
 
@@ -194,6 +208,71 @@ _AIO_ROWS = (
         (Goal("uvloop streams", at_least=1.0), Goal("websockets", at_least=1.0)),
         unit="1/s",
         waits_for="server",
+    ),
+)
+
+
+def _nats_row(name: str, title: str, role: str, over_tcp: str, goals: tuple[Goal, ...], **more: Any) -> Row:
+    """linkbox over NATS, beside linkbox over TCP and beside nats-py."""
+    contenders = {OURS: "ours_nats", AIO: "ours_nats_aio", OVER_TCP: over_tcp, "nats-py": "nats_peer"}
+    return Row(
+        f"nats_{name}",
+        f"NATS: {title}",
+        role,
+        contenders,
+        goals=goals,
+        pin=ANY_CORE,
+        rounds=3,
+        needs_broker=True,
+        takes=0.3,
+        **more,
+    )
+
+
+_NATS_TRIPS = {"count": 800, "size": 64}
+_NATS_ROWS = (
+    _nats_row(
+        "ask",
+        "AR ask, keep_alive, 64 B",
+        "ask",
+        "ours",
+        (Goal(AIO, at_most=2.0),),
+        params=_NATS_TRIPS,
+        quick={"count": 500},
+    ),
+    _nats_row(
+        "p2p",
+        "P2P round trip, 64 B",
+        "echo",
+        "ours",
+        (Goal(AIO, at_most=2.0),),
+        params=_NATS_TRIPS,
+        quick={"count": 500},
+    ),
+    _nats_row(
+        "push",
+        "P2M send_many, 64 B, until it is on the disk of the broker; over TCP: on both disks",
+        "kept",
+        "ours:store",
+        (Goal(OVER_TCP, at_least=0.3),),
+        params={"count": 50_000, "size": 64},
+        quick={"count": 20_000},
+        unit="1/s",
+        waits_for="both",
+    ),
+    Row(
+        "nats_share",
+        "NATS: AR, a handler that takes 10 ms of CPU; four servers of one name",
+        "share",
+        {OURS: "ours_nats", ONE_SERVER: "ours_nats:one"},
+        {"count": 6, "size": 64, "threads": 24},
+        None,
+        (Goal(ONE_SERVER, at_least=1.8),),
+        unit="1/s",
+        pin=ANY_CORE,
+        rounds=2,
+        needs_broker=True,
+        takes=1.1,
     ),
 )
 
@@ -382,6 +461,7 @@ ROWS: tuple[Row, ...] = (
     ),
     _idle_row(10_000),
     _idle_row(50_000),
+    *_NATS_ROWS,
 )
 
 
@@ -393,7 +473,12 @@ _IN_COMPILED = {
 
 
 def with_compiled(row: Row) -> Row:
-    """The same row with one contender more: linkbox, compiled; and that without TLS, to compare it with."""
+    """The same row with one contender more: linkbox, compiled; and that without TLS, to compare it with.
+
+    Over NATS most of the work is nats-py's, which is not compiled.
+    """
+    if row.needs_broker:
+        return row
     ours = {}
     for label in (OURS, PLAIN):
         if label in row.contenders:
@@ -426,6 +511,6 @@ def share_of(label: str, rate: bool) -> int:
 def params_of(row: Row, quick: bool, label: str = OURS) -> dict[str, Any]:
     """The parameters of a run of this contender."""
     params = dict(row.params) | (dict(row.quick) if quick and row.quick else {})
-    if row.role.endswith(("push", "echo", "ask", "connect")):
+    if row.role.endswith(("push", "kept", "echo", "ask", "connect")):
         params["count"] = max(500, params["count"] // share_of(label, row.unit == "1/s"))
     return params

@@ -26,99 +26,73 @@ from linkbox.core.endpoint_core import ClientCore, EndpointCore, ServerCore
 from linkbox.core.patterns import Pattern
 from linkbox.core.session import Session
 from linkbox.events import EventKind
+from linkbox.testing._stream import FakeStream, Kept
 from tests.core.wire import Wire, decode
 
 ADDRESS = "nats://broker:4222/x"
 CLIENT, SERVER = "_INBOX.client", "_INBOX.server"
 
 
-class Kept:
-    """A message in the stream."""
-
-    def __init__(self, place: int, order: Publish, taken_to: str) -> None:
-        self.place = place
-        self.order = order
-        self.taken_to = taken_to
-        self.delivered = 0
-        self.holder: ServerCore | None = None
-
-
-class FakeStream:
-    """A work queue: each message until it is acknowledged, each to one server at a time."""
+class CoreStream:
+    """A `FakeStream` for cores: the orders of their links go in, and what a server receives comes out."""
 
     def __init__(self) -> None:
-        self.kept: dict[int, Kept] = {}
-        self.ids: set[str] = set()
-        """What is known to have been published; forgotten with time, and when the broker is killed."""
-        self.last = 0
+        self.messages = FakeStream()
         self.life = 1
         self.barrier = 0
         self._barrier_of = 1
-        self.most: int | None = None
+
+    @property
+    def kept(self) -> dict[int, Kept]:
+        return self.messages.kept
 
     def publish(self, order: Publish, taken_to: str = "") -> str:
         """Returns the error, if it is not kept."""
-        id = order.headers[stream_messages.ID]
-        if id in self.ids:
-            return ""
-        if self.most is not None and len(self.kept) >= self.most:
-            return "maximum messages exceeded"
-        self.ids.add(id)
-        self.last += 1
-        self.kept[self.last] = Kept(self.last, order, taken_to)
-        return ""
+        headers = order.headers | ({stream_messages.TAKEN: taken_to} if taken_to else {})
+        return self.messages.publish(order.session, headers, order.body)[1]
 
     def next(self, server: ServerCore) -> Stored | None:
         """The next message that no server has."""
         if self._barrier_of != self.life:  # The first who fetches from a new broker raises the barrier.
-            self._barrier_of, self.barrier = self.life, self.last
-        for each in sorted(self.kept.values(), key=lambda kept: kept.place):
-            if each.holder is None:
-                each.holder = server
-                each.delivered += 1
-                return self._stored(each)
-        return None
+            self._barrier_of, self.barrier = self.life, self.messages.last
+        kept = self.messages.next(server)
+        return None if kept is None else self.stored(kept)
 
     def again(self, place: int) -> Stored:
         """The same message once more, to the same server: it took too long."""
         self.kept[place].delivered += 1
-        return self._stored(self.kept[place])
+        return self.stored(self.kept[place])
 
-    def _stored(self, kept: Kept) -> Stored:
-        headers, body = kept.order.headers, kept.order.body
-        is_again = kept.delivered > 1 or kept.place <= self.barrier or stream_messages.AGAIN in headers
+    def stored(self, kept: Kept) -> Stored:
+        """As it arrives at a server."""
+        headers = kept.headers
+        is_again = kept.delivered > 1 or kept.sequence <= self.barrier or stream_messages.AGAIN in headers
         return Stored(
-            session=kept.order.session,
+            session=kept.subject,
             name=headers[stream_messages.NAME],
             last=split_id(headers[stream_messages.ID]),
-            parts=split_parts(body, headers) or [body],
+            parts=split_parts(kept.body, headers) or [kept.body],
             is_again=is_again,
-            reply_to=str(kept.place),
-            place=kept.place,
-            taken_to=kept.taken_to,
+            reply_to=str(kept.sequence),
+            place=kept.sequence,
+            taken_to=headers.get(stream_messages.TAKEN, ""),
         )
 
     def acknowledge(self, order: Acknowledge) -> None:
-        kept = self.kept.get(int(order.reply_to))
-        if kept is None:
-            return
+        """Carry an acknowledgement, or what is given back."""
         if order.what == stream_messages.ACK:
-            del self.kept[kept.place]
+            self.messages.acknowledge(int(order.reply_to))
         elif order.what == stream_messages.NAK:
-            kept.holder = None
+            self.messages.give_back(int(order.reply_to))
 
     def lose(self, server: ServerCore) -> None:
         """A server is gone: after a while another one gets what it had."""
-        for kept in self.kept.values():
-            if kept.holder is server:
-                kept.holder = None
+        self.messages.lose(lambda kept: kept.holder is server)
 
     def kill(self) -> None:
-        """The process of the broker is killed: it forgets deliveries, and ids of what was consumed."""
+        """The process of the broker is killed."""
         self.life += 1
-        self.ids = {kept.order.headers[stream_messages.ID] for kept in self.kept.values()}
-        for kept in self.kept.values():
-            kept.delivered, kept.holder = 0, None
+        self.messages.kill()
 
 
 class BrokerWire(Wire):
@@ -127,7 +101,7 @@ class BrokerWire(Wire):
     def __init__(self, pattern: Pattern, most: int = 1000, **options: Any) -> None:
         self.most = most
         super().__init__(pattern, **options)
-        self.stream = FakeStream()
+        self.stream = CoreStream()
         self.replies: list[tuple[int, dict[str, str], bytes]] = []
         self.orders: list[Any] = []
         """What was taken and not carried, if a test holds it."""

@@ -459,6 +459,18 @@ def test_too_many_clients_requests_and_bytes_are_refused() -> None:
     assert (reply.to, reply.headers["Lb-Type"]) == ("r11", "limit")
 
 
+def test_a_client_that_is_no_linkbox_gets_its_response_and_nothing_before() -> None:
+    wire = BrokerWire(AR)
+    link = ask_as_foreigner(wire, "r1")
+    assert link is not None
+    wire.deliver(wire.server)
+    wire.advance(2 * HERE_AFTER)
+    assert link.take_orders(wire.now) == []
+    [request] = wire.requests()
+    request.answer(b"ok")
+    assert [order.body for order in link.take_orders(wire.now)] == [b"ok"]
+
+
 def test_an_idle_client_is_forgotten_and_may_come_back() -> None:
     wire = BrokerWire(AR)
     for reply_to in ("r1", "r2"):

@@ -23,9 +23,9 @@ from linkbox.core.broker.circuit import (
 )
 from linkbox.core.broker.hello import BrokerHello, check_hello, encode_hello
 from linkbox.core.broker.marks import Marks
-from linkbox.core.broker.sources import PREFETCH
+from linkbox.core.broker.sources import PREFETCH, BrokerSources
 from linkbox.core.broker.stream_link import StreamLink
-from linkbox.core.broker.stream_messages import Acknowledge, Stored, Taken, read_ranges, split_id
+from linkbox.core.broker.stream_messages import Acknowledge, Publish, Stored, Taken, read_ranges, split_id
 from linkbox.core.broker.subjects import Subjects
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.endpoint_core import ServerCore
@@ -34,7 +34,8 @@ from linkbox.core.wire import frames
 from linkbox.errors import EndOfData, MailboxFull, PeerLost, Refused, TooLarge
 from linkbox.events import EventKind, Stage
 from linkbox.limits import Limits
-from tests.core.fake_broker import CLIENT, BrokerWire
+from linkbox.testing._stream import Kept
+from tests.core.fake_broker import CLIENT, BrokerWire, CoreStream
 from tests.core.stored import StoredWire
 
 
@@ -280,7 +281,7 @@ def test_missing_acknowledgements_end_the_connection() -> None:
 
 def test_a_full_stream_fails_the_messages_and_other_errors_the_connection() -> None:
     wire = BrokerWire(P2M)
-    wire.stream.most = 1
+    wire.stream.messages.most = 1
     link = wire.sending()
     session = link.session
     assert session is not None
@@ -300,7 +301,7 @@ def test_a_full_stream_fails_the_messages_and_other_errors_the_connection() -> N
 
 def test_a_message_that_failed_already_does_not_fail_twice() -> None:
     wire = BrokerWire(P2M)
-    wire.stream.most = 0
+    wire.stream.messages.most = 0
     link = wire.sending()
     session = link.session
     assert session is not None
@@ -456,13 +457,13 @@ def test_a_refused_dial_is_tried_again_with_a_store() -> None:
 
 def test_a_full_stream_is_tried_again_with_a_store() -> None:
     wire = StoredBrokerWire()
-    wire.stream.most = 0
+    wire.stream.messages.most = 0
     [receipt] = wire.spool(b"1")
     link = wire.go()
     wire.publish(link)
     assert link.closed
     assert not receipt.failed
-    wire.stream.most = None
+    wire.stream.messages.most = None
     wire.publish(wire.go())
     assert receipt.stage is Stage.RECEIVED
 
@@ -473,6 +474,9 @@ def test_a_full_stream_is_tried_again_with_a_store() -> None:
 class Campaign:
     """One client, two servers, and kills at random: of the broker, of servers, of connections."""
 
+    library_reconnects = False
+    """Does the library make a lost connection again, and go on with what is new?"""
+
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.wire = BrokerWire(P2M)
@@ -481,10 +485,12 @@ class Campaign:
         self.servers = [self.wire.server, self.wire.make_server()]
         self.found: list[tuple[int, bool]] = []
         self.sent = 0
+        self.order: list[int] = []
+        """The numbers in the order in which the stream had them first."""
 
     def run(self, steps: int = 400) -> None:
         deeds: list[Any] = [self.send] * 4 + [self.publish] * 3 + [self.fetch] * 3 + [self.take] * 3
-        deeds += [self.cut, self.kill_broker, self.kill_server, self.stop_server]
+        deeds += [self.cut, self.publish_in_part, self.kill_broker, self.kill_server, self.stop_server]
         for _ in range(steps):
             self.random.choice(deeds)()
         for _ in range(1000):
@@ -503,9 +509,24 @@ class Campaign:
             self.sent += 1
 
     def publish(self, acknowledged: float = 0.8) -> None:
-        self.wire.publish(self.link, self.random.random() < acknowledged)
+        self._note(self.wire.publish(self.link, self.random.random() < acknowledged))
         if self.session.in_flight() and acknowledged == 1.0:
             self.cut()
+
+    def publish_in_part(self) -> None:
+        """The connection is lost while messages are written."""
+        orders = self.link.take_orders(self.wire.now)
+        written = self.random.randint(0, len(orders))
+        for order in orders[:written]:
+            self.wire.stream.publish(order, CLIENT)
+        self._note(orders[:written])
+        if self.library_reconnects:
+            self.send()
+            self.publish()
+        self.cut()
+
+    def _note(self, orders: list[Publish]) -> None:
+        self.order += [number for order in orders for number in range(order.first, order.last + 1)]
 
     def cut(self) -> None:
         self.wire.client.lost(self.link, ConnectionResetError("cut"), self.wire.now)
@@ -549,6 +570,9 @@ class Campaign:
         numbers = [number for number, _ in self.found]
         unmarked = [number for number, mark in self.found if not mark]
         found = [f"lost {number}" for number in range(self.sent) if number not in set(numbers)]
+        firsts = list(dict.fromkeys(self.order))
+        if firsts != sorted(firsts):
+            found.append("out of order")
         return found + [f"twice {number}" for number in set(unmarked) if unmarked.count(number) > 1]
 
 
@@ -596,20 +620,13 @@ def test_without_lb_again_the_simulation_fails(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.patches
 def test_without_the_barrier_the_simulation_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.core.fake_broker import FakeStream
+    real = CoreStream.stored
 
-    real = FakeStream.next
-
-    def next_one(self: FakeStream, server: ServerCore) -> Stored | None:
-        found = real(self, server)
+    def stored(self: CoreStream, kept: Kept) -> Stored:
         self.barrier = 0
-        if found is not None:
-            kept = self.kept[found.place]
-            is_again = kept.delivered > 1 or stream_messages.AGAIN in kept.order.headers
-            found = found._replace(is_again=is_again)
-        return found
+        return real(self, kept)
 
-    monkeypatch.setattr(FakeStream, "next", next_one)
+    monkeypatch.setattr(CoreStream, "stored", stored)
     assert any(each.startswith("twice") for each in faults_of_all())
 
 
@@ -618,6 +635,46 @@ def test_acknowledged_before_it_is_taken_the_simulation_fails(monkeypatch: pytes
     real = source_link.SourceLink._acknowledge
     monkeypatch.setattr(source_link.SourceLink, "_acknowledge", lambda self, taken: real(self, 1 << 60))
     assert any(each.startswith("lost") for each in faults_of_all())
+
+
+@pytest.mark.patches
+def test_with_the_reconnect_of_the_library_the_simulation_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Campaign, "library_reconnects", True)
+    assert "out of order" in faults_of_all()
+
+
+def stuck_behind_a_slow_server(seed: int) -> int:
+    """One of two servers takes nothing: how many messages does the other one never get?"""
+    dice = random.Random(seed)
+    wire = BrokerWire(P2M, limits=Limits(mailbox_messages=5))
+    slow, quick = wire.server, wire.make_server()
+    link = wire.sending()
+    assert link.session is not None
+    sent, found = 40, 0
+    for _ in range(sent):
+        link.session.send(b"x")
+        wire.publish(link)
+        for server in dice.sample([slow, quick], 2):
+            wire.fetch(server)
+        if dice.random() < 0.5:
+            found += len(texts(quick))
+    while wire.fetch(quick) or quick.mailbox.count:
+        found += len(texts(quick))
+        wire.acknowledge(quick)
+    return sent - found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_slow_server_keeps_no_more_than_its_mailbox_holds(seed: int) -> None:
+    assert stuck_behind_a_slow_server(seed) <= 5
+
+
+@pytest.mark.patches
+def test_when_messages_are_pushed_instead_of_pulled_the_simulation_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(BrokerSources, "room", lambda self: (1_000_000, 1 << 40))
+    assert max(map(stuck_behind_a_slow_server, range(5))) > 5
 
 
 # -- circuits, hellos and other small parts ------------------------------------------------------------

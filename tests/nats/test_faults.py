@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -25,11 +28,11 @@ from linkbox import (
     Nats,
     Refused,
 )
-from linkbox.core.broker.hello import BrokerHello
+from linkbox.core.broker.hello import BrokerHello, encode_hello
 from linkbox.core.broker.subjects import Subjects
 from linkbox.nats.jetstream import JetStream
 from tests.conformance.fronts import FRONTS, Ear, play, until
-from tests.nats.servers import MISSING, NatsServer, binary, free_port
+from tests.nats.servers import MISSING, NatsServer, binary, free_port, old_binary
 from tests.nats.world import NatsWorld, world_of
 
 NOW = Backoff(initial=0.01, maximum=0.05)
@@ -138,6 +141,42 @@ def test_an_nkey_from_text_or_file(front: str, tmp_path: Path) -> None:
         play(scenario, world_of(front, server.url()))
 
 
+class ImpatientBroker:
+    """Resets each connection; the first two so early that what it says about the credentials is lost."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        sock = writer.get_extra_info("socket")
+        writer.write(b'INFO {"server_id": "x", "version": "2.15.1", "auth_required": true}\r\n')
+        if self.connections <= 2:
+            await reader.readexactly(10)
+        else:
+            await reader.readuntil(b"PING\r\n")
+            writer.write(b"-ERR 'Authorization Violation'\r\n")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("kind", SIX)
+def test_credentials_are_wrong_also_if_the_broker_resets_the_connection(front: str, kind: str) -> None:
+    async def scenario(world: NatsWorld) -> None:
+        broker = ImpatientBroker()
+        listening = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+        world.address = f"nats://127.0.0.1:{listening.sockets[0].getsockname()[1]}/x"
+        options = {} if kind.startswith("Server") else {"reconnect": None}
+        endpoint = make(world, kind, broker=Nats(token=SECRET), **options)
+        with pytest.raises(AuthenticationFailed, match="does not accept the credentials"):
+            await use(kind, endpoint)
+        await endpoint.stop()
+        assert broker.connections >= 3
+        listening.close()
+
+    play(scenario, world_of(front, "nats://127.0.0.1/x"))
+
+
 # -- permissions ---------------------------------------------------------------------------------------
 
 
@@ -219,6 +258,66 @@ def test_a_nats_server_that_cannot_sync_is_refused_by_name(version: str, fits: b
     with pytest.raises(Refused, match=r"needs nats-server 2\.10") as caught:
         stream.check_version()
     assert caught.value.code == "unsupported"
+
+
+class OlderRelay:
+    """Between linkbox and a nats-server, which it makes look like a 2.9."""
+
+    def __init__(self, server: NatsServer) -> None:
+        self._server = server
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        broker, to_broker = await asyncio.open_connection("127.0.0.1", self._server.port)
+        info = await broker.readline()
+        writer.write(re.sub(rb'"version":"[^"]*"', b'"version":"2.9.25"', info))
+        await asyncio.gather(self._carry(reader, to_broker), self._carry(broker, writer))
+
+    async def _carry(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(1 << 16):
+                to.write(data)
+        except OSError:
+            pass
+        to.close()
+
+
+async def refuses_p2m_by_name(world: NatsWorld) -> None:
+    """And carries P2P and AR."""
+    for kind in ("ServerP2M", "ClientP2M"):
+        endpoint = make(world, kind)
+        with pytest.raises(
+            Refused, match=r"needs nats-server 2\.10 or newer, the broker is 2\.9\."
+        ) as caught:
+            await use(kind, endpoint)
+        assert caught.value.code == "unsupported"
+        await endpoint.stop()
+    async with make(world, "ServerAR", handler=world.handler(lambda r: r.data)):
+        client = make(world, "ClientAR")
+        assert await client.ask(b"x", 10) == b"x"
+        await client.stop()
+    async with make(world, "ServerP2P") as server, make(world, "ClientP2P") as client:
+        await client.send(b"x")
+        assert await server.data_get(10) == b"x"
+
+
+def test_a_broker_that_says_it_is_a_2_9_carries_p2p_and_ar_only(
+    front: str, shared_broker: NatsServer
+) -> None:
+    async def scenario(world: NatsWorld) -> None:
+        listening = await asyncio.start_server(OlderRelay(shared_broker).serve, "127.0.0.1", 0)
+        world.address = f"nats://127.0.0.1:{listening.sockets[0].getsockname()[1]}/older-{front}"
+        await refuses_p2m_by_name(world)
+        listening.close()
+
+    play(scenario, world_of(front, "nats://127.0.0.1/x"))
+
+
+def test_a_real_nats_server_2_9_carries_p2p_and_ar_only(front: str) -> None:
+    command = old_binary()
+    if command is None:
+        pytest.skip("needs the nats-server of Debian 12: apt-get install nats-server")
+    with NatsServer(sync="", command=command) as server:
+        play(refuses_p2m_by_name, world_of(front, server.url()))
 
 
 def test_a_stream_of_somebody_else_is_refused(front: str, url: str) -> None:
@@ -368,6 +467,31 @@ def test_a_killed_p2p_server_is_noticed_while_nobody_sends(front: str, url: str)
         finally:
             process.kill()
             process.communicate()
+
+    play(scenario, world_of(front, url))
+
+
+def test_a_server_that_is_gone_before_it_accepts_costs_no_connect_timeout(front: str, url: str) -> None:
+    async def scenario(world: NatsWorld) -> None:
+        import nats
+
+        host, _, name = world.address.removeprefix("nats://").partition("/")
+        nc = await nats.connect(f"nats://{host}")
+
+        async def answer(message: Any) -> None:
+            await message.respond(encode_hello(BrokerHello("p2p", "bytes")))
+
+        async def swallow(message: Any) -> None:
+            """What it was sent is lost with it."""
+
+        await nc.subscribe(f"lb.{name}.hello", cb=answer)
+        await nc.subscribe(f"lb.{name}.p2p", cb=swallow)
+        await nc.flush()
+        client = make(world, "ClientP2P", reconnect=None, connect_timeout=60.0)
+        with pytest.raises(ConnectFailed, match="the server does not accept it in time"):
+            await client.start()
+        await client.stop()
+        await nc.close()
 
     play(scenario, world_of(front, url))
 

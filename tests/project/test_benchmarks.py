@@ -12,7 +12,7 @@ pytest.importorskip("resource", reason="the benchmark is for Linux: it pins proc
 
 from rich.console import Console
 
-from benchmarks import counts, guard, measure, plan, report
+from benchmarks import broker, counts, guard, measure, plan, report
 from benchmarks.results import Result
 from benchmarks.rows import BARE, COMPILED, OURS, ROWS, Goal, Row, by_name, params_of, with_compiled
 
@@ -60,6 +60,20 @@ def test_each_row_can_be_planned_with_the_compiled_build() -> None:
     for row in map(with_compiled, ROWS):
         assert params_of(row, quick=True)["count"] <= params_of(row, quick=False)["count"]
         assert {goal.against for goal in row.goals if goal.against} <= set(row.contenders)
+
+
+def test_rows_over_a_broker_are_left_out_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks.__main__ import playable
+
+    monkeypatch.setattr(broker, "missing", lambda: "nats-py")
+    assert [row.name for row in ROWS if row not in playable(ROWS)] == [
+        row.name for row in ROWS if row.needs_broker
+    ]
+    assert "left out, without nats-py: nats_ask" in capsys.readouterr().out
+    monkeypatch.setattr(broker, "missing", lambda: None)
+    assert playable(ROWS) == ROWS
 
 
 def test_the_counts_beside_the_rows_exist() -> None:

@@ -53,7 +53,14 @@ def test_names_of_tls() -> None:
 
 def test_names_of_testing() -> None:
     testing = importlib.import_module("linkbox.testing")
-    assert set(testing.__all__) == {"Faults", "FaultyProxy", "ManualClock", "MemoryNetwork", "Recording"}
+    assert set(testing.__all__) == {
+        "FakeBroker",
+        "Faults",
+        "FaultyProxy",
+        "ManualClock",
+        "MemoryNetwork",
+        "Recording",
+    }
 
 
 def test_import_loads_nothing_heavy(environment: dict[str, str]) -> None:

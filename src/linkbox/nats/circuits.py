@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PROBE: Final = 5.0
 """Seconds of silence after which an end asks the broker whether the other one is still there."""
+ACCEPTING: Final = 2.0
+"""Seconds for the reply to OPEN, which a server may take with it when it is killed or cut off."""
 LISTEN: Final = "listen"
 """Below the inbox of a server: where its own sessions are resumed."""
 
@@ -218,7 +220,8 @@ class CircuitExchange(Exchange):
         except PermissionError as error:
             raise Refused(f"{self.address}: {error}", "denied") from error
         except OSError as error:
-            raise ConnectFailed(f"cannot connect to {self.address}: {error}") from error
+            what = str(error) or "the server does not accept it in time"
+            raise ConnectFailed(f"cannot connect to {self.address}: {what}") from error
 
     async def _call(self, client: BrokerClient, session: Session, to: str) -> Line:
         line = self._new_line(client, to)
@@ -226,7 +229,8 @@ class CircuitExchange(Exchange):
         line.accepted = asyncio.get_running_loop().create_future()
         self._send(line, line.circuit.packet(circuit.OPEN))
         try:
-            await line.accepted
+            async with asyncio.timeout(ACCEPTING):
+                await line.accepted
         except BaseException:
             if line.accepted.cancelled() or line.accepted.exception() is not None:
                 self._lines.pop(line.name, None)

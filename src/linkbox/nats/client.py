@@ -30,6 +30,8 @@ OPENING: Final = 5.0
 """Seconds to connect, authenticate and subscribe."""
 CONNECT: Final = 2.0
 """Seconds for one of the broker's servers."""
+TRIES: Final = 3
+"""Most connections in a row that a broker cuts while this end authenticates."""
 LOOK: Final = 0.25
 """Seconds between two looks at whether the connection is closed."""
 CLOSING: Final = 1.0
@@ -95,7 +97,7 @@ class BrokerClient:
         """Connect and authenticate. Raises `ConnectFailed` or `AuthenticationFailed`."""
         try:
             async with asyncio.timeout(OPENING):
-                await self._connect()
+                await self._authenticate()
                 self.inbox = self._nc.new_inbox()
                 await self.subscribe(f"{self.inbox}.>", self._replied)
                 await self.check()
@@ -103,10 +105,26 @@ class BrokerClient:
             await self.close()
             raise
         except Failures as error:
-            await self.close()
+            # Before it is closed: that may report a reset, as the broker has closed it before it read all.
             failure = self._failure(self._last_error or error)
+            await self.close()
             raise failure from failure.__cause__
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _authenticate(self) -> None:
+        """Connect. A broker that does not accept the credentials reports that and closes the connection.
+
+        If that is before this end has written everything, its report is lost. Then connect once more.
+        """
+        for tries_left in reversed(range(TRIES)):
+            try:
+                await self._connect()
+                return
+            except ConnectionError:
+                if not (tries_left and self.server_info.get("auth_required")):
+                    raise
+            await self._close_connection()
+            self._nc, self.gone, self._last_error = NatsClient(), asyncio.Event(), None
 
     async def _connect(self) -> None:
         settings = self._settings
@@ -268,6 +286,9 @@ class BrokerClient:
                 future.set_exception(ConnectFailed(f"{self._address}: the connection to the broker is lost"))
                 future.exception()  # it may be that nobody waits for it any more
         self._requests.clear()
+        await self._close_connection()
+
+    async def _close_connection(self) -> None:
         try:
             async with asyncio.timeout(CLOSING):
                 await self._nc.close()

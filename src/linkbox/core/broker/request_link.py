@@ -36,7 +36,7 @@ class Started(NamedTuple):
 class RequestLink(BrokerLink):
     """The replies to one client."""
 
-    __slots__ = ("_by_reply", "_here", "_idle_at", "_orders", "_started")
+    __slots__ = ("_by_reply", "_here", "_idle_at", "_orders", "_started", "_takes_notes")
 
     def __init__(
         self,
@@ -47,8 +47,11 @@ class RequestLink(BrokerLink):
         session: Session,
         by_reply: dict[str, IncomingAsk],
         most: int,
+        takes_notes: bool,
     ) -> None:
         super().__init__(owner, context, address, now, session)
+        self._takes_notes = takes_notes
+        """Does the client know what "here" is? Others would take it as their response."""
         self._by_reply = by_reply
         """The requests of all clients, by the subjects of their replies."""
         self._started: dict[int, Started] = {}
@@ -63,9 +66,10 @@ class RequestLink(BrokerLink):
     def start(self, id: int, reply_to: str, now: float) -> None:
         """A request has arrived."""
         self._started[id] = Started(reply_to, now + HERE_AFTER)
-        self._here.append(id)
         self._idle_at = NEVER
-        self.schedule(now + HERE_AFTER)
+        if self._takes_notes:
+            self._here.append(id)
+            self.schedule(now + HERE_AFTER)
 
     # -- sending -------------------------------------------------------------------------------------------
 

@@ -94,8 +94,9 @@ class BrokerRequests:
             session = core.sessions.open(Peer(name, self._address, id, core.context.wall_time(now)))
             session.resumes = False
             session.generation.established = True
+            takes_notes = id != _ANONYMOUS
             link = RequestLink(
-                core.side, core.context, self._address, now, session, self._by_reply, self.most
+                core.side, core.context, self._address, now, session, self._by_reply, self.most, takes_notes
             )
             session.attach(link)
             core.links.add(link)
