@@ -38,6 +38,7 @@ SLOW = 1.0
 QUICKER = 10
 """So many times as quickly an idle server answers, if the other one is to blame."""
 CONTROLS = 5
+WORKERS = 8
 TIMES = 3
 """Of an input after which somebody waited."""
 STALE = 80
@@ -84,7 +85,7 @@ class Host:
         framing = {"framing": Lines()} if is_plain else {}
         more = {**framing, **options, "limits": LIMITS}
         if pattern == "AR":
-            more["handler"] = echo
+            more |= {"handler": echo, "workers": WORKERS}
         self.server = place.server(pattern, **more)
         if pattern != "AR":
             self.server.add_callback(self.taking(), EventKind.DATA)
@@ -101,7 +102,8 @@ class Host:
         self.client.start()
         self.exchange()
         self.before = self.tables()
-        while (now := self.tables_later()) != self.before:  # some workers are not idle again yet
+        idle = 2 * WORKERS if pattern == "AR" else 0  # each waits for a request, and for the end
+        while (now := self.tables_later()) != self.before or now["waiters"] < idle:
             self.before = now
 
     def taking(self) -> Callable[[Any], Any]:

@@ -15,7 +15,6 @@ from linkbox import StateError
 from linkbox.aio import ClientAR, ClientP2M, ClientP2P, ServerAR, ServerP2M, ServerP2P
 
 pytestmark = [
-    pytest.mark.timeout(40),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of asyncio, rightly: sockets were left open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

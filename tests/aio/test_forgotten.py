@@ -17,7 +17,7 @@ from linkbox import EventKind
 from linkbox.aio import ClientP2M, ClientP2P, ServerP2M, ServerP2P
 from tests.threaded.helpers import wait_until
 
-pytestmark = [pytest.mark.timeout(40), pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 ANY = "tcp://127.0.0.1:0"
 
 

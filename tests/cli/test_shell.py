@@ -203,8 +203,8 @@ def test_a_message_that_is_too_long(run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_fits_80_columns(tmp_path: Path, command: str) -> None:
-    lines = shell(f"{command} --help", tmp_path).out.decode().splitlines()
+def test_help_fits_80_columns(run, command: str) -> None:
+    lines = run(*command.split(), "--help", columns=80).out.decode().splitlines()
     assert max(map(len, lines)) <= 80
     assert not [line for line in lines if re.search(r"[^ ]…( +│)?$", line)], "cut off"
     above = [line.rstrip() for line in lines[: next(n for n, line in enumerate(lines) if "╭" in line)]]

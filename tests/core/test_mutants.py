@@ -315,7 +315,6 @@ def is_sure_that_it_never_had_the_session(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Admission, "_never_had", lambda *_: True)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_machine_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +323,6 @@ def test_the_machine_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         run_state_machine_as_test(AnyDrops, settings=SEARCH)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("name", STORED_MUTANTS)
 def test_the_machine_with_stores_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +336,6 @@ def test_the_machine_finds_nothing_where_nothing_is_wrong() -> None:
     run_state_machine_as_test(AnyDrops, settings=SEARCH)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("small_pieces")
 def test_the_machine_with_stores_finds_nothing_where_nothing_is_wrong() -> None:
     run_state_machine_as_test(AnyCrashes, settings=settings(SEARCH, max_examples=150))

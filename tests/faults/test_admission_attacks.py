@@ -25,9 +25,6 @@ from tests.faults.place import AT_ONCE, BUSY, PATIENCE, Place
 from tests.faults.proxies import from_proxy
 from tests.threaded.helpers import Threads, core_of, dial, wait_until
 
-pytestmark = pytest.mark.timeout(50)
-
-
 # --- accept= ------------------------------------------------------------------------------------------
 
 

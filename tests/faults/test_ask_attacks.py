@@ -15,8 +15,6 @@ from tests.faults.bare import Bare, data, opening
 from tests.faults.place import PATIENCE, Place, growing_less_than
 from tests.threaded.helpers import Threads, wait_until
 
-pytestmark = pytest.mark.timeout(50)
-
 MIB = 1 << 20
 WORKERS = 8
 

@@ -24,9 +24,6 @@ from linkbox import (
 from tests.faults.place import AT_ONCE, PATIENCE, Place
 from tests.threaded.helpers import Threads, dial, read_all, wait_until
 
-pytestmark = pytest.mark.timeout(50)
-
-
 # --- More than may wait -------------------------------------------------------------------------------
 
 

@@ -20,8 +20,6 @@ from tests.faults.bare import Bare, data, opening
 from tests.faults.place import AT_ONCE, PATIENCE, Place
 from tests.threaded.helpers import Process, wait_until
 
-pytestmark = pytest.mark.timeout(40)
-
 TUNED = Limits(heartbeat=0.3, peer_timeout=0.5)
 FOUND = 8.0
 """Seconds in which a dead peer must be found with these: less than a default limit; it may be busy."""

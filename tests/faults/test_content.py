@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from linkbox import DecodeError, EventKind, Json, TooLarge
 from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, reason_of
 from tests.faults.place import Place
-
-pytestmark = pytest.mark.timeout(40)
 
 
 def _rejected(place: Place, *bodies: bytes) -> None:

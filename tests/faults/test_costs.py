@@ -18,7 +18,6 @@ from tests.faults.bare import Bare, data, reason_of
 from tests.faults.place import BUSY, PATIENCE, Place
 from tests.threaded.helpers import Process, wait_until
 
-pytestmark = pytest.mark.timeout(50)
 MIB = 1 << 20
 PEERS = 20
 SAME_HASH = (1 << 61) - 1

@@ -18,8 +18,6 @@ from tests.faults.netns import namespace
 from tests.faults.place import BUSY, PATIENCE, PAUSE, Place, growing_less_than
 from tests.threaded.helpers import PROMPT, descriptors, for_ever, wait_until
 
-pytestmark = pytest.mark.timeout(50)
-
 
 @contextmanager
 def _crowd(place: Place, address: str, count: int) -> Iterator[list[Bare]]:

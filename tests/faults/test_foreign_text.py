@@ -25,8 +25,6 @@ from tests.faults.bare import CREDIT, Bare, as_json, data, opening
 from tests.faults.place import AT_ONCE, PATIENCE, Place
 from tests.threaded.helpers import Ear, Process, wait_until
 
-pytestmark = pytest.mark.timeout(50)
-
 FORGED = "x\r\n2026-01-01 CRITICAL forged"
 EVIL = f"{FORGED}\x1b[31m\x9b31m\x00\u202e\u2028\u2029\u200f\ufeff"
 """A new line, colours with ESC and with CSI, NUL, the direction of text, invisible characters."""

@@ -26,9 +26,6 @@ from tests.faults.bare import Bare, data, header, opening, reason_of
 from tests.faults.place import AT_ONCE, BUSY, PATIENCE, Place, growing_less_than
 from tests.threaded.helpers import PROMPT, Threads, for_ever, wait_until
 
-pytestmark = pytest.mark.timeout(50)
-
-
 # --- Slow ones ----------------------------------------------------------------------------------------
 
 

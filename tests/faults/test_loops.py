@@ -37,8 +37,6 @@ from linkbox.threaded.engine import Engine
 from tests.faults.place import AT_ONCE, PATIENCE, Place
 from tests.threaded.helpers import Ear, Process, wait_until
 
-pytestmark = pytest.mark.timeout(50)
-
 
 @pytest.fixture
 def transport() -> str:

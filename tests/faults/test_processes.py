@@ -13,8 +13,6 @@ from linkbox.testing import FaultyProxy
 from tests.faults.place import AT_ONCE, PATIENCE, Place
 from tests.threaded.helpers import PROMPT, Process, Threads, free_port, restarting, wait_until
 
-pytestmark = pytest.mark.timeout(50)
-
 
 def _script(place: Place, script: str, *args: str) -> Process:
     """A process that runs the front end's own way of saying this: aio's has ``await``, and a loop."""

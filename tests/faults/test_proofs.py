@@ -14,8 +14,6 @@ from tests.faults.bare import Bare, data, hello
 from tests.faults.place import AT_ONCE, Place
 from tests.threaded.helpers import wait_until
 
-pytestmark = pytest.mark.timeout(40)
-
 SECRET = "a long text that nobody guesses"
 
 

@@ -16,7 +16,6 @@ from tests.faults.bare import Bare, data, opening
 from tests.faults.place import PATIENCE, Place
 from tests.threaded.helpers import wait_until
 
-pytestmark = pytest.mark.timeout(50)
 DAYS = 86400.0
 
 

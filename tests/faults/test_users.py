@@ -16,8 +16,6 @@ from tests.faults.bare import Bare, data
 from tests.faults.place import PATIENCE, Place
 from tests.threaded.helpers import PROMPT, Threads, wait_until
 
-pytestmark = pytest.mark.timeout(50)
-
 TIGHT = Limits(window_bytes=100_000)
 
 

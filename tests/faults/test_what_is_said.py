@@ -11,8 +11,6 @@ from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, header, hello, opening
 from tests.faults.place import Place
 
-pytestmark = pytest.mark.timeout(40)
-
 
 def _thrown_out(place: Place, *what: bytes, why: str, limits: Limits | None = None) -> None:
     """A welcomed peer that says this is disconnected for breaking the protocol; messages before it count."""

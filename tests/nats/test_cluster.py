@@ -34,7 +34,6 @@ def nodes() -> Iterator[list[NatsServer]]:
         ]
 
 
-@pytest.mark.timeout(170)
 def test_a_cluster_loses_a_node_and_no_message(nodes: list[NatsServer]) -> None:
     settings = Nats(replicas=3)
 

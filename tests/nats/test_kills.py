@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from soak.broker import campaign
 from tests.nats.servers import needs_server
 
 
 @needs_server
-@pytest.mark.timeout(170)
 def test_kills_of_client_servers_and_broker() -> None:
     figures = campaign(1500, 9, seed=1)
     assert figures.accepted >= 1500

@@ -279,7 +279,6 @@ def _details(browser: Browser) -> None:
     page.fill("#filter", "")
 
 
-@pytest.mark.timeout(120)
 def test_rows_are_sorted_by_a_click(chromium: Any, site: Site, pair: Any) -> None:
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
     try:
@@ -295,7 +294,6 @@ def test_rows_are_sorted_by_a_click(chromium: Any, site: Site, pair: Any) -> Non
         context.close()
 
 
-@pytest.mark.timeout(120)
 def test_a_page_whose_command_has_ended_says_so(chromium: Any, runtime: Path, pair: Any) -> None:
     site = Site("127.0.0.1:0")
     context = chromium.new_context()

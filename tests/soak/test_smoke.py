@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from soak.simulation import simulate_all
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +17,6 @@ def test_simulations() -> None:
     assert min(tally.deaths, tally.drops) > 100 and tally.messages > 5_000
 
 
-@pytest.mark.timeout(120)
 def test_kills() -> None:
     """In a process of its own: it forks, and other tests have left threads in this one."""
     command = [
@@ -43,7 +40,6 @@ def test_kills() -> None:
     assert "connections=0" in straight and "connections=0" not in through_cuts
 
 
-@pytest.mark.timeout(120)
 def test_races() -> None:
     """Each way of stopping, on both front ends: of each scene some."""
     command = [sys.executable, "-m", "soak", "races", "--rounds", "16", "--seed", "7"]

@@ -291,7 +291,6 @@ def test_a_conversation_through_a_bad_network(faults: dict[str, Any]) -> None:
         assert client.stop(10)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_cut_at_every_byte_of_the_handshake_and_of_the_first_frames(way: Any) -> None:
     """Each connection lives one byte longer than the one before; nothing is lost, doubled or reordered."""

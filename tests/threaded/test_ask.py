@@ -32,8 +32,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import PROMPT, Ear, Threads, free_port, wait_until
 
-pytestmark = pytest.mark.timeout(40)
-
 both = pytest.mark.parametrize("keep_alive", [False, True], ids=["each its own connection", "keep_alive"])
 
 
@@ -81,7 +79,6 @@ def test_the_handler_as_a_decorator_and_what_a_request_says() -> None:
 
 
 @both
-@pytest.mark.timeout(60)
 def test_64_threads_at_once(keep_alive: bool) -> None:
     """Each thread gets the answers to its own asks."""
     with ServerAR("tcp://127.0.0.1:0", Json, handler=_double, workers=4) as server:
@@ -99,7 +96,6 @@ def test_64_threads_at_once(keep_alive: bool) -> None:
         assert server.statistics().messages_received == 64 * 20
 
 
-@pytest.mark.timeout(90)
 def test_ten_thousand_one_after_another() -> None:
     with ServerAR("tcp://127.0.0.1:0", Json, handler=_double) as server:
         with ClientAR(server.address, Json, keep_alive=True) as client:

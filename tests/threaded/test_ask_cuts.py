@@ -33,8 +33,6 @@ from tests.threaded.helpers import (
     wait_until,
 )
 
-pytestmark = pytest.mark.timeout(60)
-
 QUICK = Backoff(initial=0.005, maximum=0.02)
 both = pytest.mark.parametrize("keep_alive", [False, True], ids=["each its own connection", "keep_alive"])
 

@@ -29,8 +29,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import Ear, Relay, Threads, for_ever, wait_until
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def test_one_event_per_message_in_order_and_the_message_is_there() -> None:
     missing: list[int] = []

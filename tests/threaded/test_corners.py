@@ -32,8 +32,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import PROMPT, Ear, Relay, Threads, for_ever, free_port, wait_until
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def test_stop_inside_a_handler() -> None:
     results: list[bool] = []

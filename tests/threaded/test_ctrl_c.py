@@ -19,7 +19,6 @@ from soak.interrupts import SOURCES, WAYS, campaign
 from tests.threaded.helpers import Process, Threads, wait_until
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("way", WAYS)
 def test_hundreds_of_interrupts(way: str, source: str) -> None:

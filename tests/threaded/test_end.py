@@ -20,8 +20,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import Ear, Relay, Threads, wait_until
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def test_everything_before_the_end_is_delivered_then_the_link_closes() -> None:
     with ServerP2P("tcp://127.0.0.1:0", Json) as server, ClientP2P(server.address, Json) as client:

@@ -27,7 +27,7 @@ from linkbox import (
 )
 from tests.threaded.helpers import descriptors, wait_until
 
-pytestmark = [pytest.mark.timeout(40), pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 ANY = "tcp://127.0.0.1:0"
 
 

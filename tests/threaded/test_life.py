@@ -26,8 +26,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import PROMPT, Process, Relay, descriptors, wait_until
 
-pytestmark = pytest.mark.timeout(40)
-
 
 def _linkbox_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("linkbox")]

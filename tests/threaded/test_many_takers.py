@@ -44,7 +44,6 @@ def _send_all(address: str, client: int, each: int) -> None:
         assert link.stop(30)
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("callback_takes", ["half", "what it finds"])
 def test_ten_clients_two_pollers_and_a_callback(callback_takes: str) -> None:
     register = Register()
@@ -83,7 +82,6 @@ def test_ten_clients_two_pollers_and_a_callback(callback_takes: str) -> None:
     register.check(CLIENTS, EACH)
 
 
-@pytest.mark.timeout(60)
 def test_ten_clients_into_one_p2m_mailbox_taken_by_many() -> None:
     each = 2000
     register = Register()

@@ -37,8 +37,6 @@ from linkbox import (
 from linkbox.threaded.transport import Transport
 from tests.threaded.helpers import PROMPT, Ear, Threads, core_of, dial, free_port, reset, wait_until
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def _has_ipv6() -> bool:
     try:

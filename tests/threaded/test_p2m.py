@@ -30,8 +30,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import PATIENCE, PROMPT, Ear, Relay, Threads, core_of, free_port, wait_until
 
-pytestmark = pytest.mark.timeout(40)
-
 
 def test_a_blocking_send_returns_when_the_server_has_it_and_closes() -> None:
     ear = Ear()
@@ -272,7 +270,6 @@ def test_what_these_endpoints_do_not_have() -> None:
         iter(client)
 
 
-@pytest.mark.timeout(60)
 def test_hundreds_of_client_objects_at_once() -> None:
     """300 objects, each with threads of its own, push three messages each; all descriptors come back."""
     with ServerP2M("tcp://127.0.0.1:0", Json) as server:

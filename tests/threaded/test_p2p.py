@@ -30,8 +30,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import PROMPT, Threads, for_ever, wait_until
 
-pytestmark = pytest.mark.timeout(30)
-
 
 class Point(msgspec.Struct):
     x: int

@@ -42,7 +42,6 @@ print(client.stop(30))
 """
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("way", ["polling", "callbacks"])
 def test_a_hundred_thousand_each_way_at_the_same_time(way: str) -> None:
     got: list[object] = []
@@ -77,7 +76,6 @@ server.stop()
 """
 
 
-@pytest.mark.timeout(40)
 def test_a_hundred_megabytes_are_refused_before_memory_is_spent() -> None:
     """A client that does not care for the limit it was told: its message is counted, not kept."""
     with Process(REFUSING) as server:

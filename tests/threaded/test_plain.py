@@ -38,8 +38,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import Ear, Threads, dial, read_all, wait_until
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @pytest.mark.parametrize(
     ("framing", "wire", "messages"),

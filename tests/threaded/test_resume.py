@@ -31,8 +31,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import Ear, Process, Relay, Threads, free_port, restarting, wait_until
 
-pytestmark = pytest.mark.timeout(60)
-
 QUICK = Backoff(initial=0.01, maximum=0.05)
 
 

@@ -31,8 +31,6 @@ from linkbox import (
 from linkbox.threaded.runtime import ServiceThread
 from tests.threaded.helpers import PROMPT, Ear, Threads, core_of, free_port, wait_until
 
-pytestmark = pytest.mark.timeout(40)
-
 
 def _quickly(call: Callable[[], Any]) -> Any:
     began = time.monotonic()

@@ -20,7 +20,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import Process, Relay, Threads, core_of, free_port, wait_until
 
-pytestmark = pytest.mark.timeout(40)
 ANY = "tcp://127.0.0.1:0"
 
 

@@ -24,8 +24,6 @@ from linkbox import (
 )
 from tests.threaded.helpers import PROMPT, Threads, wait_until
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def test_five_megabytes_in_odd_pieces_read_in_other_odd_sizes() -> None:
     chance = random.Random(1)

@@ -11,4 +11,3 @@ with ServerP2P(ADDRESS, format=Json()) as server:
     for _ in range(3):
         print("got", server.data_get())
     server.send({"thanks": True})
-    server.end()

@@ -336,7 +336,7 @@ class ClientCore(EndpointCore):
         self.side: ClientSide = ClientSide(self.context, self.sessions, self.links, self.dialing, resumes)
         self.sessions.side = self.side
         self.conversations: Conversations = self.side.conversations
-        self.status: ClientStatus = ClientStatus(self.sessions, self.conversations)
+        self.status: Status = ClientStatus(self.sessions, self.conversations)
         self.asks: ClientAsks = self.sessions.client_asks
         """The requests that wait for their responses."""
 
