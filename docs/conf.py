@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -79,11 +80,15 @@ def in_its_language(
 
 def link_into_the_repository(app: Sphinx, page: str, text: list[str]) -> None:
     """Links to files outside this folder lead into the repository."""
-    text[0] = re.sub(
-        r"\]\((?:\.\./)+([^)]+)\)",
-        lambda found: f"]({SOURCE}/{'tree' if found[1].endswith('/') else 'blob'}/main/{found[1]})",
-        text[0],
-    )
+
+    def target(found: re.Match[str]) -> str:
+        file = os.path.normpath((ROOT / "docs" / page).parent / found[1])
+        if Path(file).is_relative_to(ROOT / "docs"):
+            return found[0]
+        kind = "tree" if found[1].endswith("/") else "blob"
+        return f"]({SOURCE}/{kind}/main/{Path(file).relative_to(ROOT).as_posix()})"
+
+    text[0] = re.sub(r"\]\(((?:\.\./)+[^)]+)\)", target, text[0])
 
 
 # Not for users, though their names have no underscore.
