@@ -70,7 +70,11 @@ class PushingClient(ClientOperations):
 
     def _begin(self, core: ClientCore) -> Channel:
         now = self.now()
-        return core.conversations.current(now) if self.client_options.linger else core.begin(now)
+        if not self.client_options.linger:
+            return core.begin(now)
+        session = core.conversations.current(now)
+        core.dialing.hurry(session, now)  # the caller waits for the delivery
+        return session
 
     def _deliver(self, channel: Channel, deadline: float) -> Operation[None]:
         """Wait until the server has everything that was sent on the channel; raise what failed."""
