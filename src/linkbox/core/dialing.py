@@ -17,6 +17,8 @@ LAST_TRY = 0.05
 """Seconds before the end of ``connect_timeout`` in which the last attempt is made."""
 SPACING = 0.05
 """Least seconds from a failed attempt to one for which a caller ends the pause: many may call at once."""
+LONG_ATTEMPT = 1.0
+"""Seconds that an attempt may take before a warning says that it is not answered."""
 
 
 class Dialing:
@@ -33,11 +35,11 @@ class Dialing:
         "_sessions",
         "address",
         "addresses",
+        "callers",
         "connect_timeout",
         "dials",
         "random",
         "reconnect",
-        "starts",
     )
 
     def __init__(
@@ -59,8 +61,8 @@ class Dialing:
         self.reconnect: Backoff | None = reconnect
         self.connect_timeout: float = connect_timeout
         self.random: Callable[[], float] = random
-        self.starts: int = 0
-        """Calls that start the client and wait for the connection."""
+        self.callers: int = 0
+        """Calls that wait for a connection, and tell their callers why there is none."""
         self.dials: list[Session] = []
         """Sessions that need a connection now."""
 
@@ -86,11 +88,11 @@ class Dialing:
         session.attempts.retry_at, session.attempts.began_at = NEVER, now
         self.dials.append(session)
         reports.attempt_begins(session, self.address)
-        self._watch(session)
+        self._watch(session, now)
 
-    def _watch(self, session: Session) -> None:
+    def _watch(self, session: Session, now: float) -> None:
         """Wake at the deadline of an attempt, or before, to warn that it takes long."""
-        due = session.moved_at + session.attempts.warn_after
+        due = max(session.moved_at + session.attempts.warn_after, now + LONG_ATTEMPT)
         if not session.generation.established:
             due = min(due, session.attempts.connect_by)
         session.timer.wake_at(due)
@@ -160,12 +162,12 @@ class Dialing:
             self._dial(session, now)
         else:
             reports.attempt_lasts(session, self.address)
-            self._watch(session)
+            self._watch(session, now)
 
     def give_up(self, session: Session, error: Exception) -> None:
         """Close a session that has no connection, and will not have one."""
-        # Otherwise the caller of a start or a request is told.
-        if not (self.starts or self._context.pattern.asks or self._context.is_stopping):
+        # Otherwise a caller is told; that of a request always is.
+        if not (self.callers or self._context.pattern.asks or self._context.is_stopping):
             reports.gave_up(session, error)
         self._sessions.close_session(session, error)
 

@@ -243,7 +243,7 @@ class SessionTable(SessionOwner):
         effects.to_wake += (session.changed, self.context.mailbox.end_changed, self.changed)
         why = error
         if error is None and session.is_up and self.side.goes_on(session):
-            why = PeerLost(f"{peer} closed the connection; connecting again")
+            why = PeerLost(f"{session.peer.address} closed the connection; connecting again")
         self.announce_down(session, why)
         self.side.session_closed(session, error)
 

@@ -121,14 +121,14 @@ class ConversingClient(ClientOperations):
         if core.has_store:
             deadline = self.now() + self.client_options.connect_timeout
         error: BaseException | None
-        core.dialing.starts += 1
+        core.dialing.callers += 1
         try:
             yield Wait(core.changed, IsDecided(self, core), deadline)
             error = self._why_down(self.channel(core))
             patience = STOP
         except BaseException as raised:  # cancelled: stop the endpoint that did not start
             error, patience = raised, 0.0
-        core.dialing.starts -= 1
+        core.dialing.callers -= 1
         if error is not None:
             yield from self.stop(patience)
             raise error

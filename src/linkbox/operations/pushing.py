@@ -62,8 +62,12 @@ class PushingClient(ClientOperations):
             self.runtime.write_later(channel)
             return sent
         channel = self._begin(core)
-        receipt = channel.send(payload)
-        yield from self._deliver(channel, deadline)
+        core.dialing.callers += 1
+        try:
+            receipt = channel.send(payload)
+            yield from self._deliver(channel, deadline)
+        finally:
+            core.dialing.callers -= 1
         if receipt.error is not None:
             raise receipt.error
         return receipt
