@@ -332,10 +332,11 @@ async def a_device_that_hangs_up_is_lost_until_the_client_has_connected_again(wo
     with logged(logging.INFO) as log:
         await client.start()
         await device.wait_connected(timeout=60)
-        device.disconnect(device.peers()[0], "a restart")
+        await device.stop()
         error = (await ear.wait(EventKind.DISCONNECTED)).error
         assert isinstance(error, PeerLost)
         assert "closed the connection; connecting again" in str(error)
+        await device.start()
         await ear.wait(EventKind.CONNECTED, 2)
         (line, *_) = log.of("disconnected", "ClientP2P")
         assert line.reason == str(error)

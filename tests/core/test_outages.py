@@ -257,22 +257,35 @@ def test_a_server_that_accepts_and_says_nothing_is_warned_of() -> None:
     assert "is accepted, and there is no welcome for 10 s" in line
 
 
-def test_the_time_without_a_connection_begins_with_its_loss() -> None:
-    """Not with the first failure: an attempt that is not answered fails late."""
-    wire = listened(Unanswered(reconnect=SLOW), "warning")
+def test_the_time_without_a_connection_does_not_begin_with_the_first_failure() -> None:
+    """An attempt that is not answered fails late."""
+    wire = listened(Unanswered(reconnect=SLOW, connect_timeout=600.0), "warning")
+    wire.client.begin(wire.now)
+    wire.advance(7.0)
+    wire.hangs = wire.is_reachable = False
+    wire.client.connect_failed(wire.pending, ConnectFailed("no answer in time"), wire.now)
+    wire.advance(31.0)
+    (line,) = lines(wire, "no connection for")
+    assert "no connection for 37 s, after 3 attempts in a row" in line
+
+
+@pytest.mark.parametrize("pattern", [P2P, AR])
+def test_after_a_loss_an_attempt_that_is_not_answered_is_warned_of(pattern: Any) -> None:
+    wire = listened(Unanswered(pattern), "warning")
     wire.hangs = False
-    wire.connect()
+    session = wire.connect()
     wire.hangs = True
     wire.drop_all()
-    wire.advance(7.0)
-    assert wire.notes == []
-    wire.client.connect_failed(wire.pending, ConnectFailed("no answer in time"), wire.now)
-    assert "next attempt is in" in wire.client.statistics(wire.now).waits_for
+    wire.advance(WARN_AFTER + 0.5)
+    (line,) = wire.notes
+    assert "no connection for 10 s: the attempt to connect to tcp://server:1 is not answered" in line
+    said = wire.client.statistics(wire.now).waits_for
+    assert said == "a connection: 1 attempts in a row have failed, an attempt is not answered for 10.5 s"
     wire.hangs = False
-    wire.is_reachable = False
-    wire.advance(30.0)
-    (line,) = lines(wire, "no connection for")
-    assert "no connection for 37 s, after" in line
+    wire.client.connected(session, "tcp://server:1", wire.now)
+    assert not session.is_up
+    wire.advance(1.0)
+    assert len(wire.notes) == 1
 
 
 # -- a plain peer that goes away, and a client that connects again ----------------------------------------
