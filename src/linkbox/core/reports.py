@@ -90,8 +90,9 @@ def attempt_lasts(session: Session, address: str) -> None:
         return
     now = session.context.effects.now
     gone, lasts = now - session.moved_at, now - session.attempts.began_at
-    what = "is not answered" if session.link is None else "is accepted, and there is no welcome"
-    reason = f"the attempt to connect to {address} {what} for {lasts:.3g} s"
+    reason = f"the attempt to connect to {address} is not answered for {lasts:.3g} s"
+    if session.link is not None:
+        reason = f"{address} accepts the connection, and there is no welcome for {lasts:.3g} s"
     fields: dict[str, Field] = {"reason": reason, "failures": session.attempts.failures}
     _warn(session, f"no connection for {gone:.0f} s: {reason}", fields)
 
