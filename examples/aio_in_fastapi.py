@@ -53,7 +53,8 @@ async def divide(dividend: float, divisor: float) -> dict[str, float]:
     try:
         quotient = await app.state.client.ask({"dividend": dividend, "divisor": divisor}, timeout=5)
     except AnswerError as error:
-        raise HTTPException(422, error.text) from None
+        status = {"RequestFailed": 422, "limit": 503}.get(error.type, 500)
+        raise HTTPException(status, error.text) from None
     except DeadlineExceeded:
         raise HTTPException(504, "the service did not respond in time") from None
     except LinkError as error:  # ConnectFailed, PeerLost, Refused: the service is away

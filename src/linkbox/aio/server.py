@@ -123,9 +123,10 @@ class ServerP2P(Server[T, K_co]):
         return sent if isinstance(sent, Receipt) else await self._tasks.run(sent)
 
     async def broadcast(self, data: T) -> dict[Peer, Receipt]:
-        """Send to every peer that is connected; returns their receipts. Waits for nothing but a store.
+        """Send to every peer with a session; returns their receipts. Waits for nothing but a store.
 
-        For a peer whose send window is full the receipt has failed with `MailboxFull`.
+        A peer whose connection has dropped gets it when it comes back. For a peer whose send window is full
+        the receipt has failed with `MailboxFull`.
         """
         return await self._tasks.run(self._sender.broadcast(self._sender.encode(data)))
 
