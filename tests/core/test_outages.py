@@ -254,7 +254,7 @@ def test_a_server_that_accepts_and_says_nothing_is_warned_of() -> None:
     wire.client.dialing.is_due(session, wire.client.effects.now)
     wire.settle()
     (line,) = wire.notes
-    assert "is accepted, and there is no welcome for 10 s" in line
+    assert "tcp://server:1 accepts the connection, and there is no welcome for 10 s" in line
 
 
 def test_the_time_without_a_connection_does_not_begin_with_the_first_failure() -> None:

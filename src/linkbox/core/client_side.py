@@ -296,12 +296,9 @@ class ClientSide(Side):
     # -- what sessions report --------------------------------------------------------------------------
 
     def session_acked(self, session: Session) -> None:
-        if self.linger is not None and not session.in_flight() and not session.is_ending:
-            self._linger_on(session)
-
-    def _linger_on(self, session: Session) -> None:
-        """Everything is acknowledged: wait ``linger`` seconds for more to send, then end."""
-        if self.linger:
+        if self.linger is None or session.in_flight() or session.is_ending:
+            return
+        if self.linger:  # seconds that an idle conversation waits for more to send
             session.timer.wake_at(self._context.effects.now + self.linger)
         else:
             session.end()

@@ -62,7 +62,7 @@ class Dialing:
         self.connect_timeout: float = connect_timeout
         self.random: Callable[[], float] = random
         self.callers: int = 0
-        """Calls that wait for a connection, and tell their callers why there is none."""
+        """Calls that wait for a connection, and raise the reason if there is none."""
         self.dials: list[Session] = []
         """Sessions that need a connection now."""
 
@@ -166,7 +166,7 @@ class Dialing:
 
     def give_up(self, session: Session, error: Exception) -> None:
         """Close a session that has no connection, and will not have one."""
-        # Otherwise a caller is told; that of a request always is.
+        # Otherwise a caller gets the error; that of a request always does.
         if not (self.callers or self._context.pattern.asks or self._context.is_stopping):
             reports.gave_up(session, error)
         self._sessions.close_session(session, error)

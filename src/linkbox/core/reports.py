@@ -60,9 +60,10 @@ def attempt_failed(session: Session, error: Exception, wait: float) -> None:
     context, attempts = session.context, session.attempts
     effects = context.effects
     fields: dict[str, Field] = {"reason": str(error), "failures": attempts.failures, "retry_in": wait}
-    why = f", after {attempts.failures} attempts in a row: {error}; the next attempt is in {wait:.3g} s"
+    gone = effects.now - session.moved_at
     if is_long(session):
-        _warn(session, why, fields)
+        text = f"no connection for {gone:.0f} s, after {attempts.failures} attempts in a row: {error}"
+        _warn(session, f"{text}; the next attempt is in {wait:.3g} s", fields)
     elif effects.reports("debug"):
         text = f"attempt failed: {error}; the next one is in {wait:.3g} s"
         effects.log("debug", text, "attempt_failed", session.peer, fields)
@@ -74,25 +75,26 @@ def is_long(session: Session) -> bool:
     return session.context.effects.now - session.moved_at >= session.attempts.warn_after - 0.001
 
 
-def _warn(session: Session, why: str, fields: dict[str, Field]) -> None:
+def _warn(session: Session, text: str, fields: dict[str, Field]) -> None:
     """Warn that there is no connection; the next time after twice as long."""
-    effects, attempts = session.context.effects, session.attempts
-    gone = effects.now - session.moved_at
     while is_long(session):
-        attempts.warn_after *= 2
+        session.attempts.warn_after *= 2
+    effects = session.context.effects
     if effects.may_log(RETRYING):
-        effects.log("warning", f"no connection for {gone:.0f} s{why}", "retrying", session.peer, fields)
+        effects.log("warning", text, "retrying", session.peer, fields)
 
 
 def attempt_lasts(session: Session, address: str) -> None:
     """An attempt to connect is under way for long, perhaps: neither a connection nor an error."""
     if not is_long(session):
         return
-    lasts = session.context.effects.now - session.attempts.began_at
-    what = "is not answered" if session.link is None else "is accepted, and there is no welcome"
-    reason = f"the attempt to connect to {address} {what} for {lasts:.3g} s"
+    now = session.context.effects.now
+    gone, lasts = now - session.moved_at, now - session.attempts.began_at
+    reason = f"the attempt to connect to {address} is not answered for {lasts:.3g} s"
+    if session.link is not None:
+        reason = f"{address} accepts the connection, and there is no welcome for {lasts:.3g} s"
     fields: dict[str, Field] = {"reason": reason, "failures": session.attempts.failures}
-    _warn(session, f": {reason}", fields)
+    _warn(session, f"no connection for {gone:.0f} s: {reason}", fields)
 
 
 def gave_up(session: Session, error: Exception) -> None:

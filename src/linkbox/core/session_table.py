@@ -283,7 +283,7 @@ class SessionTable(SessionOwner):
         header = message.header
         if header is None or header.kind not in (frames.ASK, frames.CANCEL):
             return True
-        # The caller of a request hears of its failure, unless the stop is what ends it.
+        # The caller of a request gets its error, unless the stop is what ends it.
         return self.context.is_stopping and header.id in self.client_asks.waiting
 
     def _add_counts(self, session: Session) -> None:
