@@ -365,7 +365,7 @@ def in_doubt(wire: StoredWire) -> list[SessionLost]:
         for each in notices
         if each[0] is EventKind.ERROR and isinstance(each[2], SessionLost)
     ]
-    return list({id(each): each for each in found}.values())
+    return [each for each in found if each.in_doubt]  # The others are of one message each.
 
 
 def leave(wire: StoredWire) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 LONGEST = 1e6
-"""Seconds that one call of the system waits at most: it counts milliseconds, in an int. The caller waits again."""
+"""The most seconds for one call of the system, which counts milliseconds in an int. The caller calls again."""
 READ = 1
 WRITE = 4
 # The same bits as EPOLLIN and EPOLLOUT.
@@ -28,7 +28,7 @@ class Poller:
     """For every platform: a selector, and socket pairs to wake the waiting threads."""
 
     poll: Callable[[float | None], list[tuple[int, int]]]
-    """Wait until something is ready, `LONGEST` seconds at most; return (descriptor, events) for each. Only the
+    """Wait until something is ready, for at most `LONGEST`; return (descriptor, events) for each. Only the
     leader calls this. An attribute: with epoll it is the method of the kernel's object itself."""
 
     def __init__(self) -> None:

@@ -32,6 +32,8 @@ def guard(store: Path) -> None:
     In a folder where others may write, a link could make this process truncate a file of its user. The files
     are not opened: see `create`.
     """
+    if not store.parent.exists():
+        raise StoreError(f"the store {store} cannot be opened: make the folder {store.parent} first")
     for suffix in SUFFIXES:
         path = store.with_name(store.name + suffix)
         try:

@@ -236,6 +236,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         dialogue: Dialogue | None = None,
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
+        store: None = None,
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
@@ -247,7 +248,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
     ) -> None:
         self._set_up(
             ServerOptions(
-                AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
+                AR, address, format, framing, limits, "block", store, name, ssl, secret, accept, insecure,
                 max_peers, PlainServing(keep_alive, dialogue), proxy_protocol, handler, workers,
                 broker=broker,
             )
