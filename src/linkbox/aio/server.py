@@ -131,7 +131,8 @@ class ServerP2P(Server[T, K_co]):
 
     async def end(self, to: Peer | None = None) -> None:
         """Send the END mark: the peer receives everything sent before, sends what it still has to send,
-        and the connection closes. Nothing can be sent after it."""
+        and the connection closes. Nothing can be sent after it. Without ``to``, and if the only peer has
+        ended already, it does nothing."""
         self._sender.end(to)
 
     def link(self, peer: Peer) -> LinkView[T, K_co]:

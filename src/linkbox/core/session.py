@@ -429,5 +429,6 @@ class Session(Channel):
 
 def never_connected(session: Session, why: str) -> str:
     """The text about a conversation that had no connection before it was closed."""
-    word = "not" if session.context.settings.comes_back else "never"  # The one before it may have had one.
-    return f"{word} connected to {session.peer.address}: {why}"
+    if session.context.settings.comes_back:  # The conversation before it may have had one.
+        return f"not connected to {session.peer.address}: {why}"
+    return f"never connected to {session.peer.address}: {why}"

@@ -254,7 +254,7 @@ class SessionTable(SessionOwner):
         return is_durable and is_left and not is_finished(session)
 
     def keep(self, count: int) -> None:
-        """So many messages stay in the store: they are not delivered, and not lost."""
+        """``count`` messages stay in the store: they are not delivered, and not lost."""
         self.undelivered += count
         self.kept += count
 

@@ -210,8 +210,9 @@ class SendingServer(ServerOperations):
         if len(channels) == 1:
             return next(iter(channels.values()))
         if not channels:
-            when = "any more" if self.counters.conversations else "yet"
-            raise StateError(f"no peer is connected to {self} {when}; call wait_connected() first")
+            if self.counters.conversations:
+                raise StateError(f"no peer is connected to {self} any more; wait_connected() waits for one")
+            raise StateError(f"no peer is connected to {self} yet; call wait_connected() first")
         raise StateError(
             f"{len(channels)} peers are connected to {self}: use send(…, to=peer) or broadcast(…)"
         )
