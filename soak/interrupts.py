@@ -37,6 +37,8 @@ class Interrupter:
             signal.signal(signal.SIGALRM, _raise)
             self.arm = self._arm_timer
         else:
+            # A shell lets what it starts in the background ignore SIGINT, and Python leaves it so.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             threading.Thread(target=self._kill, daemon=True).start()
             self.arm = self._arm_thread
 

@@ -1,6 +1,7 @@
 """Settings for all tests."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,10 @@ import linkbox
 if "CI" not in os.environ:
     settings.register_profile("linkbox", deadline=None)
     settings.load_profile("linkbox")
+
+# What a shell starts in the background ignores SIGINT, and so do its children; tests interrupt theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

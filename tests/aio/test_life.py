@@ -206,6 +206,6 @@ def test_a_connection_whose_task_has_not_begun_is_closed_at_the_end(framing: Fra
             (accepted,) = network._not_begun
             await network.close()
             assert accepted.fileno() == -1
-        await server.stop()
+        await server.stop(0)
 
     asyncio.run(main())

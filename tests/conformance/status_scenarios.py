@@ -11,8 +11,21 @@ from typing import Any
 
 import pytest
 
-from linkbox import Backoff, Bytes, EndpointState, Json, Limits, Refused
-from tests.conformance.fronts import World, until
+from linkbox import (
+    Backoff,
+    Bytes,
+    ConnectFailed,
+    EndpointState,
+    EventKind,
+    Json,
+    Limits,
+    Lines,
+    LinkError,
+    PeerLost,
+    Refused,
+    Text,
+)
+from tests.conformance.fronts import Ear, World, until
 
 STATUS_SCENARIOS: list[Any] = []
 FORGED = "x\n2026 CRITICAL forged \x1b[31m\u202e"
@@ -247,3 +260,85 @@ async def a_full_mailbox_is_seen_on_both_sides(world: World) -> None:
             assert await server.data_get() == b"%d" % number
         await until(lambda: not server.statistics().waits_for and not client.statistics().waits_for)
         assert server.statistics().mailbox_share < 1.0
+
+
+SLOW = Backoff(initial=600.0, maximum=600.0, jitter=0.0)
+
+
+@scenario
+async def a_request_after_an_outage_connects_at_once(world: World) -> None:
+    """The pause before the next attempt is for clients that nobody waits for."""
+    server = await world.server("AR", Bytes(), handler=world.handler(lambda request: request.data)).start()
+    address = server.address
+    options = {"keep_alive": True, "connect_timeout": 600.0, "reconnect": SLOW}
+    client = world.client("AR", address, Bytes(), **options)
+    async with client:
+        assert await client.ask(b"before", timeout=60) == b"before"
+        assert await server.stop()
+        with pytest.raises(LinkError):
+            await client.ask(b"x", timeout=0.2)
+        with pytest.raises(ConnectFailed):
+            await client.ask(b"x", timeout=0.2)
+        assert client.retry_at is not None, "it waits, and would wait for minutes"
+        await server.start()
+        assert server.address == address
+        assert await client.ask(b"after", timeout=60) == b"after"
+        assert await client.stop(), "requests whose callers know that they failed do not count"
+    await server.stop()
+
+
+@scenario
+async def a_start_ends_the_pause_of_a_client_that_could_not_connect(world: World) -> None:
+    server = world.server("P2P", Bytes())
+    async with server:
+        pass
+    client = world.client("P2P", server.address, Bytes(), reconnect=SLOW, connect_timeout=3600.0)
+    await client.start(wait=False)
+    await until(lambda: client.retry_at is not None and client.retry_at > time.time() + 60)
+    async with server:
+        await client.start()
+        assert client.connected
+        await client.stop()
+
+
+@scenario
+async def a_client_that_gives_up_says_so_where_nobody_waits(world: World) -> None:
+    server = world.server("P2P", Bytes())
+    async with server:
+        pass
+    quick = Backoff(initial=0.01, maximum=0.02)
+    client = world.client("P2P", server.address, Bytes(), reconnect=quick, connect_timeout=0.2)
+    with logged(logging.WARNING) as log:
+        with pytest.raises(ConnectFailed):
+            await client.start()
+        assert log.of("gave_up") == [], "the exception has said it"
+        await client.start(wait=False)
+        await until(lambda: client.state is EndpointState.ENDED)
+        assert isinstance(client.last_error, ConnectFailed)
+        await client.stop()
+        (line,) = log.of("gave_up", "ClientP2P")
+    assert "gave up after 0." in line.getMessage()
+    assert "s without a connection: " in line.getMessage()
+    assert line.reason in line.getMessage()
+
+
+@scenario
+async def a_device_that_hangs_up_is_lost_until_the_client_has_connected_again(world: World) -> None:
+    options: Any = {"framing": Lines(), "format": Text()}
+    device = await world.server("P2P", **options).start()
+    ear = Ear()
+    client = world.client("P2P", device.address, **options, reconnect=Backoff(initial=0.01, maximum=0.05))
+    client.add_callback(ear, EventKind.CONNECTED, EventKind.DISCONNECTED)
+    with logged(logging.INFO) as log:
+        await client.start()
+        await device.wait_connected(timeout=60)
+        await device.stop()
+        error = (await ear.wait(EventKind.DISCONNECTED)).error
+        assert isinstance(error, PeerLost)
+        assert "closed the connection; connecting again" in str(error)
+        await device.start()
+        await ear.wait(EventKind.CONNECTED, 2)
+        (line, *_) = log.of("disconnected", "ClientP2P")
+        assert line.reason == str(error)
+    await client.stop(0.0)
+    await device.stop(0.0)

@@ -70,7 +70,7 @@ def test_only_names_take_a_thread_of_the_loop(host: str) -> None:
 
 def test_a_closed_port_is_an_error_at_once() -> None:
     async def main() -> None:
-        async with aio.ClientAR("tcp://127.0.0.1:9", connect_timeout=20) as client:
+        async with aio.ClientAR("tcp://127.0.0.1:9", reconnect=None) as client:
             with pytest.raises(ConnectFailed, match="nobody listens there"):
                 await client.ask(b"", timeout=20)
 

@@ -133,7 +133,10 @@ def test_a_stopping_server_unsubscribes_before_it_gives_back(front: str) -> None
 @pytest.mark.patches
 def test_if_it_gives_back_first_it_would_get_it_again(front: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop_serving(self: SourceExchange) -> None:
-        self.is_serving = False
+        self.is_serving, client = False, self.client
+        assert client is not None
+        self._given_back = []
+        client.finish_first(self._give_back(client))
 
     monkeypatch.setattr(SourceExchange, "stop_serving", stop_serving)
     assert subscribed_when_it_gives_back(front)[0]

@@ -146,7 +146,11 @@ def test_many_at_once() -> None:
 
 
 def test_a_plain_framing_ends_with_fin() -> None:
-    with MemoryNetwork(), ServerP2P(S, framing=Lines) as server, ClientP2P(S, framing=Lines) as client:
+    with (
+        MemoryNetwork(),
+        ServerP2P(S, framing=Lines, half_close=0.1) as server,
+        ClientP2P(S, framing=Lines) as client,
+    ):
         client.send(b"a line")
         assert server.data_get(5) == b"a line"
         server.send(b"what is sent before the end arrives")

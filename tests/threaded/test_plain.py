@@ -52,7 +52,7 @@ from tests.threaded.helpers import Ear, Threads, dial, read_all, wait_until
 @pytest.mark.parametrize("step", [1, 2, 1000])
 def test_a_bare_socket_sends(framing: Any, wire: bytes, messages: list[bytes], step: int) -> None:
     ear = Ear()
-    with ServerP2P("tcp://127.0.0.1:0", framing=framing) as server:
+    with ServerP2P("tcp://127.0.0.1:0", framing=framing, half_close=0) as server:
         server.add_callback(ear, EventKind.DATA, EventKind.CONNECTED, EventKind.END, EventKind.DISCONNECTED)
         with dial(server.address) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -18,6 +18,7 @@ class Backoff:
     ``initial * factor**(n-1)`` seconds later, never more than ``maximum``, each varied by up to
     ``jitter`` of itself (so that a thousand clients do not reconnect at the same instant). With a plain
     framing the first attempt, too, waits ``initial`` seconds after a connection that was shorter than that.
+    A request of a ClientAR and ``start()`` do not wait for the next attempt: they cause one.
     With ``attempts=None`` the attempts never end; otherwise the peer is lost after that many in a row.
     """
 

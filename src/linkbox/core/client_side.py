@@ -18,6 +18,7 @@ from linkbox.core.plain_link import PlainLink
 from linkbox.core.resumption import WelcomeVerdict, on_welcome
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable, Side
+from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire import handshake_messages
 from linkbox.core.wire.framings import PlainFraming
@@ -272,7 +273,7 @@ class ClientSide(Side):
         if may_pass or session.record is not None:
             self.dialing.failed(session, error, now)
         else:
-            self._sessions.close_session(session, error)
+            self.dialing.give_up(session, error)
 
     def going_away(self, link: Link, session: Session, accepted: int) -> None:
         """The server is stopping: keep what it has not accepted for the server that follows it."""
@@ -315,7 +316,7 @@ class ClientSide(Side):
         """Connect again; or, if the session is idle, end it (see ``linger``)."""
         if session.error is not None:
             return
-        if session.link is not None and session.generation.established:
+        if session.is_up:
             if not session.in_flight():
                 session.end()
         else:
@@ -323,6 +324,7 @@ class ClientSide(Side):
 
     def session_up(self, session: Session) -> None:
         session.attempts.connected_at = self._context.effects.now
+        session.attempts.began_at = NEVER
         link = session.link
         assert isinstance(link, Link)
         self.dialing.welcomed(session, link.address)
@@ -350,6 +352,9 @@ class ClientSide(Side):
 
     def ask_closed(self, session: Session) -> None:
         self.conversations.ask_closed()
+
+    def goes_on(self, session: Session) -> bool:
+        return self.conversations.pause_after(session) is not None
 
     def session_closed(self, session: Session, error: Exception | None) -> None:
         self.dialing.forget(session)

@@ -95,8 +95,8 @@ class Conversations:
         asks.closed(session)
         self._set_out_next()
 
-    def come_back(self, old: Session) -> bool:
-        """With a plain framing: let a new session follow this one, if it should; it connects soon."""
+    def pause_after(self, old: Session) -> float | None:
+        """With a plain framing: seconds until a new session should follow this one; None: none should."""
         reconnect = self.dialing.reconnect
         if (
             not self._context.settings.comes_back
@@ -105,21 +105,24 @@ class Conversations:
             or self.main is not old
             or reconnect is None
         ):
-            return False
-        was_used = old.receiving.arrived or old.sending.sent
-        failures = 0 if was_used else old.attempts.failures + 1
-        delay = reconnect.delay(failures, self.dialing.random)
+            return None
+        delay = reconnect.delay(_failures_after(old), self.dialing.random)
+        if delay is not None and self._context.effects.now - old.attempts.connected_at < reconnect.initial:
+            # A gateway without its device accepts, writes why, and closes, thousands of times a second.
+            delay = max(delay, reconnect.initial)
+        return delay
+
+    def come_back(self, old: Session) -> bool:
+        """With a plain framing: let a new session follow this one, if it should; it connects soon."""
+        delay = self.pause_after(old)
         if delay is None:
             return False
         now, address = self._context.effects.now, self.dialing.address
-        if now - old.attempts.connected_at < reconnect.initial:
-            # A gateway without its device accepts, writes why, and closes, thousands of times a second.
-            delay = max(delay, reconnect.initial)
         id = self._context.settings.entropy(16).hex()
         new = self.main = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
         new.resumes = self.resumes
-        new.attempts.failures = failures
-        new.attempts.retry_at = now + delay
+        new.attempts.failures = _failures_after(old)
+        new.attempts.failed_at, new.attempts.retry_at = now, now + delay
         new.timer.wake_at(now + delay)
         self.has_come_back = True
         return True
@@ -161,6 +164,8 @@ class Conversations:
         session = self.main
         if session is None or session.error is not None or session.ending.is_requested:
             session = self.main = self.begin(now)
+        elif not session.is_up and self._context.pattern.asks:
+            self.dialing.hurry(session, now)  # the caller waits for the response
         return session
 
     def least_busy(self, now: float) -> Session:
@@ -173,7 +178,9 @@ class Conversations:
         if not most or len(usable) < most:
             return self.begin(now)
         asks = self._sessions.client_asks
-        return min(usable, key=lambda each: len(asks.of(each)))
+        found = min(usable, key=lambda each: len(asks.of(each)))
+        self.dialing.hurry(found, now)
+        return found
 
     def idle(self) -> Session | None:
         """With a plain framing: a session whose connection no request is using."""
@@ -275,6 +282,11 @@ class Conversations:
         self._hand_over(old, new, [], unsent)
         new.generation.epoch = 0
         self.set_out(new, self._context.effects.now)
+
+
+def _failures_after(old: Session) -> int:
+    """The failed attempts in a row, after a plain connection: it counts as one if it carried nothing."""
+    return 0 if old.receiving.arrived or old.sending.sent else old.attempts.failures + 1
 
 
 def _unsent_whole(waiting: list[Ask], unsent: list[OutgoingMessage]) -> set[int]:

@@ -15,6 +15,10 @@ from linkbox.errors import ConnectFailed, PeerLost
 
 LAST_TRY = 0.05
 """Seconds before the end of ``connect_timeout`` in which the last attempt is made."""
+SPACING = 0.05
+"""Least seconds from a failed attempt to one for which a caller ends the pause: many may call at once."""
+LONG_ATTEMPT = 1.0
+"""Seconds that an attempt may take before a warning says that it is not answered."""
 
 
 class Dialing:
@@ -31,6 +35,7 @@ class Dialing:
         "_sessions",
         "address",
         "addresses",
+        "callers",
         "connect_timeout",
         "dials",
         "random",
@@ -56,6 +61,8 @@ class Dialing:
         self.reconnect: Backoff | None = reconnect
         self.connect_timeout: float = connect_timeout
         self.random: Callable[[], float] = random
+        self.callers: int = 0
+        """Calls that wait for a connection, and tell their callers why there is none."""
         self.dials: list[Session] = []
         """Sessions that need a connection now."""
 
@@ -64,8 +71,8 @@ class Dialing:
         if session.record is None:
             session.attempts.connect_by = min(session.attempts.connect_by, now + self.connect_timeout)
         session.attempts.route = self._preferred
-        self._dial(session)
-        session.timer.wake_at(session.attempts.connect_by)
+        session.moved_at = now
+        self._dial(session, now)
 
     def reached(self, session: Session, address: str) -> None:
         """There is a connection. If it is not welcomed, the next attempt begins with the next address."""
@@ -77,10 +84,31 @@ class Dialing:
         if len(self.addresses) > 1:
             session.attempts.route = self._preferred = self.addresses.index(address)
 
-    def _dial(self, session: Session) -> None:
-        session.attempts.retry_at = NEVER
+    def _dial(self, session: Session, now: float) -> None:
+        session.attempts.retry_at, session.attempts.began_at = NEVER, now
         self.dials.append(session)
         reports.attempt_begins(session, self.address)
+        self._watch(session, now)
+
+    def _watch(self, session: Session, now: float) -> None:
+        """Wake at the deadline of an attempt, or before, to warn that it takes long."""
+        due = max(session.moved_at + session.attempts.warn_after, now + LONG_ATTEMPT)
+        if not session.generation.established:
+            due = min(due, session.attempts.connect_by)
+        session.timer.wake_at(due)
+
+    def hurry(self, session: Session, now: float) -> None:
+        """A caller waits for the connection: end the pause before the next attempt."""
+        attempts = session.attempts
+        if not session.generation.established:
+            attempts.connect_by = max(attempts.connect_by, now + self.connect_timeout)
+        if session.link is not None or attempts.retry_at == NEVER:
+            return
+        attempts.retry_at = max(now, min(attempts.failed_at + SPACING, attempts.retry_at))
+        if attempts.retry_at > now:
+            session.timer.wake_at(attempts.retry_at)
+        else:
+            self._dial(session, now)
 
     def patience(self, session: Session, others: int, now: float) -> float:
         """Seconds for one of the host's addresses, if ``others`` must be tried after it."""
@@ -99,18 +127,18 @@ class Dialing:
             is_final = True
         if self.reconnect is not None and not is_final:
             delay = self.reconnect.delay(session.attempts.failures, self.random)
-        session.attempts.failed(error)
+        session.attempts.failed(error, now)
         self._context.failed(error)
         if is_finished(session) and (delay is None or is_absent):
             self._sessions.close_session(session, None)  # Only the last confirmation was missing.
             return
         if delay is None and is_established:
             gone = PeerLost(f"the connection to {session.peer} was lost and not restored: {error}")
-            self._sessions.close_session(session, gone)
+            self.give_up(session, gone)
             return
         last_try = session.attempts.connect_by - LAST_TRY
         if delay is None or (not is_established and now >= last_try):
-            self._sessions.close_session(session, error)
+            self.give_up(session, error)
             return
         due = now + delay if is_established else min(now + delay, last_try)
         session.attempts.retry_at = due
@@ -118,19 +146,30 @@ class Dialing:
         reports.attempt_failed(session, error, due - now)
 
     def is_due(self, session: Session, now: float) -> None:
-        """Connect a session that is due, or give up at its deadline."""
-        if not session.generation.established and now >= session.attempts.connect_by:
-            text = f"no welcome from {self.address} within {self.connect_timeout:g} s"
-            if session.link is not None:
-                text += ": it accepts connections, and does not respond; is its framing= another one?"
-            error = ConnectFailed(text)
-            self._sessions.close_session(session, session.attempts.last_failure or error)
-        elif session.link is None:
-            self._dial(session)
-            if session.generation.established:
-                session.timer.stop()
-            else:
-                session.timer.wake_at(session.attempts.connect_by)
+        """Connect a session that is due, or give up at its deadline, or warn that an attempt takes long."""
+        attempts = session.attempts
+        if not session.generation.established and now >= attempts.connect_by:
+            error = attempts.last_failure
+            # A failure says nothing about the server of now, if the attempt after it is under way for long.
+            if error is None or now - attempts.began_at > 2 * LAST_TRY:
+                text = f"no welcome from {self.address} within {attempts.connect_by - session.moved_at:.3g} s"
+                if session.link is not None:
+                    text += ": it accepts connections, and does not respond; is its framing= another one?"
+                error = ConnectFailed(text)
+                self._context.failed(error)
+            self.give_up(session, error)
+        elif session.link is None and attempts.began_at == NEVER:
+            self._dial(session, now)
+        else:
+            reports.attempt_lasts(session, self.address)
+            self._watch(session, now)
+
+    def give_up(self, session: Session, error: Exception) -> None:
+        """Close a session that has no connection, and will not have one."""
+        # Otherwise a caller is told; that of a request always is.
+        if not (self.callers or self._context.pattern.asks or self._context.is_stopping):
+            reports.gave_up(session, error)
+        self._sessions.close_session(session, error)
 
     def forget(self, session: Session) -> None:
         """Remove a closed session."""

@@ -11,7 +11,6 @@ from linkbox.core.context import Context
 from linkbox.core.effects import Field
 from linkbox.core.ending import is_finished
 from linkbox.core.session import WARN_AFTER, Session
-from linkbox.core.timers import NEVER
 from linkbox.errors import EndOfData
 from linkbox.events import EventKind
 
@@ -25,7 +24,6 @@ def session_up(session: Session, kind: EventKind) -> None:
     gone, session.moved_at = effects.now - session.moved_at, effects.now
     attempts = session.attempts
     attempts.warn_after = WARN_AFTER
-    attempts.failing_since = NEVER
     if not effects.reports("info"):
         return
     peer = session.peer
@@ -76,18 +74,49 @@ def attempt_failed(session: Session, error: Exception, wait: float) -> None:
     """An attempt to connect failed, or a connection; the next attempt is made after ``wait`` seconds."""
     context, attempts = session.context, session.attempts
     effects = context.effects
-    attempts.failing_since = min(attempts.failing_since, effects.now)
-    failing = effects.now - attempts.failing_since
     fields: dict[str, Field] = {"reason": str(error), "failures": attempts.failures, "retry_in": wait}
-    if failing >= attempts.warn_after:
-        attempts.warn_after *= 2
-        text = f"no connection for {failing:.0f} s, after {attempts.failures} attempts in a row: {error}"
-        if effects.may_log(RETRYING):
-            text += f"; the next attempt is in {wait:.3g} s"
-            effects.log("warning", text, "retrying", session.peer, fields)
+    why = f", after {attempts.failures} attempts in a row: {error}; the next attempt is in {wait:.3g} s"
+    if is_long(session):
+        _warn(session, why, fields)
     elif effects.reports("debug"):
         text = f"attempt failed: {error}; the next one is in {wait:.3g} s"
         effects.log("debug", text, "attempt_failed", session.peer, fields)
+
+
+def is_long(session: Session) -> bool:
+    """Must a client warn now, because a session has had no connection for long?"""
+    # A timer may be early by a rounding error.
+    return session.context.effects.now - session.moved_at >= session.attempts.warn_after - 0.001
+
+
+def _warn(session: Session, why: str, fields: dict[str, Field]) -> None:
+    """Warn that there is no connection; the next time after twice as long."""
+    effects, attempts = session.context.effects, session.attempts
+    gone = effects.now - session.moved_at
+    while is_long(session):
+        attempts.warn_after *= 2
+    if effects.may_log(RETRYING):
+        effects.log("warning", f"no connection for {gone:.0f} s{why}", "retrying", session.peer, fields)
+
+
+def attempt_lasts(session: Session, address: str) -> None:
+    """An attempt to connect is under way for long, perhaps: neither a connection nor an error."""
+    if not is_long(session):
+        return
+    lasts = session.context.effects.now - session.attempts.began_at
+    what = "is not answered" if session.link is None else "is accepted, and there is no welcome"
+    reason = f"the attempt to connect to {address} {what} for {lasts:.3g} s"
+    fields: dict[str, Field] = {"reason": reason, "failures": session.attempts.failures}
+    _warn(session, f": {reason}", fields)
+
+
+def gave_up(session: Session, error: Exception) -> None:
+    """A client will not connect again."""
+    effects = session.context.effects
+    gone = effects.now - session.moved_at
+    fields: dict[str, Field] = {"reason": str(error), "failures": session.attempts.failures, "gone": gone}
+    text = f"gave up after {gone:.3g} s without a connection: {error}"
+    effects.log("warning", text, "gave_up", session.peer, fields)
 
 
 def handshake(context: Context, address: str, text: str) -> None:

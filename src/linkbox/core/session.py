@@ -130,9 +130,10 @@ class Attempts:
     """A client's attempts to connect."""
 
     __slots__ = (
+        "began_at",
         "connect_by",
         "connected_at",
-        "failing_since",
+        "failed_at",
         "failures",
         "last_failure",
         "progress",
@@ -151,18 +152,21 @@ class Attempts:
         """The deadline of the first welcome."""
         self.retry_at: float = NEVER
         """When the next attempt is made, if one has failed."""
-        self.failing_since: float = NEVER
-        """When the first of the failed attempts was."""
+        self.began_at: float = NEVER
+        """When the attempt that is under way began; `NEVER`: none is."""
+        self.failed_at: float = -NEVER
+        """When the last failed attempt failed."""
         self.warn_after: float = WARN_AFTER
         self.connected_at: float = NEVER
         """When the last successful attempt succeeded."""
         self.route: int = 0
         """With several addresses: the one that the next attempt begins with."""
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: Exception, now: float) -> None:
         """Count a failed attempt."""
         self.failures += 1
         self.last_failure = error
+        self.began_at, self.failed_at = NEVER, now
 
     def reached(self, progress: int) -> None:
         """A connection was lost; if units were transferred on it, the next attempt is made at once."""

@@ -54,6 +54,10 @@ class Side(LinkOwner):
     def session_closed(self, session: Session, error: Exception | None) -> None:
         """A session was closed."""
 
+    def goes_on(self, session: Session) -> bool:
+        """Will another session follow this one, which its peer has ended?"""
+        return False
+
 
 class SessionTable(SessionOwner):
     """All sessions of an endpoint, by their ids."""
@@ -244,7 +248,10 @@ class SessionTable(SessionOwner):
         if link is not None:
             link.abort(error)
         effects.to_wake += (session.changed, self.context.mailbox.end_changed, self.changed)
-        self.announce_down(session, error)
+        why = error
+        if error is None and session.is_up and self.side.goes_on(session):
+            why = PeerLost(f"{session.peer.address} closed the connection; connecting again")
+        self.announce_down(session, why)
         self.side.session_closed(session, error)
 
     def _is_kept(self, session: Session) -> bool:
@@ -279,11 +286,19 @@ class SessionTable(SessionOwner):
         """Fail the receipt of a message, unless it has failed already."""
         if message.error is None:
             message.error = session.first_failure = error
-            self.undelivered += 1
+            self.undelivered += self._is_undelivered(message)
             if message.kind == frames.DATA:
                 if isinstance(error, SessionLost):  # One event has them all, the one without a receipt.
                     error = SessionLost(error.args[0])
                 self.context.effects.emit(EventKind.ERROR, session.peer, error, message)
+
+    def _is_undelivered(self, message: OutgoingMessage) -> bool:
+        """Is a message that has failed counted as not delivered?"""
+        header = message.header
+        if header is None or header.kind not in (frames.ASK, frames.CANCEL):
+            return True
+        # The caller of a request hears of its failure, unless the stop is what ends it.
+        return self.context.is_stopping and header.id in self.client_asks.waiting
 
     def _add_counts(self, session: Session) -> None:
         """Add the counters of a closed session to the endpoint's."""

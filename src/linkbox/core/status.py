@@ -64,12 +64,16 @@ class ClientStatus(Status):
         return super().waits_for(now) or next(filter(None, texts), "") or self._responses(now)
 
     def _attempts(self, session: Session, now: float) -> str:
-        failures = session.attempts.failures
-        if session.is_up or not failures:
-            return ""
-        due = session.attempts.retry_at
-        soon = "" if due == NEVER else f", the next attempt is in {max(0.0, due - now):.1f} s"
-        return f"a connection: {failures} attempts in a row have failed{soon}"
+        attempts = session.attempts
+        failures, due, lasts = attempts.failures, attempts.retry_at, now - attempts.began_at
+        parts = []
+        if failures:
+            parts.append(f"{failures} attempts in a row have failed")
+        if due != NEVER:
+            parts.append(f"the next attempt is in {max(0.0, due - now):.1f} s")
+        elif lasts >= LONG:
+            parts.append(f"an attempt is not answered for {lasts:.1f} s")
+        return "" if session.is_up or not parts else f"a connection: {', '.join(parts)}"
 
     def _responses(self, now: float) -> str:
         waiting = self._sessions.client_asks.waiting

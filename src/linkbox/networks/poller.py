@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 LONGEST = 1e6
-"""The most seconds for one call of the system, which counts milliseconds in an int. The caller calls again."""
+"""Most seconds of one call of the system, which counts milliseconds in an int. The caller calls again."""
 READ = 1
 WRITE = 4
 # The same bits as EPOLLIN and EPOLLOUT.

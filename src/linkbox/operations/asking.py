@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Iterable
 from typing import Any, TypeVar
 
 from linkbox.core.endpoint import Ask, ClientAsks, ClientCore, OutgoingMessage
-from linkbox.errors import DeadlineExceeded, MailboxFull, StateError
+from linkbox.errors import ConnectFailed, DeadlineExceeded, MailboxFull, StateError
 from linkbox.operations.arguments import Given
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.options import ClientOptions
@@ -193,4 +193,12 @@ class AskingClient(ClientOperations):
 
     def _failure_to_connect(self, ask: Ask) -> Exception | None:
         """Why the request was never sent, if that is because nothing has ever responded."""
-        return None if ask.session.established else ask.session.last_failure
+        session, attempts = ask.session, ask.session.attempts
+        if session.established or attempts.last_failure is None:
+            return None
+        if attempts.failed_at >= ask.began_at:
+            return attempts.last_failure
+        if session.sending.sent:
+            return None
+        # What failed before this request says nothing about now: an attempt is under way.
+        return ConnectFailed(f"no connection to {self.address} yet: an attempt has no result")

@@ -110,6 +110,9 @@ class ConversingClient(ClientOperations):
             if channel.error is not None or channel.is_ending:
                 # The conversation has ended, or is about to: begin a new one.
                 yield from self.stop(STOP if channel.error is None else 0.0)
+            elif isinstance(self.core, ClientCore) and self.core.conversations.main is not None:
+                self.core.dialing.hurry(self.core.conversations.main, self.now())
+                self.runtime.update()
         yield from self.start()
         if not is_patient:
             return
@@ -118,12 +121,14 @@ class ConversingClient(ClientOperations):
         if core.has_store:
             deadline = self.now() + self.client_options.connect_timeout
         error: BaseException | None
+        core.dialing.callers += 1
         try:
             yield Wait(core.changed, IsDecided(self, core), deadline)
             error = self._why_down(self.channel(core))
             patience = STOP
         except BaseException as raised:  # cancelled: stop the endpoint that did not start
             error, patience = raised, 0.0
+        core.dialing.callers -= 1
         if error is not None:
             yield from self.stop(patience)
             raise error

@@ -62,15 +62,23 @@ class PushingClient(ClientOperations):
             self.runtime.write_later(channel)
             return sent
         channel = self._begin(core)
-        receipt = channel.send(payload)
-        yield from self._deliver(channel, deadline)
+        core.dialing.callers += 1
+        try:
+            receipt = channel.send(payload)
+            yield from self._deliver(channel, deadline)
+        finally:
+            core.dialing.callers -= 1
         if receipt.error is not None:
             raise receipt.error
         return receipt
 
     def _begin(self, core: ClientCore) -> Channel:
         now = self.now()
-        return core.conversations.current(now) if self.client_options.linger else core.begin(now)
+        if not self.client_options.linger:
+            return core.begin(now)
+        session = core.conversations.current(now)
+        core.dialing.hurry(session, now)  # the caller waits for the delivery
+        return session
 
     def _deliver(self, channel: Channel, deadline: float) -> Operation[None]:
         """Wait until the server has everything that was sent on the channel; raise what failed."""
