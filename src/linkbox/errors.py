@@ -143,8 +143,9 @@ class SessionLost(PeerLost):
     """The peer is back but has lost the session: it was restarted without a store.
 
     ``in_doubt`` holds the receipts of the messages that were sent and not acknowledged: the peer may
-    have received them, or not. linkbox never sends them again by itself; that is your decision. In an
-    error that was pickled or copied, ``in_doubt`` holds the payloads instead.
+    have received them, or not. linkbox never sends them again by itself; that is your decision. Of the ERROR
+    events, only the one without a receipt has them: it is the last. In an error that was pickled or copied,
+    ``in_doubt`` holds the payloads instead.
     """
 
     def __init__(self, message: str, in_doubt: tuple[Any, ...] = ()) -> None:

@@ -129,7 +129,10 @@ class Message(Generic[T]):
     _ack: Callable[[], None] | None = field(default=None, repr=False)
 
     def ack(self) -> None:
-        """Mark the message as taken, after ``message_get(ack=False)``. Further calls do nothing."""
+        """Mark the message as taken, after ``message_get(ack=False)``. Further calls do nothing.
+
+        It has no effect after ``stop()``: with a store, the next start delivers the message again.
+        """
         done, self._ack = self._ack, None
         if done is not None:
             done()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conformance.device_scenarios import DEVICE_SCENARIOS
 from tests.conformance.dialogue_scenarios import DIALOGUE_SCENARIOS
+from tests.conformance.edge_scenarios import EDGE_SCENARIOS
 from tests.conformance.fronts import World, address_for, play
 from tests.conformance.place_scenarios import PLACE_SCENARIOS
 from tests.conformance.scenarios import SCENARIOS
@@ -27,6 +28,7 @@ by_name = pytest.mark.parametrize(
         *PLACE_SCENARIOS,
         *TRAP_SCENARIOS,
         *STATUS_SCENARIOS,
+        *EDGE_SCENARIOS,
     ],
     ids=lambda function: function.__name__,
 )

@@ -13,7 +13,7 @@ from linkbox.core.patterns import AR, P2M
 from linkbox.core.session import WARN_AFTER
 from linkbox.core.settings import Counters, kind_of
 from linkbox.core.wire.framings import Lines
-from linkbox.errors import ConnectFailed, PeerLost, Refused, StoreError
+from linkbox.errors import ConnectFailed, PeerLost, Refused, StateError, StoreError
 from linkbox.events import EndpointState
 from linkbox.limits import Limits
 from tests.core.wire import Wire, probe_server
@@ -333,3 +333,40 @@ def test_warnings_about_retries_are_limited() -> None:
     wire.run()
     wire.advance(WARN_AFTER + 1)
     assert len(lines(wire, "no connection for")) == 10
+
+
+def test_an_end_that_never_sends_does_not_say_what_is_sent_again() -> None:
+    wire = listened("info", pattern=P2M)
+    wire.connect()
+    wire.drop_all()
+    wire.advance(1.0)
+    assert ["sent again" in line for line in lines(wire, "resumed") if "tcp://client" in line] == [False]
+    assert ["sent again" in line for line in lines(wire, "resumed") if "tcp://server" in line] == [True]
+
+
+def test_a_server_that_stops_without_an_end_does_not_say_that_there_was_one() -> None:
+    wire = listened("info")
+    wire.connect()
+    wire.server.side.ends_conversations = False
+    wire.server.shutdown(wire.now)
+    wire.run()
+    (line,) = [line for line in lines(wire, "disconnected: ") if "tcp://client" in line]
+    assert "its clients may come back" in line
+
+
+def test_a_conversation_that_never_had_a_connection_has_not_ended() -> None:
+    wire = listened("info", connect_timeout=1.0)
+    wire.is_reachable = False
+    session = wire.client.begin(wire.now)
+    wire.advance(5.0)
+    with pytest.raises(StateError, match=r"never connected to tcp://server:1: nobody listens; start\(\)"):
+        session.send(b"x")
+    for comes_back, text in ((False, "never connected"), (True, "not connected")):
+        wire = listened("info")
+        wire.is_reachable = False
+        wire.client.context.settings.comes_back = comes_back
+        session = wire.client.begin(wire.now)
+        wire.client.shutdown(wire.now)
+        assert str(session.error).startswith(f"{text} to tcp://server:1")
+        with pytest.raises(StateError, match="has ended"):
+            session.send(b"x")

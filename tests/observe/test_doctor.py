@@ -420,7 +420,7 @@ def test_a_store_that_is_fine(tmp_path: Path) -> None:
     found = doctor("--store", path)
     assert found.status == OK, found
     assert "3 messages" in found.out
-    assert "linkbox spool send" in found.out
+    assert f"`linkbox spool flush {path}` sends them" in " ".join(found.out.split())
     path.chmod(0o644)
     assert "chmod 600" in doctor("--store", path).out
 

@@ -29,6 +29,15 @@ def test_a_conversation_both_ways() -> None:
         assert list(client) == []
 
 
+def test_a_timeout_may_be_as_long_as_you_like() -> None:
+    for seconds in (2.2e6, 1e10, 1e300):
+        with ServerP2P("tcp://127.0.0.1:0") as server, ClientP2P(server.address) as client:
+            client.send(b"x")
+            assert server.data_get(seconds) == b"x"
+            server.send(b"y")
+            assert client.data_get(seconds) == b"y"
+
+
 def test_callbacks_run_while_nobody_waits() -> None:
     heard = threading.Semaphore(0)
     with ServerP2P("tcp://127.0.0.1:0") as server, ClientP2P(server.address) as client:

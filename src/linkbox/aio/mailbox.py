@@ -35,7 +35,8 @@ class Receiving(MailboxCalls[T, K_co]):
 
         ``timeout`` in seconds: None waits for ever (inside a callback: not at all), 0 not at all.
         Raises `MailboxEmpty` at the timeout, `EndOfData` when the conversation has ended and everything has
-        been taken (on a view, or a client: `PeerLost` if the peer was lost).
+        been taken (on a view, or a client: `PeerLost` if the peer was lost; on a client `ConnectFailed` or
+        `Refused` if it never connected).
         """
         taking, driver = self._taking, self._tasks.aio_driver
         if driver is None or not taking.is_direct or driver.loop.is_closed():

@@ -132,7 +132,8 @@ class ServerP2P(Server[T, K_co]):
 
     async def end(self, to: Peer | None = None) -> None:
         """Send the END mark: the peer receives everything sent before, sends what it still has to send,
-        and the connection closes. Nothing can be sent after it."""
+        and the connection closes. Nothing can be sent after it. Without ``to``, and if the only peer has
+        ended already, it does nothing."""
         self._sender.end(to)
 
     def link(self, peer: Peer) -> LinkView[T, K_co]:
@@ -235,6 +236,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
         dialogue: Dialogue | None = None,
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
+        store: None = None,
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
@@ -246,7 +248,7 @@ class ServerAR(Server[Request[T], str], Generic[T]):
     ) -> None:
         self._set_up(
             ServerOptions(
-                AR, address, format, framing, limits, "block", None, name, ssl, secret, accept, insecure,
+                AR, address, format, framing, limits, "block", store, name, ssl, secret, accept, insecure,
                 max_peers, PlainServing(keep_alive, dialogue), proxy_protocol, handler, workers,
                 broker=broker,
             )

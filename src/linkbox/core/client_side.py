@@ -27,7 +27,6 @@ from linkbox.core.wire.handshake_messages import Hello, Refuse, Welcome
 from linkbox.errors import (
     AuthenticationFailed,
     ConnectFailed,
-    EndOfData,
     LinkboxError,
     LinkError,
     PeerLost,
@@ -359,14 +358,16 @@ class ClientSide(Side):
         if self.conversations.come_back(session):
             return
         mailbox = self._context.mailbox
+        is_kept = session.record is not None and self._context.is_stopping
+        # With a store, nothing has failed when this end stops: everything that is left stays there.
         if self.conversations.main is session and self._context.pattern.server_sends:
-            if mailbox.end_reason is None and not isinstance(error, SessionLost):
-                mailbox.end_reason = error or EndOfData(f"the conversation with {session.peer} is over")
+            if mailbox.end_reason is None and not (is_kept or isinstance(error, SessionLost)):
+                mailbox.end_reason = session.error
         elif self.conversations.main is session:
             self.conversations.main = None
         if session.is_plain and self._context.pattern.asks:
             self.conversations.closed(session)
-        if isinstance(error, LinkboxError):
+        if isinstance(error, LinkboxError) and not (is_kept or _is_reported(session, error)):
             self._context.effects.emit(EventKind.ERROR, session.peer, error)
 
     # -- stopping --------------------------------------------------------------------------------------
@@ -382,6 +383,13 @@ class ClientSide(Side):
                 self._sessions.close_session(session, None)
             else:
                 session.end()
+
+
+def _is_reported(session: Session, error: LinkboxError) -> bool:
+    """Is there an ERROR already, of a message? In P2M, conversations are not the application's business."""
+    pattern = session.context.pattern
+    is_push = not (pattern.asks or pattern.server_sends)
+    return is_push and session.first_failure is error and not isinstance(error, SessionLost)
 
 
 def _lost(error: Exception) -> Exception:

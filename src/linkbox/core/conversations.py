@@ -273,7 +273,7 @@ class Conversations:
             record.finish()  # Nothing is left to send after a restart.
             return
         if self._context.is_stopping:
-            self._sessions.undelivered += len(unsent)
+            self._sessions.keep(len(unsent))
             self._sessions.close_session(old, PeerLost(f"{old.peer} was stopped"))
             return
         id = self._context.settings.entropy(16).hex()

@@ -152,6 +152,11 @@ class EndpointCore(JournalOwner):
         """The number of messages accepted for sending that are not known to have arrived."""
         return self.sessions.undelivered
 
+    @property
+    def kept(self) -> int:
+        """How many of the undelivered messages the store keeps for the next start."""
+        return self.sessions.kept
+
     def peers(self) -> tuple[Peer, ...]:
         """The connected peers."""
         return self.sessions.peers()
@@ -188,7 +193,7 @@ class EndpointCore(JournalOwner):
         raise NotImplementedError
 
     def abort(self) -> None:
-        """Close everything now; messages that are not acknowledged fail."""
+        """Close everything now; messages that are not acknowledged fail. A store keeps what it can."""
         self.context.is_stopping = True
         self.effects.report_suppressed()
         for session in list(self.sessions.by_id.values()):
@@ -198,6 +203,9 @@ class EndpointCore(JournalOwner):
             except BaseException as failure:  # the others must be closed nevertheless
                 self.effects.failures.append((session.peer, failure))
         self.links.abort_all()
+        if self.journal is not None:
+            self.forget_data_events()
+            self.journal.leave_inbox()
 
     # -- stores ----------------------------------------------------------------------------------------
 
@@ -227,7 +235,10 @@ class EndpointCore(JournalOwner):
         return journal.spool(record, payloads, messages)
 
     def store_arrival(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
-        self.inbox.store(arrival, values, at)
+        journal = self.sessions.journal
+        assert journal is not None
+        if not journal.schedule.is_inbox_left:
+            self.inbox.store(arrival, values, at)
 
     def fail_message(self, session: Session, message: OutgoingMessage, error: Exception) -> None:
         self.sessions.fail_message(session, message, error)

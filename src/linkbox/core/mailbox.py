@@ -142,6 +142,9 @@ class Mailbox(Room):
     def clear(self) -> None:
         """Remove everything: a store has it."""
         self.settle_fast_queue()
+        for source in self.sources:  # There may be views of them.
+            source.batches.clear()
+            source.waiting = source.waiting_bytes = 0
         self.order.clear()
         self.sources.clear()
         self.count: int = 0

@@ -9,6 +9,7 @@ from typing import Final
 
 from linkbox.core.context import Context
 from linkbox.core.effects import Field
+from linkbox.core.ending import is_finished
 from linkbox.core.session import WARN_AFTER, Session
 from linkbox.errors import EndOfData
 from linkbox.events import EventKind
@@ -28,9 +29,16 @@ def session_up(session: Session, kind: EventKind) -> None:
     peer = session.peer
     fields: dict[str, Field] = {"identity": peer.identity or ""}
     if kind is EventKind.RESUMED:
-        again = max(0, session.sending.most_sent - session.sending.sent)
-        text = f"resumed with {peer}: it was gone for {gone:.3g} s, {again} messages are sent again"
-        effects.log("info", text, "resumed", peer, {**fields, "gone": gone, "sent_again": again})
+        text = f"resumed with {peer}"
+        if gone >= 0:
+            fields["gone"] = gone
+            text += f": it was gone for {gone:.3g} s"
+        else:
+            text += ", after a restart of this end"
+        if session.context.is_client or session.context.pattern.server_sends:
+            fields["sent_again"] = again = max(0, session.sending.most_sent - session.sending.sent)
+            text += f", {again} messages are sent again"
+        effects.log("info", text, "resumed", peer, fields)
     else:
         effects.log("info", f"connected: {peer}", "connected", peer, fields)
 
@@ -42,9 +50,16 @@ def session_down(session: Session, error: Exception | None) -> None:
     if error is not None and not isinstance(error, EndOfData):
         session.context.failed(error)
     if effects.reports("info"):
-        why = "the conversation has ended" if error is None else str(error)
+        why = _why_down(session) if error is None else str(error)
         fields: dict[str, Field] = {"reason": why, "lasted": lasted}
         effects.log("info", f"disconnected: {session.peer}: {why}", "disconnected", session.peer, fields)
+
+
+def _why_down(session: Session) -> str:
+    context = session.context
+    if context.is_stopping and not (context.is_client or session.is_plain or is_finished(session)):
+        return "this server stops, and ends no conversation: its clients may come back"
+    return "the conversation has ended"
 
 
 def attempt_begins(session: Session, address: str) -> None:

@@ -19,7 +19,7 @@ from linkbox.core.rejections import Rejections
 from linkbox.core.send_window import EARLY_BYTES, SendWindow
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames
-from linkbox.errors import StateError, TooLarge
+from linkbox.errors import EndOfData, StateError, TooLarge
 from linkbox.events import Peer, Stage
 
 ACK_NOW_FRAME = frames.frame(frames.ACK_NOW)
@@ -244,7 +244,7 @@ class Session(Channel):
         self.is_up: bool = False
         """Is there a connection?"""
         self.moved_at: float = context.effects.now
-        """When the session got its connection, or lost it."""
+        """When the session got its connection, or lost it; `NEVER` if that was before a restart."""
         self.acked_at: float = context.effects.now
         """When the last acknowledgement arrived."""
         self.is_announced: bool | None = None
@@ -377,7 +377,10 @@ class Session(Channel):
 
     def check_open(self) -> None:
         """`StateError` if nothing more can be sent."""
-        if self.ending.is_requested or self.error is not None:
+        error = self.error
+        if self.ending.is_requested or error is not None:
+            if error is not None and not (self.established or isinstance(error, EndOfData)):
+                raise StateError(never_connected(self, f"{error}; start() tries again")) from error
             raise StateError(f"the conversation with {self.peer} has ended; nothing more can be sent")
 
     def flush(self) -> None:
@@ -426,3 +429,10 @@ class Session(Channel):
         processed, taken = self.receiving.marks()
         nbytes, units = self.credit()
         return frames.encode_ack(processed, taken, nbytes, units)
+
+
+def never_connected(session: Session, why: str) -> str:
+    """The text about a conversation that had no connection before it was closed."""
+    if session.context.settings.comes_back:  # The conversation before it may have had one.
+        return f"not connected to {session.peer.address}: {why}"
+    return f"never connected to {session.peer.address}: {why}"

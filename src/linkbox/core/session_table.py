@@ -12,10 +12,10 @@ from linkbox.core.durable.record import Record
 from linkbox.core.ending import end_has_arrived, is_finished
 from linkbox.core.link import Link, LinkOwner
 from linkbox.core.outgoing import messages_of
-from linkbox.core.session import Session, SessionOwner
+from linkbox.core.session import Session, SessionOwner, never_connected
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames
-from linkbox.errors import EndOfData, PeerLost
+from linkbox.errors import EndOfData, PeerLost, SessionLost
 from linkbox.events import EventKind, Peer
 
 
@@ -68,6 +68,7 @@ class SessionTable(SessionOwner):
         "client_asks",
         "context",
         "journal",
+        "kept",
         "server_asks",
         "side",
         "undelivered",
@@ -86,6 +87,8 @@ class SessionTable(SessionOwner):
         """Woken when sessions or links are added or removed."""
         self.undelivered: int = 0
         """The number of messages accepted for sending that are not known to have arrived."""
+        self.kept: int = 0
+        """How many of them the store keeps for the next start."""
 
     # -- opening ---------------------------------------------------------------------------------------
 
@@ -114,6 +117,7 @@ class SessionTable(SessionOwner):
     def announce_up(self, session: Session, kind: EventKind) -> None:
         """Emit CONNECTED or RESUMED for a session."""
         session.generation.established = session.is_up = True
+        self.context.counters.conversations += kind is EventKind.CONNECTED
         reports.session_up(session, kind)
         effects = self.context.effects
         effects.to_wake += (self.changed, session.changed)
@@ -225,14 +229,17 @@ class SessionTable(SessionOwner):
         self.by_id.pop(session.peer.id, None)
         effects.timers.forget_one()
         peer = str(session.peer)
-        session.error = error or EndOfData(f"the conversation with {peer} is over")
+        over = f"the conversation with {peer} is over"
+        if not session.established:
+            over = never_connected(session, "this end was stopped, or has ended, before")
+        session.error = error or EndOfData(over)
         if session.receiving.end_reason is None:
             session.receiving.end_reason = session.error
         session.receiving.assembly = None  # A timer or a record may keep this session in memory for long.
         self._add_counts(session)
         self.server_asks.drop_session(session)
         if is_kept and session.record is not None:
-            self.undelivered += session.in_flight()
+            self.keep(session.in_flight())
             session.record.suspend()
         else:
             self._fail_all(session, error or PeerLost(f"{peer} closed before it was acknowledged"))
@@ -252,6 +259,11 @@ class SessionTable(SessionOwner):
         is_left = self.context.is_client or self.context.is_stopping
         is_durable = session.record is not None and not session.is_plain  # which is an inbox only
         return is_durable and is_left and not is_finished(session)
+
+    def keep(self, count: int) -> None:
+        """``count`` messages stay in the store: they are not delivered, and not lost."""
+        self.undelivered += count
+        self.kept += count
 
     def _fail_all(self, session: Session, error: Exception) -> None:
         """Fail all messages that are not acknowledged."""
@@ -276,6 +288,8 @@ class SessionTable(SessionOwner):
             message.error = session.first_failure = error
             self.undelivered += self._is_undelivered(message)
             if message.kind == frames.DATA:
+                if isinstance(error, SessionLost):  # One event has them all, the one without a receipt.
+                    error = SessionLost(error.args[0])
                 self.context.effects.emit(EventKind.ERROR, session.peer, error, message)
 
     def _is_undelivered(self, message: OutgoingMessage) -> bool:

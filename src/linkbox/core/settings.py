@@ -39,6 +39,7 @@ class Counters:
     errors: int = 0
     events_dropped: int = 0
     connections: int = 0
+    conversations: int = 0
     refused: int = 0
     reconnects: int = 0
     attempts: int = 0

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+LONGEST = 1e6
+"""Most seconds of one call of the system, which counts milliseconds in an int. The caller calls again."""
 READ = 1
 WRITE = 4
 # The same bits as EPOLLIN and EPOLLOUT.
@@ -26,8 +28,8 @@ class Poller:
     """For every platform: a selector, and socket pairs to wake the waiting threads."""
 
     poll: Callable[[float | None], list[tuple[int, int]]]
-    """Wait until something is ready; return (descriptor, events) for each. Only the leader calls this. An
-    attribute: with epoll it is the method of the kernel's object itself."""
+    """Wait until something is ready, for at most `LONGEST`; return (descriptor, events) for each. Only the
+    leader calls this. An attribute: with epoll it is the method of the kernel's object itself."""
 
     def __init__(self) -> None:
         self.armed: bool = False
@@ -72,7 +74,10 @@ class Poller:
         _poke(self._wake_out)
 
     def sleep(self, timeout: float | None) -> None:
-        """Wait until kicked, or until something is ready while armed. For the background thread only."""
+        """Wait until kicked, or until something is ready while armed. For the background thread only.
+
+        `LONGEST` seconds at most.
+        """
         readers: list[Any] = [self._kick_in]
         writers: list[Any] = []
         try:

@@ -214,7 +214,7 @@ class Life(EndpointOperations):
         if core is None:
             return
         yield from self.stop(STOP)
-        left, unread = core.undelivered, 0 if core.has_store else self.mailbox.count
+        left, unread = core.undelivered - core.kept, self.mailbox.count
         if left or unread:
             lost = f"{left} messages were not delivered or not confirmed, {unread} were not taken"
             fields = {"event": "forgotten", "undelivered": left, "unread": unread}
@@ -222,10 +222,15 @@ class Life(EndpointOperations):
             logs.write(logs.WARNING, text, area=self.area, endpoint=self, fields=fields)
 
     def _log_stopped(self, core: EndpointCore) -> None:
-        left = core.undelivered
-        text = "stopped" if not left else f"stopped; {left} messages were not delivered or not confirmed"
-        fields = {"event": "stopped", "undelivered": left}
+        left, kept = core.undelivered, core.kept
+        text = "; ".join(["stopped", *self._left_behind(left - kept, kept)])
+        fields = {"event": "stopped", "undelivered": left, "kept": kept}
         logs.write(logs.INFO, text, area=self.area, endpoint=self, fields=fields)
+
+    def _left_behind(self, lost: int, kept: int) -> list[str]:
+        """What has become of messages that are not known to be delivered: texts for the log."""
+        texts = [f"{lost} messages were not delivered or not confirmed"] if lost else []
+        return texts + ([f"{kept} messages stay in {self.options.store_path}"] if kept else [])
 
     def _close_connections(self, core: EndpointCore, deadline: float) -> Operation[None]:
         runtime = self.runtime
@@ -258,6 +263,11 @@ class Life(EndpointOperations):
         core = self.core
         return 0 if core is None else sum(channel.in_flight() for channel in core.channels.values())
 
+    def left_behind(self) -> list[str]:
+        core, held = self.core, self.undelivered()
+        is_kept = core is not None and core.has_store
+        return self._left_behind(0, held) if is_kept else self._left_behind(held, 0)
+
     def forked(self) -> None:
         """In a forked child: only close the copies of the descriptors."""
         self.is_fork = True
@@ -265,11 +275,13 @@ class Life(EndpointOperations):
 
     def lost(self) -> None:
         """The event loop was closed under the endpoint: nothing can end this life gracefully."""
-        self.was_clean = not (held := self.undelivered())
+        if self.writer is not None and self.journal is not None:
+            self.journal.leave_inbox()
+        self.was_clean = not self.undelivered()
+        left = self.left_behind()
         self._drop()
-        if held:
-            what = f"{held} messages were not delivered or not confirmed"
-            text = f"the event loop of {self} was closed without stop(); {what}"
+        if left:
+            text = f"the event loop of {self} was closed without stop(); {left[0]}"
             logs.write(logs.WARNING, text, area=self.area, endpoint=self, fields={"event": "lost"})
 
     def _drop(self) -> None:

@@ -12,8 +12,8 @@ from linkbox import logs
 class Started:
     """An endpoint that may be in `started`."""
 
-    def undelivered(self) -> int:
-        """The number of messages that are not known to be delivered."""
+    def left_behind(self) -> list[str]:
+        """What has become of messages that are not known to be delivered: texts for the log."""
         raise NotImplementedError
 
     def forked(self) -> None:
@@ -48,14 +48,11 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     for endpoint in list(started):
         try:
-            held = endpoint.undelivered()
+            left = endpoint.left_behind()
         except Exception:  # its threads are still running, and may change what is counted
-            held = 0
-        if held:
-            logs.write(
-                logs.WARNING,
-                f"{endpoint} was not stopped; {held} messages were not delivered or not confirmed",
-            )
+            left = []
+        if left:
+            logs.write(logs.WARNING, f"{endpoint} was not stopped; {left[0]}")
 
 
 if hasattr(os, "register_at_fork"):

@@ -210,6 +210,8 @@ class SendingServer(ServerOperations):
         if len(channels) == 1:
             return next(iter(channels.values()))
         if not channels:
+            if self.counters.conversations:
+                raise StateError(f"no peer is connected to {self} any more; wait_connected() waits for one")
             raise StateError(f"no peer is connected to {self} yet; call wait_connected() first")
         raise StateError(
             f"{len(channels)} peers are connected to {self}: use send(…, to=peer) or broadcast(…)"
@@ -265,9 +267,12 @@ class SendingServer(ServerOperations):
         return receipts
 
     def end(self, to: Given) -> None:
-        """End the conversation with a peer. Takes the lock."""
+        """End the conversation with a peer, unless it has ended. Takes the lock."""
         with self.runtime.locked():
-            self.target(self.server_core(), to).end()
+            core = self.server_core()
+            if to is None and not core.channels and self.counters.conversations:
+                return  # The only peer was faster.
+            self.target(core, to).end()
             self.runtime.update()
 
     def view(self, peer: Given) -> PeerView:

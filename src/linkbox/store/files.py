@@ -32,6 +32,13 @@ def guard(store: Path) -> None:
     In a folder where others may write, a link could make this process truncate a file of its user. The files
     are not opened: see `create`.
     """
+    try:
+        os.stat(store.parent)
+    except FileNotFoundError as error:
+        text = f"{error.strerror}; make the folder {store.parent} first"
+        raise StoreError(f"the store {store} cannot be opened: {text}") from error
+    except OSError:
+        pass  # It is reported for the file.
     for suffix in SUFFIXES:
         path = store.with_name(store.name + suffix)
         try:

@@ -223,6 +223,7 @@ class ClientAR(Client[T, K_co]):
         keep_alive: bool = False,
         framing: Framing | type[Framing] = Linked(),
         limits: Limits | None = None,
+        store: None = None,
         name: str | None = None,
         ssl: SSLContext | None = None,
         secret: Secret | None = None,
@@ -234,7 +235,7 @@ class ClientAR(Client[T, K_co]):
     ) -> None:
         self._set_up(
             ClientOptions(
-                AR, address, format, framing, limits, "block", None, name, ssl, secret, connect_timeout,
+                AR, address, format, framing, limits, "block", store, name, ssl, secret, connect_timeout,
                 reconnect, keep_alive=keep_alive, dialogue=dialogue, connections=connections, broker=broker,
             )
         )  # fmt: skip

@@ -73,7 +73,8 @@ class Endpoint(Receiving[T, K_co]):
 
         From any thread, also from inside a callback, any number of times. Always returns, after
         ``timeout`` seconds at the latest, and ends every wait on this endpoint. Messages in the mailbox
-        can still be taken, and ``start()`` may follow.
+        can still be taken, and ``start()`` may follow. With ``store=`` the mailbox is empty then: what was
+        not taken is in the store, for the next start.
         """
         return self._threads.stop(self._operations, timeout)
 

@@ -34,7 +34,7 @@ from linkbox.core.wait_queue import NOTHING, Predicate, WaitQueue
 from linkbox.errors import StateError
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import ThreadedNetwork
-from linkbox.networks.poller import Poller
+from linkbox.networks.poller import LONGEST, Poller
 from linkbox.threaded.interrupts import RESCAN, Interruptible, interrupts, join
 
 GRACE = 0.004
@@ -230,7 +230,8 @@ class Engine(Interruptible):
         self.lock.release()
         try:
             try:
-                network.read(None if until == NEVER else max(0.0, until - now))
+                left = until - now
+                network.read(LONGEST if left > LONGEST else max(0.0, left))
                 self._is_working = True
             except BaseException:
                 sleep(GRACE)  # It may fail again at once: not at full speed.
@@ -418,7 +419,7 @@ class Engine(Interruptible):
             self._wake_at = self._background_until(now)
             if self._leader is None:
                 self._driver.looks_at = SOON if self._is_hot else self._wake_at
-            timeout = None if self._wake_at == NEVER else max(0.0, self._wake_at - now)
+            timeout = min(max(0.0, self._wake_at - now), LONGEST)
         self.poller.sleep(timeout)
         with self.lock:
             if self._closing:

@@ -238,10 +238,15 @@ class Interrupts:
 # -- waits outside the engine ----------------------------------------------------------------------
 
 
+def _bearable(timeout: float | None) -> float | None:
+    """A timeout that a lock can take: no longer one is ever over."""
+    return None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+
+
 def wait_for(event: threading.Event, timeout: float | None = None) -> bool:
     """``event.wait(timeout)`` for code of linkbox: in the main thread, pending handlers are called."""
     if _thread.get_ident() != interrupts.main_thread:
-        return event.wait(timeout)
+        return event.wait(_bearable(timeout))
     deadline = None if timeout is None else monotonic() + timeout
     while True:
         if interrupts.pending:
@@ -256,7 +261,7 @@ def wait_for(event: threading.Event, timeout: float | None = None) -> bool:
 def join(thread: threading.Thread, timeout: float | None = None) -> None:
     """``thread.join(timeout)`` for code of linkbox: in the main thread, pending handlers are called."""
     if _thread.get_ident() != interrupts.main_thread:
-        thread.join(timeout)
+        thread.join(_bearable(timeout))
         return
     deadline = None if timeout is None else monotonic() + timeout
     while thread.is_alive():

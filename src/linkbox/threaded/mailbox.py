@@ -38,7 +38,8 @@ class Receiving(MailboxCalls[T, K_co]):
 
         ``timeout`` in seconds: None waits for ever (inside a callback: not at all), 0 not at all.
         Raises `MailboxEmpty` at the timeout, `EndOfData` when the conversation has ended and everything has
-        been taken (on a view, or a client: `PeerLost` if the peer was lost).
+        been taken (on a view, or a client: `PeerLost` if the peer was lost; on a client `ConnectFailed` or
+        `Refused` if it never connected).
         """
         if interrupts.pending or is_finalizing():
             self._threads.before_call()

@@ -68,7 +68,8 @@ def doctor(
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="Wait SECONDS for each answer.")
+        float,
+        typer.Option(metavar="SECONDS", min=0.1, max=86_400.0, help="Wait SECONDS for each answer."),
     ] = 3.0,
     as_json: Annotated[bool, typer.Option("--json", help="Write the report as JSON.")] = False,
 ) -> None:

@@ -45,7 +45,11 @@ def diagnose_store(report: Report, path: Path) -> None:
         advice = f"they may have arrived or not: look at them with `linkbox spool export {path}`"
         raise report.fail(Status.SILENT, "doubt", _amount(summary.doubt), advice)
     if summary.spool.messages:
-        report.note("spool", f"`linkbox spool send {path}` sends them")
+        flushes = about.get("side") == "client"
+        advice = (
+            f"`linkbox spool flush {path}` sends them" if flushes else "sent when the peers connect again"
+        )
+        report.note("spool", advice)
 
 
 def _amount(amount: Amount) -> str:

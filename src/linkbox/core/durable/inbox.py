@@ -43,6 +43,8 @@ class InboxMarks:
 
     def on_taken(self, given: int, start: int) -> None:
         """The application has taken messages up to ``given``, and ``start`` bytes of the next."""
+        if self.schedule.is_inbox_left:
+            return
         self.given = max(self.given, given)
         self.start = start
         self.schedule.touch(self.record)
@@ -53,6 +55,8 @@ class InboxMarks:
 
     def on_unheld(self, number: int) -> None:
         """The application has acknowledged a message that was kept."""
+        if self.schedule.is_inbox_left:
+            return
         self.kept.discard(number)
         self.freed.append(number)
         self.schedule.touch(self.record)

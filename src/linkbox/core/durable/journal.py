@@ -239,6 +239,18 @@ class Journal(JournalHooks):
             self._most = max(SMALL, sum(arrived) // 2) if len(arrived) > 1 else SMALL
         self.schedule.retry_at(now if spools or self._is_sparing else now + RETRY)
 
+    def leave_inbox(self) -> None:
+        """The endpoint stops: what was not taken stays on disk for the next start, and leaves the mailbox.
+
+        What is taken or acknowledged from now on could not be written any more: it would come again.
+        """
+        mailbox = self._context.mailbox
+        mailbox.settle_fast_queue()
+        for source in mailbox.sources:
+            source.on_taken()
+        self.schedule.is_inbox_left = True
+        mailbox.clear()
+
     def is_idle(self) -> bool:
         """Is everything on disk?"""
         return not (self.entries or self.schedule.touched or self.in_flight)

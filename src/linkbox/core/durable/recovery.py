@@ -15,6 +15,7 @@ from linkbox.core.endpoint_core import ClientCore, ServerCore
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.session import Session
 from linkbox.core.source import Source
+from linkbox.core.timers import NEVER
 from linkbox.core.values import Value
 from linkbox.errors import StoreError
 from linkbox.events import Peer
@@ -90,6 +91,7 @@ def _restore_session(
     if record.is_over:
         return _Sources(record, earlier, None)
     session = core.sessions.add(peer)
+    session.moved_at = NEVER
     record.attach(session)
     journal.spooling.add(record)
     generation = session.generation

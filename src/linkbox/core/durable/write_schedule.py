@@ -29,6 +29,8 @@ class WriteSchedule:
         """The records whose marks have moved."""
         self.is_failing = False
         """Has the last write failed? Then only `retry_at` sets the time."""
+        self.is_inbox_left = False
+        """Is what was not taken left to the next start? Then nothing that is taken counts any more."""
 
     def touch(self, record: Touchable, is_urgent: bool = False) -> None:
         """Marks of this record have moved: write them soon."""
