@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
 from typing import Literal
 
@@ -24,6 +23,10 @@ from linkbox.testing._streams import (
     without_tls,
 )
 from linkbox.testing.recording import Line, RecordingWriter, data_line
+
+HALF_CLOSED = 60.0
+"""Seconds without a byte after which a connection is closed whose one side has ended. A device that does not
+notice the end of its client would keep two descriptors for ever."""
 
 
 class Recorder:
@@ -105,6 +108,8 @@ class Recorder:
         except BaseException:
             connection.reset()
             raise
+        finally:
+            connection.stop_timer()
 
     async def _sink(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Receive only."""
@@ -131,6 +136,9 @@ class _Connection:
         self._number = number
         self._both = [near] if far is None else [near, far]
         self._is_reset = False
+        self._ended: set[Sender] = set()
+        self._received = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def reset(self) -> None:
         """Close both ends with RST."""
@@ -150,24 +158,58 @@ class _Connection:
             if self._is_reset:
                 return  # The end of this direction is our own doing.
             if data is None:
-                self._recorder.note_event(self._number, sender, "reset")
-                self.reset()
+                self._gone(sender)
                 return
-            if not data:
-                self._recorder.note_event(self._number, sender, "end")
-            else:
+            if data:
+                self._received += len(data)
                 self._recorder.note(self._number, sender, data)
-            if writer is not None:
-                # What cannot be forwarded any more is recorded all the same.
-                with suppress(OSError):
-                    await _forward(writer, data)
+            else:
+                self._ended.add(sender)
+                self._recorder.note_event(self._number, sender, "end")
+                self._start_timer()
+            if writer is not None and not await _forward(writer, data) and data:
+                if not self._is_reset:
+                    self._gone("server" if sender == "client" else "client")
+                return
             if not data:
                 return
 
+    def _gone(self, sender: Sender) -> None:
+        """A side has closed its connection: nothing reaches it any more, so nobody waits for the other."""
+        if sender not in self._ended:
+            self._recorder.note_event(self._number, sender, "reset")
+        self.reset()
 
-async def _forward(writer: asyncio.StreamWriter, data: bytes) -> None:
-    if data:
-        writer.write(data)
-        await writer.drain()
-    else:
-        writer.write_eof()
+    # -- the time of a connection whose one side has ended ---------------------------------------------
+
+    def _start_timer(self) -> None:
+        if self._timer is None and len(self._both) > 1:
+            self._check(None)
+
+    def _check(self, before: list[int] | None) -> None:
+        """Close both ends if nothing has moved since the last check."""
+        now = [self._received, *(each.transport.get_write_buffer_size() for each in self._both)]
+        if now == before:
+            self.reset()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(HALF_CLOSED, self._check, now)
+
+    def stop_timer(self) -> None:
+        """The connection is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+async def _forward(writer: asyncio.StreamWriter, data: bytes) -> bool:
+    """Forward bytes, or (empty) the end. False if the connection is closed."""
+    if writer.transport.is_closing():  # asyncio writes a line to the log for each attempt.
+        return False
+    try:
+        if data:
+            writer.write(data)
+            await writer.drain()
+        else:
+            writer.write_eof()
+    except OSError:
+        return False
+    return True
