@@ -9,13 +9,13 @@ import pytest
 
 from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.decoding import Decoding
-from linkbox.core.durable.entries import Fetch
+from linkbox.core.durable.entries import Fetch, Spool
 from linkbox.core.durable.recovery import restore
 from linkbox.core.patterns import P2M, P2P
 from linkbox.core.session import Session
 from linkbox.core.wire import frames
 from linkbox.errors import DecodeError, PeerLost, ProtocolViolation, Refused, SessionLost, StoreError
-from linkbox.events import EventKind, Stage
+from linkbox.events import EventKind, Peer, Stage
 from linkbox.limits import Limits
 from tests.core.stored import StoredWire
 from tests.core.test_any_drops import small_pieces
@@ -99,6 +99,71 @@ def test_the_quota_refuses_at_once(wires: list[StoredWire]) -> None:
     spool(wire, session, b"2:")
     wire.advance(1.0)
     assert len(wire.server.mailbox.take_all()) == 2
+
+
+def two_peers(wires: list[StoredWire], **options: Any) -> tuple[StoredWire, Session, Session]:
+    """A server with a store, and its sessions with a peer that is away and with another one."""
+    wire, _ = connected(wires, P2P, stores={"server"}, max_peers=3, limits=Limits(store_bytes=100), **options)
+    [away] = wire.server.sessions.by_id.values()
+    wire.is_reachable = False
+    wire.drop_all()
+    wire.settle()
+    other = wire.server.sessions.open(Peer("other", "tcp://other:1", "1" * 32, 0.0, None))
+    return wire, away, other
+
+
+def test_the_quota_is_shared(wires: list[StoredWire]) -> None:
+    """A peer that is away has at most what is left for the others."""
+    wire, away, other = two_peers(wires)
+    for _ in range(5):
+        wire.server.spool(away, [bytes(10)], with_receipts=True)
+        wire.settle()
+    with pytest.raises(StoreError, match=r"holds 50 bytes .* left for all other peers"):
+        wire.server.spool(away, [b"x"], with_receipts=True)
+    entry = wire.server.spool(other, [bytes(25)], with_receipts=True)
+    wire.settle()
+    assert entry.is_settled and entry.error is None
+    with pytest.raises(StoreError, match=r"holds 25 bytes .* left for all other peers"):
+        wire.server.spool(other, [b"x"], with_receipts=True)
+    with pytest.raises(StoreError, match=r"holds 75 bytes.*quota of 100"):
+        wire.server.spool(other, [bytes(26)], with_receipts=True)
+
+
+def test_a_message_for_all_is_for_those_with_room(wires: list[StoredWire]) -> None:
+    wire, away, other = two_peers(wires)
+    wire.server.spool(away, [bytes(45)], with_receipts=True)
+    wire.settle()
+    refused, entry = wire.server.spool_each([away, other], bytes(10))
+    wire.settle()
+    assert isinstance(refused, StoreError) and "left for all other peers" in str(refused)
+    assert isinstance(entry, Spool) and entry.is_settled and entry.error is None
+    assert isinstance(wire.server.spool_each([other, other], bytes(10))[1], StoreError)  # 30, with 25 left
+    assert wire.server.journal is not None and wire.server.journal.spooled() == 65
+
+
+def test_peers_without_messages_cost_nothing(wires: list[StoredWire]) -> None:
+    """The bytes of all peers are added up for each message, so only those that have some count."""
+    wire, session = connected(wires, P2P, stores={"server"}, max_peers=3)
+    [peer] = wire.server.sessions.by_id.values()
+    journal = wire.server.journal
+    assert journal is not None and not journal.spooling
+    wire.server.spool(peer, [b"1:"], with_receipts=True)
+    assert len(journal.spooling) == 1
+    wire.run()
+    wire.acks()
+    assert wire.client.mailbox.take_all() == [b"1:"] and session.error is None
+    wire.acks()
+    assert not journal.spooling
+
+
+def test_the_only_peer_has_all_of_the_quota(wires: list[StoredWire]) -> None:
+    wire, _ = connected(wires, P2P, stores={"server"}, max_peers=1, limits=Limits(store_bytes=100))
+    [peer] = wire.server.sessions.by_id.values()
+    wire.is_reachable = False
+    wire.drop_all()
+    entry = wire.server.spool(peer, [bytes(100)], with_receipts=True)
+    wire.settle()
+    assert entry.is_settled and entry.error is None
 
 
 def test_a_message_that_is_kept_comes_back_and_others_do_not(wires: list[StoredWire]) -> None:

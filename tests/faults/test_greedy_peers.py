@@ -359,3 +359,20 @@ def test_many_busy_peers_do_not_make_others_wait(place: Place) -> None:
                     continue
                 if busy[bare] > most:
                     del busy[bare]
+
+
+def test_a_peer_that_takes_only_small_messages_does_not_end_a_broadcast(place: Place) -> None:
+    """What it says in its HELLO is true for it alone: the others get the message, once."""
+    with (
+        place.server("P2P", max_peers=3) as server,
+        place.client("P2P", server.address, name="first") as first,
+        Bare(place, server.address) as bare,
+    ):
+        bare.meet(message=10)
+        small = place.peer(server)
+        with place.client("P2P", server.address, name="last") as last:
+            place.peer(server, "last")
+            receipts = server.broadcast(bytes(100))
+            assert isinstance(receipts.pop(small).error, TooLarge)
+            assert len(receipts) == 2
+            assert first.data_get(PATIENCE) == last.data_get(PATIENCE) == bytes(100)

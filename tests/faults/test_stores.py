@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from linkbox import EventKind, Limits, SessionLost
+from linkbox import EventKind, Limits, SessionLost, Stage, StoreError
 from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, opening
 from tests.faults.place import PATIENCE, Place
@@ -118,3 +118,31 @@ def test_a_clock_that_was_behind(place: Place, tmp_path: Path, monkeypatch: pyte
 def _sessions(path: Path) -> int:
     with closing(sqlite3.connect(path)) as connection:
         return int(connection.execute("SELECT count(*) FROM session").fetchone()[0])
+
+
+def test_the_messages_for_one_peer_do_not_fill_a_store(place: Place, tmp_path: Path) -> None:
+    """A client comes and goes: what is sent to all waits for it, and the others get everything."""
+    limits = Limits(store_bytes=20_000)
+    with (
+        place.server("P2P", max_peers=10, store=tmp_path / "store", limits=limits) as server,
+        place.client("P2P", server.address, name="honest") as client,
+    ):
+        honest = place.peer(server, "honest")
+        with Bare(place, server.address) as bare:
+            bare.meet()
+            gone = place.peer(server)
+            bare.reset()
+        wait_until(lambda: server.peers() == (honest,), "it has gone")
+        errors: list[Exception | None] = []
+        for number in range(15):
+            receipts = server.broadcast(bytes([number]) * 1000)
+            errors.append(receipts[gone].error)
+            assert client.data_get(PATIENCE) == bytes([number]) * 1000
+            receipt = receipts[honest]
+            wait_until(lambda receipt=receipt: receipt.stage >= Stage.RECEIVED, "it is acknowledged")
+        assert errors[:8] == [None] * 8
+        assert {type(error) for error in errors[10:]} == {StoreError}
+        with pytest.raises(StoreError, match="left for all other peers"):
+            server.send(bytes(2000), to=gone)
+        server.send(b"the rest", to=honest)
+        assert client.data_get(PATIENCE) == b"the rest"

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from linkbox import ClientP2M, EventKind, Limits, ServerP2M, ServerP2P, StoreError
+from linkbox import ClientP2M, ClientP2P, EventKind, Limits, ServerP2M, ServerP2P, StoreError
 from linkbox.formats import Bytes, Json
+from linkbox.store.sqlite import Store
 from tests.store.children import Child
 from tests.store.disks import NOW, files_of, nowhere, pusher, read_spool, talker
 from tests.threaded.helpers import Ear, wait_until
@@ -289,3 +290,39 @@ def test_error_of_fsync_at_a_server_is_made_good(tmp_path: Path, when: str) -> N
     found = [line.split() for line in child.lines[1:]]
     assert [int(number) for number, redelivered in found if redelivered == "False"] == list(range(30))
     assert files_of(store)
+
+
+@pytest.mark.patches
+def test_a_broadcast_that_cannot_be_written_is_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It raises, and may be repeated; with room for some of the peers only, it goes to them and does not."""
+
+    def fail(store: Store, batch: object) -> None:
+        raise StoreError("the disk fails")
+
+    limits = Limits(store_bytes=1000)
+    with (
+        ServerP2P("tcp://127.0.0.1:0", max_peers=3, store=tmp_path / "store", limits=limits) as server,
+        ClientP2P(server.address, name="one") as one,
+        ClientP2P(server.address, name="two") as two,
+    ):
+        server.wait_connected(2, timeout=5)
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "apply", fail)
+            with pytest.raises(StoreError, match="the disk fails"):
+                server.broadcast(b"first")
+
+        def repeated() -> Any:
+            try:
+                return server.broadcast(b"second")
+            except StoreError:  # The write that fails may not have ended yet.
+                return None
+
+        receipts = wait_until(repeated, "it is written")
+        assert [receipt.error for receipt in receipts.values()] == [None, None]
+        assert one.data_get(5) == two.data_get(5) == b"second"
+        refused = server.broadcast(bytes(501))
+        assert [type(receipt.error) for receipt in refused.values()] == [StoreError, StoreError]
+        assert len(server.broadcast(b"third")) == 2
+        assert one.data_get(5) == two.data_get(5) == b"third"

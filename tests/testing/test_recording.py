@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +35,7 @@ from linkbox import (
     Text,
     aio,
 )
-from linkbox.testing import Recording
+from linkbox.testing import Recording, _recorder
 from linkbox.testing._recorder import Recorder
 from linkbox.testing._serve import Replay
 from linkbox.testing.recording import Line, RecordingWriter, data_line
@@ -620,6 +622,81 @@ def test_a_reset_is_recorded_once(tmp_path: Path) -> None:
             sock.recv(1)
     ends = [each for each in lines_of(path) if each.get("event") in ("end", "reset")]
     assert ends == [{"connection": 1, "from": "server", "event": "reset"}]
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.patches
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux shows them")
+def test_a_device_that_does_not_notice_the_end_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clients close, and it neither sends nor closes."""
+    monkeypatch.setattr(_recorder, "HALF_CLOSED", 0.05)
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        with recorder(tmp_path / "r.jsonl", target) as made:
+            before = descriptors()
+            for _ in range(5):
+                with dial(made.address) as sock:
+                    sock.sendall(b"x")
+                held.append(listener.accept()[0])
+            wait_until(lambda: descriptors() <= before + len(held), "only those of the device are open")
+    for each in held:
+        each.close()
+
+
+@pytest.mark.patches
+def test_a_half_closed_exchange_goes_on_while_it_flows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks: list[object] = []
+    check = _recorder._Connection._check
+
+    def noted(self: Any, before: Any) -> None:
+        checks.append(before)
+        check(self, before)
+
+    monkeypatch.setattr(_recorder._Connection, "_check", noted)
+    monkeypatch.setattr(_recorder, "HALF_CLOSED", 0.2)
+
+    def slow(sock: socket.socket) -> None:
+        assert sock.recv(1) == b""
+        while len(checks) < 4:  # the first one begins the time
+            sock.sendall(b"x")
+            time.sleep(0.001)
+        sock.sendall(b"end")
+
+    path = tmp_path / "r.jsonl"
+    with device(slow) as address, recorder(path, address) as made, dial(made.address) as sock:
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock).endswith(b"xend")
+
+
+def test_a_client_that_goes_while_the_device_floods(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Both sides are closed, without a line in the log for each piece that finds nobody."""
+    ended = threading.Semaphore(0)
+
+    def flood(sock: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                sock.sendall(bytes(65536))
+        ended.release()
+
+    with device(flood, 5) as address, recorder(tmp_path / "r.jsonl", address) as made:
+        for is_reset in (True, False, True, False, True):
+            with dial(made.address) as sock:
+                sock.recv(100)
+                if is_reset:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                else:
+                    sock.shutdown(socket.SHUT_WR)
+            assert ended.acquire(timeout=10)
+    assert not caplog.records
 
 
 def test_an_unreachable_device_is_recorded(tmp_path: Path, free_port: int) -> None:

@@ -125,8 +125,10 @@ class ServerP2P(Server[T, K_co]):
     async def broadcast(self, data: T) -> dict[Peer, Receipt]:
         """Send to every peer with a session; returns their receipts. Waits for nothing but a store.
 
-        A peer whose connection has dropped gets it when it comes back. For a peer whose send window is full
-        the receipt has failed with `MailboxFull`.
+        A peer whose connection has dropped gets it when it comes back. What cannot be sent to one peer goes
+        to the others, and the receipt of that one has failed: with `MailboxFull` if its send window is full,
+        with `StoreError` beyond its share of a store, with `TooLarge` if it takes no such message.
+        Raises `StoreError` only if the store cannot be written: then none of them gets it.
         """
         return await self._tasks.run(self._sender.broadcast(self._sender.encode(data)))
 

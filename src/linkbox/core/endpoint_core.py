@@ -42,7 +42,7 @@ from linkbox.core.status import ClientStatus, Status
 from linkbox.core.values import Value
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames
-from linkbox.errors import LinkError, PeerLost
+from linkbox.errors import LinkError, PeerLost, StoreError
 from linkbox.events import EventKind, Peer, Statistics
 
 
@@ -224,15 +224,20 @@ class EndpointCore(JournalOwner):
         journal = self.sessions.journal = Journal(self.context, self, life, next_key, wake)
         return journal
 
-    def spool(self, channel: Channel, payloads: list[bytes], with_receipts: bool) -> Spool:
-        """Send messages by way of the store: accepted once the entry is settled. Also raises `StoreError`."""
+    def spool(
+        self, channel: Channel, payloads: list[bytes], with_receipts: bool, held: int | None = None
+    ) -> Spool:
+        """Send messages by way of the store: accepted once the entry is settled. Also raises `StoreError`.
+
+        ``held``: the bytes that the journal has spooled, if the caller has added them up.
+        """
         assert isinstance(channel, Session)
         channel.check_open()
         journal, record = self.sessions.journal, channel.record
         assert journal is not None and isinstance(record, Record)
         message_type = self.context.settings.receipts
         messages = [message_type(channel, payload) for payload in payloads] if with_receipts else None
-        return journal.spool(record, payloads, messages)
+        return journal.spool(record, payloads, messages, journal.spooled() if held is None else held)
 
     def store_arrival(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         journal = self.sessions.journal
@@ -263,6 +268,24 @@ class ServerCore(EndpointCore):
         self.admission: Admission = self.side.admission
         self.asks: ServerAsks = self.sessions.server_asks
         """The requests without a response."""
+
+    def open_journal(self, life: int, next_key: int, wake: Callable[[], None]) -> Journal:
+        journal = super().open_journal(life, next_key, wake)
+        journal.is_shared = self.admission.places.max_peers > 1
+        return journal
+
+    def spool_each(self, channels: Sequence[Channel], payload: bytes) -> list[Spool | StoreError]:
+        """Send a message to several peers by way of the store. The entry of each, or why there is none."""
+        journal = self.sessions.journal
+        assert journal is not None
+        held, entries = journal.spooled(), list[Spool | StoreError]()
+        for channel in channels:
+            try:
+                entries.append(self.spool(channel, [payload], True, held))
+                held += len(payload)
+            except StoreError as error:
+                entries.append(error)
+        return entries
 
     def accept(self, address: str, origin: str | None, now: float) -> Link | None:
         """Make the link for a new connection; see `Admission.accept`."""

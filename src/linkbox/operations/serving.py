@@ -18,7 +18,7 @@ from linkbox.core.endpoint import (
     Verdict,
 )
 from linkbox.core.wait_queue import Predicate
-from linkbox.errors import MailboxFull, StateError
+from linkbox.errors import MailboxFull, StateError, StoreError, TooLarge
 from linkbox.events import Peer
 from linkbox.networks.choose import bind, descriptor_bound
 from linkbox.operations import arguments
@@ -247,24 +247,52 @@ class SendingServer(ServerOperations):
         return receipt
 
     def broadcast(self, payload: bytes) -> Operation[dict[Peer, AnyReceipt]]:
-        """Send to every peer. If the send window of a peer is full, its receipt has failed."""
+        """Send to every peer that can take it. The receipt of each other one has failed.
+
+        So a caller never repeats for the sake of one peer what the others have.
+        """
         core = self.server_core()
         channels = [each for each in core.channels.values() if not each.is_ending and each.error is None]
+        if core.has_store:
+            return (yield from self._spool_each(core, channels, payload))
         receipts: dict[Peer, AnyReceipt] = {}
-        if core.has_store:  # all messages share a commit
-            entries = [core.spool(each, [payload], True) for each in channels]
-            for channel, entry in zip(channels, entries, strict=True):
-                receipts[channel.peer] = (yield from wait_for_disk(self, entry))[0]
-            return receipts
         for channel in channels:
+            error: Exception = MailboxFull(f"{channel.peer} does not keep up")
             if channel.has_room():
-                receipts[channel.peer] = channel.send(payload)
-            else:
-                full = MailboxFull(f"{channel.peer} does not keep up")
-                receipts[channel.peer] = self._receipts(channel)
-                receipts[channel.peer].error = full
+                try:
+                    receipts[channel.peer] = channel.send(payload)
+                    continue
+                except TooLarge as too_large:
+                    error = too_large
+            receipts[channel.peer] = self._failed(channel, error)
         self.runtime.update()
         return receipts
+
+    def _spool_each(
+        self, core: ServerCore, channels: list[Channel], payload: bytes
+    ) -> Operation[dict[Peer, AnyReceipt]]:
+        """Write a message to the store for every peer. `StoreError` if that fails: none gets it then."""
+        entries = core.spool_each(channels, payload)  # They share a commit.
+        receipts: dict[Peer, AnyReceipt] = {}
+        failure: StoreError | None = None
+        for channel, entry in zip(channels, entries, strict=True):
+            error = entry
+            if not isinstance(error, StoreError):
+                try:
+                    receipts[channel.peer] = (yield from wait_for_disk(self, error))[0]
+                    continue
+                except StoreError as unwritten:
+                    error = failure = unwritten
+            receipts[channel.peer] = self._failed(channel, error)
+        if failure is not None and all(each.error is not None for each in receipts.values()):
+            raise failure
+        return receipts
+
+    def _failed(self, channel: Channel, error: Exception) -> AnyReceipt:
+        """The receipt of a message that was not accepted."""
+        receipt = self._receipts(channel)
+        receipt.error = error
+        return receipt
 
     def end(self, to: Given) -> None:
         """End the conversation with a peer, unless it has ended. Takes the lock."""

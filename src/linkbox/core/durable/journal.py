@@ -68,6 +68,8 @@ class Journal(JournalHooks):
         self.entries: list[Entry] = []
         self.spooling: set[Record] = set()
         """Records that may have messages in the spool."""
+        self.is_shared = False
+        """Do several peers share the quota?"""
         self.error: StoreError | None = None
         """Why the last batch could not be written, or None."""
         self._is_sparing = False
@@ -87,24 +89,42 @@ class Journal(JournalHooks):
         """Add a record for a new session."""
         record = Record(self, self.schedule, self._next_key, session.peer, session.peer.id)
         self._next_key += 1
-        self.spooling.add(record)
         record.attach(session)
 
-    def spool(self, record: Record, payloads: list[bytes], messages: list[OutgoingMessage] | None) -> Spool:
-        """Spool messages to send: accepted once the entry is settled. `StoreError` beyond the quota."""
-        quota, held = self._context.limits.store_bytes, self.spooled()
-        wanted = sum(map(len, payloads))
-        if held + wanted > quota:
-            raise StoreError(
-                f"the store holds {held} bytes of messages that are not delivered yet; with {wanted} more it "
-                f"would pass its quota of {quota}: wait until some are, or raise Limits(store_bytes=...)"
-            )
+    def spool(
+        self, record: Record, payloads: list[bytes], messages: list[OutgoingMessage] | None, held: int
+    ) -> Spool:
+        """Spool messages to send: accepted once the entry is settled. `StoreError` beyond the quota.
+
+        ``held`` is the result of `spooled`.
+        """
+        self._check_quota(record, sum(map(len, payloads)), held)
+        self.spooling.add(record)
         entry = Spool(record, record.spool.promise(payloads), messages)
         for row, message in zip(entry.rows, messages or (), strict=False):
             message.stored_number = row[0]
             record.spool.absent[row[0]] = message
         self.add(entry)
         return entry
+
+    def _check_quota(self, record: Record, wanted: int, held: int) -> None:
+        """Raise `StoreError` unless the store has room for that many bytes more, and this peer may use it.
+
+        A peer that is away takes nothing, so its messages pile up. It may have as much as is then left for
+        all others: alone one half of the quota, like each of two one third.
+        """
+        quota, own = self._context.limits.store_bytes, record.spool.held_bytes()
+        if held + wanted > quota:
+            raise StoreError(
+                f"the store holds {held} bytes of messages that are not delivered yet; with {wanted} more it "
+                f"would pass its quota of {quota}: wait until some are, or raise Limits(store_bytes=...)"
+            )
+        if self.is_shared and own + wanted > quota - held - wanted:
+            raise StoreError(
+                f"the store holds {own} bytes of messages that {record.owner().peer} has not taken yet; with "
+                f"{wanted} more it would have more of the quota of {quota} than is left for all other peers: "
+                "wait until it takes some, disconnect() it, or raise Limits(store_bytes=...)"
+            )
 
     def spooled(self) -> int:
         """Bytes of messages that are accepted and not acknowledged."""
@@ -198,7 +218,7 @@ class Journal(JournalHooks):
             effects.log("info", "the store works again", "store_works")
         for record, row in batch.rows:
             record.on_written(row)
-            if row.over:
+            if row.over or not record.spool.held_bytes():
                 self.spooling.discard(record)
         for entry in batch.entries:
             try:
