@@ -10,6 +10,7 @@ import pytest
 from linkbox.core.bytes_mailbox import BytesMailbox
 from linkbox.core.decoding import Decoding
 from linkbox.core.durable.entries import Fetch, Spool
+from linkbox.core.durable.journal import BEHIND
 from linkbox.core.durable.recovery import restore
 from linkbox.core.patterns import P2M, P2P
 from linkbox.core.session import Session
@@ -154,6 +155,27 @@ def test_peers_without_messages_cost_nothing(wires: list[StoredWire]) -> None:
     assert wire.client.mailbox.take_all() == [b"1:"] and session.error is None
     wire.acks()
     assert not journal.spooling
+
+
+def test_no_connection_is_accepted_while_the_disk_is_behind(wires: list[StoredWire]) -> None:
+    """Or each commit would be longer than the last one, and what arrives after it waits for all of it."""
+    wire, session = connected(wires, P2P, stores={"server"}, max_peers=3)
+    server, journal = wire.server, wire.server.journal
+    assert journal is not None
+    wire.writes = False
+    wire.send(wire.client, session, *[b"%d:" % number for number in range(BEHIND)])
+    wire.run()
+    assert not server.admission.is_crowded(wire.now)
+    wire.send(wire.client, session, b"more:")
+    wire.run()
+    assert journal.arriving == BEHIND + 1 and server.admission.is_crowded(wire.now)
+    wire.write("server", is_full=True)
+    assert not server.admission.is_crowded(wire.now), "a full disk keeps no client out"
+    wire.writes = True
+    wire.advance(1.0)
+    wire.run()
+    assert not journal.arriving and not server.admission.is_crowded(wire.now)
+    assert wire.server.mailbox.count == BEHIND + 1
 
 
 def test_the_only_peer_has_all_of_the_quota(wires: list[StoredWire]) -> None:

@@ -100,6 +100,9 @@ class Admission:
 
     def is_crowded(self, now: float) -> bool:
         """Is there no room for another pending connection? More connections wait in the kernel's queue."""
+        journal = self._sessions.journal
+        if journal is not None and journal.is_behind():
+            return True
         is_full = self._pending.is_full()
         if self._pending.must_read(is_full or len(self._links.links) >= self.max_links, now):
             return True

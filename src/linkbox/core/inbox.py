@@ -61,6 +61,7 @@ class Inbox:
             journal, record = self._sessions.journal, session.record
             assert journal is not None and isinstance(record, Record)
             receiving.storing += max(arrival.memory, 0)
+            journal.arriving += len(values)
             journal.add(Inflow(record, arrival, values, context.wall_time(now)))
 
     def store(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:

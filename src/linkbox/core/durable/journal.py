@@ -34,6 +34,10 @@ FETCH_COUNT = 10_000
 """Most messages read from the spool at a time."""
 
 
+BEHIND = 2_000
+"""Received messages that wait for the disk from which on a server accepts no connections."""
+
+
 class Batch:
     """The entries and marks to write in one transaction."""
 
@@ -72,6 +76,8 @@ class Journal(JournalHooks):
         """Do several peers share the quota?"""
         self.error: StoreError | None = None
         """Why the last batch could not be written, or None."""
+        self.arriving: int = 0
+        """The number of received messages that are not on disk yet."""
         self._is_sparing = False
         """Leave received messages out of the next batch? Writing only marks may free room on the disk."""
         self._most = ENDLESS
@@ -134,6 +140,14 @@ class Journal(JournalHooks):
         """Add an entry, to be written soon."""
         self.entries.append(entry)
         self.schedule.write_by(0.0)
+
+    def is_behind(self) -> bool:
+        """Do so many received messages wait that clients had better wait in the kernel's queue?
+
+        Each new session may bring a window of messages, and they are all taken before the next ones: the more
+        arrive during one commit, the longer the next one takes. Not while the disk is full.
+        """
+        return self.arriving > BEHIND and not self.schedule.is_failing
 
     def go_online(self, record: Record, until: int) -> None:
         self.add(Online(record, until))
@@ -227,6 +241,7 @@ class Journal(JournalHooks):
                 name = f"a {type(entry).__name__} entry of the store"
                 effects.failures.append((entry.arrival if isinstance(entry, Inflow) else name, failure))
                 entry.failed(self._owner, failure)
+        self.arriving = sum(len(each.values) for each in self.entries if isinstance(each, Inflow))
         for record, _ in batch.rows:
             self.fetch_if_wanted(record)
         if self.error is not None:
