@@ -142,7 +142,7 @@ class Journal(JournalHooks):
         self.schedule.write_by(0.0)
 
     def is_behind(self) -> bool:
-        """Do so many received messages wait that clients had better wait in the kernel's queue?
+        """Do more than `BEHIND` received messages wait? Then clients had better wait in the kernel's queue.
 
         Each new session may bring a window of messages, and they are all taken before the next ones: the more
         arrive during one commit, the longer the next one takes. Not while the disk is full.
