@@ -90,6 +90,8 @@ class Conversations:
 
     def closed(self, session: Session) -> None:
         """A session is closed: let another one connect."""
+        if session.established and not session.receiving.arrived:
+            self.dialing.move_on(session)  # Its server has answered nothing.
         if session in self._queued:
             self._queued.remove(session)
         self._open.pop(session, None)
