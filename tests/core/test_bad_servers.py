@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from linkbox.core.backoff import Backoff
-from linkbox.core.link import Link
 from linkbox.core.patterns import AR, P2M, P2P, Pattern
 from linkbox.core.session import Session
 from linkbox.core.wire import frames

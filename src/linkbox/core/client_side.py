@@ -337,9 +337,7 @@ class ClientSide(Side):
             is_stopping and session.record is not None
         ):
             self._sessions.close_session(session, _lost(error))
-        elif not is_established and not session.sending.sent:
-            self.dialing.failed(session, error, now)
-        elif (
+        elif (not is_established and not session.sending.sent) or (
             self.conversations.resumes
             and self.dialing.reconnect is not None
             and (session.in_flight() or not is_stopping)
