@@ -277,6 +277,18 @@ def test_after_a_violation_the_next_address_has_its_turn() -> None:
     assert isinstance(session.error, SessionLost) and not session.error.in_doubt
 
 
+def test_a_violation_is_one_however_long_the_connection_lasted() -> None:
+    wire = with_two(Alone(P2P))
+    session = wire.client.conversations.current(wire.now)
+    wire.settle()
+    for _ in range(3):
+        probe = wire.welcomed(resumed=True)
+        wire.advance(BACKOFF.maximum)
+        probe.say(frames.frame(frames.WELCOME, b"{}"))
+        wire.advance(1)
+    assert wire.reached == [FIRST, SECOND, FIRST] and session.attempts.failures == 3
+
+
 @pytest.mark.parametrize("behave", [keeps, violates])
 def test_what_is_in_doubt_is_asked_of_the_same_server_once(behave: Callable[[Any], None]) -> None:
     """It may have the message, and may say so. After that it is in doubt, and not sent to another server."""

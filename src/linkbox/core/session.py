@@ -185,7 +185,7 @@ class Attempts:
         """
         lasted = now - self.connected_at
         is_long = lasted >= pauses.maximum
-        is_useful = is_long or (progress > self.progress and not is_bad)
+        is_useful = not is_bad and (is_long or progress > self.progress)
         self.progress = max(self.progress, progress)
         if is_long:
             self.renewals = 0
