@@ -42,6 +42,11 @@ class Alone(Wire):
         self.advance(0.0)
         return bool(self.pending)
 
+    def is_at(self, address: str) -> bool:
+        """Is this the address that the next connection reaches?"""
+        addresses = self.client.dialing.addresses
+        return addresses[self.pending[0].attempts.route % len(addresses)] == address
+
     def accept(self) -> Probe:
         """The server's end of the next connection, which is made at once."""
         assert self.is_dialling()
@@ -304,6 +309,28 @@ def test_what_is_in_doubt_is_asked_of_the_same_server_once(behave: Callable[[Any
     assert wire.reached == [FIRST, FIRST, SECOND]
     assert isinstance(receipt.error, SessionLost) and receipt.stage is Stage.FAILED
     assert "DATA" not in probe.kinds()
+
+
+def test_attempts_before_the_welcome_do_not_count_against_a_server() -> None:
+    wire = with_two(Alone(P2P))
+    session = wire.client.conversations.current(wire.now)
+    receipt = session.send(b"x")
+    wire.settle()
+    for _ in range(4):
+        wire.accept().say(frames.preface(), handshake.refuse("busy", "no"))
+        wire.advance(1)
+    assert session.attempts.failures == 4
+    keeps(wire)
+    wire.advance(1)
+    keeps(wire)
+    assert wire.reached == [FIRST, SECOND] * 2 + [FIRST] * 2 and receipt.error is None
+
+
+def test_a_server_that_forgets_each_session_is_left() -> None:
+    wire = with_two(Alone(P2P))
+    begin(wire)
+    wire.serve(3, lambda wire: forgets(wire) if wire.is_at(FIRST) else wire.welcomed())
+    assert wire.reached == [FIRST] * 4 + [SECOND]
 
 
 def test_the_same_server_may_resume_first() -> None:

@@ -91,11 +91,12 @@ class Dialing:
 
     def move_on(self, session: Session) -> None:
         """The server of the session is no good: the next attempt begins with the next address."""
+        attempts = session.attempts
         if len(self.addresses) > 1:
-            left = session.attempts.route
-            session.attempts.route = (left + 1) % len(self.addresses)
+            left, attempts.useless = attempts.route, 0
+            attempts.route = (left + 1) % len(self.addresses)
             if self._preferred == left:
-                self._preferred = session.attempts.route
+                self._preferred = attempts.route
 
     def broke(self, session: Session, error: Exception, now: float) -> None:
         """A connection broke: if it was welcomed, count it, and choose the server of the next attempt.
@@ -110,8 +111,8 @@ class Dialing:
         is_useful = attempts.over(
             session.sending.acked + session.receiving.arrived, is_bad, self.reconnect or ONE_TRY, now
         )
-        is_resumed = session.resumes and not attempts.failures
-        if not is_useful and not (is_resumed and (session.sending.unacked or not is_bad)):
+        is_over = attempts.useless > 1 or not session.resumes
+        if not is_useful and (is_over or (is_bad and not session.sending.unacked)):
             self.move_on(session)
 
     def sent_away(self, session: Session, now: float) -> tuple[float | None, bool]:

@@ -142,6 +142,7 @@ class Attempts:
         "renewals",
         "retry_at",
         "route",
+        "useless",
         "warn_after",
         "was_short",
     )
@@ -154,6 +155,8 @@ class Attempts:
         """Units acknowledged or received up to the last lost connection."""
         self.renewals: int = 0
         """Sessions before this one, in a row, that the server has forgotten."""
+        self.useless: int = 0
+        """Connections to this server, in a row, that were welcomed and of no use."""
         self.least_pause: float = 0.0
         """Seconds that pass before the next attempt in any case."""
         self.was_short: bool = False
@@ -185,12 +188,14 @@ class Attempts:
         """
         lasted = now - self.connected_at
         is_long = lasted >= pauses.maximum
-        is_useful = not is_bad and (is_long or progress > self.progress)
-        self.progress = max(self.progress, progress)
         if is_long:
             self.renewals = 0
+        is_useful = not is_bad and (is_long or (progress > self.progress and self.renewals < 2))
+        self.progress = max(self.progress, progress)
         if is_useful:
-            self.failures = max(0, self.renewals - 1)
+            self.failures = self.useless = 0
+        else:
+            self.useless += 1
         # A server may send a message and close, thousands of times a second.
         is_short = lasted < pauses.initial
         self.least_pause = pauses.initial if is_short and self.was_short else 0.0
@@ -201,7 +206,7 @@ class Attempts:
         """The server has forgotten the session of ``old``: one that forgets each of them is no better than
         one that is not there."""
         self.renewals = old.renewals + 1
-        self.failures, self.was_short = old.renewals, old.was_short
+        self.failures, self.useless, self.was_short = old.renewals, old.useless, old.was_short
 
     def follow(self, old: Attempts, is_failure: bool) -> None:
         """The server was stopped: count on. ``is_failure``: its connection was of no use."""
