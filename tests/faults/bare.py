@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -93,6 +95,12 @@ class Bare:
         self._is_greeted = True
         return self
 
+    def admit(self, **more: Any) -> None:
+        """As a server: read HELLO, for which a client may wait for the preface, and welcome the client."""
+        self.say(frames.preface()).until(frames.HELLO)
+        known = {"name": "bare", "incarnation": "0" * 32, "credit": CREDIT, "message": 1 << 30, **more}
+        self.say(encode_message(handshake.Welcome(**known)))
+
     def frame(self) -> tuple[int, bytes]:
         """The next frame: type and payload. EOFError when the other side has closed, or reset."""
         if not self._is_greeted:
@@ -149,6 +157,41 @@ class Bare:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class HostileServer:
+    """Accepts one connection after another, and answers each with what ``says`` writes."""
+
+    def __init__(self, says: Callable[[Bare], None]) -> None:
+        self._says = says
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, name="hostile", daemon=True)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            sock.settimeout(PATIENCE)
+            bare = Bare.__new__(Bare)
+            bare.sock, bare._received, bare._is_greeted = sock, b"", False
+            try:
+                self._says(bare.as_server())
+                bare.ended()
+            except (EOFError, OSError, AssertionError):
+                pass  # the client has left
+            sock.close()
+
+    def __enter__(self) -> HostileServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(PATIENCE)
 
 
 def reason_of(payload: bytes) -> str:

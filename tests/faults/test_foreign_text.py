@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import io
 import logging
-import socket
-import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -20,8 +18,7 @@ import pytest
 from linkbox import AnswerError, EventKind, Json, Lines, LinkboxError, Typed
 from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
-from tests.core.wire import encode_message
-from tests.faults.bare import CREDIT, Bare, as_json, data, opening
+from tests.faults.bare import Bare, HostileServer, as_json, data, opening
 from tests.faults.place import AT_ONCE, PATIENCE, Place
 from tests.threaded.helpers import Ear, Process, wait_until
 
@@ -191,46 +188,8 @@ def test_bytes_that_a_plain_framing_does_not_allow(place: Place, log: Log) -> No
 # --- a hostile server -----------------------------------------------------------------------------------
 
 
-class HostileServer:
-    """Accepts one connection after another, and answers each with what ``says`` writes."""
-
-    def __init__(self, place: Place, says: Callable[[Bare], None]) -> None:
-        self._place = place
-        self._says = says
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, name="hostile", daemon=True)
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            sock.settimeout(PATIENCE)
-            bare = Bare.__new__(Bare)
-            bare.sock, bare._received, bare._is_greeted = sock, b"", False
-            try:
-                self._says(bare.as_server())
-                bare.ended()
-            except (EOFError, OSError, AssertionError):
-                pass  # the client has left
-            sock.close()
-
-    def __enter__(self) -> HostileServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(PATIENCE)
-
-
-def _welcomes(bare: Bare, name: str = EVIL) -> None:
-    bare.until(frames.HELLO)
-    welcome = handshake.Welcome(name, "0" * 32, CREDIT, 1 << 30, 0, False)
-    bare.say(frames.preface(), encode_message(welcome))
+def _welcomes(bare: Bare) -> None:
+    bare.admit(name=EVIL)
 
 
 @pytest.mark.parametrize("code", ["denied", "authentication", "disconnected", EVIL])
@@ -239,7 +198,7 @@ def test_a_server_that_refuses_with_hostile_text(place: Place, log: Log, code: s
         bare.until(frames.HELLO)
         bare.say(frames.preface(), handshake.refuse(code, EVIL + "y" * 1000))
 
-    with HostileServer(place, says) as server:
+    with HostileServer(says) as server:
         client = place.client("P2P", server.address, reconnect=None, connect_timeout=PATIENCE)
         with pytest.raises(LinkboxError) as caught:
             client.start()
@@ -253,7 +212,7 @@ def test_a_server_that_rejects_with_hostile_text(place: Place, log: Log) -> None
         bare.until(frames.DATA)
         bare.say(frames.encode_reject(1, EVIL, LONG), frames.encode_ack(1, 1, 1 << 30, 1 << 30))
 
-    with HostileServer(place, says) as server:
+    with HostileServer(says) as server:
         client = place.client("P2P", server.address, reconnect=None).start()
         receipt = client.send(b"x")
         with pytest.raises(LinkboxError) as caught:
@@ -270,7 +229,7 @@ def test_a_server_that_fails_a_request_with_hostile_text(place: Place, log: Log)
         bare.until(frames.ASK)
         bare.say(frames.encode_fail(1, EVIL, LONG))
 
-    with HostileServer(place, says) as server:
+    with HostileServer(says) as server:
         client = place.client("AR", server.address, keep_alive=True, reconnect=AT_ONCE)
         with pytest.raises(LinkboxError) as caught:
             client.ask(b"x", timeout=PATIENCE)

@@ -16,8 +16,9 @@ class Backoff:
 
     The first attempt after a lost connection is made at once, the n-th after that
     ``initial * factor**(n-1)`` seconds later, never more than ``maximum``, each varied by up to
-    ``jitter`` of itself (so that a thousand clients do not reconnect at the same instant). With a plain
-    framing the first attempt, too, waits ``initial`` seconds after a connection that was shorter than that.
+    ``jitter`` of itself (so that a thousand clients do not reconnect at the same instant). The first
+    attempt, too, waits ``initial`` seconds after two connections in a row that were shorter than that; with
+    a plain framing, after one.
     A request of a ClientAR and ``start()`` do not wait for the next attempt: they cause one.
     With ``attempts=None`` the attempts never end; otherwise the peer is lost after that many in a row.
     """

@@ -224,6 +224,7 @@ class ClientSide(Side):
             session.rename(Peer(welcome.name, link.address, session.peer.id, self._context.wall_time(now)))
         else:
             self._context.counters.reconnects += 1
+            session.attempts.renewals = 0
         link.open(session, now)
         self._context.effects.to_write.append(link)
         self._sessions.announce_up(session, kind)
@@ -252,6 +253,7 @@ class ClientSide(Side):
                 "info", f"refused: {error}", "refused", session.peer, {"reason": str(error)}
             )
         session.detach()
+        self.dialing.broke(session, error, now)
         handshake = link.handshake if isinstance(link, LinkedLink) else None
         if (
             isinstance(handshake, ClientHandshake)
@@ -328,21 +330,18 @@ class ClientSide(Side):
 
     def session_dropped(self, session: Session, error: Exception) -> None:
         """The connection broke: connect again if the session can continue, else close it."""
-        self._sessions.announce_down(session, error)
-        is_established, is_stopping = session.generation.established, self._context.is_stopping
         now = self._context.effects.now
+        self.dialing.broke(session, error, now)
+        is_established, is_stopping = session.generation.established, self._context.is_stopping
         if (is_established and not self.conversations.resumes) or (
             is_stopping and session.record is not None
         ):
             self._sessions.close_session(session, _lost(error))
-        elif not is_established and not session.sending.sent:
-            self.dialing.failed(session, error, now)
-        elif (
+        elif (not is_established and not session.sending.sent) or (
             self.conversations.resumes
             and self.dialing.reconnect is not None
             and (session.in_flight() or not is_stopping)
         ):
-            session.attempts.reached(session.sending.acked + session.receiving.arrived)
             self.dialing.failed(session, error, now)
         else:
             self._sessions.close_session(session, _lost(error))

@@ -50,9 +50,7 @@ class Conversations:
 
     def begin(self, now: float) -> Session:
         """Begin a conversation, and connect at once."""
-        id = self._context.settings.entropy(16).hex()
-        address = self.dialing.address
-        session = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
+        session = self._new(now)
         if not self._context.settings.connections:
             self.set_out(session, now)
             return session
@@ -60,6 +58,12 @@ class Conversations:
         self._queued.append(session)
         self._set_out_next()
         return session
+
+    def _new(self, now: float) -> Session:
+        """The session of a new conversation; it does not connect yet."""
+        id = self._context.settings.entropy(16).hex()
+        address = self.dialing.address
+        return self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
 
     def _set_out_next(self) -> None:
         """Let sessions connect while fewer connections are open than are allowed."""
@@ -86,6 +90,8 @@ class Conversations:
 
     def closed(self, session: Session) -> None:
         """A session is closed: let another one connect."""
+        if session.established and not session.receiving.arrived:
+            self.dialing.move_on(session)  # Its server has answered nothing.
         if session in self._queued:
             self._queued.remove(session)
         self._open.pop(session, None)
@@ -117,12 +123,14 @@ class Conversations:
         delay = self.pause_after(old)
         if delay is None:
             return False
-        now, address = self._context.effects.now, self.dialing.address
-        id = self._context.settings.entropy(16).hex()
-        new = self.main = self._sessions.open(Peer(address, address, id, self._context.wall_time(now)))
+        now = self._context.effects.now
+        new = self.main = self._new(now)
         new.resumes = self.resumes
         new.attempts.failures = _failures_after(old)
         new.attempts.failed_at, new.attempts.retry_at = now, now + delay
+        if new.attempts.failures:
+            self.dialing.move_on(old)
+            new.attempts.route = old.attempts.route
         new.timer.wake_at(now + delay)
         self.has_come_back = True
         return True
@@ -138,10 +146,10 @@ class Conversations:
             return None
         return max(0.0, session.timer.due_at - now)
 
-    def set_out(self, session: Session, now: float) -> None:
+    def set_out(self, session: Session, now: float, pause: float = 0.0) -> None:
         """Let the session connect."""
         session.resumes = self.resumes
-        self.dialing.begin(session, now)
+        self.dialing.begin(session, now, pause)
 
     def restore(self, session: Session, is_ending: bool, now: float) -> None:
         """Restore a session from the store after a restart of the client."""
@@ -214,6 +222,7 @@ class Conversations:
             self._move(old, [each for each in unsent if each.kind == frames.DATA], new)
             if carries_on:
                 self.main = new
+        new.attempts.renew(old.attempts)
         link.session = new
         new.attach(link)
         return new
@@ -250,8 +259,12 @@ class Conversations:
         waiting = asks.of(session)
         moved = _unsent_whole(waiting, unsent)
         unsent = [each for each in unsent if each.header is None or each.header.id in moved]
-        if unsent and self.dialing.reconnect is not None and not self._context.is_stopping:
-            new = self.begin(self._context.effects.now)
+        now = self._context.effects.now
+        pause, is_failure = self.dialing.sent_away(session, now)
+        if unsent and pause is not None and not self._context.is_stopping:
+            new = self._new(now)
+            new.attempts.follow(session.attempts, is_failure)
+            self.set_out(new, now, pause)
             new.ending.is_requested = is_ending
             self._move(session, unsent, new)
             if self.main is session:
@@ -281,7 +294,13 @@ class Conversations:
         new = self._sessions.add(Peer(peer.name, peer.address, id, peer.connected_at, peer.identity))
         self._hand_over(old, new, [], unsent)
         new.generation.epoch = 0
-        self.set_out(new, self._context.effects.now)
+        now = self._context.effects.now
+        pause, is_failure = self.dialing.sent_away(old, now)
+        if pause is None and old.attempts.failures:  # The store keeps what is left.
+            self.dialing.give_up(new, PeerLost(f"{old.peer} was stopped"))
+            return
+        new.attempts.follow(old.attempts, is_failure)
+        self.set_out(new, now, pause or 0.0)
 
 
 def _failures_after(old: Session) -> int:

@@ -11,7 +11,7 @@ from linkbox.core.ending import is_finished
 from linkbox.core.session import Session
 from linkbox.core.session_table import SessionTable
 from linkbox.core.timers import NEVER
-from linkbox.errors import ConnectFailed, PeerLost
+from linkbox.errors import ConnectFailed, PeerLost, ProtocolViolation
 
 LAST_TRY = 0.05
 """Seconds before the end of ``connect_timeout`` in which the last attempt is made."""
@@ -66,13 +66,18 @@ class Dialing:
         self.dials: list[Session] = []
         """Sessions that need a connection now."""
 
-    def begin(self, session: Session, now: float) -> None:
+    def begin(self, session: Session, now: float, pause: float = 0.0) -> None:
         """Let a new session connect. With a store, the attempts have no deadline."""
+        attempts = session.attempts
         if session.record is None:
-            session.attempts.connect_by = min(session.attempts.connect_by, now + self.connect_timeout)
-        session.attempts.route = self._preferred
+            attempts.connect_by = min(attempts.connect_by, now + pause + self.connect_timeout)
+        attempts.route = self._preferred
         session.moved_at = now
-        self._dial(session, now)
+        if pause:
+            attempts.failed_at, attempts.retry_at = now, now + pause
+            session.timer.wake_at(now + pause)
+        else:
+            self._dial(session, now)
 
     def reached(self, session: Session, address: str) -> None:
         """There is a connection. If it is not welcomed, the next attempt begins with the next address."""
@@ -83,6 +88,44 @@ class Dialing:
         """The connection is up: new attempts begin with its address."""
         if len(self.addresses) > 1:
             session.attempts.route = self._preferred = self.addresses.index(address)
+
+    def move_on(self, session: Session) -> None:
+        """The server of the session is no good: the next attempt begins with the next address."""
+        attempts = session.attempts
+        if len(self.addresses) > 1:
+            left, attempts.useless = attempts.route, 0
+            attempts.route = (left + 1) % len(self.addresses)
+            if self._preferred == left:
+                self._preferred = attempts.route
+
+    def broke(self, session: Session, error: Exception, now: float) -> None:
+        """A connection broke: if it was welcomed, count it, and choose the server of the next attempt.
+
+        The same server may still have the session, and what is in doubt. So it is asked once more, unless
+        it broke the protocol and nothing is in doubt.
+        """
+        if not session.is_up:
+            return
+        self._sessions.announce_down(session, error)
+        attempts, is_bad = session.attempts, isinstance(error, ProtocolViolation)
+        is_useful = attempts.over(
+            session.sending.acked + session.receiving.arrived, is_bad, self.reconnect or ONE_TRY, now
+        )
+        is_over = attempts.useless > 1 or not session.resumes
+        if not is_useful and (is_over or (is_bad and not session.sending.unacked)):
+            self.move_on(session)
+
+    def sent_away(self, session: Session, now: float) -> tuple[float | None, bool]:
+        """The server of the session is stopping. Return the pause before the session that takes over
+        connects (None: none should), and whether this counts as a failed attempt."""
+        attempts, reconnect = session.attempts, self.reconnect
+        self.move_on(session)
+        if reconnect is None:
+            return None, True
+        progress = session.sending.acked + session.receiving.arrived
+        is_useful = attempts.over(progress, False, reconnect, now)
+        delay = reconnect.delay(attempts.failures, self.random)
+        return None if delay is None else max(delay, attempts.least_pause), not is_useful
 
     def _dial(self, session: Session, now: float) -> None:
         session.attempts.retry_at, session.attempts.began_at = NEVER, now
@@ -127,6 +170,9 @@ class Dialing:
             is_final = True
         if self.reconnect is not None and not is_final:
             delay = self.reconnect.delay(session.attempts.failures, self.random)
+        if delay is not None:
+            delay = max(delay, session.attempts.least_pause)
+        session.attempts.least_pause = 0.0
         session.attempts.failed(error, now)
         self._context.failed(error)
         if is_finished(session) and (delay is None or is_absent):

@@ -8,6 +8,7 @@ messages that are not acknowledged, and the credit. The session also holds the c
 
 from __future__ import annotations
 
+from linkbox.core.backoff import Backoff
 from linkbox.core.channel import AskHeader, Channel, OutgoingMessage, Unit
 from linkbox.core.connection import Connection
 from linkbox.core.context import Context
@@ -136,10 +137,14 @@ class Attempts:
         "failed_at",
         "failures",
         "last_failure",
+        "least_pause",
         "progress",
+        "renewals",
         "retry_at",
         "route",
+        "useless",
         "warn_after",
+        "was_short",
     )
 
     def __init__(self) -> None:
@@ -148,6 +153,14 @@ class Attempts:
         self.last_failure: Exception | None = None
         self.progress: int = 0
         """Units acknowledged or received up to the last lost connection."""
+        self.renewals: int = 0
+        """Sessions before this one, in a row, that the server has forgotten."""
+        self.useless: int = 0
+        """Connections to this server, in a row, that were welcomed and of no use."""
+        self.least_pause: float = 0.0
+        """Seconds that pass before the next attempt in any case."""
+        self.was_short: bool = False
+        """Was the last connection over at once?"""
         self.connect_by: float = NEVER
         """The deadline of the first welcome."""
         self.retry_at: float = NEVER
@@ -168,10 +181,37 @@ class Attempts:
         self.last_failure = error
         self.began_at, self.failed_at = NEVER, now
 
-    def reached(self, progress: int) -> None:
-        """A connection was lost; if units were transferred on it, the next attempt is made at once."""
-        if progress > self.progress:
-            self.progress, self.failures = progress, 0
+    def over(self, progress: int, is_bad: bool, pauses: Backoff, now: float) -> bool:
+        """A welcomed connection is over. Was it of use? Then the failures before it do not count any more.
+
+        ``is_bad``: whatever was transferred, the server broke the protocol.
+        """
+        lasted = now - self.connected_at
+        is_long = lasted >= pauses.maximum
+        if is_long:
+            self.renewals = 0
+        is_useful = not is_bad and (is_long or (progress > self.progress and self.renewals < 2))
+        self.progress = max(self.progress, progress)
+        if is_useful:
+            self.failures = self.useless = 0
+        else:
+            self.useless += 1
+        # A server may send a message and close, thousands of times a second.
+        is_short = lasted < pauses.initial
+        self.least_pause = pauses.initial if is_short and self.was_short else 0.0
+        self.was_short = is_short
+        return is_useful
+
+    def renew(self, old: Attempts) -> None:
+        """The server has forgotten the session of ``old``: one that forgets each of them is no better than
+        one that is not there."""
+        self.renewals = old.renewals + 1
+        self.failures, self.useless, self.was_short = old.renewals, old.useless, old.was_short
+
+    def follow(self, old: Attempts, is_failure: bool) -> None:
+        """The server was stopped: count on. ``is_failure``: its connection was of no use."""
+        self.failures = old.failures + is_failure
+        self.renewals, self.was_short = old.renewals, old.was_short
 
 
 class SessionTimer:
