@@ -110,6 +110,24 @@ def test_what_a_signal_has_interrupted_is_decoded_again() -> None:
     assert wire.server.context.mailbox.undecoded == 0
 
 
+def test_what_waits_of_a_conversation_that_is_over_is_not_decoded() -> None:
+    """Its peer knows that it was not acknowledged."""
+    wire = Wire(max_peers=3)
+    for number in range(2):
+        probe_server(wire, session=f"{number:032x}")
+    first, second = wire.server.sessions.by_id.values()
+    assert isinstance(first, Session) and isinstance(second, Session)
+    backlog = Backlog(wire.server.context)
+    backlog.add(deque([_arrival(first, 1), _arrival(first, 2), _arrival(second, 1)]))
+    assert wire.server.context.mailbox.undecoded == 3
+    wire.server.sessions.close_session(first, PeerLost("gone"))
+    found: list[tuple[Session, int]] = []
+    while again := backlog.next(deque()):
+        found += [(each.session, each.last) for each in again]
+    assert found == [(second, 1)]
+    assert wire.server.context.mailbox.undecoded == 0 and not backlog.queues
+
+
 def _arrival(session: Session, last: int) -> Arrival:
     return Arrival(session, [b"x"], last)
 

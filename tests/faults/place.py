@@ -272,10 +272,9 @@ class Regular:
             while not self._over.is_set() or self.exchanges < 3:
                 began, used = time.monotonic(), time.process_time()
                 self._exchange(self._server is not None)
-                waited = time.monotonic() - began
-                # It is this process that let it wait if it used the processor meanwhile, not the machine.
-                if time.process_time() - used > waited / 2 or waited > IDLE:
-                    self.worst = max(self.worst, waited)
+                waited, used = time.monotonic() - began, time.process_time() - used
+                # What this process has worked meanwhile it let it wait; the rest was the machine, or it hung.
+                self.worst = max(self.worst, waited if waited > IDLE else min(waited, used))
                 self.exchanges += 1
                 self._over.wait(0.005)  # It talks; it does not hammer.
         except BaseException as error:
