@@ -420,7 +420,9 @@ class Session(Channel):
         error = self.error
         if self.ending.is_requested or error is not None:
             if error is not None and not (self.established or isinstance(error, EndOfData)):
-                raise StateError(never_connected(self, f"{error}; start() tries again")) from error
+                failure = StateError(never_connected(self, f"{error}; start() tries again"))
+                failure.__cause__ = error  # The compiler leaves out the cause in `raise … from`.
+                raise failure
             raise StateError(f"the conversation with {self.peer} has ended; nothing more can be sent")
 
     def flush(self) -> None:
