@@ -15,7 +15,7 @@ import pytest
 import linkbox
 from linkbox import EventKind
 from linkbox.aio import ClientP2M, ClientP2P, ServerP2M, ServerP2P
-from tests.threaded.helpers import wait_until
+from tests.threaded.helpers import only_own_garbage, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 ANY = "tcp://127.0.0.1:0"
@@ -23,12 +23,8 @@ ANY = "tcp://127.0.0.1:0"
 
 @pytest.fixture(autouse=True, scope="module")
 def collected() -> Iterator[None]:
-    """What other tests have left is not counted here, nor what is left here in other tests."""
-    gc.collect()
-    gc.freeze()  # what is there now, so that each `gc.collect` below is quick
-    yield
-    gc.unfreeze()
-    gc.collect()
+    with only_own_garbage():
+        yield
 
 
 async def _start(endpoint: Any) -> None:

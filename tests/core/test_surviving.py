@@ -91,20 +91,31 @@ def test_reading_fails_during_the_handshake() -> None:
     assert link.session is None
 
 
-def test_what_a_signal_has_interrupted_is_decoded_again() -> None:
-    """It goes back into the backlog, in its place: before what has arrived since."""
+def _two_sessions() -> tuple[Wire, Session, Session, Backlog]:
+    """A server with two clients, and a backlog for what arrives from them."""
     wire = Wire(max_peers=3)
     for number in range(2):
         probe_server(wire, session=f"{number:032x}")
     first, second = wire.server.sessions.by_id.values()
     assert isinstance(first, Session) and isinstance(second, Session)
-    backlog = Backlog(wire.server.context)
-    group = backlog.next(deque([_arrival(first, 1), _arrival(second, 1), _arrival(first, 2)]))
-    backlog.put_back(group)
-    backlog.add(deque([_arrival(first, 3), _arrival(second, 2)]))
+    return wire, first, second, Backlog(wire.server.context)
+
+
+def _all_of(backlog: Backlog) -> list[tuple[Session, int]]:
+    """What is decoded, in this order: sessions, and numbers of messages."""
     found: list[tuple[Session, int]] = []
     while again := backlog.next(deque()):
         found += [(each.session, each.last) for each in again]
+    return found
+
+
+def test_what_a_signal_has_interrupted_is_decoded_again() -> None:
+    """It goes back into the backlog, in its place: before what has arrived since."""
+    wire, first, second, backlog = _two_sessions()
+    group = backlog.next(deque([_arrival(first, 1), _arrival(second, 1), _arrival(first, 2)]))
+    backlog.put_back(group)
+    backlog.add(deque([_arrival(first, 3), _arrival(second, 2)]))
+    found = _all_of(backlog)
     assert [last for session, last in found if session is first] == [1, 2, 3]
     assert [last for session, last in found if session is second] == [1, 2]
     assert wire.server.context.mailbox.undecoded == 0
@@ -112,18 +123,11 @@ def test_what_a_signal_has_interrupted_is_decoded_again() -> None:
 
 def test_what_waits_of_a_conversation_that_is_over_is_not_decoded() -> None:
     """Its peer knows that it was not acknowledged."""
-    wire = Wire(max_peers=3)
-    for number in range(2):
-        probe_server(wire, session=f"{number:032x}")
-    first, second = wire.server.sessions.by_id.values()
-    assert isinstance(first, Session) and isinstance(second, Session)
-    backlog = Backlog(wire.server.context)
+    wire, first, second, backlog = _two_sessions()
     backlog.add(deque([_arrival(first, 1), _arrival(first, 2), _arrival(second, 1)]))
     assert wire.server.context.mailbox.undecoded == 3
     wire.server.sessions.close_session(first, PeerLost("gone"))
-    found: list[tuple[Session, int]] = []
-    while again := backlog.next(deque()):
-        found += [(each.session, each.last) for each in again]
+    found = _all_of(backlog)
     assert found == [(second, 1)]
     assert wire.server.context.mailbox.undecoded == 0 and not backlog.queues
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -297,6 +298,16 @@ def free_port() -> int:
                 return port
         except OSError:
             continue
+
+
+@contextmanager
+def only_own_garbage() -> Iterator[None]:
+    """What other tests have left is not counted in here, nor what is left here in other tests."""
+    gc.collect()
+    gc.freeze()  # what is there now, so that each `gc.collect` in here is quick
+    yield
+    gc.unfreeze()
+    gc.collect()
 
 
 def descriptors() -> set[str]:

@@ -25,7 +25,7 @@ from linkbox import (
     ServerP2P,
     Stage,
 )
-from tests.threaded.helpers import descriptors, wait_until
+from tests.threaded.helpers import descriptors, only_own_garbage, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 ANY = "tcp://127.0.0.1:0"
@@ -33,12 +33,8 @@ ANY = "tcp://127.0.0.1:0"
 
 @pytest.fixture(autouse=True, scope="module")
 def collected() -> Iterator[None]:
-    """What other tests have left is not counted here, nor what is left here in other tests."""
-    gc.collect()
-    gc.freeze()  # what is there now, so that each `gc.collect` below is quick
-    yield
-    gc.unfreeze()
-    gc.collect()
+    with only_own_garbage():
+        yield
 
 
 def _threads() -> list[threading.Thread]:

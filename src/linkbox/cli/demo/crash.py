@@ -11,8 +11,19 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from linkbox import ClientP2M, EndOfData, Json, Message, ServerP2M
-from linkbox.cli.demo.part import PATIENCE, Check, Child, ChildFailed, Line, Tally, compare, failure, ticks
+from linkbox import ClientP2M, Json, Message, ServerP2M
+from linkbox.cli.demo.part import (
+    PATIENCE,
+    Check,
+    Child,
+    ChildFailed,
+    Line,
+    Tally,
+    compare,
+    failure,
+    messages_of,
+    ticks,
+)
 from linkbox.testing import FaultyProxy
 
 RATE = 50.0
@@ -77,11 +88,8 @@ class Crash:
         self._children.append(Child("crash", name, self._cable.address, seconds, str(self._folder)))
 
     def _take_all(self) -> None:
-        while True:
-            try:
-                self.take(self._server.message_get())
-            except EndOfData:
-                return
+        for message in messages_of(self._server):
+            self.take(message)
 
     def take(self, message: Message[Any]) -> None:
         """Note a received message."""

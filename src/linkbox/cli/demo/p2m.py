@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from linkbox import ClientP2M, EndOfData, Event, EventKind, Json, Message, ServerP2M
+from linkbox import ClientP2M, Event, EventKind, Json, Message, ServerP2M
 from linkbox.cli.demo.part import (
     PATIENCE,
     Check,
@@ -21,6 +21,7 @@ from linkbox.cli.demo.part import (
     Tally,
     compare,
     failure,
+    messages_of,
     size,
     ticks,
 )
@@ -118,11 +119,8 @@ class Metrics:
         self._events += 1
 
     def _take_all(self) -> None:
-        while True:
-            try:
-                self.take(self._server.message_get())
-            except EndOfData:
-                return
+        for message in messages_of(self._server):
+            self.take(message)
 
     def take(self, message: Message[Any]) -> None:
         """Count a received message."""

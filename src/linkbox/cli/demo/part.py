@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, Protocol
 
+from linkbox import EndOfData, Message, ServerP2M
+
 PATIENCE = 30.0
 """Seconds after its planned end when a child is killed. Only a busy machine needs it."""
 
@@ -33,6 +35,16 @@ class Tally:
     def report(self) -> dict[str, Any]:
         """The tally as JSON, for comparison."""
         return {"count": self.count, "digest": self._hash.hexdigest()}
+
+
+def messages_of(server: ServerP2M[Any, Any]) -> Iterator[Message[Any]]:
+    """Take message after message, each with its peer, until the server is stopped."""
+    while True:
+        try:
+            message = server.message_get()
+        except EndOfData:
+            return
+        yield message
 
 
 @dataclass(frozen=True, slots=True)
