@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from fuzz import stories
@@ -88,6 +89,8 @@ def outcome(peer: Peer) -> Outcome:
     if peer.faults:  # how much this end has sent by then depends on when it heard what
         return () if "sent" in peer.faults[0] else (peer.faults[0],)
     bench, hub = peer.bench, peer.hub
+    if hub.context.counters.events_dropped:  # of many events that come in one go only the first are kept
+        return ()
     shown = [each if isinstance(each, bytes) else type(each).__name__ for each in peer.taken]
     if bench.pattern.asks:  # of an ask that fails by its first message, further ones may be looked at or not
         return (shown,)
@@ -218,9 +221,21 @@ def runner(play: Callable[[bytes, int, Scene, Framing], Outcome], scene: Scene) 
         is_large = not (script[0] if script else 0) & 32
         if seed and is_large and framing.name != "raw" and not len(data) % TWICE:
             whole = play(script, 0, scene, framing)
-            assert whole == found or not (whole and found), f"whole: {whole}, cut: {found}"
+            assert whole == found or not (whole and found), difference(whole, found)
 
     return run
+
+
+def difference(whole: Outcome, cut: Outcome) -> str:
+    """Where two outcomes begin to differ: they may be long."""
+    for part, (one, other) in enumerate(zip_longest(whole, cut)):
+        if one == other:
+            continue
+        if isinstance(one, list) and isinstance(other, list):
+            at = next(at for at, (a, b) in enumerate(zip_longest(one, other)) if a != b)
+            one, other = (f"{len(each)} items, at {at} {each[at : at + 3]!r:.200}" for each in (one, other))
+        return f"part {part} of the outcome: whole {one!s:.300}; cut {other!s:.300}"
+    return "no difference"
 
 
 def target(

@@ -239,7 +239,7 @@ def test_a_waiting_client_that_leaves_is_forgotten() -> None:
     wire.advance(3)
     second = probe_server(wire, session="cd" * 16)
     assert wire.server.admission.waiting
-    applicant = wire.server.admission.waiting[0]
+    [applicant] = wire.server.admission.waiting.values()
     wire.server.lost(second.link, ConnectionResetError("gone"), wire.now)
     wire.settle()
     assert not wire.server.admission.waiting
@@ -641,12 +641,28 @@ def test_an_applicant_whose_time_is_up_gets_no_place() -> None:
     first = probe_server(wire)
     wire.advance(3)
     second = probe_server(wire, session="cd" * 16)
-    applicant = wire.server.admission.waiting[0]
+    [applicant] = wire.server.admission.waiting.values()
     second.link.close_soon(wire.now)
     wire.server.admission.settle_waiting(applicant, wire.now)
     assert not first.is_closed
     assert "WELCOME" not in second.kinds()
     assert not wire.server.admission.waiting
+
+
+def test_applicants_that_come_and_go_are_forgotten_at_once() -> None:
+    wire = Wire(max_peers=1)
+    probe_server(wire)
+    wire.advance(3)
+    first = probe_server(wire, session="cd" * 16)  # it goes on waiting, before all the others
+    admission, timers = wire.server.admission, wire.server.effects.timers
+    before = len(timers._heap)
+    for number in range(200):
+        probe = probe_server(wire, session=f"{number:032x}")
+        assert [*admission.waiting] == [first.link, probe.link]
+        wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
+        wire.settle()
+        assert [*admission.waiting] == [first.link]
+    assert len(timers._heap) < before + 200
 
 
 def test_who_is_away_can_be_disconnected_too() -> None:
