@@ -665,6 +665,22 @@ def test_applicants_that_come_and_go_are_forgotten_at_once() -> None:
     assert len(timers._heap) < before + 200
 
 
+def test_whoever_has_just_answered_is_not_taken_for_dead() -> None:
+    wire = Wire(P2M, max_peers=2)
+    living, dead = probe_server(wire), probe_server(wire, session="aa" * 16)
+    wire.advance(3)
+    first = probe_server(wire, session="cd" * 16)
+    living.say(frames.encode_number(frames.PONG, 0))
+    wire.server.lost(first.link, ConnectionResetError("gone"), wire.now)
+    wire.advance(1)
+    living.heard()
+    second = probe_server(wire, session="ef" * 16)
+    assert living.kinds() == []  # It was heard a second ago, so it is not pinged, and need not answer.
+    wire.advance(3)
+    assert dead.is_closed and not living.is_closed
+    assert "WELCOME" in second.kinds()
+
+
 def test_who_is_away_can_be_disconnected_too() -> None:
     wire = Wire()
     session = wire.connect()
