@@ -239,13 +239,13 @@ def difference(whole: Outcome, cut: Outcome) -> str:
 
 
 def target(
+    share: float,
     name: str,
     play: Callable[[bytes, int, Scene, Framing], Outcome],
     scene: Scene,
     *stories: dict[str, Story],
-    share: float = 1.0,
 ) -> Target:
-    """A target for whole endpoints, with these stories among its seeds."""
+    """A target for whole endpoints, with these stories among its seeds; ``share``: see `Target.share`."""
     told = {title: spell(story, play, scene) for each in stories for title, story in each.items()}
     seeds = (*told.values(), *generic())
     run = runner(play, scene)
@@ -271,15 +271,17 @@ STORED_SERVER = Scene(patterns=(P2P, P2M), stores=frozenset(("server",)), kind=S
 STORED_CLIENT = Scene(patterns=(P2P, P2M), stores=frozenset(("client",)), kind=StoredBench)
 MEETS: dict[str, Any] = {"asks_first": True}
 TARGETS = [
-    target("server", play_server, Scene(), stories.LINKED),
-    target("server-secret", play_server, Scene(options=SECRETS), stories.LINKED),
-    target("client", play_client, Scene(), stories.CLIENT),
-    target("client-secret", play_client, Scene(options=SECRETS), stories.CLIENT),
-    target("plain-server", play_server, Scene(PLAIN, (P2P, P2M)), stories.PLAIN),
-    target("plain-client", play_client, Scene(PLAIN, (P2P, P2M))),
-    target("plain-ar-server", play_server, Scene(PLAIN, (AR,)), stories.PLAIN_ASKS),
-    target("plain-ar-client", play_client, Scene(PLAIN, (AR,))),
-    target("stored-server", play_server, STORED_SERVER, stories.STORED, share=1.5),
-    target("stored-client", play_client, STORED_CLIENT, share=1.5),
-    target("accept", play_server, Scene((Linked(), *PLAIN[:3], Linked()), options=MEETS), stories.ACCEPTED),
+    target(1.1, "server", play_server, Scene(), stories.LINKED),
+    target(1.2, "server-secret", play_server, Scene(options=SECRETS), stories.LINKED),
+    target(0.5, "client", play_client, Scene(), stories.CLIENT),
+    target(0.75, "client-secret", play_client, Scene(options=SECRETS), stories.CLIENT),
+    target(0.75, "plain-server", play_server, Scene(PLAIN, (P2P, P2M)), stories.PLAIN),
+    target(0.7, "plain-client", play_client, Scene(PLAIN, (P2P, P2M))),
+    target(0.85, "plain-ar-server", play_server, Scene(PLAIN, (AR,)), stories.PLAIN_ASKS),
+    target(0.4, "plain-ar-client", play_client, Scene(PLAIN, (AR,))),
+    target(1.9, "stored-server", play_server, STORED_SERVER, stories.STORED),
+    target(1.3, "stored-client", play_client, STORED_CLIENT),
+    target(
+        0.95, "accept", play_server, Scene((Linked(), *PLAIN[:3], Linked()), options=MEETS), stories.ACCEPTED
+    ),
 ]

@@ -214,11 +214,11 @@ FEW: tuple[Framing, ...] = (Linked(), Lines(), LengthPrefixed(2), Raw())
 SECURE: dict[str, Any] = {"secure": True}
 TARGETS = [
     target(
+        1.95,
         "tls-server",
         play_server,
         Scene(FEW, options=SECURE, kind=TlsBench, may_ask=True),
         stories.TLS,
-        share=1.5,
     ),
-    target("tls-client", play_client, Scene(FEW, options=SECURE, kind=TlsBench)),
+    target(0.6, "tls-client", play_client, Scene(FEW, options=SECURE, kind=TlsBench)),
 ]
