@@ -586,6 +586,23 @@ def test_a_linger_that_is_over_waits_for_what_was_sent_meanwhile() -> None:
     assert wire.server.mailbox.take_all() == [b"one", b"two"]
 
 
+def test_what_has_ended_is_kept_for_a_minute_also_if_its_end_is_understood_late() -> None:
+    wire = Wire()
+    probe = probe_server(wire)
+    wire.decodes = False
+    probe.say(frames.frame(frames.DATA, b"last"), frames.encode_number(frames.END, 1))
+    wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
+    wire.settle()
+    [session] = wire.server.sessions.by_id.values()
+    wire.decodes = True
+    wire.decode_all()
+    wire.advance(59)
+    assert session.error is None
+    wire.advance(2)
+    assert session.error is not None
+    assert wire.server.mailbox.take_all() == [b"last"]
+
+
 def test_closing_twice_is_closing_once() -> None:
     wire = Wire()
     session = wire.connect()

@@ -117,6 +117,11 @@ class ServerSide(Side):
         self._kept.add(session)
         session.timer.wake_at(self._context.effects.now + self._patience(session)[0])
 
+    def peer_ended(self, session: Session) -> None:
+        if session.link is None and session.error is None:  # Its last messages were decoded after the connection was lost.
+            seconds = self._patience(session)[0]
+            session.timer.wake_at(min(session.timer.due_at, self._context.effects.now + seconds))
+
     def _patience(self, session: Session) -> tuple[float, str]:
         """How long a session is kept, and what says so."""
         limits = self._context.limits
