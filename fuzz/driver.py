@@ -30,7 +30,7 @@ DECODERS = 0.1
 """Of the time, for all decoders together: whole endpoints have more to find, and take longer for an input."""
 
 
-GUIDED = 0.25
+GUIDED = 0.2
 """Of the time of a whole endpoint, so much is guided by coverage: an input takes two to six times as long."""
 GOAL = 100_000
 """Inputs that each whole endpoint should have in a long run."""

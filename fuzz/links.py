@@ -271,17 +271,17 @@ STORED_SERVER = Scene(patterns=(P2P, P2M), stores=frozenset(("server",)), kind=S
 STORED_CLIENT = Scene(patterns=(P2P, P2M), stores=frozenset(("client",)), kind=StoredBench)
 MEETS: dict[str, Any] = {"asks_first": True}
 TARGETS = [
-    target(1.1, "server", play_server, Scene(), stories.LINKED),
+    target(1.15, "server", play_server, Scene(), stories.LINKED),
     target(1.2, "server-secret", play_server, Scene(options=SECRETS), stories.LINKED),
     target(0.5, "client", play_client, Scene(), stories.CLIENT),
-    target(0.75, "client-secret", play_client, Scene(options=SECRETS), stories.CLIENT),
-    target(0.75, "plain-server", play_server, Scene(PLAIN, (P2P, P2M)), stories.PLAIN),
-    target(0.7, "plain-client", play_client, Scene(PLAIN, (P2P, P2M))),
-    target(0.85, "plain-ar-server", play_server, Scene(PLAIN, (AR,)), stories.PLAIN_ASKS),
+    target(0.8, "client-secret", play_client, Scene(options=SECRETS), stories.CLIENT),
+    target(0.8, "plain-server", play_server, Scene(PLAIN, (P2P, P2M)), stories.PLAIN),
+    target(0.8, "plain-client", play_client, Scene(PLAIN, (P2P, P2M))),
+    target(0.95, "plain-ar-server", play_server, Scene(PLAIN, (AR,)), stories.PLAIN_ASKS),
     target(0.4, "plain-ar-client", play_client, Scene(PLAIN, (AR,))),
-    target(1.9, "stored-server", play_server, STORED_SERVER, stories.STORED),
-    target(1.3, "stored-client", play_client, STORED_CLIENT),
+    target(2.3, "stored-server", play_server, STORED_SERVER, stories.STORED),
+    target(1.5, "stored-client", play_client, STORED_CLIENT),
     target(
-        0.95, "accept", play_server, Scene((Linked(), *PLAIN[:3], Linked()), options=MEETS), stories.ACCEPTED
+        1.0, "accept", play_server, Scene((Linked(), *PLAIN[:3], Linked()), options=MEETS), stories.ACCEPTED
     ),
 ]

@@ -214,7 +214,7 @@ FEW: tuple[Framing, ...] = (Linked(), Lines(), LengthPrefixed(2), Raw())
 SECURE: dict[str, Any] = {"secure": True}
 TARGETS = [
     target(
-        1.95,
+        2.2,
         "tls-server",
         play_server,
         Scene(FEW, options=SECURE, kind=TlsBench, may_ask=True),
