@@ -65,6 +65,8 @@ class Peer:
         self.faults: list[str] = []
         """Why links were given up."""
         self.steps: list[Callable[[], None]] = []
+        self.is_random = False
+        """Has it changed bytes that are different each time, as those of a handshake of TLS are?"""
 
     def on_link(self, link: Link) -> None:
         """A new connection."""

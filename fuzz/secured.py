@@ -199,6 +199,7 @@ def add_steps(peer: Peer) -> None:
         data = bytearray(found.outgoing.read())
         if data:
             data[at * len(data) // 256] ^= change
+            peer.is_random = peer.is_random or bool(change)
             found.pass_on(bytes(data))
 
     def record() -> None:
