@@ -26,7 +26,7 @@ PATIENCE = 60
 """Seconds for one input, before it counts as a finding; and for a run to come to its end."""
 MEMORY = 2048
 """MiB that a target may use."""
-DECODERS = 0.1
+DECODERS = 0.08
 """Of the time, for all decoders together: whole endpoints have more to find, and take longer for an input."""
 
 
