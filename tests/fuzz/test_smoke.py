@@ -84,7 +84,8 @@ def test_all_targets_run_and_their_figures_are_told(capsys: pytest.CaptureFixtur
         return Result(1234, seconds, None, "", {"turn": 0.5}, 1000)
 
     driver.run_all(targets, 10, 2, one, lambda target, result: results.update({target.name: result}))
-    assert list(results) == ["server", "json"] and sum(each.seconds for each in results.values()) == pytest.approx(20)
+    assert list(results) == ["server", "json"]
+    assert sum(each.seconds for each in results.values()) == pytest.approx(20)
     assert command.line(targets[0], results["server"]).endswith("  1,000 guided, turn 500 ms")
     assert command.summary(results) == 0
     assert command.summary({"json": Result(1, 1.0, Path("input"), "why")}) == 1

@@ -118,7 +118,8 @@ class ServerSide(Side):
         session.timer.wake_at(self._context.effects.now + self._patience(session)[0])
 
     def peer_ended(self, session: Session) -> None:
-        if session.link is None and session.error is None:  # Its last messages were decoded after the connection was lost.
+        # Its last messages may have been decoded after the connection was lost.
+        if session.link is None and session.error is None:
             seconds = self._patience(session)[0]
             session.timer.wake_at(min(session.timer.due_at, self._context.effects.now + seconds))
 
