@@ -100,6 +100,9 @@ def test_step_3_writes_each_reading_once(start: Start, tmp_path: Path) -> None:
     logger.communicate()
     logger = start("step3/logger.py")
     end(sensors)
+    wait_for(
+        lambda: len(rows(tmp_path)) >= len(READINGS)
+    )  # what is in the store only is written by the next run
     logger.send_signal(signal.SIGTERM)
     end(logger)
     assert readings(tmp_path) == READINGS
@@ -128,6 +131,7 @@ def test_step_3_ends_without_a_logger(start: Start, tmp_path: Path) -> None:
     assert end(sensors).count("the next run sends what is left") == 20
     logger, sensors = start("step3/logger.py"), start("step3/sensors.py")
     end(sensors)
+    wait_for(lambda: len({(name, run) for name, run, _ in rows(tmp_path)}) == 40)
     logger.send_signal(signal.SIGTERM)
     end(logger)
     runs = {run: {name for name, each, _ in rows(tmp_path) if each == run} for _, run, _ in rows(tmp_path)}
