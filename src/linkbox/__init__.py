@@ -15,27 +15,13 @@ Overview of the package, for new readers:
 
 from os import environ as _environ
 from types import FunctionType as _FunctionType
+from typing import TYPE_CHECKING
 
 from linkbox.address import Address
 from linkbox.broker import Nats
 from linkbox.core.backoff import Backoff
 from linkbox.core.endpoint import Mailbox as _Mailbox
-from linkbox.core.wire.framings import (
-    Cobs,
-    DecimalPrefixed,
-    Delimited,
-    Enclosed,
-    FixedSize,
-    Framing,
-    JsonStream,
-    LengthPrefixed,
-    Lines,
-    Linked,
-    Netstring,
-    Raw,
-    Slip,
-    VarintPrefixed,
-)
+from linkbox.core.wire.framing import Framing, Linked
 from linkbox.dialogue import Dialogue
 from linkbox.errors import (
     AddressError,
@@ -79,6 +65,33 @@ from linkbox.operations.requests import Request
 from linkbox.threaded.client import Client, ClientAR, ClientP2M, ClientP2P
 from linkbox.threaded.receipts import Receipt
 from linkbox.threaded.server import LinkView, Server, ServerAR, ServerP2M, ServerP2P
+
+if TYPE_CHECKING:
+    from linkbox.core.wire.framings import (
+        Cobs,
+        DecimalPrefixed,
+        Delimited,
+        Enclosed,
+        FixedSize,
+        JsonStream,
+        LengthPrefixed,
+        Lines,
+        Netstring,
+        Raw,
+        Slip,
+        VarintPrefixed,
+    )
+else:
+
+    def __getattr__(name):
+        """A plain framing: they are loaded when the first one is used."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from linkbox.core.wire import framings
+
+        globals().update((name, getattr(framings, name)) for name in __all__ if hasattr(framings, name))
+        return globals()[name]
+
 
 __version__ = "0.1.0"
 compiled: bool = not isinstance(_Mailbox.take, _FunctionType)
