@@ -50,8 +50,6 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 _encoder = msgspec.json.Encoder()
-_challenge = msgspec.json.Decoder(Challenge)
-_proof = msgspec.json.Decoder(Proof)
 
 
 def mac(
@@ -87,7 +85,7 @@ class ServerSide:
 
     def check(self, payload: bytes, name: str) -> bytes | None:
         """Check the client's PROOF. Return the server's PROOF if it is correct, else None."""
-        proof = _decode(_proof, payload)
+        proof = _decode(Proof, payload)
         nonce, claimed = _bytes(proof.nonce), _bytes(proof.mac)
         right: bytes | None = None
         # An unknown name must take as long as a wrong secret.
@@ -113,7 +111,7 @@ class ClientSide:
 
     def prove(self, challenge: bytes, nonce: bytes, certificate: bytes = b"") -> bytes | None:
         """The PROOF for a CHALLENGE; None if there is no secret for a server of that name."""
-        server = _decode(_challenge, challenge)
+        server = _decode(Challenge, challenge)
         if len(_bytes(server.nonce)) != NONCE or self._expected:
             raise ProtocolViolation("a CHALLENGE that is out of place, or has no nonce")
         secrets = self._lookup(server.name)
@@ -125,7 +123,7 @@ class ClientSide:
 
     def check(self, payload: bytes) -> bool:
         """Is the server's PROOF correct?"""
-        claimed = _bytes(_decode(_proof, payload).mac)
+        claimed = _bytes(_decode(Proof, payload).mac)
         self.is_proven = bool(self._expected) and _is_same(self._expected, claimed)
         return self.is_proven
 
@@ -134,15 +132,15 @@ _NOBODY = b"\0" * NONCE
 
 
 def _is_same(ours: bytes, theirs: bytes) -> bool:
-    """The same answer for both in the same time: it tells nothing about the bytes."""
+    """Compare in a time that depends on nothing but the length."""
     from hmac import compare_digest
 
     return compare_digest(ours, theirs)
 
 
-def _decode(decoder: msgspec.json.Decoder[M], payload: bytes) -> M:
+def _decode(kind: type[M], payload: bytes) -> M:
     try:
-        return decoder.decode(payload)
+        return msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolViolation(f"CHALLENGE or PROOF: {error}") from shown(error)
 

@@ -1,4 +1,4 @@
-"""The plain framings. Loaded by a program that uses one of them; `Linked`, our own, is in wire/framing.py.
+"""The plain framings, loaded by a program that uses one. `Linked`, our own, is in core/wire/framing.py.
 
 A framing is a small immutable description; equal framings are interchangeable. The plain framings are for
 peers without linkbox, so they have no acknowledgements, no resume, no heartbeat, and no END mark other than
