@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from linkbox import Limits, ListenFailed, ServerP2M
 from linkbox.address import Address, host_of
+from linkbox.networks.listening import accept_some, bind
 from linkbox.networks.sockets import connect_error, describe, prepare
 
 
@@ -44,6 +48,28 @@ def test_the_kernel_looks_for_silent_peers(limits: Limits, expected: list[int]) 
         prepare(sock, socket.AF_INET, limits)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names] == expected
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="Linux has TCP_KEEPIDLE")
+@pytest.mark.parametrize("is_given", [False, True])
+def test_accepted_connections_have_the_same_options(is_given: bool) -> None:
+    limits = Limits(heartbeat=5.0, peer_timeout=12.0, stalled_write=25.0)
+    links = [SimpleNamespace()]
+    events: Any = SimpleNamespace(
+        limits=limits, is_crowded=lambda _now: not links, accept=lambda *_: links.pop()
+    )
+    with ExitStack() as stack:
+        given = stack.enter_context(socket.create_server(("127.0.0.1", 0))) if is_given else None
+        listener, address = bind(Address.parse("tcp://127.0.0.1:0", server=True), given, None, limits)
+        stack.callback(listener.close)
+        stack.enter_context(socket.create_connection((address.host, address.port)))
+        [(sock, _)], _ = accept_some(events, listener, False, 0.0)
+        stack.enter_context(sock)
+        names = ("TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+        options = [sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+        assert options == [1, 5, 4, 3, 25_001]
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert not sock.getblocking()
 
 
 def test_the_interface_of_a_link_local_address_is_kept() -> None:

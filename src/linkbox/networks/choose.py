@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from linkbox.address import Address
 from linkbox.broker import Nats
+from linkbox.limits import Limits
 from linkbox.networks.network import AioNetwork, Listener, NetworkEvents, ThreadedNetwork
 from linkbox.proxy_header import TrustedProxies
 
@@ -67,7 +68,7 @@ def aio_network(
 
 
 def bind(
-    address: Address, given: socket.socket | None, proxies: TrustedProxies | None
+    address: Address, given: socket.socket | None, proxies: TrustedProxies | None, limits: Limits
 ) -> tuple[Listener, Address]:
     """Listen at an address; return the listener and its actual address. Raises `ListenFailed`.
 
@@ -83,7 +84,7 @@ def bind(
         return NatsListener(), address
     from linkbox.networks.listening import bind as bind_socket
 
-    return bind_socket(address, given, proxies)
+    return bind_socket(address, given, proxies, limits)
 
 
 def tls_maker(address: Address, ssl: SSLContext | None, is_server: bool, has_secret: bool) -> MakeTls | None:

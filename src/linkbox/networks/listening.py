@@ -13,9 +13,10 @@ from linkbox import logs
 from linkbox.address import Address, address_of
 from linkbox.core.connection import Connection as Link
 from linkbox.errors import ListenFailed
+from linkbox.limits import Limits
 from linkbox.networks.network import Listener, NetworkEvents
 from linkbox.networks.proxied import ProxiedSockets
-from linkbox.networks.sockets import OUT_OF, describe, prepare
+from linkbox.networks.sockets import HANDS_DOWN, OUT_OF, describe, prepare, set_options
 from linkbox.proxy_header import TrustedProxies
 
 BACKLOG = 4096
@@ -62,11 +63,11 @@ class SocketListener(Listener):
 
 
 def bind(
-    address: Address, given: socket.socket | None, proxies: TrustedProxies | None = None
+    address: Address, given: socket.socket | None, proxies: TrustedProxies | None, limits: Limits
 ) -> tuple[SocketListener, Address]:
     """Make a listening socket; return it with its actual address. Raises `ListenFailed`."""
     try:
-        listener = given.dup() if given is not None else _listen(address)
+        listener = given.dup() if given is not None else _listen(address, limits)
     except OSError as error:
         raise ListenFailed(f"cannot listen at {address}: {_hint(error, address)}") from error
     listener.setblocking(False)
@@ -76,7 +77,7 @@ def bind(
     return SocketListener(listener, found, socket_file(found, given), proxies, given is not None), found
 
 
-def _listen(address: Address) -> socket.socket:
+def _listen(address: Address, limits: Limits) -> socket.socket:
     if address.scheme == "unix":
         return _listen_unix(address)
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -86,6 +87,7 @@ def _listen(address: Address) -> socket.socket:
         if os.name == "posix":
             # A restarted server must not wait for old connections to time out.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        set_options(listener, family, limits)  # before the first connection: see HANDS_DOWN
         listener.bind(target)
         listener.listen(BACKLOG)
     except OSError:
@@ -179,6 +181,7 @@ def accept_some(
     """Accept the queued connections. Return them with their links, and the seconds to pause after that."""
     accepted: list[tuple[socket.socket, Link]] = []
     family = int(listener.sock.family)
+    is_prepared = HANDS_DOWN and not listener.is_given
     for _ in range(listener.accepts):
         if events.is_crowded(now):
             return accepted, 0.0 if accepted else CROWD_PAUSE
@@ -193,7 +196,10 @@ def accept_some(
             continue  # This connection was closed before it was accepted.
         link = None
         try:
-            prepare(sock, family, events.limits)
+            if is_prepared:
+                sock.setblocking(False)
+            else:
+                prepare(sock, family, events.limits)
             if proxied is not None:
                 proxied.add(sock, address, now)
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from typing import Any
 
 from linkbox.address import Address, host_of, origin_of, peer_host
@@ -30,6 +31,8 @@ OUT_OF: set[int] = {
 """Errors if the process or the machine has no descriptors or buffers left."""
 IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 """What `connect_now` returns while the socket connects."""
+HANDS_DOWN: bool = sys.platform == "linux"
+"""Does a listening socket hand its options down to the connections that it accepts?"""
 _USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
 _HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
 
@@ -61,8 +64,13 @@ def write_buffers(sock: socket.socket, buffers: list[Any]) -> list[Any]:
 
 
 def prepare(sock: socket.socket, family: int, limits: Limits) -> None:
-    """Set a socket non-blocking, without Nagle's algorithm, and with our timeouts in the kernel."""
+    """Set a socket non-blocking, and its options."""
     sock.setblocking(False)
+    set_options(sock, family, limits)
+
+
+def set_options(sock: socket.socket, family: int, limits: Limits) -> None:
+    """No Nagle's algorithm, and our timeouts in the kernel."""
     if family != AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         keep_alive(sock, limits)
