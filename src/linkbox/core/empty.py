@@ -12,7 +12,7 @@ from linkbox.core.values import Value
 
 
 class _Empty(deque[Value]):
-    """Nothing can be added: whoever wants to must first make a deque of its own."""
+    """Nothing can be added: a conversation that has something to keep first makes a deque of its own."""
 
     append = appendleft = extend = extendleft = insert = __iadd__ = None  # type: ignore[assignment]
 
