@@ -27,7 +27,8 @@ from linkbox.networks.sockets import connect_error, describe, prepare
 )
 def test_the_kernel_gives_up_when_we_would(limits: Limits, expected: int) -> None:
     with socket.socket() as sock:
-        prepare(sock, socket.AF_INET, limits)
+        prepare(sock, socket.AF_INET, limits, is_plain=False)
+        assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == expected
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert not sock.getblocking()
@@ -45,7 +46,7 @@ def test_the_kernel_gives_up_when_we_would(limits: Limits, expected: int) -> Non
 def test_the_kernel_looks_for_silent_peers(limits: Limits, expected: list[int]) -> None:
     names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
     with socket.socket() as sock:
-        prepare(sock, socket.AF_INET, limits)
+        prepare(sock, socket.AF_INET, limits, is_plain=True)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert [sock.getsockopt(socket.IPPROTO_TCP, name) for name in names] == expected
 
@@ -56,11 +57,16 @@ def test_accepted_connections_have_the_same_options(is_given: bool) -> None:
     limits = Limits(heartbeat=5.0, peer_timeout=12.0, stalled_write=25.0)
     links = [SimpleNamespace()]
     events: Any = SimpleNamespace(
-        limits=limits, is_crowded=lambda _now: not links, accept=lambda *_: links.pop()
+        limits=limits,
+        hub=SimpleNamespace(context=SimpleNamespace(is_plain=True)),
+        is_crowded=lambda _now: not links,
+        accept=lambda *_: links.pop(),
     )
     with ExitStack() as stack:
         given = stack.enter_context(socket.create_server(("127.0.0.1", 0))) if is_given else None
-        listener, address = bind(Address.parse("tcp://127.0.0.1:0", server=True), given, None, limits)
+        listener, address = bind(
+            Address.parse("tcp://127.0.0.1:0", server=True), given, None, limits, is_plain=True
+        )
         stack.callback(listener.close)
         stack.enter_context(socket.create_connection((address.host, address.port)))
         [(sock, _)], _ = accept_some(events, listener, False, 0.0)

@@ -68,7 +68,11 @@ def aio_network(
 
 
 def bind(
-    address: Address, given: socket.socket | None, proxies: TrustedProxies | None, limits: Limits
+    address: Address,
+    given: socket.socket | None,
+    proxies: TrustedProxies | None,
+    limits: Limits,
+    is_plain: bool,
 ) -> tuple[Listener, Address]:
     """Listen at an address; return the listener and its actual address. Raises `ListenFailed`.
 
@@ -84,7 +88,7 @@ def bind(
         return NatsListener(), address
     from linkbox.networks.listening import bind as bind_socket
 
-    return bind_socket(address, given, proxies, limits)
+    return bind_socket(address, given, proxies, limits, is_plain)
 
 
 def tls_maker(address: Address, ssl: SSLContext | None, is_server: bool, has_secret: bool) -> MakeTls | None:

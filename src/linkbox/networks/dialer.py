@@ -223,7 +223,7 @@ class Dialer:
         attempt.sock, attempt.until = None, NEVER
         link: Link | None = None
         try:
-            prepare(sock, family, events.limits)
+            prepare(sock, family, events.limits, events.hub.context.is_plain)
             address = "" if attempt.address is None else attempt.address.url
             link = events.connected(attempt.session, now, address)
             if link is not None:

@@ -101,8 +101,12 @@ class AioDialer:
             sock = checked_socket(await found)
         except Exception as error:
             raise as_os_error(error) from error
-        prepare(sock, sock.family, self._network.events.limits)
+        self._prepare(sock, sock.family)
         return sock
+
+    def _prepare(self, sock: socket.socket, family: int) -> None:
+        events = self._network.events
+        prepare(sock, family, events.limits, events.hub.context.is_plain)
 
     async def _resolve(self, address: Address) -> list[Target]:
         if not self._known.asks_name_server(address):
@@ -123,7 +127,7 @@ class AioDialer:
                     await self._loop.sock_connect(sock, target)
             elif code:
                 raise OSError(code, os.strerror(code))
-            prepare(sock, family, self._network.events.limits)
+            self._prepare(sock, family)
         except BaseException:  # includes a cancellation
             sock.close()
             raise

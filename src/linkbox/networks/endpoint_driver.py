@@ -70,6 +70,10 @@ class EndpointDriver(NetworkEvents):
         """With asyncio: will a turn come soon, which decodes first what was left?"""
         self.looks_at = NEVER
         """When the driver will look at the timers by itself; minus infinity while it is about to."""
+        self.is_contended = False
+        """Are several threads about to run, whose waits are over? Never with asyncio."""
+        self.put_off = 0
+        """How many times in a row `settle_soon` has put off its work."""
         self._lazy: list[Channel] = []
 
     def _use(self, network: Network) -> None:
@@ -112,6 +116,15 @@ class EndpointDriver(NetworkEvents):
             self._report_failures()
         if effects.acks_due_at < self.looks_at or effects.timers.soonest < self.looks_at:
             self.look_earlier()
+
+    def settle_soon(self) -> None:
+        """The same for a caller that will wait, if `is_contended`: together with others."""
+        self.settle()
+
+    def settle_put_off(self) -> None:
+        """Do what `settle_soon` has put off."""
+        self.put_off = 0
+        self.settle()
 
     def _dial(self, session: Session) -> None:
         try:

@@ -63,11 +63,15 @@ class SocketListener(Listener):
 
 
 def bind(
-    address: Address, given: socket.socket | None, proxies: TrustedProxies | None, limits: Limits
+    address: Address,
+    given: socket.socket | None,
+    proxies: TrustedProxies | None,
+    limits: Limits,
+    is_plain: bool,
 ) -> tuple[SocketListener, Address]:
     """Make a listening socket; return it with its actual address. Raises `ListenFailed`."""
     try:
-        listener = given.dup() if given is not None else _listen(address, limits)
+        listener = given.dup() if given is not None else _listen(address, limits, is_plain)
     except OSError as error:
         raise ListenFailed(f"cannot listen at {address}: {_hint(error, address)}") from error
     listener.setblocking(False)
@@ -77,7 +81,7 @@ def bind(
     return SocketListener(listener, found, socket_file(found, given), proxies, given is not None), found
 
 
-def _listen(address: Address, limits: Limits) -> socket.socket:
+def _listen(address: Address, limits: Limits, is_plain: bool) -> socket.socket:
     if address.scheme == "unix":
         return _listen_unix(address)
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -87,7 +91,7 @@ def _listen(address: Address, limits: Limits) -> socket.socket:
         if os.name == "posix":
             # A restarted server must not wait for old connections to time out.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        set_options(listener, family, limits)  # before the first connection: see HANDS_DOWN
+        set_options(listener, family, limits, is_plain)  # before the first connection: see HANDS_DOWN
         listener.bind(target)
         listener.listen(BACKLOG)
     except OSError:
@@ -199,7 +203,7 @@ def accept_some(
             if is_prepared:
                 sock.setblocking(False)
             else:
-                prepare(sock, family, events.limits)
+                prepare(sock, family, events.limits, events.hub.context.is_plain)
             if proxied is not None:
                 proxied.add(sock, address, now)
                 continue

@@ -63,24 +63,25 @@ def write_buffers(sock: socket.socket, buffers: list[Any]) -> list[Any]:
     return rest
 
 
-def prepare(sock: socket.socket, family: int, limits: Limits) -> None:
+def prepare(sock: socket.socket, family: int, limits: Limits, is_plain: bool) -> None:
     """Set a socket non-blocking, and its options."""
     sock.setblocking(False)
-    set_options(sock, family, limits)
+    set_options(sock, family, limits, is_plain)
 
 
-def set_options(sock: socket.socket, family: int, limits: Limits) -> None:
+def set_options(sock: socket.socket, family: int, limits: Limits, is_plain: bool) -> None:
     """No Nagle's algorithm, and our timeouts in the kernel."""
     if family != AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        keep_alive(sock, limits)
+        if is_plain:
+            keep_alive(sock, limits)
         if _USER_TIMEOUT is not None:
             patience = max(limits.heartbeat + limits.peer_timeout, limits.stalled_write)
             sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, min(int(patience * 1000) + 1, 2**31 - 1))
 
 
 def keep_alive(sock: socket.socket, limits: Limits) -> None:
-    """Let the kernel find out that a silent peer is gone. A plain framing has no heartbeat of its own."""
+    """Let the kernel find out that a silent peer is gone, for a plain framing has no heartbeat of its own."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     probes = 3
     for name, value in (

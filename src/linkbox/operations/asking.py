@@ -57,7 +57,10 @@ class AskingClient(ClientOperations):
             asks.add(ask, payload, False, None if timeout is None else deadline)
             driver = self.runtime.driver
             if driver is not None:
-                driver.settle()
+                if driver.is_contended:
+                    driver.settle_soon()
+                else:
+                    driver.settle()
             yield Wait(ask.changed, ask, deadline)
         finally:
             if not ask.is_done:

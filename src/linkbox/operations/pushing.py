@@ -93,7 +93,7 @@ class PushingClient(ClientOperations):
                     channel.request_ack()
                 else:
                     channel.end()
-                self.runtime.update()
+                self.runtime.update_soon()
                 if not (yield Wait(channel.changed, IsDelivered(channel, not linger), deadline)):
                     channel.close(self._too_late(channel))
         except BaseException:

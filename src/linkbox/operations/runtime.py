@@ -185,6 +185,15 @@ class Runtime:
         if self.driver is not None:
             self.driver.settle()
 
+    def update_soon(self) -> None:
+        """The same for a caller that will wait: see `EndpointDriver.settle_soon`."""
+        driver = self.driver
+        if driver is not None:
+            if driver.is_contended:
+                driver.settle_soon()
+            else:
+                driver.settle()
+
     def write_later(self, channel: Channel) -> None:
         """Write soon what the channel has queued, together with what is added until then."""
         if self.driver is not None:

@@ -91,7 +91,9 @@ class ServerOperations(Life):
     def _bind(self) -> Listening:
         """Bind and listen; from then on the address has the actual port."""
         options = self.server_options
-        listener, self.address = bind(self.address, options.listener, options.proxies, options.limits)
+        listener, self.address = bind(
+            self.address, options.listener, options.proxies, options.limits, options.plain is not None
+        )
         return listener
 
     def shut_down(self, core: EndpointCore) -> None:

@@ -11,6 +11,9 @@ Rules that keep this correct:
   that may block, or in user code.
 - A predicate is checked under the lock before its thread sleeps, and every change of what it depends on
   wakes the thread under the lock (`Engine.ring`): no wake-up is lost.
+- Many followers that are woken at once would compete for the interpreter and the lock. A few are woken, and
+  each wakes the next (`WakeQueue`). What they send meanwhile may be put off, and is then written together
+  (`Transport.settle_soon`): the last of them writes it at the latest.
 - A leader never runs user code: it gives up the lead first. Callbacks and handlers run on *service*
   threads, which wait here like any other thread, so they delay no I/O.
 - A background thread leads when no other thread waits. While threads wait again every few microseconds, it
@@ -36,6 +39,7 @@ from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import ThreadedNetwork
 from linkbox.networks.poller import LONGEST, Poller
 from linkbox.threaded.interrupts import RESCAN, Interruptible, interrupts, join
+from linkbox.threaded.waiters import ThreadWaiter, WakeQueue
 
 GRACE = 0.004
 """Seconds without a leader after which the background thread leads."""
@@ -45,37 +49,6 @@ SOON = -NEVER
 """When the driver looks at the timers while nobody sleeps, or only for ``GRACE``."""
 LOCK_PATIENCE = 0.01
 """Seconds that the courier of pending signals waits for the lock; it tries again."""
-
-
-class ThreadWaiter:
-    """One thread that waits."""
-
-    __slots__ = ("is_interrupted", "is_rung", "is_service", "may_lead", "sleep_lock", "thread")
-
-    def __init__(self, thread: int, is_service: bool = False, may_lead: bool = True) -> None:
-        self.thread: int = thread
-        self.is_service: bool = is_service
-        self.may_lead: bool = may_lead
-        self.is_rung: bool = False
-        self.is_interrupted: bool = False
-        """A signal is pending: see `Engine._run_interrupts`."""
-        self.sleep_lock: threading.Lock | None = None
-        """Held while the thread must sleep. Made for the first sleep: most waiters lead and never sleep."""
-
-    def wake(self) -> None:
-        """Let the thread check its predicate again."""
-        if not self.is_rung:
-            self.is_rung = True
-            if self.sleep_lock is not None:
-                self.sleep_lock.release()
-
-    def make_sleep_lock(self) -> threading.Lock:
-        """The lock to sleep on. Under the engine's lock."""
-        if self.sleep_lock is None:
-            self.sleep_lock = threading.Lock()
-            if not self.is_rung:
-                self.sleep_lock.acquire()
-        return self.sleep_lock
 
 
 class Engine(Interruptible):
@@ -99,6 +72,8 @@ class Engine(Interruptible):
         self._leader: ThreadWaiter | None = None
         self._leader_thread = 0
         self._followers: dict[ThreadWaiter, None] = {}
+        self._to_wake: WakeQueue = WakeQueue()
+        """Followers whose predicate holds."""
         self._left = 0.0
         self._is_hot = False
         self._wake_at = NEVER
@@ -267,6 +242,11 @@ class Engine(Interruptible):
                 waiter.is_rung = False
                 if not is_woken:  # Woken between the timeout and now.
                     sleep_lock.acquire(blocking=False)
+            self._to_wake.on_running(waiter)
+            driver, count = self._driver, self._to_wake.count
+            driver.is_contended = count > 1
+            if driver.put_off and not count:
+                driver.settle_put_off()
 
     def _pass_lead(self) -> None:
         """Give the lead to a waiting thread, else to the background thread after ``GRACE``."""
@@ -359,7 +339,11 @@ class Engine(Interruptible):
             assert isinstance(waiter, ThreadWaiter)
             if not (leads and waiter is leader) and predicate.holds():
                 available -= 1
-                waiter.wake()
+                if waiter in self._followers:
+                    self._to_wake.wake(waiter)
+                    self._driver.is_contended = self._to_wake.count > 1
+                else:
+                    waiter.wake()
                 if waiter.is_service:
                     return  # One worker at a time: it wakes the next if there is more.
 

@@ -1,0 +1,72 @@
+"""Followers are woken a few at a time, and what they send meanwhile is written together."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from linkbox import ClientAR, Request, ServerAR
+from linkbox.threaded.transport import MOST_PUT_OFF, Transport
+from linkbox.threaded.waiters import AWAKE, ThreadWaiter, WakeQueue
+
+MANY = 12
+
+
+def test_each_follower_that_runs_lets_the_next_one_be_woken() -> None:
+    queue, waiters = WakeQueue(), [ThreadWaiter(number) for number in range(MANY)]
+    for waiter in waiters:
+        queue.wake(waiter)
+    for number, waiter in enumerate(waiters):
+        assert queue.count == MANY - number
+        assert [each.is_rung for each in waiters] == [each < number + AWAKE for each in range(MANY)]
+        queue.on_running(waiter)
+    assert queue.count == 0
+
+
+def test_a_follower_that_runs_before_its_turn_is_not_woken_again() -> None:
+    queue, waiters = WakeQueue(), [ThreadWaiter(number) for number in range(AWAKE + 2)]
+    for waiter in waiters:
+        queue.wake(waiter)
+    queue.on_running(waiters[AWAKE])  # its time was up
+    assert [each.is_rung for each in waiters] == [True] * AWAKE + [False] * 2
+    queue.on_running(waiters[0])
+    assert [each.is_rung for each in waiters] == [True] * AWAKE + [False, True]
+
+
+@pytest.mark.patches
+def test_a_crowd_puts_off_a_bounded_number_of_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    monkeypatch.setattr(Transport, "settle", lambda transport: written.append(transport.put_off))
+    transport = Transport.__new__(Transport)
+    transport.put_off = 0
+    for _ in range(2 * (MOST_PUT_OFF + 1)):
+        transport.settle_soon()
+    assert written == [0, 0]
+    assert transport.put_off == 0
+
+
+def test_what_a_crowd_sends_arrives() -> None:
+    """All run again at about the same time, and only some of them send again: these depend on the others."""
+    together = threading.Barrier(MANY)
+
+    def answer(request: Request[bytes]) -> bytes:
+        if request.data == b"0":
+            together.wait()
+        return request.data
+
+    found: list[bytes] = []
+    with (
+        ServerAR("tcp://127.0.0.1:0", handler=answer, workers=MANY) as server,
+        ClientAR(server.address, keep_alive=True) as client,
+    ):
+
+        def ask(times: int) -> None:
+            found.extend(client.ask(b"%d" % number, timeout=60) for number in range(times))
+
+        threads = [threading.Thread(target=ask, args=(1 + number % 4,)) for number in range(MANY)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(found) == sorted(b"%d" % each for number in range(MANY) for each in range(1 + number % 4))
