@@ -14,28 +14,13 @@ Overview of the package, for new readers:
 """
 
 from os import environ as _environ
-from types import FunctionType as _FunctionType
+from typing import TYPE_CHECKING
 
 from linkbox.address import Address
 from linkbox.broker import Nats
+from linkbox.core import values as _values
 from linkbox.core.backoff import Backoff
-from linkbox.core.endpoint import Mailbox as _Mailbox
-from linkbox.core.wire.framings import (
-    Cobs,
-    DecimalPrefixed,
-    Delimited,
-    Enclosed,
-    FixedSize,
-    Framing,
-    JsonStream,
-    LengthPrefixed,
-    Lines,
-    Linked,
-    Netstring,
-    Raw,
-    Slip,
-    VarintPrefixed,
-)
+from linkbox.core.wire.framing import Framing, Linked
 from linkbox.dialogue import Dialogue
 from linkbox.errors import (
     AddressError,
@@ -74,15 +59,54 @@ from linkbox.events import (
 )
 from linkbox.formats import Bytes, Format, Json, MsgPack, Skip, Text, Typed
 from linkbox.limits import Limits
-from linkbox.operations import process_hooks as _process_hooks
-from linkbox.operations.requests import Request
-from linkbox.threaded.client import Client, ClientAR, ClientP2M, ClientP2P
-from linkbox.threaded.receipts import Receipt
-from linkbox.threaded.server import LinkView, Server, ServerAR, ServerP2M, ServerP2P
 
 __version__ = "0.1.0"
-compiled: bool = not isinstance(_Mailbox.take, _FunctionType)
+compiled: bool = not str(_values.__file__).endswith((".py", ".pyc"))
 """Is this the compiled build (True) or the pure Python one (False)?"""
+
+if TYPE_CHECKING:
+    from linkbox.core.wire.framings import (
+        Cobs,
+        DecimalPrefixed,
+        Delimited,
+        Enclosed,
+        FixedSize,
+        JsonStream,
+        LengthPrefixed,
+        Lines,
+        Netstring,
+        Raw,
+        Slip,
+        VarintPrefixed,
+    )
+    from linkbox.operations.requests import Request
+    from linkbox.threaded.client import Client, ClientAR, ClientP2M, ClientP2P
+    from linkbox.threaded.receipts import Receipt
+    from linkbox.threaded.server import LinkView, Server, ServerAR, ServerP2M, ServerP2P
+else:
+    # Loaded when they are first used: half of an import, of which a program with `linkbox.aio` needs nothing.
+    _LATE = {
+        "linkbox.core.wire.framings": """Cobs DecimalPrefixed Delimited Enclosed FixedSize JsonStream
+            LengthPrefixed Lines Netstring Raw Slip VarintPrefixed""",
+        "linkbox.operations.requests": "Request",
+        "linkbox.threaded.client": "Client ClientAR ClientP2M ClientP2P",
+        "linkbox.threaded.receipts": "Receipt",
+        "linkbox.threaded.server": "LinkView Server ServerAR ServerP2M ServerP2P",
+    }
+
+    def __getattr__(name):
+        """One of these names."""
+        from importlib import import_module
+
+        for module, names in _LATE.items():
+            if name in names.split():
+                found = globals()[name] = getattr(import_module(module), name)
+                return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        """For completion in a shell."""
+        return sorted({*globals(), *__all__})
 
 
 def _start_monitor() -> None:
@@ -92,6 +116,8 @@ def _start_monitor() -> None:
 
 
 if _environ.get("LINKBOX_MONITOR", "0") not in ("", "0"):
+    from linkbox.operations import process_hooks as _process_hooks
+
     _process_hooks.on_start.append(_start_monitor)
 
 __all__ = [

@@ -12,9 +12,10 @@ import os
 import re
 import socket
 import sys
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Literal, NoReturn
+
+import msgspec
 
 from .errors import AddressError
 
@@ -25,17 +26,17 @@ _PATH_LIMIT: Final = 103 if sys.platform == "darwin" else 107  # bytes: sun_path
 _SCHEMES: Final = ("tcp", "tls", "unix", "nats", "nats+tls")
 _NATS_PORT: Final = 4222
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
-_MEMORY_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_NATS_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+# Compiled when they are first used, by `re` itself.
+_SCHEME: Final = r"([A-Za-z][A-Za-z0-9+.-]*):(//)?"
+_MEMORY_NAME: Final = r"[A-Za-z0-9._-]+"
+_NATS_NAME: Final = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 _NATS_NAME_LIMIT: Final = 100
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_LABEL: Final = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 # A name whose last label is a number would be taken for an IPv4 address by some resolvers (127.1, 0x7f.1).
-_LIKE_IPV4 = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?")
+_LIKE_IPV4: Final = r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?"
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """An address to listen at or connect to. Made by `parse`, which checks it; the constructor does not.
 
     tcp and tls use ``host`` and ``port``, and ``path`` is empty; unix uses ``path``, ``host`` is empty and
@@ -133,7 +134,7 @@ class Address:
             raise AddressError(f"{self.url} is inside this process and has no port")
         if self.is_broker:
             raise AddressError(f"{self.url} is a name at a broker: write another port into the URL")
-        return replace(self, port=_checked_port(port, self.url))
+        return msgspec.structs.replace(self, port=_checked_port(port, self.url))
 
 
 def _refuse(value: object, why: str, example: str) -> NoReturn:
@@ -151,13 +152,13 @@ def _parse_url(url: str) -> Address:
     """Split off the scheme, and parse the rest by its kind."""
     if not url or url != url.strip():
         _refuse(url, "it begins or ends with white space" if url.strip() else "it is empty", _EXAMPLE)
-    match = _SCHEME.match(url)
+    match = re.match(_SCHEME, url)
     scheme, slashes = (match[1].lower(), match[2]) if match else ("", None)
     rest = url[match.end() :] if match else url
     if scheme == "unix":
         return _parse_unix(url, rest, bool(slashes))
     if scheme == "memory" and slashes:
-        if not _MEMORY_NAME.fullmatch(rest):
+        if not re.fullmatch(_MEMORY_NAME, rest):
             _refuse(
                 url, 'after "memory://" comes a name of letters, digits, ".", "_" and "-"', "memory://server"
             )
@@ -249,7 +250,7 @@ def _parse_nats(url: str, scheme: str, rest: str) -> Address:
         _refuse(url, 'a "/" in credentials is written "%2F"', example)
     if not name:
         _refuse(url, "after the host comes the name that server and clients share", example)
-    if len(name) > _NATS_NAME_LIMIT or not _NATS_NAME.fullmatch(name):
+    if len(name) > _NATS_NAME_LIMIT or not re.fullmatch(_NATS_NAME, name):
         why = f"the name {name!r:.80} may have letters, digits, '_' and '-', in parts joined by '.'"
         _refuse(url, why, example)
     found = []
@@ -337,7 +338,7 @@ def _checked_host(shown: object, host: str, example: str) -> str:
         name = host.lower() if host.isascii() else host.encode("idna").decode("ascii").lower()
     except UnicodeError as error:
         _refuse(shown, f"{host!r:.80} is not a host name ({error})", example)
-    if _LIKE_IPV4.fullmatch(name):
+    if re.fullmatch(_LIKE_IPV4, name):
         ip = _ip(name)
         if ip is None:
             _refuse(
@@ -347,7 +348,7 @@ def _checked_host(shown: object, host: str, example: str) -> str:
             )
         return str(ip)
     labels = name.removesuffix(".").split(".")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(name) > 253 or not all(re.fullmatch(_LABEL, label) for label in labels):
         _refuse(shown, f"{host!r:.80} is not a host name", example)
     return name
 

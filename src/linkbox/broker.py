@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field, fields
 from typing import Any, Final
+
+import msgspec
 
 from .errors import AddressError
 
 __all__ = ["Nats", "split_credentials"]
 
-_PREFIX: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_URL: Final = re.compile(r"(nats(?:\+tls)?)://([^/]*)@", re.IGNORECASE)
+_PREFIX: Final = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
+_URL: Final = r"(?i:(nats(?:\+tls)?)://([^/]*)@)"
 _SECRETS: Final = ("token", "password", "nkey")
 MOST_REPLICAS: Final = 5
 """More copies of a stream than this are not possible in NATS."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Nats:
+class Nats(msgspec.Struct, frozen=True, kw_only=True):
     """Credentials and settings for a ``nats://`` address: ``broker=Nats(token="…")``.
 
     At most one kind of credentials: a token, a user with a password, an nkey or a credentials file. TLS is
@@ -35,7 +35,7 @@ class Nats:
     """The path of a credentials file (a JWT and its seed), as the tool `nsc` writes it."""
     replicas: int = 1
     """P2M: on how many nodes of a cluster each message is kept."""
-    prefix: str = field(default="lb")
+    prefix: str = "lb"
     """The first part of every subject that linkbox uses; another prefix is another set of names."""
 
     def __post_init__(self) -> None:
@@ -51,17 +51,17 @@ class Nats:
             raise ValueError("Nats(…) takes one kind of credentials: token, user and password, nkey or creds")
         if type(self.replicas) is not int or not 1 <= self.replicas <= MOST_REPLICAS:
             raise ValueError(f"Nats(replicas={self.replicas!r}): 1 to {MOST_REPLICAS} are possible")
-        if not _PREFIX.fullmatch(self.prefix):
+        if not re.fullmatch(_PREFIX, self.prefix):
             raise ValueError(
                 f"Nats(prefix={self.prefix!r:.80}): letters, digits, '_', '-', in parts joined by '.'"
             )
 
     def __repr__(self) -> str:
         shown = []
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value != each.default:
-                shown.append(f"{each.name}={'…' if each.name in _SECRETS else repr(value)}")
+        for name, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
+            value = getattr(self, name)
+            if value != default:
+                shown.append(f"{name}={'…' if name in _SECRETS else repr(value)}")
         return f"Nats({', '.join(shown)})"
 
     def _has(self, name: str) -> bool:
@@ -83,7 +83,7 @@ def split_credentials(address: Any, given: Nats | None) -> tuple[Any, Nats | Non
 
     Returns the address without them, and the settings with them.
     """
-    found = _URL.match(address) if isinstance(address, str) else None
+    found = re.match(_URL, address) if isinstance(address, str) and "@" in address else None
     if found is None:
         return address, given
     bare = f"{found[1]}://{address[found.end() :]}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 
 class ResponseFraming(Protocol):
@@ -14,8 +15,7 @@ class ResponseFraming(Protocol):
         """Return a new decoder for one connection."""
 
 
-@dataclass(frozen=True)
-class Dialogue:
+class Dialogue(msgspec.Struct, frozen=True):
     """How requests and responses follow each other over a plain framing, for `ClientAR` and `ServerAR`.
 
     The functions get messages as the format decodes them. They are called while the endpoint is locked: they

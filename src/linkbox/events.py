@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -62,8 +61,7 @@ class Stage(enum.IntEnum):
         return format(int(self) if spec[-1:] in ("d", "n", "x") else self.name, spec)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Peer:
+class Peer(msgspec.Struct, frozen=True, eq=False):
     """The other end of a conversation. The same object for as long as the peer's session exists."""
 
     name: str
@@ -85,8 +83,7 @@ class Peer:
         return f"{printable(self.name)} ({printable(self.address)})"
 
 
-@dataclass(frozen=True, slots=True)
-class PeerInfo:
+class PeerInfo(msgspec.Struct, frozen=True):
     """A peer that asks to connect: the argument of ``accept=`` of a server."""
 
     address: str
@@ -114,8 +111,7 @@ class Event(msgspec.Struct, frozen=True, eq=False):
 Callback = Callable[[Event], object]
 
 
-@dataclass(slots=True, eq=False)
-class Message(Generic[T]):
+class Message(msgspec.Struct, Generic[T], eq=False):
     """One message with everything known about it. Returned by ``message_get()``."""
 
     data: T
@@ -126,7 +122,11 @@ class Message(Generic[T]):
     """True if a store delivers it again, after a crash between taking and ``ack()``."""
     receipt: Any = None
     """ClientAR: the receipt of the request that this responds to."""
-    _ack: Callable[[], None] | None = field(default=None, repr=False)
+    _ack: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__[:-1])
+        return f"Message({', '.join(shown)})"
 
     def ack(self) -> None:
         """Mark the message as taken, after ``message_get(ack=False)``. Further calls do nothing.
@@ -159,8 +159,7 @@ class EndpointState(enum.Enum):
     """``stop()`` has returned."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Percentiles:
+class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of many times, in seconds. Each is rounded up, by a factor of two at most."""
 
     count: int
@@ -170,8 +169,7 @@ class Percentiles:
     """99 % of the times are at most this."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerStatistics:
+class PeerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Counts for one peer, since its conversation began."""
 
     messages_sent: int
@@ -194,8 +192,7 @@ class PeerStatistics:
     """What keeps messages from moving, as a text for people; empty if nothing does."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot of the counters of an endpoint, since its construction. Bytes are message payloads."""
 
     messages_sent: int
@@ -230,7 +227,7 @@ class Statistics:
     """The most recent connection error, or None."""
     last_error_at: float | None = None
     """When that was, in seconds since the epoch."""
-    errors_by_kind: Mapping[str, int] = field(default_factory=dict)
+    errors_by_kind: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How often each kind of error has happened: connection errors by their class, such as ``"PeerLost"`` or
     ``"Refused: busy"``, and the exceptions counted in ``errors`` by what has raised them."""
     mailbox_share: float = 0.0

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import msgspec
 
 _MIB = 1024 * 1024
 NAME_CHARACTERS = 256
 """Most characters of the name of an endpoint: the name is part of the handshake."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on memory and time, all on by default. Sizes are bytes, times are seconds.
 
     The two ends exchange their ``message`` limits in the handshake: ``send()`` raises `TooLarge` for a
@@ -63,9 +62,9 @@ class Limits:
     """For the last bytes of a graceful close."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, kind in Limits.__annotations__.items():
+            value = getattr(self, name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
-                raise ValueError(f"Limits({field.name}={value!r}): it must be a number above 0")
-            if field.type == "int" and not isinstance(value, int):
-                raise ValueError(f"Limits({field.name}={value!r}): it must be a whole number")
+                raise ValueError(f"Limits({name}={value!r}): it must be a number above 0")
+            if kind == "int" and not isinstance(value, int):
+                raise ValueError(f"Limits({name}={value!r}): it must be a whole number")

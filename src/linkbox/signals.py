@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dis
 import signal
 import threading
 from functools import partial
+from opcode import opmap
 from types import CodeType
 from typing import Any
 
@@ -32,7 +32,7 @@ def is_from_signal(error: BaseException) -> bool:
     return last.tb_frame.f_code.co_code[at : at + 1] != _RAISE
 
 
-_RAISE = bytes([dis.opmap["RAISE_VARARGS"]])
+_RAISE = bytes([opmap["RAISE_VARARGS"]])
 
 
 def _handler_codes() -> set[CodeType]:

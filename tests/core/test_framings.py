@@ -441,3 +441,9 @@ BAD_FRAMINGS: list[tuple[Any, str]] = [
 def test_as_framing_explains(value: Any, text: str) -> None:
     with pytest.raises(TypeError, match=text):
         as_framing(value)
+
+
+def test_linked_is_a_value_too() -> None:
+    assert Linked() == Linked() != Raw()
+    assert len({Linked(), Linked(), Raw()}) == 2
+    assert repr(Linked()) == "Linked()"

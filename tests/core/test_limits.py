@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import pytest
 
 from linkbox.limits import Limits
 
-NAMES = [field.name for field in fields(Limits)]
-WHOLE = [field.name for field in fields(Limits) if field.type == "int"]
+NAMES = Limits.__struct_fields__
+WHOLE = [name for name in NAMES if Limits.__annotations__[name] == "int"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,7 +31,7 @@ def test_times_may_be_fractions(name: str) -> None:
 
 
 def test_they_are_frozen_and_named() -> None:
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError, match="immutable"):
         Limits().message = 1  # type: ignore[misc]
     with pytest.raises(TypeError):
         Limits(5)  # type: ignore[call-arg]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 from typing import Any
 
 import pytest
@@ -46,7 +46,7 @@ class Tap:
 
 
 def new_source() -> Source:
-    return Source(dataclasses.replace(PEER))
+    return Source(copy.copy(PEER))
 
 
 def put(box: Mailbox, source: Source, *items: bytes, at: float = 0.0) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import msgspec
 import pytest
 
 from linkbox import Framing, Lines, Linked
@@ -118,7 +117,7 @@ def test_the_first_connection_may_have_one_try_only() -> None:
 def test_a_dead_server_is_given_up_after_so_many_attempts() -> None:
     wire = Wire()
     assert wire.client.dialing.reconnect is not None
-    wire.client.dialing.reconnect = replace(wire.client.dialing.reconnect, attempts=3)
+    wire.client.dialing.reconnect = msgspec.structs.replace(wire.client.dialing.reconnect, attempts=3)
     session = wire.connect()
     wire.is_reachable = False
     wire.drop_all()

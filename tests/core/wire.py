@@ -25,7 +25,7 @@ from linkbox.core.wire import frames
 from linkbox.core.wire import handshake_messages as handshake
 from linkbox.core.wire.authentication import Lookup
 from linkbox.core.wire.decoder import Decoder
-from linkbox.core.wire.framings import Framing, Linked
+from linkbox.core.wire.framing import Framing, Linked
 from linkbox.errors import DecodeError
 from linkbox.events import EventKind, Peer
 from linkbox.limits import Limits

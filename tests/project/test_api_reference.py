@@ -63,4 +63,4 @@ def test_limits_page_says_the_defaults() -> None:
     scale = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "days": 86_400}
     values = {name: float(text.split()[0]) * scale.get(text.split()[-1], 1) for name, text in rows.items()}
     defaults = linkbox.Limits()
-    assert values == {name: getattr(defaults, name) for name in linkbox.Limits.__dataclass_fields__}
+    assert values == {name: getattr(defaults, name) for name in linkbox.Limits.__struct_fields__}

@@ -62,7 +62,7 @@ MAY_IMPORT = {
 SEAM = set(
     """arrival backlog backoff connection decoding durable.entries durable.journal durable.recovery effects
     endpoint patterns settings statistics timers values wait_queue wire.authentication
-    wire.framings""".split()
+    wire.framing wire.framings""".split()
 )
 ABOVE_THE_SEAM = {"operations", "threaded", "aio"}
 # Sockets are behind the lower seam. A user may pass a listening socket of its own: these name its type.

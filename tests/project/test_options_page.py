@@ -110,8 +110,10 @@ def test_a_wrong_row_is_seen(old: str, new: str) -> None:
 def test_backoff_has_its_arguments() -> None:
     table = rows((REFERENCE / "settings.md").read_text(encoding="utf-8"))
     assert [(argument, kind, default) for argument, kind, _, default, _ in table] == [
-        (f"`{each.name}`", f"`{each.annotation}`", f"`{each.default}`")
-        for each in inspect.signature(linkbox.Backoff).parameters.values()
+        (f"`{name}`", f"`{kind}`", f"`{default}`")
+        for (name, kind), default in zip(
+            linkbox.Backoff.__annotations__.items(), linkbox.Backoff.__struct_defaults__, strict=True
+        )
     ]
 
 

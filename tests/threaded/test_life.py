@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import threading
@@ -343,7 +342,7 @@ def test_statistics() -> None:
             each = stats.peers[peer]
             assert (each.messages_sent, each.messages_received, each.waiting) == (sent, received, waiting)
             assert each.unacknowledged == 0
-            with pytest.raises(dataclasses.FrozenInstanceError):
+            with pytest.raises(AttributeError, match="immutable"):
                 stats.dropped = 1
     # They survive stop(), and go on counting in the next life.
     assert server.statistics().messages_received == 3
@@ -374,7 +373,7 @@ def test_what_endpoints_and_peers_look_like() -> None:
         assert len(peer.id) == 32 and peer.identity is None
         assert abs(peer.connected_at - time.time()) < 10
         assert str(peer) == f"{peer.name} ({peer.address})"
-        with pytest.raises(dataclasses.FrozenInstanceError):
+        with pytest.raises(AttributeError, match="immutable"):
             peer.name = "other"
         assert client.peers()[0].id == peer.id
 

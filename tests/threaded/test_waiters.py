@@ -8,29 +8,31 @@ import pytest
 
 from linkbox import ClientAR, Request, ServerAR
 from linkbox.threaded.transport import MOST_PUT_OFF, Transport
-from linkbox.threaded.waiters import AWAKE, ThreadWaiter, WakeQueue
+from linkbox.threaded.waiters import AWAKE, Followers, ThreadWaiter
 
 MANY = 12
 
 
 def test_each_follower_that_runs_lets_the_next_one_be_woken() -> None:
-    queue, waiters = WakeQueue(), [ThreadWaiter(number) for number in range(MANY)]
+    followers, waiters = Followers(), [ThreadWaiter(number) for number in range(MANY)]
+    followers.asleep.update(dict.fromkeys(waiters))
     for waiter in waiters:
-        queue.wake(waiter)
+        followers.wake(waiter)
     for number, waiter in enumerate(waiters):
-        assert queue.count == MANY - number
+        assert followers.woken == MANY - number
         assert [each.is_rung for each in waiters] == [each < number + AWAKE for each in range(MANY)]
-        queue.on_running(waiter)
-    assert queue.count == 0
+        followers.on_running(waiter)
+    assert followers.woken == 0
 
 
 def test_a_follower_that_runs_before_its_turn_is_not_woken_again() -> None:
-    queue, waiters = WakeQueue(), [ThreadWaiter(number) for number in range(AWAKE + 2)]
+    followers, waiters = Followers(), [ThreadWaiter(number) for number in range(AWAKE + 2)]
+    followers.asleep.update(dict.fromkeys(waiters))
     for waiter in waiters:
-        queue.wake(waiter)
-    queue.on_running(waiters[AWAKE])  # its time was up
+        followers.wake(waiter)
+    followers.on_running(waiters[AWAKE])  # its time was up
     assert [each.is_rung for each in waiters] == [True] * AWAKE + [False] * 2
-    queue.on_running(waiters[0])
+    followers.on_running(waiters[0])
     assert [each.is_rung for each in waiters] == [True] * AWAKE + [False, True]
 
 

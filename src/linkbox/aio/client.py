@@ -12,7 +12,7 @@ from linkbox.aio.runtime import Tasks
 from linkbox.broker import Nats
 from linkbox.core.backoff import Backoff
 from linkbox.core.patterns import AR, P2M, P2P
-from linkbox.core.wire.framings import Framing, Linked
+from linkbox.core.wire.framing import Framing, Linked
 from linkbox.dialogue import Dialogue
 from linkbox.formats import FormatLike, K_co, T
 from linkbox.limits import Limits

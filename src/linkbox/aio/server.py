@@ -13,7 +13,7 @@ from linkbox.aio.receipts import Receipt
 from linkbox.aio.runtime import Tasks
 from linkbox.broker import Nats
 from linkbox.core.patterns import AR, P2M, P2P
-from linkbox.core.wire.framings import Framing, Linked
+from linkbox.core.wire.framing import Framing, Linked
 from linkbox.dialogue import Dialogue
 from linkbox.events import Peer
 from linkbox.formats import FormatLike, K_co, T

@@ -28,7 +28,7 @@ from linkbox.cli.options import (
     secret_of,
 )
 from linkbox.cli.status import WrongUse, exit_status, say
-from linkbox.core.wire.framings import PlainFraming
+from linkbox.core.wire.framing import PlainFraming
 from linkbox.store.reader import Amount, Kept, Reader, Summary
 from linkbox.text import printable
 

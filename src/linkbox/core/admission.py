@@ -21,7 +21,7 @@ from linkbox.core.session_table import SessionTable
 from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import ENDLESS, WaitQueue
 from linkbox.core.wire import handshake_messages
-from linkbox.core.wire.framings import PlainFraming
+from linkbox.core.wire.framing import PlainFraming
 from linkbox.core.wire.handshake_errors import NotLinkbox, NotProven, OtherVersion
 from linkbox.core.wire.handshake_messages import Hello, Welcome
 from linkbox.errors import LinkError, PeerLost, ProtocolViolation

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 TRY_AGAIN: Final = ("busy", "limit", "later")
 """Codes of refusals after which a client tries again: the next attempt may succeed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True):
     """Exponential backoff with jitter, in seconds.
 
     The first attempt after a lost connection is made at once, the n-th after that

@@ -21,7 +21,7 @@ from linkbox.core.session_table import SessionTable, Side
 from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire import handshake_messages
-from linkbox.core.wire.framings import PlainFraming
+from linkbox.core.wire.framing import PlainFraming
 from linkbox.core.wire.handshake_errors import NotLinkbox
 from linkbox.core.wire.handshake_messages import Hello, Refuse, Welcome
 from linkbox.errors import (

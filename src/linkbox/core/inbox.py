@@ -92,14 +92,14 @@ class Inbox:
 
     def _store_redelivered(self, arrival: Arrival, values: Sequence[Value], at: float) -> None:
         """Put messages into the mailbox that the application may have had before: they are marked."""
-        mailbox, batches = self._context.mailbox, arrival.session.receiving.batches
-        may_join, before = mailbox.may_join, len(batches)
+        mailbox, receiving = self._context.mailbox, arrival.session.receiving
+        may_join, before = mailbox.may_join, len(receiving.batches)
         mailbox.may_join = arrival.redelivered = False
         try:
             self.store(arrival, values, at)
         finally:
             mailbox.may_join = may_join
-        for batch in islice(batches, before, None):
+        for batch in islice(receiving.batches, before, None):
             batch.redelivered = True
 
     def _store_one(

@@ -28,6 +28,7 @@ from itertools import islice
 from typing import Final
 
 from linkbox.core.effects import ACK_DUE_SOON
+from linkbox.core.empty import EMPTY
 from linkbox.core.room import Room
 from linkbox.core.source import Batch, Source
 from linkbox.core.values import Value
@@ -98,6 +99,8 @@ class Mailbox(Room):
         else:
             if batch is None:
                 self.sources[source] = None
+                if source.batches is EMPTY:
+                    source.batches = deque()
             batch = Batch(source, deque(items), last, nbytes, at)
             self.order.append(batch)
             source.batches.append(batch)
@@ -279,13 +282,17 @@ class Mailbox(Room):
         assert batch is not None
         number = batch.last - len(batch.items) + 1
         if hold:
-            batch.source.held.add(number)
+            held = batch.source.held
+            if held is None:
+                held = batch.source.held = set()
+            held.add(number)
             if batch.source.inbox is not None:
                 batch.source.inbox.on_held(number + batch.source.base)
         return self.take(source), batch, number
 
     def unhold(self, source: Source, number: int) -> None:
         """Count a message that was taken with ``hold`` as taken."""
+        assert source.held is not None
         source.held.discard(number)
         if source.inbox is not None:
             source.inbox.on_unheld(number + source.base)

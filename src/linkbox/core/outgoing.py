@@ -26,6 +26,7 @@ __all__ = [
     "add_range",
     "batch_size",
     "count_of",
+    "message_of",
     "messages_of",
     "size_of",
 ]
@@ -72,6 +73,12 @@ class Bundle(Unit):
             for number, message in enumerate(messages, self.number - len(messages) + 1):
                 message.number = number
         return messages
+
+
+def message_of(unit: Unit) -> OutgoingMessage:
+    """The unit as a message; it must not be a piece or a bundle."""
+    assert isinstance(unit, OutgoingMessage)
+    return unit
 
 
 def messages_of(units: Iterable[Unit]) -> list[OutgoingMessage]:

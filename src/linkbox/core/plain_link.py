@@ -18,7 +18,7 @@ from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import handshake_messages
 from linkbox.core.wire.frames import PREFACE, preface
-from linkbox.core.wire.framings import PlainFraming
+from linkbox.core.wire.framing import PlainFraming
 from linkbox.errors import DecodeError, FormatError, LinkboxError, LinkError, PeerLost, ProtocolViolation
 from linkbox.proxy_header import SIGNATURE, WORD
 

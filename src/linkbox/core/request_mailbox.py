@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 from linkbox.core.effects import ACK_DUE_SOON
+from linkbox.core.empty import EMPTY
 from linkbox.core.mailbox import Mailbox
 from linkbox.core.source import Batch, Source
 from linkbox.core.values import Value
@@ -29,6 +30,8 @@ class RequestMailbox(Mailbox):
     def put(self, source: Source, items: Sequence[Value], last: int, nbytes: int, at: float) -> Batch:
         batch = source.batches[-1] if source.batches else None
         if batch is None or not batch.joins(last - len(items), at):
+            if source.batches is EMPTY:
+                source.batches = deque()
             batch = Batch(source, deque(), last, 0, at)
             source.batches.append(batch)
         batch.items.extend(items)

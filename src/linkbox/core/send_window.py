@@ -20,6 +20,7 @@ from operator import attrgetter
 from typing import Final
 
 from linkbox.core.channel import Channel
+from linkbox.core.empty import EMPTY
 from linkbox.core.outgoing import (
     AskHeader,
     Bundle,
@@ -30,6 +31,7 @@ from linkbox.core.outgoing import (
     add_range,
     batch_size,
     count_of,
+    message_of,
     messages_of,
     size_of,
 )
@@ -87,8 +89,8 @@ class SendWindow:
         self.channel: Channel = channel
         self.limits: Limits = limits
         self.message_type: MessageType = message_type
-        self.queue: deque[Unit] = deque()
-        self.unacked: deque[Unit] = deque()
+        self.queue: deque[Unit] = EMPTY
+        self.unacked: deque[Unit] = EMPTY
         self.bundled: int = 0
         """The number of messages in bundles minus the number of bundles."""
         self.acked: int = 0
@@ -157,6 +159,8 @@ class SendWindow:
             sizes = list(accumulate(map(len, payloads[:count])))
             count = min(count, bisect_left(sizes, limits.window_bytes - self.held_bytes) + 1)
             payloads, nbytes = payloads[:count], sizes[count - 1]
+        if self.unacked is EMPTY:
+            self.queue, self.unacked = deque(), deque()
         self.held_bytes += nbytes
         if nbytes <= BATCH_BODIES and count <= BATCH_COUNT and may_bundle:
             self.bundled += count - 1
@@ -167,6 +171,8 @@ class SendWindow:
 
     def enqueue(self, message: OutgoingMessage) -> None:
         """Queue one message."""
+        if self.unacked is EMPTY:
+            self.queue, self.unacked = deque(), deque()
         self.queue.append(message)
         self.held_bytes += message.size()
 
@@ -198,6 +204,8 @@ class SendWindow:
         self.sent_bytes += size
         self.messages_sent += 1
         self.bytes_sent += size
+        if self.unacked is EMPTY:
+            self.queue, self.unacked = deque(), deque()
         self.unacked.append(message)
         return message
 
@@ -465,8 +473,7 @@ class SendWindow:
 
     def withdraw(self, id: int) -> int:
         """Take what was not sent of a request off the queue; return of how many messages nothing was sent."""
-        queue, count = self.queue, 0
-        self.queue = deque()
+        queue, self.queue, count = self.queue, deque(), 0
         for unit in queue:
             if isinstance(unit, OutgoingMessage) and unit.header is not None and unit.header.id == id:
                 self.held_bytes -= unit.size() - unit.offset
@@ -491,9 +498,3 @@ class SendWindow:
         """Continue after a restart: ``acked`` units, of ``nbytes``, were acknowledged before it."""
         self.sent = self.acked = acked
         self.sent_bytes = self.acked_bytes = nbytes
-
-
-def message_of(unit: Unit) -> OutgoingMessage:
-    """The unit as a message; it must not be a piece or a bundle."""
-    assert isinstance(unit, OutgoingMessage)
-    return unit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from linkbox.core import reports
 from linkbox.core.asks_client import ClientAsks
 from linkbox.core.asks_server import ServerAsks
@@ -109,8 +111,8 @@ class SessionTable(SessionOwner):
         """A peer has come back with this name, from this address. Its `Peer` stays the same object."""
         peer = session.peer
         if (peer.name, peer.address) != (name, address):
-            object.__setattr__(peer, "name", name)  # It is frozen for applications.
-            object.__setattr__(peer, "address", address)
+            msgspec.structs.force_setattr(peer, "name", name)  # It is frozen for applications.
+            msgspec.structs.force_setattr(peer, "address", address)
             if session.record is not None:
                 session.record.touch()
 

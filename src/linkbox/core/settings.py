@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from linkbox.core.histogram import Histogram
 from linkbox.core.outgoing import MessageType
 from linkbox.core.patterns import Pattern
 from linkbox.core.values import Value
 from linkbox.core.wire.authentication import Lookup
-from linkbox.core.wire.framings import Framing, PlainFraming
+from linkbox.core.wire.framing import Framing, PlainFraming
 from linkbox.dialogue import Dialogue
 from linkbox.errors import Refused
 from linkbox.limits import Limits
@@ -25,31 +26,31 @@ def nobody_listens(level: str) -> bool:
     return False
 
 
-@dataclass(slots=True)
 class Counters:
     """Totals of an endpoint, kept over ``stop()`` and ``start()``."""
 
-    messages_sent: int = 0
-    messages_received: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    rejected: int = 0
-    skipped: int = 0
-    callback_errors: int = 0
-    errors: int = 0
-    events_dropped: int = 0
-    connections: int = 0
-    conversations: int = 0
-    refused: int = 0
-    reconnects: int = 0
-    attempts: int = 0
-    last_error: Exception | None = None
-    """The most recent connection error."""
-    last_error_at: float = 0.0
-    """Seconds since the epoch."""
-    errors_by_kind: dict[str, int] = field(default_factory=dict)
-    round_trips: Histogram = field(default_factory=Histogram)
-    answer_times: Histogram = field(default_factory=Histogram)
+    def __init__(self) -> None:
+        self.messages_sent: int = 0
+        self.messages_received: int = 0
+        self.bytes_sent: int = 0
+        self.bytes_received: int = 0
+        self.rejected: int = 0
+        self.skipped: int = 0
+        self.callback_errors: int = 0
+        self.errors: int = 0
+        self.events_dropped: int = 0
+        self.connections: int = 0
+        self.conversations: int = 0
+        self.refused: int = 0
+        self.reconnects: int = 0
+        self.attempts: int = 0
+        self.last_error: Exception | None = None
+        """The most recent connection error."""
+        self.last_error_at: float = 0.0
+        """Seconds since the epoch."""
+        self.errors_by_kind: dict[str, int] = {}
+        self.round_trips: Histogram = Histogram()
+        self.answer_times: Histogram = Histogram()
 
     def failed(self, error: Exception, at: float) -> None:
         """Count a connection error, once: it may be reported by the connection and by its session."""
@@ -68,8 +69,7 @@ def kind_of(error: Exception) -> str:
     return f"{name}: {error.code}" if isinstance(error, Refused) and error.code in _CODES else name
 
 
-@dataclass(slots=True)
-class Settings:
+class Settings(msgspec.Struct):
     """The options of an endpoint that the core needs."""
 
     pattern: Pattern
@@ -114,7 +114,7 @@ class Settings:
     """Must the driver decode messages? Else they are the bytes that arrived, and stored at once."""
     asks_first: bool = False
     """Does the application decide on each connection (``accept=``)?"""
-    counters: Counters = field(default_factory=Counters)
+    counters: Counters = msgspec.field(default_factory=Counters)
     area: str = ""
     """The area of the log lines of the endpoint."""
     is_logged: Callable[[str], bool] = nobody_listens

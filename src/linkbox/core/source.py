@@ -8,6 +8,7 @@ from typing import Final
 from linkbox.core.channel import OutgoingMessage
 from linkbox.core.durable.inbox import InboxMarks
 from linkbox.core.effects import ACK_DUE_SOON
+from linkbox.core.empty import EMPTY
 from linkbox.core.values import Value
 from linkbox.events import Peer
 
@@ -71,14 +72,14 @@ class Source:
 
     def __init__(self, peer: Peer) -> None:
         self.peer: Peer = peer
-        self.batches: deque[Batch] = deque()
+        self.batches: deque[Batch] = EMPTY
         self.waiting: int = 0
         self.waiting_bytes: int = 0
         self.processed: int = 0
         """Number of the newest message that was stored or rejected."""
         self.storing: int = 0
         """Bytes of values that are being written to the store, and are not in the mailbox yet."""
-        self.held: set[int] = set()
+        self.held: set[int] | None = None
         """Numbers of messages taken with ``ack=False`` that the application has not acknowledged yet."""
         self.end_reason: Exception | None = None
         """Why nothing more will arrive; None while something may."""

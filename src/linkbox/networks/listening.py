@@ -6,7 +6,8 @@ import errno
 import os
 import socket
 import stat
-from dataclasses import replace
+
+import msgspec
 
 from linkbox import logs
 from linkbox.address import Address, address_of
@@ -76,7 +77,7 @@ def bind(
     listener.setblocking(False)
     found = address_of(listener)
     if address.scheme == "tls":
-        found = replace(found, scheme="tls")
+        found = msgspec.structs.replace(found, scheme="tls")
     return SocketListener(listener, found, socket_file(found, given), proxies, given is not None), found
 
 

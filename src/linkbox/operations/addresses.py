@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from linkbox.address import Address, address_of
 from linkbox.errors import AddressError
@@ -71,13 +72,13 @@ def with_ssl(address: Address, given: Any, ssl: Any) -> Address:
     if address.scheme in ("unix", "memory"):
         raise AddressError(f"{address} never leaves this machine, and takes no ssl=: leave it out")
     if address.is_broker:
-        return replace(address, scheme="nats+tls")
+        return msgspec.structs.replace(address, scheme="nats+tls")
     if address.scheme == "tcp" and isinstance(given, str | Address):
-        tls = replace(address, scheme="tls")
+        tls = msgspec.structs.replace(address, scheme="tls")
         raise AddressError(
             f"{address} is not encrypted, but there is an ssl=: write {tls}, or leave ssl= out"
         )
-    return replace(address, scheme="tls")
+    return msgspec.structs.replace(address, scheme="tls")
 
 
 def demands_certificates(ssl: Any) -> bool:

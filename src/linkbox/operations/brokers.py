@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from linkbox.address import Address
@@ -16,6 +15,8 @@ def check_broker(broker: Any, address: Address) -> Nats | None:
     if not isinstance(broker, Nats | None):
         raise TypeError(f"broker= takes a Nats, not {type(broker).__name__}")
     if address.is_broker:
+        from importlib.util import find_spec
+
         if find_spec("nats") is None:
             raise ModuleNotFoundError(f"{address} needs nats-py: {how_to_install('nats')}")
         return broker or Nats()

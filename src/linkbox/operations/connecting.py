@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from typing import Any
 
 from linkbox.core.backoff import TRY_AGAIN
@@ -85,7 +84,9 @@ class ClientOperations(Life):
 
 def random_float() -> float:
     """From 0 up to 1: for the jitter of reconnects."""
-    return random.random()
+    from random import random
+
+    return random()
 
 
 class ConversingClient(ClientOperations):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sys import is_finalizing
+from typing import TYPE_CHECKING
 
 from linkbox import logs
 from linkbox.core.durable.journal import Journal
@@ -11,11 +12,13 @@ from linkbox.errors import ConnectFailed, EndOfData, ListenFailed
 from linkbox.operations import process_hooks
 from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.callbacks import CallbackLoop
-from linkbox.operations.disk_writer import DiskWriter
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import IsIdle
 from linkbox.operations.steps import Call, Operation, Wait
 from linkbox.operations.storing import DISK_WAIT, Opening
+
+if TYPE_CHECKING:  # loaded only for a store
+    from linkbox.operations.disk_writer import DiskWriter
 
 STOP = 10.0
 """Most seconds that a stop takes, unless the caller gives a timeout."""
@@ -97,6 +100,8 @@ class Life(EndpointOperations):
         )
         try:
             left = yield Call(self.runtime.blocking, opening.run)
+            from linkbox.operations.disk_writer import DiskWriter
+
             writer = DiskWriter(core, self.runtime)
             self.journal: Journal | None = writer.take_up(opening, left, self.options.decoding)
             self._go(core)

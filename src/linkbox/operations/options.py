@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
 
 from linkbox.address import Address
 from linkbox.broker import Nats, split_credentials
@@ -15,10 +15,9 @@ from linkbox.core.backoff import Backoff
 from linkbox.core.decoding import Decoding
 from linkbox.core.patterns import P2P, Pattern
 from linkbox.core.wire.authentication import Lookup
-from linkbox.core.wire.framings import Framing, PlainFraming, as_framing
+from linkbox.core.wire.framing import Framing, Linked, PlainFraming
 from linkbox.dialogue import Dialogue
 from linkbox.events import PeerInfo
-from linkbox.format_costs import cost_of
 from linkbox.formats import Bytes, Format, Typed, as_format
 from linkbox.limits import NAME_CHARACTERS, Limits
 from linkbox.operations import arguments
@@ -36,6 +35,7 @@ from linkbox.operations.storing import check_reconnect, store_path
 from linkbox.proxy_header import TrustedProxies
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from ssl import SSLContext
 
 ClientAddress = str | tuple[str, int] | list[str] | list[tuple[str, int]]
@@ -90,7 +90,7 @@ class Options:
         """The address to listen at or to connect to."""
         self.format: Format[Any, Any] = of_side(as_format(format), side, pattern)
         """Converts messages to bytes and back."""
-        self.framing: Framing = as_framing(framing)
+        self.framing: Framing = framing_of(framing)
         """Converts messages to a stream of bytes and back."""
         self.limits: Limits = _checked_limits(limits)
         """All limits on memory and time."""
@@ -130,6 +130,8 @@ class Options:
         """Decodes messages; None if messages are the bytes themselves."""
         if self.is_bytes:
             return None
+        from linkbox.format_costs import cost_of
+
         cost = cost_of(self.format, self.limits.decoded)
         return Decoding(self.format.decode, None if cost is None else cost.of, self.limits.decoded)
 
@@ -308,6 +310,15 @@ def _check_times(connect_timeout: float, linger: float | None, reconnect: Any) -
         raise ValueError(f"linger={linger!r}: seconds from 0 are needed")
 
 
+def framing_of(value: Any) -> Framing:
+    """Convert ``framing=``. The plain framings are loaded only for a program that may use one."""
+    if isinstance(value, Linked):
+        return value
+    from linkbox.core.wire.framings import as_framing
+
+    return as_framing(value)
+
+
 def client_dialogue(dialogue: Dialogue | None) -> tuple[Dialogue | None, PlainFraming | None]:
     """The dialogue of a client, and the framing of its responses if that is another one."""
     if dialogue is None:
@@ -318,10 +329,10 @@ def client_dialogue(dialogue: Dialogue | None) -> tuple[Dialogue | None, PlainFr
         raise TypeError(f"greeting= of a client takes a number of messages or a function, not {greeting!r}")
     if not hasattr(answer, "decoder"):
         return dialogue, None
-    responses = as_framing(answer)
+    responses = framing_of(answer)
     if not isinstance(responses, PlainFraming) or responses.name == "raw":
         raise ValueError(f"answer= takes a plain framing that has messages, not {answer!r}")
-    return replace(dialogue, answer=None), responses
+    return msgspec.structs.replace(dialogue, answer=None), responses
 
 
 def _check_accept(accept: Any, pattern: Pattern, broker: Nats | None) -> None:

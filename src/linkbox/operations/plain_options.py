@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from linkbox.address import Address
-from linkbox.core.wire.framings import Framing
+from linkbox.core.wire.framing import Framing
 from linkbox.dialogue import Dialogue
 from linkbox.operations import arguments
 from linkbox.operations.arguments import Given
@@ -19,8 +20,7 @@ HALF_CLOSE: Final = 5.0
 """The default of ``half_close=``."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlainServing:
+class PlainServing(msgspec.Struct, frozen=True):
     """Options of a server for plain framings, as they were given until `checked`."""
 
     keep_alive: Given = True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from linkbox.core.wire.authentication import Lookup
 
-Secret = bytes | str | Path | Callable[[str], Any] | Sequence[Any]
+Secret = bytes | str | os.PathLike[str] | Callable[[str], Any] | Sequence[Any]
 """Bytes, a text, the path of a file, ``callable(peer name)``, or a list of accepted secrets."""
 
 
@@ -51,8 +51,9 @@ def _all_of(secret: Any) -> list[bytes]:
         if not secret:
             raise ValueError("secret=[]: a list of secrets must hold one at least")
         return [each for one in secret for each in _all_of(one)]
-    if isinstance(secret, Path):
-        return [_checked(secret.read_bytes().strip(), f"the file {secret}")]
+    if isinstance(secret, os.PathLike):
+        with open(secret, "rb") as file:
+            return [_checked(file.read().strip(), f"the file {os.fspath(secret)}")]
     if isinstance(secret, str):
         if any(0xD800 <= ord(character) <= 0xDFFF for character in secret):
             # Checked here because the error of encode() contains the whole text.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linkbox.core.backoff import Backoff
 from linkbox.core.durable.entries import Spool
 from linkbox.core.durable.journal import Journal
-from linkbox.core.durable.recovery import Left
 from linkbox.core.patterns import Pattern
 from linkbox.errors import StateError
 
 if TYPE_CHECKING:  # load SQLite only for a store
+    from pathlib import Path
+
+    from linkbox.core.durable.recovery import Left
     from linkbox.store.sqlite import Store
 
 DISK_WAIT = 5.0
@@ -44,6 +45,8 @@ def store_path(
         )
     if overflow != "block":
         raise ValueError(f'store= keeps every message: overflow="block" is needed, not {overflow!r}')
+    from pathlib import Path
+
     return Path(os.path.abspath(store))
 
 

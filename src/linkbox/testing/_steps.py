@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from linkbox.core.wire.frames import PREFACE
-from linkbox.core.wire.framings import PlainFraming
+from linkbox.core.wire.framing import PlainFraming
 
 Sender = Literal["client", "server"]
 StepEvent = Literal["end", "reset"]

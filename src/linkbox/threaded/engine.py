@@ -12,7 +12,7 @@ Rules that keep this correct:
 - A predicate is checked under the lock before its thread sleeps, and every change of what it depends on
   wakes the thread under the lock (`Engine.ring`): no wake-up is lost.
 - Many followers that are woken at once would compete for the interpreter and the lock. A few are woken, and
-  each wakes the next (`WakeQueue`). What they send meanwhile may be put off, and is then written together
+  each wakes the next (`Followers`). What they send meanwhile may be put off, and is then written together
   (`Transport.settle_soon`): the last of them writes it at the latest.
 - A leader never runs user code: it gives up the lead first. Callbacks and handlers run on *service*
   threads, which wait here like any other thread, so they delay no I/O.
@@ -39,7 +39,7 @@ from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.networks.network import ThreadedNetwork
 from linkbox.networks.poller import LONGEST, Poller
 from linkbox.threaded.interrupts import RESCAN, Interruptible, interrupts, join
-from linkbox.threaded.waiters import ThreadWaiter, WakeQueue
+from linkbox.threaded.waiters import Followers, ThreadWaiter
 
 GRACE = 0.004
 """Seconds without a leader after which the background thread leads."""
@@ -71,9 +71,7 @@ class Engine(Interruptible):
         self._effects = effects
         self._leader: ThreadWaiter | None = None
         self._leader_thread = 0
-        self._followers: dict[ThreadWaiter, None] = {}
-        self._to_wake: WakeQueue = WakeQueue()
-        """Followers whose predicate holds."""
+        self._followers: Followers = Followers()
         self._left = 0.0
         self._is_hot = False
         self._wake_at = NEVER
@@ -164,12 +162,12 @@ class Engine(Interruptible):
     def _leave_queue(self, waiter: ThreadWaiter, queue: WaitQueue) -> None:
         """End the wait of a thread: give up the lead, pass on its wake-up. May be called twice."""
         queue.waiters.pop(waiter, None)
-        if self._followers:
-            self._followers.pop(waiter, None)
+        if self._followers.asleep:
+            self._followers.asleep.pop(waiter, None)
         if self._leader is waiter:
             self._leader, self._leader_thread = None, 0
             self._driver.looks_at = SOON
-            if self._is_hot and not self._followers:
+            if self._is_hot and not self._followers.asleep:
                 self._left = monotonic()  # The background thread takes turns at intervals, for timers too.
             else:
                 self._pass_lead()
@@ -189,8 +187,8 @@ class Engine(Interruptible):
     def _turn(self, waiter: ThreadWaiter, queue: WaitQueue, deadline: float, now: float) -> None:
         """The leader reads once, without the lock, and handles the result."""
         self._leader_thread = waiter.thread
-        if self._followers:
-            self._followers.pop(waiter, None)
+        if self._followers.asleep:
+            self._followers.asleep.pop(waiter, None)
         if self.poller.armed:
             self.poller.disarm()
         effects, driver, network = self._effects, self._driver, self._network
@@ -228,7 +226,7 @@ class Engine(Interruptible):
 
     def _follow(self, waiter: ThreadWaiter, timeout: float) -> None:
         """Sleep until woken. The lock is released in between."""
-        self._followers[waiter] = None
+        self._followers.asleep[waiter] = None
         sleep_lock = waiter.make_sleep_lock()
         is_woken = False
         self.lock.release()
@@ -242,15 +240,15 @@ class Engine(Interruptible):
                 waiter.is_rung = False
                 if not is_woken:  # Woken between the timeout and now.
                     sleep_lock.acquire(blocking=False)
-            self._to_wake.on_running(waiter)
-            driver, count = self._driver, self._to_wake.count
+            self._followers.on_running(waiter)
+            driver, count = self._driver, self._followers.woken
             driver.is_contended = count > 1
             if driver.put_off and not count:
                 driver.settle_put_off()
 
     def _pass_lead(self) -> None:
         """Give the lead to a waiting thread, else to the background thread after ``GRACE``."""
-        for waiter in self._followers:
+        for waiter in self._followers.asleep:
             if not waiter.is_service:
                 self._promote(waiter)
                 return
@@ -271,7 +269,7 @@ class Engine(Interruptible):
             self.poller.kick()
 
     def _promote(self, waiter: ThreadWaiter) -> None:
-        del self._followers[waiter]
+        del self._followers.asleep[waiter]
         self._leader = waiter
         self._leader_thread = 0
         self.poller.disarm()
@@ -339,11 +337,8 @@ class Engine(Interruptible):
             assert isinstance(waiter, ThreadWaiter)
             if not (leads and waiter is leader) and predicate.holds():
                 available -= 1
-                if waiter in self._followers:
-                    self._to_wake.wake(waiter)
-                    self._driver.is_contended = self._to_wake.count > 1
-                else:
-                    waiter.wake()
+                self._followers.wake(waiter)
+                self._driver.is_contended = self._followers.woken > 1
                 if waiter.is_service:
                     return  # One worker at a time: it wakes the next if there is more.
 
@@ -368,7 +363,7 @@ class Engine(Interruptible):
 
     def clock_moved(self) -> None:
         """A manual clock was advanced: check every deadline. Under the lock."""
-        for waiter in self._followers:
+        for waiter in self._followers.asleep:
             waiter.wake()
         self.poller.wake()
         self.poller.kick()
@@ -434,7 +429,7 @@ class Engine(Interruptible):
         """After a turn of the background thread: give the lead to a waiting thread."""
         self._leader = None
         self._leader_thread = 0
-        follower = next((each for each in self._followers if each.may_lead), None)
+        follower = next((each for each in self._followers.asleep if each.may_lead), None)
         if follower is not None:
             self._promote(follower)
 
@@ -443,7 +438,7 @@ class Engine(Interruptible):
         self._closing = True
         self.poller.kick()
         self.poller.wake()
-        for waiter in self._followers:
+        for waiter in self._followers.asleep:
             waiter.wake()
 
     def join(self, timeout: float) -> None:

@@ -41,30 +41,34 @@ class ThreadWaiter:
         return self.sleep_lock
 
 
-class WakeQueue:
-    """Followers to wake, a few at a time: each that runs again lets the next one be woken."""
+class Followers:
+    """The threads that sleep. They are woken a few at a time: each that runs lets the next one be woken."""
 
-    __slots__ = ("_awake", "_next", "count")
+    __slots__ = ("_awake", "_next", "asleep", "woken")
 
     def __init__(self) -> None:
-        self.count = 0
-        """How many threads will soon run because of this queue."""
+        self.asleep: dict[ThreadWaiter, None] = {}
+        """All of them, in the order in which they went to sleep. One that runs or is to lead leaves."""
+        self.woken = 0
+        """How many will soon run because of `wake`."""
         self._awake: set[ThreadWaiter] = set()
         """Woken, and on their way to the lock."""
         self._next: dict[ThreadWaiter, None] = {}
-        """Still asleep, in the order in which they will be woken."""
+        """To be woken, in this order."""
 
     def wake(self, waiter: ThreadWaiter) -> None:
-        """Wake a follower, now or when its turn has come."""
-        if len(self._awake) < AWAKE:
+        """Let a thread check its predicate again: now, or if it sleeps, when its turn has come."""
+        if waiter not in self.asleep:
+            waiter.wake()
+        elif len(self._awake) < AWAKE:
             self._awake.add(waiter)
             waiter.wake()
         else:
             self._next[waiter] = None
-        self.count = len(self._awake) + len(self._next)
+        self.woken = len(self._awake) + len(self._next)
 
     def on_running(self, waiter: ThreadWaiter) -> None:
-        """A follower runs again, for whatever reason: wake the next one."""
+        """A thread runs again, for whatever reason: wake the next one."""
         self._awake.discard(waiter)
         self._next.pop(waiter, None)
         if self._next and len(self._awake) < AWAKE:
@@ -72,4 +76,4 @@ class WakeQueue:
             del self._next[following]
             self._awake.add(following)
             following.wake()
-        self.count = len(self._awake) + len(self._next)
+        self.woken = len(self._awake) + len(self._next)

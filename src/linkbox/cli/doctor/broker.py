@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import ssl
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
 
 from linkbox import Address, Nats
 from linkbox.broker import split_credentials
@@ -60,7 +61,7 @@ def diagnose_broker(
     address = Address.parse(given)
     working = _working_hosts(report, address, context, timeout)
     first, *others = [host for host, _ in working]
-    usable = replace(address, host=first[0], port=first[1], others=tuple(others))
+    usable = msgspec.structs.replace(address, host=first[0], port=first[1], others=tuple(others))
     Guest(report, usable, context, account, timeout, working[0][1]).examine(pattern, format)
 
 

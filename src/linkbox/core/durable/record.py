@@ -26,7 +26,7 @@ from linkbox.core.durable.rows import REJECTIONS, UNKNOWN, Row, Stored, units_of
 from linkbox.core.durable.spool import SpoolMarks
 from linkbox.core.durable.write_schedule import WriteSchedule
 from linkbox.core.effects import ACK_DUE_SOON
-from linkbox.core.send_window import message_of
+from linkbox.core.outgoing import message_of
 from linkbox.core.session import Session, SessionRecord
 from linkbox.errors import ProtocolViolation
 from linkbox.events import Peer

@@ -14,7 +14,6 @@ match.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -51,8 +50,6 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 _encoder = msgspec.json.Encoder()
-_challenge = msgspec.json.Decoder(Challenge)
-_proof = msgspec.json.Decoder(Proof)
 
 
 def mac(
@@ -62,6 +59,8 @@ def mac(
 
     ``certificate``: with TLS, the SHA-256 of the server's certificate.
     """
+    import hmac  # with OpenSSL: only where there is a secret
+
     digest = hmac.new(secret, f"linkbox {frames.VERSION} {role}".encode(), "sha256")
     for part in (hello, challenge, nonce, *([certificate] if certificate else [])):
         digest.update(len(part).to_bytes(4, "big"))
@@ -86,13 +85,13 @@ class ServerSide:
 
     def check(self, payload: bytes, name: str) -> bytes | None:
         """Check the client's PROOF. Return the server's PROOF if it is correct, else None."""
-        proof = _decode(_proof, payload)
+        proof = _decode(Proof, payload)
         nonce, claimed = _bytes(proof.nonce), _bytes(proof.mac)
         right: bytes | None = None
         # An unknown name must take as long as a wrong secret.
         for secret in self._lookup(name) or (_NOBODY,):
             said = mac(secret, "client", self._hello, self._challenge, nonce, self._certificate)
-            if hmac.compare_digest(said, claimed) and secret is not _NOBODY:
+            if _is_same(said, claimed) and secret is not _NOBODY:
                 right = secret
         if right is None:
             return None
@@ -112,7 +111,7 @@ class ClientSide:
 
     def prove(self, challenge: bytes, nonce: bytes, certificate: bytes = b"") -> bytes | None:
         """The PROOF for a CHALLENGE; None if there is no secret for a server of that name."""
-        server = _decode(_challenge, challenge)
+        server = _decode(Challenge, challenge)
         if len(_bytes(server.nonce)) != NONCE or self._expected:
             raise ProtocolViolation("a CHALLENGE that is out of place, or has no nonce")
         secrets = self._lookup(server.name)
@@ -124,17 +123,24 @@ class ClientSide:
 
     def check(self, payload: bytes) -> bool:
         """Is the server's PROOF correct?"""
-        claimed = _bytes(_decode(_proof, payload).mac)
-        self.is_proven = bool(self._expected) and hmac.compare_digest(self._expected, claimed)
+        claimed = _bytes(_decode(Proof, payload).mac)
+        self.is_proven = bool(self._expected) and _is_same(self._expected, claimed)
         return self.is_proven
 
 
 _NOBODY = b"\0" * NONCE
 
 
-def _decode(decoder: msgspec.json.Decoder[M], payload: bytes) -> M:
+def _is_same(ours: bytes, theirs: bytes) -> bool:
+    """Compare in a time that depends on nothing but the length."""
+    from hmac import compare_digest
+
+    return compare_digest(ours, theirs)
+
+
+def _decode(kind: type[M], payload: bytes) -> M:
     try:
-        return decoder.decode(payload)
+        return msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolViolation(f"CHALLENGE or PROOF: {error}") from shown(error)
 

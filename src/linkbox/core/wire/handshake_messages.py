@@ -5,7 +5,6 @@ Each is a small JSON object. Unknown keys are ignored, so that either side may b
 
 from __future__ import annotations
 
-import re
 from typing import TypeVar
 
 import msgspec
@@ -72,15 +71,11 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 _encoder = msgspec.json.Encoder()
-_hello = msgspec.json.Decoder(Hello)
-_welcome = msgspec.json.Decoder(Welcome)
-_refuse = msgspec.json.Decoder(Refuse)
 M = TypeVar("M")
 _U64_MAX = (1 << 64) - 1
 # A text that is sent back must fit a frame, even if JSON needs six bytes for each character.
 _INCARNATION_CHARACTERS = 100
 _REASON_CHARACTERS = 600
-_SESSION = re.compile("[0-9a-f]{32}")
 _OLDEST = 1e9
 """Seconds: about 30 years."""
 
@@ -104,26 +99,26 @@ def refuse(code: str, reason: str) -> bytes:
 
 def decode_hello(payload: bytes) -> Hello:
     """The message in a HELLO frame. Raises `ProtocolViolation`."""
-    hello = _decode(_hello, payload, "HELLO")
+    hello = _decode(Hello, payload, "HELLO")
     _check(hello, "HELLO")
     return hello
 
 
 def decode_welcome(payload: bytes) -> Welcome:
     """The message in a WELCOME frame. Raises `ProtocolViolation`."""
-    welcome = _decode(_welcome, payload, "WELCOME")
+    welcome = _decode(Welcome, payload, "WELCOME")
     _check(welcome, "WELCOME")
     return welcome
 
 
 def decode_refuse(payload: bytes) -> Refuse:
     """The message in a REFUSE frame. Raises `ProtocolViolation`."""
-    return _decode(_refuse, payload, "REFUSE")
+    return _decode(Refuse, payload, "REFUSE")
 
 
-def _decode(decoder: msgspec.json.Decoder[M], payload: bytes, which: str) -> M:
+def _decode(kind: type[M], payload: bytes, which: str) -> M:
     try:
-        return decoder.decode(payload)
+        return msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolViolation(f"{which}: {error}") from shown(error)
 
@@ -132,7 +127,7 @@ def _check(message: Hello | Welcome, which: str) -> None:
     newest, valid = _U64_MAX, {}
     if isinstance(message, Hello):
         newest = message.epoch
-        valid["session"] = _SESSION.fullmatch(message.session) is not None
+        valid["session"] = len(message.session) == 32 and not message.session.strip("0123456789abcdef")
         valid["epoch"] = 1 <= newest <= _U64_MAX
         valid["age"] = 0 <= message.age <= _OLDEST
     valid["name"] = len(message.name) <= NAME_CHARACTERS

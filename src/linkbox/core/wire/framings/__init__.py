@@ -1,4 +1,4 @@
-"""How messages are delimited on the wire: `Linked`, our own protocol, and the plain framings.
+"""The plain framings, loaded by a program that uses one. `Linked`, our own, is in core/wire/framing.py.
 
 A framing is a small immutable description; equal framings are interchangeable. The plain framings are for
 peers without linkbox, so they have no acknowledgements, no resume, no heartbeat, and no END mark other than
@@ -13,7 +13,7 @@ error is in ``rejected``.
 Decoders are linear: they look at each byte once, in whatever pieces it arrives.
 """
 
-from linkbox.core.wire.framings.base import Framing, Linked, PlainDecoder, PlainFraming
+from linkbox.core.wire.framing import Framing, Linked, PlainDecoder, PlainFraming
 from linkbox.core.wire.framings.choose import as_framing
 from linkbox.core.wire.framings.coded import Cobs, Slip
 from linkbox.core.wire.framings.enclosed import Enclosed

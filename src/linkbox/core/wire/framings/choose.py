@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from linkbox.core.wire.framings.base import Framing, Linked, PlainFraming
+from linkbox.core.wire.framing import Framing, Linked, PlainFraming
 from linkbox.core.wire.framings.enclosed import Enclosed
 from linkbox.core.wire.framings.lengths import FixedSize
 from linkbox.core.wire.framings.numbers import DecimalPrefixed

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from linkbox.core.wire.framings.base import PlainDecoder, PlainFraming, excerpt
+from linkbox.core.wire.framing import PlainDecoder, PlainFraming, excerpt
 from linkbox.core.wire.framings.split import SplitDecoder
 from linkbox.errors import DecodeError, FormatError, ProtocolViolation
 

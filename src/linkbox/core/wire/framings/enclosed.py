@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from linkbox.core.wire.framings.base import PlainDecoder, PlainFraming, excerpt
+from linkbox.core.wire.framing import PlainDecoder, PlainFraming, excerpt
 from linkbox.core.wire.framings.coded import (
     Checksum,
     checksum_size,

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from linkbox.core.wire.framings.base import PlainDecoder, PlainFraming, excerpt
+from linkbox.core.wire.framing import PlainDecoder, PlainFraming, excerpt
 from linkbox.errors import FormatError, ProtocolViolation
 
 _SPACE: Final = b" \t\r\n\x1e"

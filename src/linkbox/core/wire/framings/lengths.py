@@ -9,7 +9,7 @@ from struct import Struct
 from typing import ClassVar, Final, Literal
 
 from linkbox.core.wire.decoder import Pile
-from linkbox.core.wire.framings.base import PlainDecoder, PlainFraming, excerpt
+from linkbox.core.wire.framing import PlainDecoder, PlainFraming, excerpt
 from linkbox.errors import FormatError, ProtocolViolation, TooLarge
 
 _CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from linkbox.core.wire.decoder import Pile
-from linkbox.core.wire.framings.base import PlainDecoder, PlainFraming, excerpt
+from linkbox.core.wire.framing import PlainDecoder, PlainFraming, excerpt
 from linkbox.errors import ProtocolViolation
 
 _LONGEST_VARINT: Final = 10

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from linkbox.core.wire.framings.base import PlainDecoder, PlainFraming
+from linkbox.core.wire.framing import PlainDecoder, PlainFraming
 from linkbox.errors import FormatError
 
 # --- Raw ------------------------------------------------------------------------------------------

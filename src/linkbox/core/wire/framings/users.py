@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from linkbox.core.wire.framings.base import Decoder, Framing, PlainDecoder, PlainFraming, excerpt
+from linkbox.core.wire.framing import Decoder, Framing, PlainDecoder, PlainFraming, excerpt
 from linkbox.errors import DecodeError, FormatError, ProtocolViolation, TooLarge
 from linkbox.text import shown, text_of
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
 from linkbox.errors import DecodeError, ProtocolViolation, TooLarge
@@ -77,7 +76,6 @@ class Framing(ABC):
         """Return a new decoder for one connection. No message may have more than ``limit`` bytes."""
 
 
-@dataclass(frozen=True)
 class Linked(Framing):
     """Our own protocol, the default: acknowledged, resumable, with heartbeats and an END mark."""
 
@@ -91,6 +89,15 @@ class Linked(Framing):
     def decoder(self, limit: int) -> Decoder:
         """Not available, see `encode`."""
         raise TypeError("Linked() decodes whole conversations, not single messages")
+
+    def __eq__(self, other: object) -> bool:
+        return other.__class__ is self.__class__
+
+    def __hash__(self) -> int:
+        return hash(self.__class__)
+
+    def __repr__(self) -> str:
+        return "Linked()"
 
 
 class PlainDecoder(ABC):
@@ -127,7 +134,6 @@ class PlainDecoder(ABC):
         )
 
 
-@dataclass(frozen=True)
 class PlainFraming(Framing, ABC):
     """Base of the framings of linkbox without our protocol. All methods may be called from any thread."""
 
