@@ -117,7 +117,7 @@ class Peer:
         assert took < TOO_LONG or not figures.is_campaign, f"{took:.1f} s for {len(data)} bytes"
         if probe.link.state in (State.CLOSING, State.CLOSED):
             # A stranger is described by as much as there is of it; counts depend on what was said meanwhile.
-            text = str(probe.link.error).partition("does not speak")[0]
+            text = re.split("does not speak|(?<=this server uses TLS)", str(probe.link.error))[0]
             self.faults.append(re.sub(r"\d+", "#", text))
 
     def say(self, probe: Probe, chunk: bytes) -> float:
