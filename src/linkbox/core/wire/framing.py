@@ -8,7 +8,10 @@ from typing import ClassVar, Final, Protocol
 
 from linkbox.errors import DecodeError, ProtocolViolation, TooLarge
 
-_EXCERPT: Final = 40
+EXCERPT: Final = 40
+"""Bytes of a message or frame in an error message."""
+_MOST_REJECTED: Final = 100
+"""Bad frames of one read of which each is reported."""
 
 
 class Decoder(Protocol):
@@ -106,13 +109,14 @@ class PlainDecoder(ABC):
     ``error`` is None, or the error that follows the messages returned so far (`TooLarge` or
     `ProtocolViolation`): check it after handling them. From then on nothing is returned. ``rejected`` has
     the errors of bad frames that were left out, for the caller to report and clear: the messages behind
-    them are good.
+    them are good. Of many it has the first, and ``more_rejected`` counts the others.
     """
 
     def __init__(self, max_message: int) -> None:
         self.max_message = max_message
         self.error: TooLarge | ProtocolViolation | None = None
         self.rejected: list[DecodeError] = []
+        self.more_rejected: int = 0
 
     @abstractmethod
     def feed(self, data: bytes) -> list[bytes]:
@@ -126,6 +130,13 @@ class PlainDecoder(ABC):
     def pending(self) -> int:
         """Bytes held: the beginning of an incomplete message."""
         return 0
+
+    def _reject(self, error: DecodeError) -> None:
+        """A bad frame."""
+        if len(self.rejected) < _MOST_REJECTED:
+            self.rejected.append(error)
+        else:
+            self.more_rejected += 1
 
     def _too_large(self, size: str) -> None:
         self.error = TooLarge(
@@ -162,7 +173,9 @@ class PlainFraming(Framing, ABC):
             self.check(payload)
 
 
-def excerpt(data: bytes) -> str:
-    """The beginning of some bytes, for an error message."""
-    more = "…" if len(data) > _EXCERPT else ""
-    return f"{bytes(data[:_EXCERPT])!r}{more} ({len(data)} bytes)"
+def excerpt(data: bytes, size: int = -1) -> str:
+    """The beginning of some bytes, for an error message; of ``size`` bytes, if ``data`` is their beginning."""
+    if size < 0:
+        size = len(data)
+    more = "…" if size > EXCERPT else ""
+    return f"{bytes(data[:EXCERPT])!r}{more} ({size} bytes)"

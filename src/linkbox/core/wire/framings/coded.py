@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from linkbox.core.wire.framing import PlainDecoder, PlainFraming, excerpt
-from linkbox.core.wire.framings.split import SplitDecoder
+from linkbox.core.wire.decoder import Pile
+from linkbox.core.wire.framing import EXCERPT, PlainDecoder, PlainFraming, excerpt
 from linkbox.errors import DecodeError, FormatError, ProtocolViolation
 
 Checksum = Callable[[bytes], bytes]
@@ -102,45 +102,102 @@ class _Coded(PlainFraming):
         """The whole frame."""
 
 
-class _CodedDecoder(SplitDecoder):
-    """Splits at the end byte, and decodes each frame. A bad frame is left out: the next one is certain."""
+class _CodedDecoder(PlainDecoder):
+    """Splits at the end byte, and decodes each frame. A bad frame is left out: the next one is certain.
+
+    A frame in many pieces is decoded piece by piece: at once, 16 MiB take seconds. ``longest`` limits the
+    bytes of a frame before they are decoded.
+    """
 
     def __init__(self, limit: int, longest: int, end: bytes, framing: _Coded) -> None:
-        super().__init__(longest, end)
-        self._limit = limit
+        super().__init__(limit)
+        self._longest = longest
+        self._delimiter = end
         self._checksum = framing.checksum
         self._checksum_size = checksum_size(framing.checksum)
+        # Of the frame that is not complete:
+        self._size = 0  # its bytes so far
+        self._beginning = b""  # the first of them
+        self._content = Pile()  # what they say
+
+    @property
+    def pending(self) -> int:
+        return self._size
 
     @abstractmethod
-    def _decoded(self, frame: bytes) -> bytes:
-        """The content of a frame. `DecodeError` if it is malformed."""
+    def _decoded(self, piece: bytes, is_last: bool) -> bytes:
+        """The content of the next piece of a frame. `DecodeError` if it is the last one of a malformed frame.
+
+        The piece begins behind the first ``_size`` bytes.
+        """
+
+    def _shown(self, piece: bytes) -> str:
+        """The beginning of the frame that ends with this piece, for an error message."""
+        return excerpt(self._beginning + piece, self._size + len(piece))
 
     def feed(self, data: bytes) -> list[bytes]:
         messages: list[bytes] = []
-        for frame in super().feed(data):
-            if not frame:
+        if self.error:
+            return messages
+        pieces = data.split(self._delimiter)
+        rest = pieces.pop()
+        for piece in pieces:
+            if not piece and not self._size:
                 continue
+            size = self._size + len(piece)
+            if size > self._longest:
+                self._too_large(str(size))
+                return messages
             try:
-                message = without_checksum(self._decoded(frame), self._checksum, self._checksum_size)
+                message = self._decoded(piece, True)
+                if self._size:
+                    self._content.add(message)
+                    message = self._content.take()
+                if self._checksum is not None:
+                    message = without_checksum(message, self._checksum, self._checksum_size)
             except DecodeError as error:
-                self.rejected.append(error)
-                continue
-            if len(message) > self._limit:
+                self._reject(error)
+                message = b""
+            if self._size:
+                self._forget()
+            if len(message) > self.max_message:
                 self._too_large(str(len(message)))
-                break
+                return messages
             if message:
                 messages.append(message)
+        if rest:
+            self._begin(rest)
         return messages
 
+    def _begin(self, piece: bytes) -> None:
+        """A piece of a frame whose end has not arrived."""
+        size = self._size + len(piece)
+        if size > self._longest:
+            self._too_large(f"at least {size}")
+            return
+        content = self._decoded(piece, False)
+        if content:
+            self._content.add(content)
+        if not self._size:
+            self._beginning = piece[:EXCERPT]
+        elif len(self._beginning) < EXCERPT:
+            self._beginning += piece[: EXCERPT - len(self._beginning)]
+        self._size = size
+
+    def _forget(self) -> None:
+        """Forget the frame that is not complete."""
+        self._content.take()
+        self._size = 0
+        self._beginning = b""
+
     def _too_large(self, size: str) -> None:
-        self.max_message = self._limit  # Name the limit for messages, not the one for frames.
         super()._too_large(size)
-        self._held.clear()
+        self._forget()
 
     def eof(self) -> list[bytes]:
-        if self._held and self.error is None:
-            self.error = ProtocolViolation(f"the stream ended inside a frame: {excerpt(bytes(self._held))}")
-            self._held.clear()
+        if self._size:
+            self.error = ProtocolViolation(f"the stream ended inside a frame: {self._shown(b'')}")
+            self._forget()
         return []
 
 
@@ -163,16 +220,29 @@ class Slip(_Coded):
 
 
 class _SlipDecoder(_CodedDecoder):
-    _bad = re.compile(rb"\xdb(?![\xdc\xdd])")
+    _bad = re.compile(rb"\xdb(?:[^\xdc\xdd]|\Z)")
+    _wrong = ""
+    """What is wrong with a frame that is not complete."""
+    _cut = b""
+    """An escape at the end of a piece: it belongs to the next one."""
 
-    def _decoded(self, frame: bytes) -> bytes:
-        bad = self._bad.search(frame)
+    def _decoded(self, piece: bytes, is_last: bool) -> bytes:
+        whole = self._cut + piece
+        bad = None if self._wrong else self._bad.search(whole)
+        cut = b""
         if bad is not None:
-            raise DecodeError(
-                f"a frame with {frame[bad.start() : bad.end() + 1]!r} at byte {bad.start()}, which SLIP does "
-                f"not have: {excerpt(frame)}"
-            )
-        return frame.replace(_SLIP_ESCAPED_END, _SLIP_END).replace(_SLIP_ESCAPED_ESCAPE, _SLIP_ESCAPE)
+            if is_last or bad.end() - bad.start() == 2:
+                at = self._size - len(self._cut) + bad.start()
+                self._wrong = f"a frame with {bad[0]!r} at byte {at}, which SLIP does not have"
+            else:
+                cut, whole = _SLIP_ESCAPE, whole[:-1]
+        self._cut = cut
+        if self._wrong:
+            if is_last:
+                wrong, self._wrong = self._wrong, ""
+                raise DecodeError(f"{wrong}: {self._shown(piece)}")
+            return b""
+        return whole.replace(_SLIP_ESCAPED_END, _SLIP_END).replace(_SLIP_ESCAPED_ESCAPE, _SLIP_ESCAPE)
 
 
 @dataclass(frozen=True)
@@ -205,19 +275,36 @@ class Cobs(_Coded):
 
 
 class _CobsDecoder(_CodedDecoder):
-    def _decoded(self, frame: bytes) -> bytes:
-        parts: list[bytes] = []
-        at = 0
-        while at < len(frame):
-            code = frame[at]
-            end = at + code
-            if end > len(frame):
+    _next = 0
+    """Where the next block begins, behind the pieces so far."""
+    _code = 0xFF
+    """The first byte of the block before it; what follows 0xFF has no zero before it, and the first block neither."""
+
+    def _decoded(self, piece: bytes, is_last: bool) -> bytes:
+        size = len(piece)
+        at, code = self._next, self._code
+        content = bytearray(piece)
+        joints: list[int] = []  # first bytes of blocks which stand for nothing; all others stand for a zero
+        if code == 0xFF:
+            joints.append(at)
+        while at < size:
+            code = piece[at]
+            content[at] = 0
+            at += code
+            if code == 0xFF:
+                joints.append(at)
+        if not is_last:
+            self._next, self._code = at - size, code
+        else:
+            self._next, self._code = 0, 0xFF
+            if at > size:
                 raise DecodeError(
-                    f"a frame whose block at byte {at} has {code - 1} bytes, but {len(frame) - at - 1} "
-                    f"follow: {excerpt(frame)}"
+                    f"a frame whose block at byte {self._size + at - code} has {code - 1} bytes, but "
+                    f"{size - at + code - 1} follow: {self._shown(piece)}"
                 )
-            parts.append(frame[at + 1 : end])
-            if code <= _COBS_BLOCK and end < len(frame):
-                parts.append(b"\0")
-            at = end
-        return b"".join(parts)
+        begin = 0
+        parts: list[bytearray] = []
+        for joint in joints:
+            parts.append(content[begin:joint])
+            begin = joint + 1
+        return b"".join([*parts, content[begin:]])
