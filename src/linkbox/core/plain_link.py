@@ -123,6 +123,11 @@ class PlainLink(Link):
         for error in errors:
             text = f"{self.address} broke the framing {self._reading.name}: {error}"
             self.owner.plain_error(self, DecodeError(text))
+        if more := self._decoder.more_rejected:
+            self._decoder.more_rejected = 0
+            self.context.counters.rejected += more - 1
+            text = f"{self.address} broke the framing {self._reading.name}: {more} more bad frames"
+            self.owner.plain_error(self, DecodeError(text))
 
     def forget_input(self) -> None:
         self._decoder, self._held = self._reading.decoder(self.context.limits.message), b""

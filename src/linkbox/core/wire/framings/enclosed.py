@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from linkbox.core.wire.decoder import Pile
 from linkbox.core.wire.framing import PlainDecoder, PlainFraming, excerpt
 from linkbox.core.wire.framings.coded import (
     Checksum,
@@ -25,6 +26,8 @@ from linkbox.core.wire.framings.coded import (
 from linkbox.errors import DecodeError, FormatError, ProtocolViolation
 
 _BETWEEN: Final = b"\r\n"
+_STEP: Final = 64 * 1024
+"""Bytes of a frame with escapes that are decoded together before its end has arrived."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,10 @@ class Enclosed(PlainFraming):
 
     def _escaped(self, content: bytes) -> bytes:
         escape, change = self.escape or b"", self.escape_xor
-        return re.sub(
-            b"[" + re.escape(self._special()) + b"]",
-            lambda match: escape + bytes([match[0][0] ^ change]),
-            content,
-        )
+        # The escape first: the others bring further ones. What they become is none of them.
+        for byte in sorted(self._special(), key=lambda byte: byte != escape[0]):
+            content = content.replace(bytes([byte]), escape + bytes([byte ^ change]))
+        return content
 
     def encode(self, payload: bytes) -> bytes:
         self.check(payload)
@@ -152,12 +154,16 @@ class Enclosed(PlainFraming):
         escape, change = self.escape, self.escape_xor
         if escape is None or escape not in content:
             return content
+        if self._is_doubled() and content.count(escape) == 2 * content.count(escape * 2):
+            return content.replace(escape * 2, escape)
+        if not change and not self._is_doubled():  # An escape at the end is always doubled.
+            return escape.join([part.replace(escape, b"") for part in content.split(escape * 2)])
         special = escape if self._is_doubled() else None
 
         def literal(match: re.Match[bytes]) -> bytes:
             byte = match[0][1:]
             if not byte or (special is not None and byte != special):
-                raise DecodeError(f"a frame with the unknown escape {match[0]!r}: {excerpt(content)}")
+                raise DecodeError(f"a frame with the unknown escape {match[0]!r}")
             return bytes([byte[0] ^ change])
 
         return re.sub(re.escape(escape) + b".?", literal, content, flags=re.DOTALL)
@@ -181,6 +187,9 @@ class _EnclosedDecoder(PlainDecoder):
         self._searched = 0  # from here on, the search for a token goes on
         self._begin = -1  # of the content of the frame; -1 between frames
         self._end = -1  # of the content, once its end mark has arrived
+        self._decoded = -1  # of the content so far, if some of it is decoded already
+        self._content = Pile()  # what it says up to there; nothing, once it is wrong
+        self._wrong = ""  # what is wrong with it
 
     @property
     def pending(self) -> int:
@@ -243,10 +252,41 @@ class _EnclosedDecoder(PlainDecoder):
                     self._too_large(f"at least {len(cut)}")
                     return False
                 if cut:
-                    self.rejected.append(DecodeError(f"a frame that was cut: {excerpt(cut)}"))
+                    self._reject(DecodeError(f"a frame that was cut: {excerpt(cut)}"))
                 self._begin = self._done = token.end()
+                self._forget()
         self._searched = max(self._searched, len(held) - self._overlap)
+        if framing.escape is not None and self._searched - max(self._decoded, self._begin) >= _STEP:
+            self._decode(self._searched)
         return False
+
+    def _decode(self, end: int) -> None:
+        """Decode the content up to here: at its end, 16 MiB with many escapes would take seconds."""
+        begin = max(self._decoded, self._begin)
+        piece = bytes(self._held[begin:end])
+        escape = self._framing.escape or b""
+        if self._end < 0 and (len(piece) - len(piece.rstrip(escape))) % 2:
+            piece = piece[:-1]  # The last escape belongs to the byte behind it.
+        self._decoded = begin + len(piece)
+        if self._wrong:
+            return
+        try:
+            self._content.add(self._framing.unescaped(piece))
+        except DecodeError as error:
+            self._wrong = str(error)
+            self._content.take()
+
+    def _forget(self) -> None:
+        """Forget what is decoded of the frame."""
+        self._decoded, self._wrong = -1, ""
+        self._content.take()
+
+    def _rest(self) -> bytes:
+        """The content of a frame that is complete, of which some is decoded."""
+        self._decode(self._end)
+        if self._wrong:
+            raise DecodeError(self._wrong)
+        return self._content.take()
 
     def _finish(self, messages: list[bytes]) -> bool:
         """The end mark has arrived: add the message, if all of it is there."""
@@ -259,10 +299,12 @@ class _EnclosedDecoder(PlainDecoder):
         try:
             self._accept(messages, content, bytes(held[behind:done]))
         except DecodeError as error:
-            self.rejected.append(error)
+            self._reject(error)
             done = behind  # The bytes of a checksum that got lost belong to the next frame.
         self._done = self._searched = done
         self._begin, self._end = done if self._is_shared else -1, -1
+        if self._decoded >= 0:
+            self._forget()
         return True
 
     def _accept(self, messages: list[bytes], content: bytes, found: bytes) -> None:
@@ -271,7 +313,10 @@ class _EnclosedDecoder(PlainDecoder):
         if content and len(content) <= self._longest:
             if framing.checksum is not None and framing.checksum_after:
                 verify(content + framing.end, found, framing.checksum)
-            message = framing.unescaped(content)
+            try:
+                message = framing.unescaped(content) if self._decoded < 0 else self._rest()
+            except DecodeError as error:
+                raise DecodeError(f"{error}: {excerpt(content)}") from None
             if not framing.checksum_after:
                 message = without_checksum(message, framing.checksum, self._checksum_size)
         if len(message) > self.max_message:
@@ -283,7 +328,7 @@ class _EnclosedDecoder(PlainDecoder):
         """Report bytes between two frames, unless they are line ends."""
         noise = bytes(self._held[self._done : end]).strip(_BETWEEN)
         if noise:
-            self.rejected.append(DecodeError(f"bytes outside of a frame: {excerpt(noise)}"))
+            self._reject(DecodeError(f"bytes outside of a frame: {excerpt(noise)}"))
 
     def _cut(self, position: int) -> None:
         """Forget the bytes up to this position."""
@@ -292,3 +337,4 @@ class _EnclosedDecoder(PlainDecoder):
         self._searched = max(0, self._searched - position)
         self._begin = self._begin - position if self._begin >= 0 else -1
         self._end = self._end - position if self._end >= 0 else -1
+        self._decoded = self._decoded - position if self._decoded >= 0 else -1

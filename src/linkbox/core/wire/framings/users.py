@@ -105,7 +105,7 @@ class UserDecoder(PlainDecoder):
             for each in call():
                 self._unfinished = 0
                 if isinstance(each, DecodeError):
-                    self.rejected.append(each)
+                    self._reject(each)
                 elif not isinstance(each, bytes | bytearray | memoryview):
                     raise TypeError(f"the decoder returned {type(each).__name__} instead of bytes")
                 elif len(each) > self.max_message:
