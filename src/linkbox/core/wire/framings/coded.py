@@ -20,6 +20,8 @@ _SLIP_ESCAPE: Final = b"\xdb"
 _SLIP_ESCAPED_END: Final = b"\xdb\xdc"
 _SLIP_ESCAPED_ESCAPE: Final = b"\xdb\xdd"
 _COBS_BLOCK: Final = 254
+_COBS_STEP: Final = 64 * 1024
+"""Bytes that are encoded together: the list of all blocks of 16 MiB would take many times as much memory."""
 
 
 def checksum_size(checksum: Checksum | None) -> int:
@@ -255,23 +257,41 @@ class Cobs(_Coded):
     name: ClassVar[str] = "cobs"
 
     def _encoded(self, content: bytes) -> bytes:
-        out = bytearray()
-        blocks = content.split(b"\0")
-        for block in blocks:
-            full = len(block) - len(block) % _COBS_BLOCK
-            for start in range(0, full, _COBS_BLOCK):
-                out.append(0xFF)
-                out += block[start : start + _COBS_BLOCK]
-            rest = block[full:]
-            if rest or not full or block is not blocks[-1]:
-                out.append(len(rest) + 1)
-                out += rest
-        out.append(0)
-        return bytes(out)
+        parts: list[bytes] = []
+        begin = 0
+        while begin <= len(content):
+            end = content.find(b"\0", begin + _COBS_STEP)
+            if end < 0:
+                end = len(content)
+            parts.append(_stuffed(content[begin:end], end == len(content)))
+            begin = end + 1
+        parts.append(b"\0")
+        return b"".join(parts)
 
     def decoder(self, limit: int) -> PlainDecoder:
         content = limit + checksum_size(self.checksum)
         return _CobsDecoder(limit, content + content // _COBS_BLOCK + 2, b"\0", self)
+
+
+def _stuffed(content: bytes, is_last: bool) -> bytes:
+    """The blocks of some content, of which a zero follows unless it is the last."""
+    out = bytearray(b"\0" + content)
+    parts: list[bytes | bytearray] = []
+    at = done = 0
+    for size in map(len, content.split(b"\0")):
+        begin = at
+        at += size + 1
+        if size < _COBS_BLOCK:
+            out[begin] = size + 1
+            continue
+        out[begin] = 0xFF
+        # A block begins behind each full one, with a byte that takes the place of no zero.
+        for position in range(begin + _COBS_BLOCK + 1, at + 1, _COBS_BLOCK):
+            rest = at - position
+            if rest or at < len(out) or not is_last:
+                parts += (out[done:position], bytes([min(rest, _COBS_BLOCK) + 1]))
+                done = position
+    return b"".join([*parts, out[done:]])
 
 
 class _CobsDecoder(_CodedDecoder):

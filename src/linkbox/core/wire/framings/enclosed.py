@@ -130,7 +130,8 @@ class Enclosed(PlainFraming):
         return content
 
     def encode(self, payload: bytes) -> bytes:
-        self.check(payload)
+        if not payload:
+            self.check(payload)
         content = self._content(payload)
         if self.checksum is not None and self.checksum_after:
             return self.start + content + self.end + computed(content + self.end, self.checksum)
