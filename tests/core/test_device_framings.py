@@ -427,6 +427,19 @@ def test_a_bad_frame_is_reported_and_the_connection_goes_on() -> None:
     assert not probe.is_closed
 
 
+def test_many_bad_frames_are_reported_together() -> None:
+    wire = Wire(P2M, framing=Cobs())
+    probe = probe_server(wire, greets=False)
+    for times in (1, 2):
+        probe.say(b"\5\0" * 1000 + Cobs().encode(b"c"))
+        assert wire.server.mailbox.take_all() == [b"c"]
+        errors = wire.events(wire.server, EventKind.ERROR)
+        assert len(errors) == 101 * times
+        assert str(errors[-1].error).endswith("broke the framing cobs: 900 more bad frames")
+        assert isinstance(errors[-1].error, DecodeError)
+        assert wire.server.context.counters.rejected == 1000 * times
+
+
 def test_a_users_decoder_that_raises_costs_its_own_connection_only() -> None:
     wire = Wire(P2M, framing=as_framing(Semicolons))
     good, bad = probe_server(wire, greets=False), probe_server(wire, greets=False)

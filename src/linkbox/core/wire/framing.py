@@ -174,7 +174,7 @@ class PlainFraming(Framing, ABC):
 
 
 def excerpt(data: bytes, size: int = -1) -> str:
-    """The beginning of some bytes, for an error message; of ``size`` bytes, if ``data`` is their beginning."""
+    """The beginning of some bytes, for an error message. ``data`` may be the first of ``size`` bytes."""
     if size < 0:
         size = len(data)
     more = "…" if size > EXCERPT else ""

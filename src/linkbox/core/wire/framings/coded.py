@@ -298,7 +298,7 @@ class _CobsDecoder(_CodedDecoder):
     _next = 0
     """Where the next block begins, behind the pieces so far."""
     _code = 0xFF
-    """The first byte of the block before it; what follows 0xFF has no zero before it, and the first block neither."""
+    """The first byte of the block before it; 0xFF, which no zero follows, before the first block."""
 
     def _decoded(self, piece: bytes, is_last: bool) -> bytes:
         size = len(piece)
