@@ -19,6 +19,7 @@ also a limit on time, with two exceptions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -275,16 +276,26 @@ def _slow_numbers(text: bytes) -> int:
     if not is_long and text.count(b"e") + text.count(b"E") <= FEW:
         return 0  # Usually so, and found much faster.
     alike = text.translate(_ALIKE, b"+")
-    work = SLOW_NUMBER * (alike.count(b"e000") + alike.count(b"e-000")) + _EXPONENT * alike.count(b"e0")
-    work += _HALFWAY * (_exact_fractions(text, alike) + alike.count(_DIGITS + b"e"))
+    near = _near_exponents(alike)
+    work = SLOW_NUMBER * (near.count(b"e000") + near.count(b"e-000")) + _EXPONENT * near.count(b"e0")
+    fractions = alike.count(b".") + near.count(b"e-")
+    work += _HALFWAY * (_exact_fractions(text, alike, fractions) + near.count(_DIGITS + b"e"))
     if is_long:
         work += LONG_NUMBER * _LONG_DIGIT * alike.count(b"0" * LONG_NUMBER)
     return work
 
 
-def _exact_fractions(text: bytes, alike: bytes) -> int:
+def _near_exponents(alike: bytes) -> bytes:
+    """What is around the exponents, if there are few: it has the same counts of them, and is shorter."""
+    if alike.count(b"e") * 128 > len(alike):
+        return alike
+    parts = alike.split(b"e")
+    before = len(_DIGITS)
+    return b",".join([left[-before:] + b"e" + right[:4] for left, right in pairwise(parts)])
+
+
+def _exact_fractions(text: bytes, alike: bytes, fractions: int) -> int:
     """At most how many numbers have 16 digits or more, a point or an exponent, and are exact in binary?"""
-    fractions = alike.count(b".") + alike.count(b"e-")
     if fractions > FEW:
         fractions = min(fractions, alike.translate(None, b".").count(b"0" * 16))
     if fractions > FEW:

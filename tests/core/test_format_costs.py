@@ -26,6 +26,7 @@ from linkbox.format_costs import (
     SMALL,
     STEP,
     Weights,
+    _near_exponents,
     _outside_of_strings,
     cost_of,
     weights_of,
@@ -543,3 +544,16 @@ def test_a_survey_goes_on_where_it_stopped() -> None:
 def test_a_survey_of_nonsense_ends(data: bytes) -> None:
     survey(data)
     cost(MsgPack(), data)
+
+
+@pytest.mark.parametrize("others", [0, 20, 2000])
+def test_what_is_near_the_exponents_has_the_same_counts(others: int) -> None:
+    """In shorter text, if there are few of them."""
+    chance = random.Random(others)
+    patterns = (b"e", b"e0", b"e-", b"e000", b"e-000", b"0" * 15 + b"e")
+    for _ in range(100):
+        parts = chance.choices([b"e", b"e", b"0", b"00", b"-", b"0" * 15, b".", b"," * others], k=200)
+        text = b"".join(parts)
+        near = _near_exponents(text)
+        assert [near.count(each) for each in patterns] == [text.count(each) for each in patterns]
+        assert len(near) < len(text) / 5 or others < 2000
