@@ -304,7 +304,7 @@ class _CobsDecoder(_CodedDecoder):
         size = len(piece)
         at, code = self._next, self._code
         content = bytearray(piece)
-        joints: list[int] = []  # first bytes of blocks which stand for nothing; all others stand for a zero
+        joints: list[int] = []  # first bytes of blocks that mean nothing; all others mean a zero
         if code == 0xFF:
             joints.append(at)
         while at < size:
