@@ -127,7 +127,9 @@ class ServerHandshake(Handshake):
         if self.has_moved and self.hello is not None:
             return self.hello  # An error behind it is reported when the link is open, or with the next bytes.
         if self._decoder.error is not None:
-            raise ProtocolViolation(str(self._decoder.error))  # The decoder keeps its own without a traceback.
+            raise ProtocolViolation(
+                str(self._decoder.error)
+            )  # The kept one gets no traceback.
         return None
 
     def _handle(self, kind: int, payload: bytes) -> None:
@@ -206,7 +208,9 @@ class ClientHandshake(Handshake):
             if answer is not None:
                 return answer
         if self._decoder.error is not None:
-            raise ProtocolViolation(str(self._decoder.error))  # The decoder keeps its own without a traceback.
+            raise ProtocolViolation(
+                str(self._decoder.error)
+            )  # The kept one gets no traceback.
         return None
 
     def _handle(self, kind: int, payload: bytes) -> Welcome | Refuse | None:

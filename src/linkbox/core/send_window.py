@@ -132,9 +132,7 @@ class SendWindow:
         if number == 0 or number > self.sent:
             return Stage.QUEUED
         if self.dropped and any(first <= number <= last for first, last in self.dropped):
-            message.error = MailboxFull(
-                f"{self.peer} dropped the message from its full mailbox, untaken"
-            )
+            message.error = MailboxFull(f"{self.peer} dropped the message from its full mailbox, untaken")
             return Stage.FAILED
         if number <= self.taken:  # with a plain framing this stays 0
             return Stage.TAKEN
@@ -150,7 +148,7 @@ class SendWindow:
         )
 
     def send_all(self, channel: Channel, payloads: list[bytes], may_bundle: bool) -> int:
-        """Queue as many of these of the ``channel`` as the window has room for (at least one); return how many."""
+        """Queue as many payloads as the window has room for (at least one); return how many."""
         limits, message_type = self.limits, self.message_type
         used = self.held_bytes + UNIT_COST * self.in_memory - FREE_COST
         room = min(limits.window_messages - self.in_memory, (limits.window_bytes - used) // UNIT_COST)
