@@ -14,6 +14,7 @@ from linkbox.core.wire.framing import Framing, Linked
 from linkbox.core.wire.framings.split import Lines
 from linkbox.limits import Limits
 from linkbox.testing._cores import MemoryLink
+from tests.core.stored import StoredWire
 from tests.core.wire import Wire, probe_server
 from tests.threaded.helpers import without_collector
 
@@ -75,6 +76,27 @@ def _asked(wire: Wire) -> None:
         wire.ask(b"never answered").session.close(None)
         wire.run()
         wire.requests()
+
+
+def test_nor_does_the_record_of_a_conversation_that_is_over_and_taken() -> None:
+    limits = Limits(sessions=1, stored_session=60.0)
+    wire = StoredWire(max_peers=1000, limits=limits, listening=set(), stores={"server"})
+    with without_collector() as left:
+        for number in range(MANY):
+            probe = probe_server(wire, session=f"{number:032x}")
+            probe.say(frames.frame(frames.DATA, b"x"), frames.frame(frames.DATA, b"y"))
+            wire.server.lost(probe.link, ConnectionResetError("reset"), wire.now)
+            wire.settle()
+        wire.advance(1000.0)
+        assert not wire.server.sessions.by_id
+        assert wire.stores["server"].counts()["inbox"] == 2 * MANY, "their messages outlive them"
+        assert wire.server.mailbox.take_all() == [b"x", b"y"] * MANY
+        wire.settle()
+        assert wire.stores["server"].counts() == {"session": 0, "spool": 0, "inbox": 0, "doubt": 0}
+        wire.advance(1000.0)
+        del probe
+        _part_ends()
+        assert left() == []
 
 
 def _part_ends() -> None:
