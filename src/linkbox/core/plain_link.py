@@ -126,9 +126,7 @@ class PlainLink(Link):
             self.owner.plain_error(self, DecodeError(text))
 
     def forget_input(self) -> None:
-        self._decoder.error = (
-            None  # What a user's decoder has raised refers to its frames, and so to the link.
-        )
+        self._decoder.error = None  # What a user's decoder has raised refers to its frames, and so here.
         self._decoder, self._held = self._reading.decoder(self.context.limits.message), b""
 
     def receive_eof(self, now: float) -> list[Arrival]:

@@ -62,7 +62,7 @@ class InboxMarks:
         self.schedule.touch(self.record)
 
     def release(self) -> None:
-        """The conversation is over: if everything is taken, refer to the record no more, which refers to this."""
+        """The conversation is over: if all is taken, do not refer to the record, which refers to this."""
         if self.given >= self.received and not self.kept:
             self.record = _NOTHING
 
