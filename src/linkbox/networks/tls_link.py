@@ -109,7 +109,7 @@ class TlsLink:
         except ssl.SSLZeroReturnError:
             self._has_ended = True
         except ssl.SSLError as error:
-            failure = error
+            failure = error.with_traceback(None)  # It would refer to this frame, which refers to it.
         if pieces:
             if self._ticket is not None:  # TLS 1.3 sends it before the first data
                 self._ticket.session, self._ticket = self._tls.session, None
