@@ -11,10 +11,18 @@ from linkbox.operations.arguments import Given
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.options import ClientOptions
 from linkbox.operations.predicates import HasSlot
-from linkbox.operations.raising import to_raise
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, wait_for_room
-from linkbox.operations.steps import NEVER, Call, NextItems, Operation, Wait, deadline_after, items_of
+from linkbox.operations.steps import (
+    NEVER,
+    Call,
+    NextItems,
+    Operation,
+    Wait,
+    deadline_after,
+    items_of,
+    to_raise,
+)
 
 V = TypeVar("V")
 """The type of the values, which only the front end knows."""

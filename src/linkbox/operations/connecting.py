@@ -13,10 +13,9 @@ from linkbox.errors import ConnectFailed, Refused, StateError
 from linkbox.operations.arguments import Given, flag, seconds
 from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.options import ClientOptions
-from linkbox.operations.raising import to_raise
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, Sent, spool, wait_for_room
-from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after
+from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after, to_raise
 
 
 class ClientOperations(Life):

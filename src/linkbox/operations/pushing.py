@@ -10,9 +10,8 @@ from linkbox.errors import DeadlineExceeded, MailboxFull, PeerLost
 from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.predicates import IsDelivered
-from linkbox.operations.raising import to_raise
 from linkbox.operations.sending import AnyReceipt, Sent, spool, wait_for_disk, wait_for_room
-from linkbox.operations.steps import Call, NextItems, Operation, Wait, deadline_after, items_of
+from linkbox.operations.steps import Call, NextItems, Operation, Wait, deadline_after, items_of, to_raise
 from linkbox.operations.storing import STORE_LINGER, Bulk
 
 CHUNK = 512

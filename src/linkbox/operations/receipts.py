@@ -8,7 +8,7 @@ from linkbox.core.endpoint import OutgoingMessage
 from linkbox.errors import DeadlineExceeded, PeerLost
 from linkbox.events import Stage
 from linkbox.operations.arguments import Given
-from linkbox.operations.raising import to_raise
+from linkbox.operations.steps import to_raise
 
 OF_THE_CORE = frozenset(("channel", "header", "kind", "number", "offset", "size", "stored_number"))
 """Fields of a message on its way that no user of a receipt needs."""

@@ -12,10 +12,9 @@ from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.operations.arguments import Given, check_timeout, flag, separators, whole_number
 from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import HasCount, HasMessage, HasSeparator
-from linkbox.operations.raising import to_raise
 from linkbox.operations.request_owner import RequestOwner
 from linkbox.operations.requests import Request
-from linkbox.operations.steps import Operation, Wait, deadline_after
+from linkbox.operations.steps import Operation, Wait, deadline_after, to_raise
 
 U = TypeVar("U")
 """The type of the messages of a mailbox, for overloads."""
