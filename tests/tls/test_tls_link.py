@@ -197,7 +197,7 @@ def test_a_handshake_that_is_too_large_is_refused(
     chain.write_bytes(issued.cert.read_bytes() + authority.ca.read_bytes() * 200)
     (client_context if is_server else server_context).load_cert_chain(chain, issued.key)
     make_client = tls_maker(ADDRESS, client_context, False, False)
-    client, near, server, far = meet(make_client(), tls_maker(ADDRESS, server_context, True, False)())
+    _, near, _, far = meet(make_client(), tls_maker(ADDRESS, server_context, True, False)())
     link = far if is_server else near
     assert link.closed and "sends more than 65536 bytes" in str(link.failure)
 

@@ -101,7 +101,7 @@ class ServerAsks:
                 return False
             self._settle(ask)
         elif more > 0 and self.memory.is_over(asks) and not self._make_room(asks, now):
-            self._fail_too_large(ask)
+            self.fail(ask, "linkbox.TooLarge", self.memory.refusal(asks))
             return False
         return True
 
@@ -257,12 +257,8 @@ class ServerAsks:
         ask.held += size
         if memory.hold(asks, size, now) or self._make_room(asks, now):
             return True
-        self._fail_too_large(ask)
+        self.fail(ask, "linkbox.TooLarge", memory.refusal(asks))
         return False
-
-    def _fail_too_large(self, ask: IncomingAsk) -> None:
-        text = f"the incomplete requests of this client take {ask.asks.held} bytes of memory"
-        self.fail(ask, "linkbox.TooLarge", f"{text}, and all clients share {self.memory.limit}")
 
     def _make_room(self, asks: SessionAsks, now: float) -> bool:
         """Fail incomplete requests of other clients that are disconnected or silent. True if that helps."""

@@ -113,7 +113,7 @@ class AskMemory:
             self._holders.move_to_end(asks, last=False)
 
     def stale(self, asks: SessionAsks, now: float) -> SessionAsks | None:
-        """Another client whose incomplete requests must fail to make room for this one. Each is named once."""
+        """Another client whose incomplete requests must fail to make room for this one; each comes once."""
         first = next(iter(self._holders), asks)
         is_stale = first.session.link is None or now - first.held_at > self._context.limits.progress
         if first is asks or not is_stale:
@@ -124,6 +124,13 @@ class AskMemory:
     def is_over(self, asks: SessionAsks) -> bool:
         """Does this client use more than its part for requests?"""
         return asks.held > self.limit - self.gathered
+
+    def refusal(self, asks: SessionAsks) -> str:
+        """The reason to let a request of a client fail that does."""
+        return (
+            f"the incomplete requests of this client take {asks.held} bytes of memory, and all clients "
+            f"share {self.limit}"
+        )
 
     def keep(self, asks: SessionAsks) -> bool:
         """Count the responses that are kept for a client now. True: it must take some of them first."""

@@ -32,7 +32,7 @@ HANDSHAKE = b"\x16"
 HANDSHAKE_MOST = 64 * 1024
 """Bytes taken from a peer before its handshake is complete. Nearly all of them are certificates."""
 HELLO_MOST = 16 * 1024
-"""Bytes of a ClientHello. Usual ones have less than 2 KiB; OpenSSL would reserve 128 KiB for one that says so."""
+"""Bytes of a ClientHello. Usual ones have less than 2 KiB; OpenSSL would reserve up to 128."""
 RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """In a server's answer it asks for another ClientHello (RFC 8446, 4.1.3)."""
 RECORD_HEADER = 5
