@@ -77,7 +77,8 @@ class FrameReader:
                 if self._link.state is not OPEN:
                     return
         if decoder.error is not None:
-            raise decoder.error
+            self._link.violated(decoder.error)  # Not raised: with a traceback, it would refer to the link.
+            return
         self._link.watch_progress(decoder.buffered if decoder.busy else 0, bool(found), now)
 
     def _on_message(self, payload: bytes) -> None:
