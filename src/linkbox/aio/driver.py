@@ -44,6 +44,7 @@ class Driver(EndpointDriver):
         errors: LoopErrors,
     ) -> None:
         super().__init__(hub, decoding, errors)
+        self.reads_on: bool = False
         self.is_closed: bool = False
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls, access)
@@ -112,7 +113,11 @@ class Driver(EndpointDriver):
 
     def _turn(self) -> None:
         self.is_turn_due = False
-        self.turn_done(self.now())
+        self.reads_on = True
+        try:
+            self.turn_done(self.now())
+        finally:
+            self.reads_on = False
 
     def look_earlier(self) -> None:
         """Set the timer for the core. If a deadline is postponed it fires too early, which is harmless."""

@@ -110,6 +110,8 @@ class EndpointCore(JournalOwner):
     def ended(self, connection: Connection, now: float) -> None:
         """Process the peer's FIN: adds to `arrivals`."""
         assert isinstance(connection, Link)
+        while connection.is_behind and connection.is_open():
+            self.received(connection, b"", now)
         self.effects.now = now
         self.effects.to_write.append(connection)
         self.arrivals += connection.receive_eof(now)
