@@ -18,7 +18,7 @@ from linkbox.networks.sockets_aio import AioSockets, Protocol
 from linkbox.networks.sockets_threaded import READ_SIZE, Connection, ThreadedSockets
 
 EVENTS: Any = None
-LINK: Any = SimpleNamespace(eof=False)
+LINK: Any = SimpleNamespace(eof=False, is_behind=False)
 MANY = TURN_SIZE // READ_SIZE + 2
 
 

@@ -92,6 +92,9 @@ class EndpointCore(JournalOwner):
                 return
             data = rest
         if connection.state is State.CLOSING:
+            if connection.is_behind:
+                connection.is_behind = False
+                self.effects.to_write.append(connection)
             connection.drain(data)
         elif connection.reader is not None:
             self.arrivals += connection.reader.receive(data, now)

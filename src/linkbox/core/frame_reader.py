@@ -20,7 +20,7 @@ OPEN: Final = State.OPEN
 LINK_FRAMES: Final = 256
 """Most frames of one link that are processed in one go."""
 TURN_FRAMES: Final = 1024
-"""Once so many were processed in one turn, the links that come later in it process `FEW_FRAMES` at a time:
+"""After this number in one turn, the links that come later in it process `FEW_FRAMES` at a time:
 tiny frames cost much more than their bytes, and those of many busy peers must not keep all others waiting."""
 FEW_FRAMES: Final = 8
 _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.CANCEL))

@@ -257,9 +257,6 @@ class Link(Connection):
 
     def drain(self, data: bytes) -> None:
         """After a refusal, read and discard a limited amount of input, so that the refusal arrives."""
-        if self.is_behind:
-            self.is_behind = False
-            self.context.effects.to_write.append(self)
         self._drained += len(data)
         if self.session is None and self._drained > EARLY_BYTES:
             self.abort(None)

@@ -8,7 +8,7 @@ never backwards::
     taken  <=  acked  <=  sent        (what the peer has reported, what it has reported, what was written)
 
 Units that are sent and not acknowledged are kept, in order, in ``unacked``. A resume moves those that the
-peer has not received back to the front of ``queue`` (resending.py). Nothing is sent again without a resume.
+peer has not received back to the front of ``queue`` (resumption.py). Nothing is sent again without a resume.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ class SendWindow:
             if self._may_go_whole(head, byte_budget):
                 self._pull_bundle(head)
                 return [head]
-            self.queue = self._unbundled(self.queue, 0)
+            self.queue = self.unbundled(self.queue, 0)
             head = self.queue[0]
         if isinstance(head, Piece):
             return [self._pull_piece(head)]
@@ -344,17 +344,13 @@ class SendWindow:
         self.unacked.append(head)
         self.queue.popleft()
 
-    def _unbundled(self, units: deque[Unit], index: int) -> deque[Unit]:
+    def unbundled(self, units: deque[Unit], index: int) -> deque[Unit]:
         """The same units, with the bundle at ``index`` replaced by its messages."""
         bundle = units[index]
         assert isinstance(bundle, Bundle)
         messages = bundle.messages()
         self.bundled -= len(messages) - 1
         return deque((*islice(units, index), *messages, *islice(units, index + 1, None)))
-
-    def unbundle_last(self) -> None:
-        """Replace the last unit that was sent, a bundle, by its messages."""
-        self.unacked = self._unbundled(self.unacked, len(self.unacked) - 1)
 
     def _has_more_of(self, head: OutgoingMessage) -> bool:
         """Must the next queued message wait for the rest of this one: same kind, or same request?"""
@@ -417,7 +413,7 @@ class SendWindow:
             unit = self.unacked[0]
             if isinstance(unit, Bundle):
                 if len(unit.payloads) > count:
-                    self.unacked = self._unbundled(self.unacked, 0)
+                    self.unacked = self.unbundled(self.unacked, 0)
                     continue
                 count -= len(unit.payloads)
                 freed += unit.nbytes
@@ -449,7 +445,7 @@ class SendWindow:
             return None  # The peer repeats REJECT after a reconnect.
         index = bisect_left(self.unacked, number, key=_number)
         if isinstance(self.unacked[index], Bundle):
-            self.unacked = self._unbundled(self.unacked, index)
+            self.unacked = self.unbundled(self.unacked, index)
             index = bisect_left(self.unacked, number, key=_number)
         unit = self.unacked[index]
         message = unit.message if isinstance(unit, Piece) else message_of(unit)

@@ -17,7 +17,7 @@ from linkbox.core.effects import ACK_NOT_DUE, Route
 from linkbox.core.generation import Generation
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.rejections import Rejections
-from linkbox.core.resending import rewind
+from linkbox.core.resumption import rewind
 from linkbox.core.send_window import EARLY_BYTES, SendWindow
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames

@@ -173,7 +173,7 @@ class Decoder:
     def receive(self, data: bytes, most: int = _ENDLESS) -> list[tuple[int, bytes]]:
         """Return the frames that are complete now, as ``(type, payload)``, in order; keep the rest.
 
-        ``most``: look at no more frames than so many. Never raises. You must handle the frames first, and
+        ``most``: the number of frames to look at now. Never raises. You must handle the frames first, and
         then check ``error``.
         """
         frames: list[tuple[int, bytes]] = []
