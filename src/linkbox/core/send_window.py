@@ -187,7 +187,7 @@ class SendWindow:
 
     def has_credit(self) -> bool:
         """Does the credit allow the next unit of the queue?"""
-        if self.sent >= self.peer_units and not (self.full_units and self._goes_on()):
+        if self.sent >= self.peer_units and not (self.full_units > self.sent and self._goes_on()):
             return False
         return self.sent_bytes < self.peer_bytes
 
@@ -198,7 +198,7 @@ class SendWindow:
         """
         if self.sent >= self.most_sent:  # The pieces before it were the last that are sent again.
             self.peer_units, self.full_units = self.full_units, 0
-            return self.sent < self.peer_units
+            return True
         return isinstance(self.queue[0], Piece)
 
     def _regain(self, unit_limit: int, acked: int) -> None:
