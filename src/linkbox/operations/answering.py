@@ -17,8 +17,6 @@ from linkbox.operations.serving import ServerOperations
 from linkbox.operations.steps import Call, Operation, Wait
 from linkbox.text import text_of
 
-AT_ONCE = 64
-"""Requests that a worker handles before it lets the endpoint read: a handler may never wait for anything."""
 STUCK = 3.0
 """Seconds after which a handler may be the reason why requests wait."""
 
@@ -68,18 +66,13 @@ class AnsweringServer(ServerOperations):
     def _work(self, core: ServerCore, handler: Handler) -> Operation[None]:
         """One worker: take a request, call the handler, respond."""
         mailbox, runtime, requests = self.mailbox, self.runtime, self.requests
-        wait, busy, handled = Wait(mailbox.changed, HasRequest(mailbox)), self._busy, 0
+        wait, busy = Wait(mailbox.changed, HasRequest(mailbox)), self._busy
         while (yield wait):
-            if handled == AT_ONCE:
-                handled = 0
-                yield Call(runtime.pause)
-                continue
             incoming = mailbox.take()
             assert isinstance(incoming, IncomingAsk)
             if mailbox.count:  # wake the next worker
                 core.effects.to_wake.append(mailbox.changed)
                 runtime.settle()
-                handled += 1
             request: Request[Any] = Request(incoming, requests)
             value: Any = NOTHING
             try:
