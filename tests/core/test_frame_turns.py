@@ -67,10 +67,22 @@ def test_after_many_frames_in_one_turn_those_that_come_late_process_few() -> Non
 def test_what_arrived_before_fin_is_processed_before_it() -> None:
     wire = Wire(P2M)
     [probe] = probes(wire, 1)
+    wire.server.received(probe.link, frames.frame(frames.DATA, b"x") * MANY, wire.now)
+    wire.server.ended(probe.link, wire.now)
+    assert not probe.link.eof  # FIN does not hurry the frames before it
+    assert [len(arrival.payloads) for arrival in wire.server.arrivals] == [LINK_FRAMES]
+    wire.settle()
+    assert wire.server.mailbox.count == MANY and probe.link.eof
+
+
+def test_fin_behind_many_frames_of_a_link_that_is_lost_meanwhile_is_nothing() -> None:
+    wire = Wire(P2M)
+    [probe] = probes(wire, 1)
     wire.server.received(probe.link, PINGS, wire.now)
     wire.server.ended(probe.link, wire.now)
-    assert wire.server.effects.frames == MANY
+    wire.server.lost(probe.link, ConnectionResetError("reset"), wire.now)
     wire.settle()
+    assert probe.link.closed and not probe.link.eof
 
 
 def test_a_violation_among_many_frames_comes_after_those_before_it() -> None:

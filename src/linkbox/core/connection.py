@@ -52,6 +52,7 @@ class Connection:
         "carrier",
         "closed",
         "eof",
+        "eof_waits",
         "half_close",
         "has_begun",
         "has_more",
@@ -79,6 +80,8 @@ class Connection:
         """Close with a reset: a FIN would mean that this side has received everything."""
         self.eof: bool = False
         """The peer has shut down its writing half."""
+        self.eof_waits: bool = False
+        """The same, but there are frames before it that are processed in later turns."""
         self.output: list[Buffer] | None = None
         """Where the session puts a frame that is written at once; None while that is not possible."""
         self.paused: bool = False

@@ -110,11 +110,19 @@ class EndpointCore(JournalOwner):
     def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         raise NotImplementedError
 
+    def read_on(self, connection: Connection, now: float) -> None:
+        """Process bytes that a connection in `Effects.to_read` has held: adds to `arrivals`."""
+        self.received(connection, b"", now)
+        if connection.eof_waits and not connection.is_behind and not connection.closed:
+            connection.eof_waits = False
+            self.ended(connection, now)
+
     def ended(self, connection: Connection, now: float) -> None:
         """Process the peer's FIN: adds to `arrivals`."""
         assert isinstance(connection, Link)
-        while connection.is_behind and connection.is_open():
-            self.received(connection, b"", now)
+        if connection.is_behind and connection.is_open():
+            connection.eof_waits = True
+            return
         self.effects.now = now
         self.effects.to_write.append(connection)
         self.arrivals += connection.receive_eof(now)

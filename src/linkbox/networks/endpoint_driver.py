@@ -230,7 +230,7 @@ class EndpointDriver(NetworkEvents):
             effects.frames += 1
             link = effects.to_read.popleft()
             try:
-                hub.received(link, b"", now)
+                hub.read_on(link, now)
             except BaseException as error:
                 self.reading_failed(link, error)
 
