@@ -59,8 +59,22 @@ def again(targets: list[Target], data: bytes) -> int:
 def line(target: Target, result: Result) -> str:
     """A target's figures."""
     rate = result.inputs / result.seconds
-    worst = (f"{kind} {seconds * 1000:,.0f} ms" for kind, seconds in sorted(result.worst.items()))
+    worst = [f"{kind} {seconds * 1000:,.0f} ms" for kind, seconds in sorted(result.worst.items())]
+    if result.guided:
+        worst = [f"{result.guided:,} guided", *worst]
     return f"{target.name:18} {result.inputs:>11,} inputs {rate:>8,.0f}/s  {', '.join(worst)}".rstrip()
+
+
+def reached(results: dict[str, Result]) -> None:
+    """How many inputs each whole endpoint has had, beside the goal for a long run."""
+    counts = {name: result.inputs for name, result in results.items() if TARGETS[name].is_endpoint}
+    if not counts:
+        return
+    print(f"inputs of each whole endpoint, and of the {driver.GOAL:,} of a long run:")
+    for name, count in sorted(counts.items(), key=lambda each: each[1]):
+        print(f"  {name:18} {count:>11,} {count / driver.GOAL:>7.0%}")
+    least, below = min(counts.values()), sum(count < driver.GOAL for count in counts.values())
+    print(f"fewest inputs of a whole endpoint: {least:,}; {below} of {len(counts)} below the goal")
 
 
 def summary(results: dict[str, Result]) -> int:
@@ -76,9 +90,7 @@ def summary(results: dict[str, Result]) -> int:
         )
         if worst[0]:
             print(f"longest {kind} ({meaning}): {worst[0] * 1000:,.0f} ms, {worst[1]}")
-    ends = [result.inputs for name, result in results.items() if TARGETS[name].is_endpoint]
-    if ends:
-        print(f"fewest inputs of a whole endpoint: {min(ends):,}")
+    reached(results)
     print(f"{total:,} inputs in all, {len(findings)} of {len(results)} targets with a finding")
     return len(findings)
 

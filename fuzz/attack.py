@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 """Seconds to wait for what takes milliseconds."""
 STEPS = 40
-SOON = 0.02
-"""Seconds that an attacker waits for what it should hear."""
+SOON = 0.004
+"""Seconds that an attacker waits for what it should hear; it may be that nothing comes."""
 SECRETS = {"honest": b"the honest one's", "yes": b"the attacker's", "no": b"no", "raise": b"r", "later": b"l"}
 NAMES = ("yes", "yes", "yes", "later", "yes", "no", "raise", "nobody")
 RESET = struct.pack("ii", 1, 0)

@@ -46,8 +46,8 @@ SMALL = Limits(
     unwelcomed_per_ip=2,
     store_bytes=3000,
 )
-LARGE = Limits(session=80.0, stored_session=80.0, control_frames=100_000)
-"""No script comes near these."""
+LARGE = Limits(session=80.0, stored_session=80.0, control_frames=100_000, mailbox_bytes=256 * 1024 * 1024)
+"""No script comes near these; except for the number of messages, where the limit does not depend on cuts."""
 GONE = 120.0
 """Seconds after which nothing is kept for a peer that has gone."""
 MOMENT = 0.01

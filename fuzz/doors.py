@@ -162,6 +162,6 @@ def play_impostors(data: bytes, seed: int, scene: Scene, framing: Framing) -> Ou
 OF_EACH: dict[str, Any] = {**SECRETS, "server_secrets": of_each, "max_peers": 9}
 MOST: tuple[Framing, ...] = (*(Linked(),) * 5, Lines(), LengthPrefixed(2), FixedSize(7))
 TARGETS = [
-    target("full-house", play_house, Scene(MOST, may_ask=True), stories.CROWD),
-    target("secrets", play_impostors, Scene(options=OF_EACH), stories.IMPOSTORS),
+    target(1.05, "full-house", play_house, Scene(MOST, may_ask=True), stories.CROWD),
+    target(1.3, "secrets", play_impostors, Scene(options=OF_EACH), stories.IMPOSTORS),
 ]

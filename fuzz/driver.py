@@ -26,12 +26,14 @@ PATIENCE = 60
 """Seconds for one input, before it counts as a finding; and for a run to come to its end."""
 MEMORY = 2048
 """MiB that a target may use."""
-DECODERS = 0.1
+DECODERS = 0.08
 """Of the time, for all decoders together: whole endpoints have more to find, and take longer for an input."""
 
 
-GUIDED = 0.4
-"""Of the time of a whole endpoint, so much is guided by coverage."""
+GUIDED = 0.2
+"""Of the time of a whole endpoint, so much is guided by coverage: an input takes two to six times as long."""
+GOAL = 100_000
+"""Inputs that each whole endpoint should have in a long run."""
 
 
 class Result(NamedTuple):
@@ -44,6 +46,8 @@ class Result(NamedTuple):
     """Why the finding is one."""
     worst: Mapping[str, float] = MappingProxyType({})
     """What was measured: see figures.py."""
+    guided: int = 0
+    """How many of the inputs were guided by coverage."""
 
 
 def is_guided() -> bool:
@@ -121,10 +125,10 @@ def guided(target: Target, seconds: float, seed: int, work: Path) -> Result:
     count = int(counted[-1]) if counted else 0
     findings = set(work.glob(f"{target.name}-found-*")) - before
     if done.returncode == 0 and not findings:
-        return Result(count, took, None, "", worst)
+        return Result(count, took, None, "", worst, count)
     said = (done.stdout + done.stderr).splitlines()
     text = "\n".join(line for line in said if not line.startswith(("#", "INFO:")))
-    return Result(count, took, next(iter(findings), None), text[-6000:], worst)
+    return Result(count, took, next(iter(findings), None), text[-6000:], worst, count)
 
 
 def _process(
@@ -168,6 +172,7 @@ def run(target: Target, seconds: float, seed: int, work: Path, is_chance: bool =
         then.finding,
         then.text,
         {**first.worst, **worst},
+        first.guided,
     )
 
 

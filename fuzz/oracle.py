@@ -75,8 +75,8 @@ def check_tables(hub: EndpointCore, limits: Limits, now: float) -> None:
     assert all(each.state is State.HANDSHAKE or is_refused(each) for each in door.pending)
     from_one = Counter(each for each in door.pending.values() if each is not None)
     assert all(each <= limits.unwelcomed_per_ip for each in from_one.values())
-    assert len(door.waiting) <= len(door.pending)
-    assert all(each.link.closed or now <= each.asked_at + PING_WAIT + MOMENT for each in door.waiting)
+    assert door.waiting.keys() <= door.pending.keys()
+    assert all(now <= each.asked_at + PING_WAIT + MOMENT for each in door.waiting.values())
     assert len(door.pending_accepts) <= limits.unwelcomed
 
 

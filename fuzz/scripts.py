@@ -8,7 +8,7 @@ something else happens, so that it arrives whole, or cut by chance.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import process_time
 from typing import Any
 
@@ -25,13 +25,19 @@ from tests.core.wire import Probe
 
 STEPS = 100
 MOST_SAID = frames.MAX_EARLY - 10_000
-"""Bytes in one go: what is repeated ends there. Behind a HELLO no more may come in one go anyway."""
+"""Bytes of one read. Behind a HELLO no more may come in one go anyway."""
 FLOODS = 12
 """Of 256 repetitions, so many may be floods: they take long, and reach little that is new."""
 TOO_LONG = 1.0
 """Seconds of the processor for what was said in one go: so long all others would wait."""
 LOOKS = 8
 """After each of so many pieces of what is said the oracle looks; then after every so many."""
+
+
+def reads(data: bytes, seed: int) -> Iterator[bytes]:
+    """What an endpoint reads at a time: see `cuts`; but no more than `MOST_SAID`."""
+    for start in range(0, len(data), MOST_SAID):
+        yield from cuts(data[start : start + MOST_SAID], seed)
 
 
 class Peer:
@@ -59,6 +65,8 @@ class Peer:
         self.faults: list[str] = []
         """Why links were given up."""
         self.steps: list[Callable[[], None]] = []
+        self.is_random = False
+        """Has it changed bytes that are different each time, as those of a handshake of TLS are?"""
 
     def on_link(self, link: Link) -> None:
         """A new connection."""
@@ -96,7 +104,7 @@ class Peer:
             return  # it waits in the kernel
         data, self.gathered = bytes(self.gathered), bytearray()
         took = 0.0
-        for index, chunk in enumerate(cuts(data, self.seed)):
+        for index, chunk in enumerate(reads(data, self.seed)):
             if probe is None or probe is not self.probe or not self.is_heard():
                 break  # a client that has called again hears nothing of this
             took += self.say(probe, chunk)
@@ -109,7 +117,7 @@ class Peer:
         assert took < TOO_LONG or not figures.is_campaign, f"{took:.1f} s for {len(data)} bytes"
         if probe.link.state in (State.CLOSING, State.CLOSED):
             # A stranger is described by as much as there is of it; counts depend on what was said meanwhile.
-            text = str(probe.link.error).partition("does not speak")[0]
+            text = re.split("does not speak|(?<=this server uses TLS)", str(probe.link.error))[0]
             self.faults.append(re.sub(r"\d+", "#", text))
 
     def say(self, probe: Probe, chunk: bytes) -> float:

@@ -375,7 +375,7 @@ def target(front: str) -> Target:
         arena.run,
         seeds(),
         is_endpoint=True,
-        share=2.0,
+        share=5.0,
         is_guided=False,
         longest=256,
         close=arena.close,

@@ -20,7 +20,7 @@ class Target:
     is_endpoint: bool = False
     """Is it a whole endpoint, and not only a decoder? Then it gets most of the time."""
     share: float = 1.0
-    """Of the time, beside the others: more for what is slow."""
+    """Of the time, beside the others: about the milliseconds that an input takes, so that all get as many."""
     is_guided: bool = True
     """May coverage guide it? It makes slow what has threads, and tells little of them."""
     longest: int = 4096

@@ -238,7 +238,7 @@ def test_a_waiting_client_that_leaves_is_forgotten() -> None:
     wire.advance(3)
     second = probe_server(wire, session="cd" * 16)
     assert wire.server.admission.waiting
-    applicant = wire.server.admission.waiting[0]
+    [applicant] = wire.server.admission.waiting.values()
     wire.server.lost(second.link, ConnectionResetError("gone"), wire.now)
     wire.settle()
     assert not wire.server.admission.waiting
@@ -585,6 +585,23 @@ def test_a_linger_that_is_over_waits_for_what_was_sent_meanwhile() -> None:
     assert wire.server.mailbox.take_all() == [b"one", b"two"]
 
 
+def test_what_has_ended_is_kept_for_a_minute_also_if_its_end_is_understood_late() -> None:
+    wire = Wire()
+    probe = probe_server(wire)
+    wire.decodes = False
+    probe.say(frames.frame(frames.DATA, b"last"), frames.encode_number(frames.END, 1))
+    wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
+    wire.settle()
+    [session] = wire.server.sessions.by_id.values()
+    wire.decodes = True
+    wire.decode_all()
+    wire.advance(59)
+    assert session.error is None
+    wire.advance(2)
+    assert session.error is not None
+    assert wire.server.mailbox.take_all() == [b"last"]
+
+
 def test_closing_twice_is_closing_once() -> None:
     wire = Wire()
     session = wire.connect()
@@ -640,12 +657,44 @@ def test_an_applicant_whose_time_is_up_gets_no_place() -> None:
     first = probe_server(wire)
     wire.advance(3)
     second = probe_server(wire, session="cd" * 16)
-    applicant = wire.server.admission.waiting[0]
+    [applicant] = wire.server.admission.waiting.values()
     second.link.close_soon(wire.now)
     wire.server.admission.settle_waiting(applicant, wire.now)
     assert not first.is_closed
     assert "WELCOME" not in second.kinds()
     assert not wire.server.admission.waiting
+
+
+def test_applicants_that_come_and_go_are_forgotten_at_once() -> None:
+    wire = Wire(max_peers=1)
+    probe_server(wire)
+    wire.advance(3)
+    first = probe_server(wire, session="cd" * 16)  # it goes on waiting, before all the others
+    admission, timers = wire.server.admission, wire.server.effects.timers
+    before = len(timers._heap)
+    for number in range(200):
+        probe = probe_server(wire, session=f"{number:032x}")
+        assert [*admission.waiting] == [first.link, probe.link]
+        wire.server.lost(probe.link, ConnectionResetError("gone"), wire.now)
+        wire.settle()
+        assert [*admission.waiting] == [first.link]
+    assert len(timers._heap) < before + 200
+
+
+def test_whoever_has_just_answered_is_not_taken_for_dead() -> None:
+    wire = Wire(P2M, max_peers=2)
+    living, dead = probe_server(wire), probe_server(wire, session="aa" * 16)
+    wire.advance(3)
+    first = probe_server(wire, session="cd" * 16)
+    living.say(frames.encode_number(frames.PONG, 0))
+    wire.server.lost(first.link, ConnectionResetError("gone"), wire.now)
+    wire.advance(1)
+    living.heard()
+    second = probe_server(wire, session="ef" * 16)
+    assert living.kinds() == []  # It was heard a second ago, so it is not pinged, and need not answer.
+    wire.advance(3)
+    assert dead.is_closed and not living.is_closed
+    assert "WELCOME" in second.kinds()
 
 
 def test_who_is_away_can_be_disconnected_too() -> None:

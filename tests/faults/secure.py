@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from linkbox import tls
@@ -73,7 +74,13 @@ def dial_tls(address: str, timeout: float = 10.0) -> socket.socket:
 
 def shake_hands(sock: socket.socket) -> socket.socket:
     """TLS over a connected socket."""
+    return bare().wrap_socket(sock)
+
+
+@cache
+def bare() -> ssl.SSLContext:
+    """What bare sockets need."""
     context = client()
     context.sslsocket_class = Half
     context.check_hostname = False  # some tests call a server by whatever address it has
-    return context.wrap_socket(sock)
+    return context

@@ -64,7 +64,16 @@ def test_whole_endpoints_get_most_of_the_time() -> None:
     targets = [Target("d", bytes), Target("a", bytes, is_endpoint=True), Target("b", bytes, is_endpoint=True)]
     assert driver.shares(targets[:1], 50) == {"d": 50}
     found = driver.shares(targets, 100)
-    assert found == {"a": 45, "b": 45, "d": pytest.approx(10)}
+    assert found == {"a": 46, "b": 46, "d": pytest.approx(8)}
+
+
+def test_half_an_hour_of_two_processors_is_enough_for_all_whole_endpoints() -> None:
+    parts = driver.shares([*TARGETS.values()], 2 * 30 * 60)
+    guided = driver.GUIDED * 5 / 6  # of this time, in which an input takes up to six times as long
+    for name, target in TARGETS.items():
+        if target.is_endpoint:
+            left = 1 - guided * target.is_guided
+            assert parts[name] * left * 1000 / target.share > driver.GOAL, name
 
 
 def test_all_targets_run_and_their_figures_are_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,16 +81,18 @@ def test_all_targets_run_and_their_figures_are_told(capsys: pytest.CaptureFixtur
     results: dict[str, Result] = {}
 
     def one(target: Target, seconds: float) -> Result:
-        return Result(1234, seconds, None, "", {"turn": 0.5})
+        return Result(1234, seconds, None, "", {"turn": 0.5}, 1000)
 
     driver.run_all(targets, 10, 2, one, lambda target, result: results.update({target.name: result}))
-    assert list(results) == ["server", "json"] and sum(each.seconds for each in results.values()) == 20
-    assert command.line(targets[0], results["server"]).endswith("turn 500 ms")
+    assert list(results) == ["server", "json"]
+    assert sum(each.seconds for each in results.values()) == pytest.approx(20)
+    assert command.line(targets[0], results["server"]).endswith("  1,000 guided, turn 500 ms")
     assert command.summary(results) == 0
     assert command.summary({"json": Result(1, 1.0, Path("input"), "why")}) == 1
     said = capsys.readouterr().out
     assert "longest turn (at work without a pause): 500 ms" in said
-    assert "fewest inputs of a whole endpoint: 1,234" in said
+    assert "  server                   1,234      1%" in said
+    assert "fewest inputs of a whole endpoint: 1,234; 1 of 1 below the goal" in said
     assert "why\nFINDING: make fuzz TARGET=json ARGS='--input input'" in said
 
 

@@ -160,11 +160,12 @@ def test_a_message_that_is_not_acknowledged_holds_its_client() -> None:
         return ClientP2P(address).start().message_get(20, ack=False)
 
     with ServerP2P(ANY) as server:
-        sent = []
+        sent: list[Any] = []
         server.add_callback(lambda event: sent.append(event.endpoint.send(b"x")), EventKind.CONNECTED)
         message = receive(server.address)
         gc.collect()
         message.ack()
+        wait_until(lambda: bool(sent))  # the callback has it later than the client may have the message
         assert sent[0].wait(Stage.TAKEN, 20) is Stage.TAKEN
 
 

@@ -50,7 +50,7 @@ class PendingHandshake:
 
     def next_timer(self) -> float:
         """When a peer that has not answered the ping is disconnected."""
-        return self.asked_at + PING_WAIT if self in self._admission.waiting else NEVER
+        return self.asked_at + PING_WAIT if self._admission.waiting.get(self.link) is self else NEVER
 
     def handle_timer(self, now: float) -> None:
         """The time for responses to the ping is over."""
@@ -86,7 +86,8 @@ class Admission:
         self.max_links: int = context.limits.connections
         """Most connections. The front end lowers it to what the process's descriptors allow."""
         self._pending = PendingLinks(context.limits)
-        self.waiting: list[PendingHandshake] = []
+        self.waiting: dict[Link, PendingHandshake] = {}
+        """Clients that wait for a slot, the first one first."""
         self.pending_accepts: PendingAccepts = PendingAccepts()
         """Call ``accept=`` for each of these, then `decide`."""
         self.pending_accepts_changed: WaitQueue = WaitQueue()
@@ -156,6 +157,8 @@ class Admission:
         if link not in self.pending:
             return False
         self.pending_accepts.discard(link, self.pending[link])  # The application need not decide on it.
+        if self.waiting.pop(link, None) is not None:  # Clients that come and go must not fill the memory.
+            self._context.effects.timers.forget_one()
         self._pending.remove(link)
         return True
 
@@ -425,7 +428,7 @@ class Admission:
             return
         self._pending.waits(link)
         pending = PendingHandshake(self, link, hello, now)
-        self.waiting.append(pending)
+        self.waiting[link] = pending
         self._context.effects.timers.schedule(pending, pending.next_timer())
 
     def settle_waiting(self, pending: PendingHandshake, now: float) -> None:
@@ -433,24 +436,23 @@ class Admission:
         if pending.link.state is State.HANDSHAKE:
             self.places.evict_silent(pending.asked_at)
         self.place_free()
-        if pending in self.waiting:
-            self.waiting.remove(pending)
+        if self.waiting.pop(pending.link, None) is not None:
             self._pending.decided(pending.link)
             self._refuse(pending.link, "busy", self.places.describe(), now)
 
     def place_free(self) -> None:
         """A peer slot may be free: admit clients that wait for one. Each is checked again."""
         now = self._context.effects.now
-        while self.waiting:
-            link, hello = self.waiting[0].link, self.waiting[0].hello
+        while (first := next(iter(self.waiting.values()), None)) is not None:
+            link, hello = first.link, first.hello
             if link.state is State.HANDSHAKE:
                 no = self._objection(hello)
                 is_known = hello.session in self._sessions.by_id
                 if no is None and not is_known and not self.places.make_room(self._identity(link, hello)):
                     return
                 self._pending.decided(link)
-                del self.waiting[0]
+                del self.waiting[link]
                 self._try(link, hello, no, now)
                 self._context.effects.to_read.append(link)
             else:
-                del self.waiting[0]  # It was closed in the meantime.
+                del self.waiting[link]  # It is being closed.

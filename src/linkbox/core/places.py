@@ -85,10 +85,10 @@ class Places:
             link.ping(now)
         return bool(silent)
 
-    def evict_silent(self, since: float) -> None:
-        """Close the session of one peer that has sent nothing since that time."""
+    def evict_silent(self, pinged_at: float) -> None:
+        """Close the session of one peer that was pinged at that time and has sent nothing since."""
         for session, link in self._live():
-            if link.heard_at < since and not has_spool(session):
+            if pinged_at - link.heard_at > PING_WAIT and not has_spool(session):
                 error = PeerLost(f"{session.peer} gave no sign of life, and another client needed its slot")
                 self._sessions.close_session(session, error)
                 return

@@ -117,6 +117,12 @@ class ServerSide(Side):
         self._kept.add(session)
         session.timer.wake_at(self._context.effects.now + self._patience(session)[0])
 
+    def peer_ended(self, session: Session) -> None:
+        # Its last messages may have been decoded after the connection was lost.
+        if session.link is None and session.error is None:
+            seconds = self._patience(session)[0]
+            session.timer.wake_at(min(session.timer.due_at, self._context.effects.now + seconds))
+
     def _patience(self, session: Session) -> tuple[float, str]:
         """How long a session is kept, and what says so."""
         limits = self._context.limits

@@ -135,6 +135,7 @@ class _CodedDecoder(SplitDecoder):
     def _too_large(self, size: str) -> None:
         self.max_message = self._limit  # Name the limit for messages, not the one for frames.
         super()._too_large(size)
+        self._held.clear()
 
     def eof(self) -> list[bytes]:
         if self._held and self.error is None:

@@ -28,8 +28,8 @@ class JsonStream(PlainFraming):
     """JSON values one behind the other, with or without white space between them: ``{"a":1}{"a":2}``.
 
     Objects, arrays and strings end with their last character; a number, true, false or null ends at the next
-    character that cannot belong to it, or when the stream ends. For objects with newlines between them,
-    ``Lines()`` is faster.
+    character that cannot belong to it, or when the stream ends. White space around a value is left out. For
+    objects with newlines between them, ``Lines()`` is faster.
     """
 
     name: ClassVar[str] = "json-stream"
