@@ -13,9 +13,10 @@ from linkbox.core.patterns import P2M
 from linkbox.core.wait_queue import WaitQueue
 from linkbox.core.wire import frames
 from linkbox.core.wire.decoder import Decoder
+from linkbox.core.wire.handshake_messages import refuse
 from linkbox.networks.endpoint_driver import EndpointDriver
 from linkbox.surviving import LoopErrors
-from tests.core.wire import Probe, Wire, probe_server
+from tests.core.wire import Probe, Wire, probe_client, probe_server
 
 MANY = 1000
 PINGS = b"".join(frames.encode_number(frames.PING, number) for number in range(MANY))
@@ -104,6 +105,42 @@ def test_a_link_that_closes_while_it_is_behind_is_read_to_its_end() -> None:
     assert probe.link.state is State.CLOSING and not probe.link.is_behind
     wire.server.ended(probe.link, wire.now)
     assert probe.link.closed
+
+
+def test_a_link_that_closes_while_fin_waits_is_closed() -> None:
+    wire = Wire(P2M)
+    [probe] = probes(wire, 1)
+    wire.server.received(probe.link, PINGS, wire.now)
+    wire.server.ended(probe.link, wire.now)
+    probe.link.close_soon(wire.now)
+    wire.settle()
+    assert probe.link.closed
+
+
+def test_frames_that_close_a_link_let_fin_behind_them_close_it() -> None:
+    """After END and END_ACK nothing may come but FIN."""
+    wire = Wire(P2M)
+    [probe] = probes(wire, 1)
+    [session] = wire.server.sessions.by_id.values()
+    session.end()
+    wire.settle()
+    assert "END" in probe.kinds()
+    ends = frames.encode_number(frames.END, 0) + frames.encode_number(frames.END_ACK, 0)
+    wire.server.received(probe.link, PINGS + ends, wire.now)
+    wire.server.ended(probe.link, wire.now)
+    wire.settle()
+    assert probe.link.closed and session.peer.id not in wire.server.sessions.by_id
+
+
+@pytest.mark.parametrize("last", [frames.encode_number(frames.GOAWAY, 0), refuse("disconnected", "go")])
+def test_a_frame_that_closes_a_link_lets_fin_behind_it_close_it(last: bytes) -> None:
+    wire = Wire(P2M)
+    probe = probe_client(wire)
+    wire.client.received(probe.link, PINGS + last, wire.now)
+    wire.client.ended(probe.link, wire.now)
+    assert probe.link.eof_waits
+    wire.settle()
+    assert probe.link.closed and not probe.link.eof_waits
 
 
 class Turns(EndpointDriver):

@@ -72,7 +72,7 @@ class Effects:
         self.to_write: list[Connection] = []
         """Connections with something to write, or to close."""
         self.to_read: deque[Connection] = deque()
-        """Connections with held bytes to process, in turns: call `EndpointCore.read_on`."""
+        """Connections with held bytes to process, in turns: call `EndpointCore.received` with ``b""``."""
         self.frames: int = 0
         """The frames that were processed since the last turn that had something `to_read`."""
         self.to_wake: list[WaitQueue] = []

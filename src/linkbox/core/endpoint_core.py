@@ -92,10 +92,12 @@ class EndpointCore(JournalOwner):
                 return
             data = rest
         if connection.state is State.CLOSING:
-            if connection.is_behind:
+            connection.drain(data)
+            if connection.is_behind:  # It reads on, to the end.
                 connection.is_behind = False
                 self.effects.to_write.append(connection)
-            connection.drain(data)
+                if connection.eof_waits:
+                    connection.receive_eof(now)
         elif connection.reader is not None:
             self.arrivals += connection.reader.receive(data, now)
 
@@ -109,13 +111,6 @@ class EndpointCore(JournalOwner):
 
     def _continue_handshake(self, link: LinkedLink, data: bytes, now: float) -> bytes | None:
         raise NotImplementedError
-
-    def read_on(self, connection: Connection, now: float) -> None:
-        """Process bytes that a connection in `Effects.to_read` has held: adds to `arrivals`."""
-        self.received(connection, b"", now)
-        if connection.eof_waits and not connection.is_behind and not connection.closed:
-            connection.eof_waits = False
-            self.ended(connection, now)
 
     def ended(self, connection: Connection, now: float) -> None:
         """Process the peer's FIN: adds to `arrivals`."""

@@ -88,6 +88,8 @@ class FrameReader:
             else:
                 self._handle(kind, payload, now)
                 if link.state is not OPEN:
+                    if link.eof_waits:
+                        self._settle_eof(now)
                     return
         if decoder.has_more:
             link.is_behind = True
@@ -96,6 +98,16 @@ class FrameReader:
         if decoder.error is not None:
             raise decoder.error
         link.watch_progress(decoder.buffered if decoder.busy else 0, bool(found), now)
+        if link.eof_waits and not link.is_behind:
+            self._settle_eof(now)
+
+    def _settle_eof(self, now: float) -> None:
+        """Process the peer's FIN, which has waited for the frames before it."""
+        link = self._link
+        link.eof_waits = False
+        if not link.closed:
+            self._context.effects.to_write.append(link)
+            link.receive_eof(now)
 
     def _on_message(self, payload: bytes) -> None:
         session = self._session

@@ -230,7 +230,7 @@ class EndpointDriver(NetworkEvents):
             effects.frames += 1
             link = effects.to_read.popleft()
             try:
-                hub.read_on(link, now)
+                hub.received(link, b"", now)
             except BaseException as error:
                 self.reading_failed(link, error)
 

@@ -177,7 +177,7 @@ class CoreNetwork:
     def read_again(self, hub: EndpointCore) -> None:
         """Let links understand what they held back."""
         hub.effects.frames = 0
-        hub.read_on(hub.effects.to_read.popleft(), self.now)
+        hub.received(hub.effects.to_read.popleft(), b"", self.now)
         self._queue(hub)
         if self.decodes:
             self._deliver()
