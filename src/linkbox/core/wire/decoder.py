@@ -181,10 +181,11 @@ class Decoder:
         if self.busy:
             data, position = self._carry_on(data, frames)
         size = len(data)
+        last = size - HEADER_SIZE
         limits = _SMALL_LIMITS if self.small else LIMITS
         unpack = unpack_header
         for _ in range(most):
-            if size - position < HEADER_SIZE:
+            if position > last:
                 break
             word = unpack(data, position)[0]
             position += HEADER_SIZE
@@ -207,7 +208,7 @@ class Decoder:
                 return frames
         if position < size:
             self.busy = True
-            if size - position < HEADER_SIZE:
+            if position > last:
                 self._head = data[position:]
             else:
                 self.has_more = True
