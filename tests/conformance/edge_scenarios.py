@@ -6,18 +6,34 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from linkbox import Backoff, ConnectFailed, EndOfData, EventKind, MailboxEmpty, StateError, StoreError, Text
+from linkbox import (
+    AnswerError,
+    Backoff,
+    ConnectFailed,
+    EndOfData,
+    EventKind,
+    Lines,
+    Linked,
+    MailboxEmpty,
+    PeerLost,
+    StateError,
+    StoreError,
+    Text,
+)
 from tests.conformance.fronts import Ear, World, until
 from tests.conformance.status_scenarios import logged
+from tests.threaded.helpers import without_collector
 
 EDGE_SCENARIOS: list[Any] = []
+CONVERSATIONS = 40
+"""So many that the timers of closed connections and sessions are given up in the meantime."""
 HUGE = (2.2e6, 1e10, 1e300, math.inf)
 """Seconds: more milliseconds than an int holds; more nanoseconds than 64 bits; more than any clock."""
 
@@ -221,3 +237,24 @@ async def a_client_leaves_in_its_store_what_it_has_not_taken(world: World) -> No
             await again.start()
             assert again.data_get_all() == [f"{number}" for number in range(1, 10)]
             await again.stop()
+
+
+@scenario
+async def what_is_over_does_not_wait_for_the_collector(world: World) -> None:
+    """As in tests/core/test_freed.py, and with what carries the bytes."""
+
+    def answer(request: Any) -> bytes:
+        if request.data == b"fail":
+            raise ValueError
+        return bytes(request.data)
+
+    for framing in (Linked(), Lines()):
+        with without_collector() as left, logged(logging.CRITICAL):
+            async with world.server("AR", framing=framing, handler=world.handler(answer)) as server:
+                client = world.client("AR", server.address, framing=framing)
+                await client.start()
+                for number in range(CONVERSATIONS):
+                    with suppress(AnswerError, PeerLost):
+                        await client.ask(b"x" if number % 4 else b"fail", 15)
+                assert left() == []
+                await client.stop()

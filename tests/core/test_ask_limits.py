@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from linkbox.core.asks_client import Ask
-from linkbox.core.incoming_asks import OVERHEAD
+from linkbox.core.incoming_asks import OVERHEAD, IncomingAsk
 from linkbox.core.patterns import AR, P2P
 from linkbox.core.request_mailbox import RequestMailbox
 from linkbox.core.session import Session
@@ -307,6 +307,111 @@ def test_the_end_fails_what_is_not_complete() -> None:
     [request] = wire.requests()
     request.answer(b"done")
     assert probe.kinds() == ["ANSWER", "END"]
+
+
+def add(wire: Wire, probe: Probe, id: int, *memory: int, decodes: bool = True) -> None:
+    """Say a message of a request that goes on for each of these: when it is decoded, it takes so much."""
+    wire.decodes = False
+    probe.say(*(ask(id, b"x", frames.MORE_OF_ASK) for _ in memory))
+    for (_, arrival), each in zip(wire.undecoded[-len(memory) :], memory, strict=True):
+        arrival.memory = each
+    if decodes:
+        wire.decodes = True
+        wire.decode_all()
+
+
+def failures(probe: Probe) -> list[tuple[int, str]]:
+    return [frames.decode_fail(payload)[:2] for kind, payload in probe.heard() if kind == frames.FAIL]
+
+
+def test_what_is_decoded_of_a_request_counts_as_what_it_takes() -> None:
+    """A message of some bytes may be a thousand objects."""
+    wire = Wire(AR, limits=SMALL)
+    [greedy, other] = probes(wire, 2)
+    add(wire, greedy, 1, 20_000, 20_000)
+    memory = wire.server.asks.memory
+    assert 40_000 < memory.gathered < 45_000 and not failures(greedy)
+    [half] = wire.server.asks._of(session_of(wire)).open.values()
+    add(wire, greedy, 1, 20_000)
+    assert failures(greedy) == [(1, "linkbox.TooLarge")]
+    assert memory.gathered == 0 and not half.messages
+    add(wire, other, 1, 20_000)
+    other.say(ask(1, b"end"))
+    [request] = wire.requests()
+    assert request.messages == (b"x", b"end") and not failures(other)
+    assert memory.gathered == 0
+
+
+def test_a_complete_request_counts_until_the_mailbox_has_it() -> None:
+    """Its last message may have to wait for room; it is not one of the halves meanwhile."""
+    wire = Wire(AR, limits=SMALL)
+    [gone, late] = probes(wire, 2)
+    add(wire, gone, 1, 20_000)
+    add(wire, gone, 2, 20_000)
+    wire.decodes = False
+    gone.say(ask(1, b"end"))
+    [waiting] = wire.undecoded
+    drop(wire, gone)
+    memory = wire.server.asks.memory
+    assert memory.gathered > 40_000
+    wire.undecoded.clear()
+    add(wire, late, 1, 30_000)
+    add(wire, late, 1, 5_000)  # makes room: request 2 of the peer that is gone fails
+    assert not failures(late) and 55_000 < memory.gathered < 60_000
+    add(wire, late, 2, 20_000)
+    assert failures(late) == [(2, "linkbox.TooLarge")], "request 1 waits as before"
+    wire.undecoded.append(waiting)
+    wire.decode_all()
+    assert 35_000 < memory.gathered < 40_000 and wire.server.mailbox.nbytes == 20_000
+    [request] = wire.requests()
+    assert request.messages == (b"x", b"end")
+
+
+def test_the_end_leaves_a_complete_request_that_waits() -> None:
+    wire = Wire(AR)
+    probe = probe_server(wire)
+    add(wire, probe, 1, 100)
+    wire.decodes = False
+    probe.say(ask(1, flags=frames.NO_MESSAGE), frames.encode_number(frames.END, 2))
+    assert not failures(probe)
+    wire.decode_all()
+    [request] = wire.requests()
+    assert request.messages == (b"x",)
+
+
+def test_a_session_that_is_closed_keeps_nothing_of_its_requests() -> None:
+    """What waits to be decoded may refer to them for a while."""
+    wire = Wire(AR)
+    probe = probe_server(wire, resumes=False)
+    add(wire, probe, 1, 20_000)
+    add(wire, probe, 1, 20_000, decodes=False)
+    [(_, arrival)] = wire.undecoded
+    drop(wire, probe)
+    assert isinstance(arrival.ask, IncomingAsk) and not arrival.ask.messages and not arrival.ask.held
+    wire.decode_all()
+    assert wire.server.asks.memory.gathered == 0 and not arrival.ask.messages
+
+
+@pytest.mark.parametrize("is_bytes", [False, True])
+def test_a_full_mailbox_takes_no_large_request(is_bytes: bool) -> None:
+    """Of each peer it has room for what one message may cost, not for all that was gathered before."""
+    limits = Limits(mailbox_total=100_000, message=10_000, decoded=10_000)
+    wire = Wire(AR, limits=limits, is_bytes=is_bytes)
+    all = probes(wire, 5)
+
+    def request(probe: Probe, size: int) -> list[tuple[int, str]]:
+        for _ in range(0, size, 8000):
+            probe.say(ask(1, bytes(8000), frames.MORE_OF_ASK))
+        probe.say(ask(1, flags=frames.NO_MESSAGE))
+        return failures(probe)
+
+    for probe in all[:3]:
+        assert not request(probe, 40_000)
+    assert wire.server.mailbox.is_full_together()
+    assert request(all[3], 16_000) == [(1, "limit")]
+    assert not request(all[4], 8000)
+    assert wire.server.asks.memory.gathered == 0
+    assert len(wire.requests()) == 4
 
 
 def test_over_raw_half_a_request_that_is_silent_makes_room() -> None:

@@ -288,6 +288,28 @@ def test_a_response_without_an_end_is_limited() -> None:
     assert "a response of more than 1000 bytes" in str(ask.error)
 
 
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_what_a_server_sends_counts_as_what_it_takes(is_asked: bool) -> None:
+    """A line of some bytes may be a thousand objects: of a response, or of what nobody has asked for."""
+    wire = Wire(AR, framing=Lines(), limits=Limits(mailbox_bytes=1000))
+    plain = wire.client.asks._plain
+    assert plain is not None
+    plain._dialogue = Dialogue(answer=lambda line: line == b"OK")
+    session = wire.client.conversation = wire.client.begin(wire.now)
+    probe = probe_client(wire, session, greets=False)
+    ask = wire.ask(b"list", session) if is_asked else None
+    wire.decodes = False
+    probe.say(b"x\n" * 5)
+    for _, arrival in wire.undecoded:
+        arrival.memory = 400
+    wire.decode_all()
+    assert probe.is_closed is is_asked
+    if ask is None:
+        assert wire.client.mailbox.count == 3 and wire.client.mailbox.nbytes == 1200
+    else:
+        assert "a response of more than 1000 bytes" in str(ask.error)
+
+
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_a_client_that_comes_back_gives_up_as_its_backoff_says(attempts: int) -> None:
     backoff = Backoff(initial=1.0, maximum=1.0, jitter=0.0, attempts=attempts)

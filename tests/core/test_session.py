@@ -482,8 +482,12 @@ def test_a_session_is_looked_at_when_it_is_due_and_never_after_its_end() -> None
     session = server.sessions.open(PEER)
     session.timer.due_at = 9.0
     assert session.timer.next_timer() == 9.0
-    session.error = DecodeError("over")
+    error = DecodeError("over")
+    session.close(error)
     assert session.timer.next_timer() == float("inf")
+    session.timer.due_at = 9.0
+    session.timer.handle_timer(9.0)
+    assert session.error is error
 
 
 def written_by(session: Session) -> list[bytes]:

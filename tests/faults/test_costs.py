@@ -15,7 +15,7 @@ import pytest
 from linkbox import EventKind, Json, Limits, Lines, MsgPack, TooLarge, Typed
 from linkbox.core.wire import frames
 from tests.faults.bare import Bare, data, reason_of
-from tests.faults.place import BUSY, PATIENCE, Place
+from tests.faults.place import BUSY, PATIENCE, Place, growing_less_than
 from tests.threaded.helpers import Process, wait_until
 
 MIB = 1 << 20
@@ -115,6 +115,29 @@ def test_requests_that_take_seconds(place: Place) -> None:
             with pytest.raises(TooLarge, match="slow to read"):
                 client.ask(request, timeout=PATIENCE)
         assert client.ask("2", timeout=PATIENCE) == "2"
+
+
+@pytest.mark.parametrize("format", [Json(), MsgPack()], ids=["json", "msgpack"])
+def test_a_request_that_goes_on_costs_what_it_takes(place: Place, format: Any) -> None:
+    """Its messages are decoded, and kept until it is complete: a mebibyte of them was thirty in memory."""
+    limits = Limits(mailbox_total=8 * MIB, message=MIB)
+    message = array(b"[]", 9000) if isinstance(format, Json) else packed(b"\x90", 3000)
+
+    def handle(request: Any) -> Any:
+        return request.data if len(request.messages) == 1 else len(request.messages)
+
+    with (
+        place.serving("AR", format, limits=limits, handler=handle) as server,
+        Bare(place, server.address) as bare,
+    ):
+        bare.meet(pattern="ar", format=format.name)
+        with growing_less_than(40):
+            for id in range(1, 4):
+                bare.say(frames.encode_ask(id, frames.MORE_OF_ASK, None, message) * 200)
+                assert frames.decode_fail(bare.until(frames.FAIL))[:2] == (id, "linkbox.TooLarge")
+        bare.say(frames.encode_ask(4, frames.MORE_OF_ASK, None, message) * 3)
+        bare.say(frames.encode_ask(4, frames.NO_MESSAGE, None, b""))
+        assert frames.decode_answer(bare.until(frames.ANSWER))[2] in (b"3", b"\x03")
 
 
 def test_the_limit_decoded_can_be_raised(place: Place) -> None:

@@ -310,6 +310,28 @@ def only_own_garbage() -> Iterator[None]:
     gc.collect()
 
 
+@contextmanager
+def without_collector() -> Iterator[Callable[[], list[str]]]:
+    """Yields a function: the classes of the objects of linkbox that only the garbage collector can free."""
+
+    def left() -> list[str]:
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        gc.set_debug(0)
+        classes = [type(each) for each in gc.garbage]
+        gc.garbage.clear()
+        names = [f"{each.__module__}.{each.__qualname__}" for each in classes]
+        return sorted(name for name in names if name.startswith("linkbox."))
+
+    with only_own_garbage():
+        gc.disable()
+        try:
+            yield left
+        finally:
+            gc.set_debug(0)
+            gc.enable()
+
+
 def descriptors() -> set[str]:
     """The descriptors this process has open, each with what it stands for."""
     found = set()

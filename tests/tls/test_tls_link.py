@@ -50,6 +50,9 @@ class Link:
     def insecure(self, error: Exception, now: float) -> None:
         self.failure = error
 
+    def abort(self, error: Exception) -> None:
+        self.closed = True
+
     def data_to_send(self, now: float) -> list[bytes]:
         return self.says.pop(0) if self.says else []
 
@@ -136,6 +139,67 @@ def test_hands_are_shaken_quicker_the_second_time_and_prove_the_same(
     assert proven == proven[:1] * 3
     assert proven[0][0][1] == proven[0][1][1] != b""  # type: ignore[index]  # the server's certificate
     assert proven[0][1][0] == "pump"  # type: ignore[index]
+
+
+def declared(size: int) -> bytes:
+    """Records, each with a byte of what begins a ClientHello of that size."""
+    return b"".join(b"\x16\x03\x03\0\x01%c" % each for each in b"\x01" + size.to_bytes(3))
+
+
+@pytest.mark.parametrize("step", [1, 4, 100])
+@pytest.mark.parametrize("is_again", [False, True], ids=["first", "second"])
+def test_a_hello_that_says_it_is_large_is_refused(authority: Authority, step: int, is_again: bool) -> None:
+    """OpenSSL would reserve as much, also for the second, which a server asks for if it has other curves."""
+    context = authority.server()
+    context.set_ecdh_curve("prime256v1")
+    server = tls_maker(ADDRESS, context, True, False)()
+    there: Any = Link()
+    said = declared(16 * 1024 + 1)
+    if is_again:
+        client = tls_maker(ADDRESS, authority.client(), False, False)()
+        said = client._outgoing.read() + said
+    for at in range(0, len(said), step):
+        assert not there.closed
+        server.receive(there.events, there, said[at : at + step], 0.0)
+    assert there.closed and "a ClientHello of more than 16384 bytes" in str(there.failure)
+
+
+def test_a_hello_is_asked_for_again(authority: Authority) -> None:
+    context = authority.server()
+    context.set_ecdh_curve("prime256v1")
+    make_client = tls_maker(ADDRESS, authority.client(), False, False)
+    client, near, server, far = meet(make_client(), tls_maker(ADDRESS, context, True, False)())
+    assert near.proven and far.proven
+    far.says = [[b"an answer"]]
+    move(server, far, client, near)
+    assert near.events.heard == b"an answer"
+
+
+def test_what_is_not_a_handshake_is_not_a_hello(authority: Authority) -> None:
+    """An alert before it, say, has no size."""
+    server = tls_maker(ADDRESS, authority.server(), True, False)()
+    there: Any = Link()
+    server.receive(there.events, there, declared(100)[:6] + b"\x15\x03\x03\0\x02\xff\xff", 0.0)
+    assert "the TLS handshake failed (" in str(there.failure)
+
+
+@pytest.mark.parametrize("version", list(VERSIONS))
+@pytest.mark.parametrize("is_server", [False, True], ids=["client", "server"])
+def test_a_handshake_that_is_too_large_is_refused(
+    authority: Authority, is_server: bool, version: str
+) -> None:
+    """Nobody's certificates take 64 KiB."""
+    server_context, client_context = authority.server(clients=is_server), authority.client("pump")
+    server_context.maximum_version = VERSIONS[version]
+    name = "pump" if is_server else "127.0.0.1"
+    issued = authority.issue(name, *([] if is_server else ["127.0.0.1"]))
+    chain = issued.cert.with_suffix(".chain")
+    chain.write_bytes(issued.cert.read_bytes() + authority.ca.read_bytes() * 200)
+    (client_context if is_server else server_context).load_cert_chain(chain, issued.key)
+    make_client = tls_maker(ADDRESS, client_context, False, False)
+    _, near, _, far = meet(make_client(), tls_maker(ADDRESS, server_context, True, False)())
+    link = far if is_server else near
+    assert link.closed and "sends more than 65536 bytes" in str(link.failure)
 
 
 def test_another_server_at_that_address_is_looked_at_again(authority: Authority, stranger: Authority) -> None:

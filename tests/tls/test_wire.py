@@ -276,6 +276,25 @@ def test_strangers_are_named_in_the_log_and_disturb_nobody(
         play(main, front)
 
 
+def test_a_hello_that_is_too_large(front: World, caplog: pytest.LogCaptureFixture) -> None:
+    """OpenSSL reserves what it says. The connection is closed at once, not when its time is over."""
+
+    async def main(world: World) -> None:
+        async with (
+            world.server("P2P", Json, max_peers=2, limits=Limits(handshake=60)) as server,
+            world.client("P2P", server.address, Json) as good,
+        ):
+            with await on_thread(dial, server.address) as sock:
+                await on_thread(sock.sendall, b"\x16\x03\x01\x02\x00\x01\x01\xff\xb8")
+                await until(lambda: "a ClientHello of more than 16384 bytes" in caplog.text)
+                await on_thread(read_all, sock)
+            await good.send("still here")
+            assert await server.data_get(5) == "still here"
+
+    with caplog.at_level(logging.WARNING, "linkbox"):
+        play(main, front)
+
+
 def test_a_plain_client_of_a_tls_server(world: World, caplog: pytest.LogCaptureFixture) -> None:
     async def main(world: World) -> None:
         async with world.server("P2P", max_peers=2) as server:

@@ -211,13 +211,18 @@ class ClientAsks:
             self._store(session, value, error, ask.receipt)
 
     def _store(
-        self, session: Session, value: Value, error: Exception | None, receipt: OutgoingMessage | None
+        self,
+        session: Session,
+        value: Value,
+        error: Exception | None,
+        receipt: OutgoingMessage | None,
+        size: int = 0,
     ) -> None:
-        """Put a response into the mailbox, or a message that nobody has asked for."""
+        """Put a response into the mailbox, or a message of ``size`` bytes that nobody has asked for."""
         # A separate source, because credit for responses is not counted in units.
         source, mailbox, effects = Source(session.peer), self._context.mailbox, self._context.effects
         at = self._context.wall_time(effects.now)
-        batch = mailbox.put(source, (Answer(value, error),), 1, 0, at)
+        batch = mailbox.put(source, (Answer(value, error),), 1, size, at)
         batch.receipt = receipt
         effects.to_wake.append(mailbox.changed)
         if not effects.events.takes_over(session.peer):
@@ -351,7 +356,7 @@ class ClientAsks:
         return [Arrival(session, [payload], number) for number, payload in enumerate(payloads, first)]
 
     def on_plain_message(self, session: Session, value: Value, size: int, error: Exception | None) -> None:
-        """Process a decoded message of a plain framing, or the reason why it cannot be decoded."""
+        """Process a decoded message of a plain framing, of ``size`` bytes of memory, or why it is none."""
         if self._plain is None or session.error is not None:
             return
         outcome = self._plain.deliver(session, value, size, error)
@@ -362,9 +367,10 @@ class ClientAsks:
         if outcome.error is not None:
             self._context.counters.rejected += 1
             effects.emit(EventKind.ERROR, session.peer, outcome.error)
+        size, mailbox = outcome.size // max(len(outcome.unsolicited), 1), self._context.mailbox
         for message in outcome.unsolicited:
-            if self._context.mailbox.count < limits.asks:
-                self._store(session, message, None, None)
+            if mailbox.count < limits.asks and mailbox.nbytes < limits.mailbox_bytes:
+                self._store(session, message, None, None, size)
                 continue
             text = f"{session.peer} sends messages that nobody has asked for, and nobody takes them"
             effects.emit(EventKind.OVERFLOW, session.peer, MailboxFull(text))

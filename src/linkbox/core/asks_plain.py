@@ -36,7 +36,7 @@ class PlainAsk(AskState):
 class Outcome:
     """What a message has led to: a complete request, unsolicited messages, or nothing yet."""
 
-    __slots__ = ("ask", "error", "unsolicited", "value")
+    __slots__ = ("ask", "error", "size", "unsolicited", "value")
 
     def __init__(
         self,
@@ -44,11 +44,14 @@ class Outcome:
         value: Value = None,
         error: Exception | None = None,
         unsolicited: Sequence[Value] = (),
+        size: int = 0,
     ) -> None:
         self.ask: PlainAsk | None = ask
         self.value: Value = value
         self.error: Exception | None = error
         self.unsolicited: Sequence[Value] = unsolicited
+        self.size: int = size
+        """Bytes of memory of the unsolicited messages."""
 
 
 class Turn:
@@ -68,6 +71,7 @@ class Turn:
         self.parts: list[Value] = []
         """What has arrived of the response."""
         self.size: int = 0
+        """Its bytes of memory."""
         self.error: Exception | None = None
         """Why a message of the response could not be decoded."""
 
@@ -143,7 +147,7 @@ class PlainAsks:
     # -- receiving -------------------------------------------------------------------------------------
 
     def deliver(self, session: Session, value: Value, size: int, error: Exception | None) -> Outcome:
-        """Process a message, or the error of one that cannot be decoded."""
+        """Process a message of ``size`` bytes of memory, or the error of one that cannot be decoded."""
         turn = self._turn(session)
         try:
             return self._deliver(session, turn, value, size, error)
@@ -164,7 +168,7 @@ class PlainAsks:
                 turn.greeted = -1
             return Outcome()
         if ask is None:
-            return Outcome(error=error, unsolicited=() if error else (value,))
+            return Outcome(error=error, unsolicited=() if error else (value,), size=size)
         turn.parts.append(value)
         turn.size += size + PART_OVERHEAD
         turn.error = turn.error or error
@@ -180,8 +184,9 @@ class PlainAsks:
         if turn.error is not None:
             return Outcome(ask, None, turn.error)
         if dialogue.match is not None and not dialogue.match(ask.question, response):
-            parts, turn.parts, turn.size = turn.parts, [], 0
-            return Outcome(unsolicited=parts)
+            outcome = Outcome(unsolicited=turn.parts, size=turn.size)
+            turn.parts, turn.size = [], 0
+            return outcome
         return Outcome(ask, response)
 
 

@@ -72,15 +72,38 @@ class ServerAsks:
             self.open_count -= 1
         if ask.held:
             self._settle(ask)
+            ask.messages = []  # What is not decoded of the request may keep it alive.
         ask.is_finished = True
         return is_known and not ask.is_cancelled
 
     def _settle(self, ask: IncomingAsk) -> None:
-        """The request is complete, or will never be: forget what is kept of an incomplete one."""
-        if ask.asks.halves.pop(ask.id, None) is not None:
-            self.memory.count(ask.asks, -ask.held)
+        """The request is in the mailbox, which counts it now, or will never be: count it no longer here."""
+        ask.asks.halves.pop(ask.id, None)
+        self.memory.count(ask.asks, -ask.held)
         ask.held = 0
         ask.assembler = None
+
+    def add_decoded(self, ask: IncomingAsk, more: int, is_final: bool, now: float) -> bool:
+        """A message of a request of several is decoded, and takes ``more`` bytes than before.
+
+        If there is no room, fail the request and return False.
+        """
+        asks, limits = ask.asks, self._context.limits
+        most = limits.decoded if self._context.settings.decodes else limits.message
+        if more > 0:
+            ask.held += more
+            self.memory.count(asks, more)
+        if is_final:
+            # A full mailbox has room for one more message of each peer, not for all that it gathered before.
+            cost = ask.session.receiving.waiting_bytes + ask.held
+            if cost > most and self._mailbox().is_full_together():
+                self.fail(ask, "limit", "the mailbox is full, and the request is large: try again later")
+                return False
+            self._settle(ask)
+        elif more > 0 and self.memory.is_over(asks) and not self._make_room(asks, now):
+            self.fail(ask, "linkbox.TooLarge", self.memory.refusal(asks))
+            return False
+        return True
 
     def on_message_failed(self, session: Session, message: OutgoingMessage) -> None:
         """The response is larger than the client accepts: fail the request."""
@@ -156,6 +179,8 @@ class ServerAsks:
             return
         for ask in asks.open.values():
             ask.is_cancelled = ask.is_finished = True
+            if ask.held:
+                ask.held, ask.messages = 0, []
         self.open_count -= len(asks.open)
         asks.open.clear()
         asks.halves.clear()
@@ -191,7 +216,7 @@ class ServerAsks:
         if flags & frames.NO_MESSAGE:
             if ask.assembler is not None:
                 raise ProtocolViolation(f"request {id} is complete in the middle of a message")
-            self._settle(ask)
+            asks.halves.pop(id, None)
             return ask, None, True
         if not ask.is_whole and not self._hold(ask, size, flags, now):
             return None
@@ -201,7 +226,7 @@ class ServerAsks:
         if whole is None:
             return None
         if ask.is_whole and ask.held:
-            self._settle(ask)  # From now on the mailbox counts it.
+            asks.halves.pop(id, None)
         return ask, whole, not flags & frames.MORE_OF_ASK
 
     def _of(self, session: Session) -> SessionAsks:
@@ -232,12 +257,7 @@ class ServerAsks:
         ask.held += size
         if memory.hold(asks, size, now) or self._make_room(asks, now):
             return True
-        self.fail(
-            ask,
-            "linkbox.TooLarge",
-            f"the incomplete requests of this client have {asks.held} bytes, and all clients "
-            f"share {memory.limit}",
-        )
+        self.fail(ask, "linkbox.TooLarge", memory.refusal(asks))
         return False
 
     def _make_room(self, asks: SessionAsks, now: float) -> bool:

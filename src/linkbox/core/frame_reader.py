@@ -96,7 +96,8 @@ class FrameReader:
             effects.to_read.append(link)
             effects.to_write.append(link)
         if decoder.error is not None:
-            raise decoder.error
+            link.violated(decoder.error)  # Not raised: with a traceback, it would refer to the link.
+            return
         link.watch_progress(decoder.buffered if decoder.busy else 0, bool(found), now)
         if link.eof_waits and not link.is_behind:
             self._settle_eof(now)

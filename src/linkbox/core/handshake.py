@@ -127,7 +127,7 @@ class ServerHandshake(Handshake):
         if self.has_moved and self.hello is not None:
             return self.hello  # An error behind it is reported when the link is open, or with the next bytes.
         if self._decoder.error is not None:
-            raise self._decoder.error
+            raise ProtocolViolation(str(self._decoder.error))  # The kept one gets no traceback.
         return None
 
     def _handle(self, kind: int, payload: bytes) -> None:
@@ -206,7 +206,7 @@ class ClientHandshake(Handshake):
             if answer is not None:
                 return answer
         if self._decoder.error is not None:
-            raise self._decoder.error
+            raise ProtocolViolation(str(self._decoder.error))  # The kept one gets no traceback.
         return None
 
     def _handle(self, kind: int, payload: bytes) -> Welcome | Refuse | None:

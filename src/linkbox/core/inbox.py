@@ -215,6 +215,7 @@ class Inbox:
         if isinstance(error, Skip):
             self._context.counters.skipped += 1
         else:
+            size = max(size, arrival.memory)
             self._sessions.client_asks.on_plain_message(session, value, size, error)
             self._sessions.side.ask_closed(session)
 
@@ -266,6 +267,8 @@ class Inbox:
             return
         ask.messages += values
         ask.memory += memory
+        if ask.held and not self._sessions.server_asks.add_decoded(ask, memory - nbytes, is_final, now):
+            return
         if not is_final:
             effects.emit(EventKind.PART, session.peer)
             return

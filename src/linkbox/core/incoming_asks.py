@@ -30,7 +30,7 @@ class IncomingAsk(AskState):
         self.memory: int = 0
         """Bytes of memory of those that were decoded."""
         self.held: int = 0
-        """Bytes kept of it, counted until it is complete."""
+        """Bytes of memory of a request of several pieces, counted until it is in the mailbox."""
         self.is_whole: bool = False
         """Has the whole request arrived?"""
         self.is_cancelled: bool = False
@@ -55,7 +55,8 @@ class SessionAsks:
         self.unread: deque[bytes] = deque()
         """With other plain framings: the requests that wait for their turn."""
         self.held: int = 0
-        """Bytes of requests that are incomplete or wait for their turn: credit does not limit them."""
+        """Bytes of memory of requests that are incomplete, or wait to be decoded or for their turn: credit
+        does not limit them."""
         self.held_at: float = 0.0
         """When the last of them arrived."""
         self.kept: int = 0
@@ -112,14 +113,24 @@ class AskMemory:
             self._holders.move_to_end(asks, last=False)
 
     def stale(self, asks: SessionAsks, now: float) -> SessionAsks | None:
-        """Another client whose incomplete requests may fail to make room for this one."""
-        first = next(iter(self._holders))
+        """Another client whose incomplete requests must fail to make room for this one; each comes once."""
+        first = next(iter(self._holders), asks)
         is_stale = first.session.link is None or now - first.held_at > self._context.limits.progress
-        return first if is_stale and first is not asks else None
+        if first is asks or not is_stale:
+            return None
+        del self._holders[first]  # Requests of it that are complete, and wait to be decoded, stay.
+        return first
 
     def is_over(self, asks: SessionAsks) -> bool:
         """Does this client use more than its part for requests?"""
         return asks.held > self.limit - self.gathered
+
+    def refusal(self, asks: SessionAsks) -> str:
+        """The reason to let a request of a client fail that does."""
+        return (
+            f"the incomplete requests of this client take {asks.held} bytes of memory, and all clients "
+            f"share {self.limit}"
+        )
 
     def keep(self, asks: SessionAsks) -> bool:
         """Count the responses that are kept for a client now. True: it must take some of them first."""

@@ -226,6 +226,8 @@ class Link(Connection):
             self.state = State.CLOSED
             self.closed = True
             self.error = self.error or error
+            if self.error is not None:
+                self.error.__traceback__ = self.error.__context__ = None  # Their frames refer to the link.
             self.owner.link_closed(self, self.error)
             self.forget_input()
 

@@ -106,7 +106,8 @@ class PlainLink(Link):
         shown = type(error)(text)
         shown.__cause__ = error.__cause__  # Of a user's framing: with the traceback.
         self.owner.plain_error(self, shown)
-        self.abort(shown if isinstance(shown, LinkError) else ProtocolViolation(text))
+        is_final = self.context.is_client and isinstance(shown, LinkError)
+        self.abort(shown if is_final else ProtocolViolation(text))
 
     def _arrived(self, payloads: Sequence[bytes]) -> list[Arrival]:
         session = self.session
@@ -127,6 +128,7 @@ class PlainLink(Link):
             self.owner.plain_error(self, DecodeError(text))
 
     def forget_input(self) -> None:
+        self._decoder.error = None  # What a user's decoder has raised refers to its frames, and so here.
         self._decoder, self._held = self._reading.decoder(self.context.limits.message), b""
 
     def receive_eof(self, now: float) -> list[Arrival]:

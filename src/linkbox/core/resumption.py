@@ -85,7 +85,7 @@ def rewind(window: SendWindow, arrived: int) -> None:
     """
     if not window.acked <= arrived <= window.sent:
         raise ProtocolViolation(
-            f"{window.channel.peer} resumes at unit {arrived}; {window.acked} to {window.sent} are possible"
+            f"{window.peer} resumes at unit {arrived}; {window.acked} to {window.sent} are possible"
         )
     window.most_sent = max(window.most_sent, window.sent)
     again: list[Unit] = []

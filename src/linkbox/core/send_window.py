@@ -36,7 +36,7 @@ from linkbox.core.outgoing import (
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire import frames
 from linkbox.errors import LinkboxError, MailboxFull, ProtocolViolation, TooLarge
-from linkbox.events import Stage
+from linkbox.events import Peer, Stage
 from linkbox.limits import Limits
 
 BATCH_BODIES: Final = frames.MAX_BATCH // 2
@@ -69,7 +69,6 @@ class SendWindow:
         "acked_bytes",
         "bundled",
         "bytes_sent",
-        "channel",
         "dropped",
         "full_units",
         "held_bytes",
@@ -77,6 +76,7 @@ class SendWindow:
         "message_type",
         "messages_sent",
         "most_sent",
+        "peer",
         "peer_bytes",
         "peer_message",
         "peer_units",
@@ -87,8 +87,8 @@ class SendWindow:
         "unacked",
     )
 
-    def __init__(self, channel: Channel, limits: Limits, message_type: MessageType) -> None:
-        self.channel: Channel = channel
+    def __init__(self, peer: Peer, limits: Limits, message_type: MessageType) -> None:
+        self.peer: Peer = peer
         self.limits: Limits = limits
         self.message_type: MessageType = message_type
         self.queue: deque[Unit] = EMPTY
@@ -141,9 +141,7 @@ class SendWindow:
         if number == 0 or number > self.sent:
             return Stage.QUEUED
         if self.dropped and any(first <= number <= last for first, last in self.dropped):
-            message.error = MailboxFull(
-                f"{self.channel.peer} dropped the message from its full mailbox, untaken"
-            )
+            message.error = MailboxFull(f"{self.peer} dropped the message from its full mailbox, untaken")
             return Stage.FAILED
         if number <= self.taken:  # with a plain framing this stays 0
             return Stage.TAKEN
@@ -158,9 +156,9 @@ class SendWindow:
             and self.held_bytes + UNIT_COST * count < limits.window_bytes + FREE_COST
         )
 
-    def send_all(self, payloads: list[bytes], may_bundle: bool) -> int:
-        """Queue as many of these as the window has room for (at least one); return how many."""
-        limits, channel, message_type = self.limits, self.channel, self.message_type
+    def send_all(self, channel: Channel, payloads: list[bytes], may_bundle: bool) -> int:
+        """Queue as many payloads as the window has room for (at least one); return how many."""
+        limits, message_type = self.limits, self.message_type
         used = self.held_bytes + UNIT_COST * self.in_memory - FREE_COST
         room = min(limits.window_messages - self.in_memory, (limits.window_bytes - used) // UNIT_COST)
         count, nbytes = min(len(payloads), max(room, 1)), sum(map(len, payloads))
@@ -208,8 +206,10 @@ class SendWindow:
         if self.peer_units >= self.most_sent:
             self.peer_units, self.full_units = self.full_units, 0
 
-    def send_at_once(self, payload: bytes, header: AskHeader | None) -> OutgoingMessage | None:
-        """Make a small message, and count it as sent: the caller must write it.
+    def send_at_once(
+        self, channel: Channel, payload: bytes, header: AskHeader | None
+    ) -> OutgoingMessage | None:
+        """Make a small message of the ``channel``, and count it as sent: the caller must write it.
 
         None if others wait before it, or credit or (except for requests, which have their own limits) the
         window does not allow it.
@@ -226,7 +226,7 @@ class SendWindow:
                 or held + UNIT_COST * count >= limits.window_bytes + FREE_COST
             ):
                 return None
-        message = self.message_type(self.channel, payload, header)
+        message = self.message_type(channel, payload, header)
         self.held_bytes = held + size
         self.sent = message.number = self.sent + 1
         self.sent_bytes += size
@@ -287,7 +287,7 @@ class SendWindow:
         size = message.size()
         self.held_bytes -= size
         message.error = TooLarge(
-            f"{self.channel.peer} takes messages of at most {self.peer_message} bytes, not {size}"
+            f"{self.peer} takes messages of at most {self.peer_message} bytes, not {size}"
         )
         return message
 
@@ -390,7 +390,7 @@ class SendWindow:
         """Process the marks of an ACK. Return the messages and bundles that it acknowledges."""
         if not self.acked <= acked <= self.sent or not self.taken <= taken <= acked:
             raise ProtocolViolation(
-                f"{self.channel.peer} acknowledged {acked} and took {taken} of the {self.sent} units sent "
+                f"{self.peer} acknowledged {acked} and took {taken} of the {self.sent} units sent "
                 f"(before: {self.acked} and {self.taken})"
             )
         before = self.acked
@@ -440,7 +440,7 @@ class SendWindow:
     def on_reject(self, number: int, error: LinkboxError) -> OutgoingMessage | None:
         """The peer has rejected a message. Return the message, unless it failed before."""
         if not 0 < number <= self.sent:
-            raise ProtocolViolation(f"{self.channel.peer} rejected unit {number}; {self.sent} were sent")
+            raise ProtocolViolation(f"{self.peer} rejected unit {number}; {self.sent} were sent")
         if number <= self.acked:
             return None  # The peer repeats REJECT after a reconnect.
         index = bisect_left(self.unacked, number, key=_number)
@@ -457,7 +457,7 @@ class SendWindow:
     def on_dropped(self, first: int, last: int) -> None:
         """The peer dropped messages that it had received before its application took them."""
         if last > self.sent:
-            raise ProtocolViolation(f"{self.channel.peer} dropped unit {last}; {self.sent} were sent")
+            raise ProtocolViolation(f"{self.peer} dropped unit {last}; {self.sent} were sent")
         add_range(self.dropped, first, last)
 
     def withdraw(self, id: int) -> int:

@@ -218,10 +218,12 @@ class Attempts:
 class SessionTimer:
     """The timer of a session: calls `SessionOwner.session_due`."""
 
-    __slots__ = ("_session", "due_at", "timer_at")
+    __slots__ = ("_session", "_timers", "due_at", "timer_at")
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._session: Session | None = session
+        """None once it is closed: nothing must refer back to a closed session, see `close`."""
+        self._timers = session.context.effects.timers
         self.due_at: float = NEVER
         self.timer_at: float = NEVER
         """When `handle_timer` will be called (kept by `Timers`)."""
@@ -229,21 +231,27 @@ class SessionTimer:
     def wake_at(self, when: float) -> None:
         """Call `SessionOwner.session_due` at this time."""
         self.due_at = when
-        self._session.context.effects.timers.schedule(self, when)
+        self._timers.schedule(self, when)
 
     def stop(self) -> None:
         """Cancel the call."""
         self.due_at = NEVER
 
+    def close(self) -> None:
+        """The session is closed. It and its timer must not refer to each other any more: a cycle is freed
+        only by the garbage collector, which stops the process while it looks through every object."""
+        self._session = None
+
     def next_timer(self) -> float:
         """When `handle_timer` should be called next."""
-        return self.due_at if self._session.error is None else NEVER
+        return self.due_at if self._session is not None else NEVER
 
     def handle_timer(self, now: float) -> None:
         """Call the owner, if the timer is due."""
-        if now >= self.due_at:
+        session = self._session
+        if session is not None and now >= self.due_at:
             self.due_at = NEVER
-            self._session.owner.session_due(self._session, now)
+            session.owner.session_due(session, now)
 
 
 class Session(Channel):
@@ -276,7 +284,7 @@ class Session(Channel):
         self.route: Route = Route(context.effects)
         self.generation: Generation = Generation()
         self.attempts: Attempts = Attempts()
-        self.sending: SendWindow = SendWindow(self, context.limits, context.settings.receipts)
+        self.sending: SendWindow = SendWindow(peer, context.limits, context.settings.receipts)
         self.receiving: ReceiveWindow = ReceiveWindow(peer, self.route, context)
         self.rejections: Rejections = Rejections()
         self.ending: Ending = Ending()
@@ -335,7 +343,7 @@ class Session(Channel):
 
     def rename(self, peer: Peer) -> None:
         """Set the peer, whose name is known now."""
-        self.peer = self.receiving.peer = peer
+        self.peer = self.receiving.peer = self.sending.peer = peer
 
     # -- connections -----------------------------------------------------------------------------------
 
@@ -377,7 +385,7 @@ class Session(Channel):
             or (self.ending.is_requested and header is None)
         ):
             return None
-        message = self.sending.send_at_once(payload, header)
+        message = self.sending.send_at_once(self, payload, header)
         if message is None:
             return None
         effects = self.route.effects
@@ -406,7 +414,7 @@ class Session(Channel):
         return message
 
     def send_many(self, payloads: list[bytes]) -> int:
-        return self.sending.send_all(payloads, not self.context.is_plain)
+        return self.sending.send_all(self, payloads, not self.context.is_plain)
 
     def send_part(self, payload: bytes, header: AskHeader | None) -> OutgoingMessage:
         """Queue a message, possibly of a request or a response, or a FAIL or CANCEL; write it soon."""

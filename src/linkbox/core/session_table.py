@@ -235,6 +235,7 @@ class SessionTable(SessionOwner):
         if not session.established:
             over = never_connected(session, "this end was stopped, or has ended, before")
         session.error = error or EndOfData(over)
+        session.timer.close()
         if session.receiving.end_reason is None:
             session.receiving.end_reason = session.error
         session.receiving.assembly = None  # A timer or a record may keep this session in memory for long.

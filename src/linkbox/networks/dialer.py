@@ -112,7 +112,7 @@ class Dialer:
             try:
                 found += [(address, target) for target in self._known.find(address)]
             except OSError as error:
-                last = error
+                last = error.with_traceback(None)  # It would refer to this frame.
         return found, last
 
     def _resolve(self, session: Session, addresses: list[Address]) -> None:

@@ -78,7 +78,7 @@ class AioDialer:
                         family, target, events.patience(session, others, network.now())
                     )
                 except OSError as error:  # includes TimeoutError
-                    failure = error
+                    failure = error.with_traceback(None)  # It would refer to this frame.
                     continue
                 await self._connected(session, sock, route.address)
                 return

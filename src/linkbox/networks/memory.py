@@ -132,11 +132,12 @@ class MemoryPort:
             with self.hub.lock:
                 end = self.station.noted.popleft()
                 end.is_noted = False
-            if end.link is not None and not end.link.closed:
+            link = end.link
+            if link is not None and not link.closed:
                 try:
-                    self._look_at(end, end.link, now)
+                    self._look_at(end, link, now)
                 except BaseException as error:
-                    self.events.reading_failed(end.link, error)
+                    self.events.reading_failed(link, error)
 
     def _look_at(self, end: MemoryEnd, link: Link, now: float) -> None:
         if end.unsent and not end.is_reset:
@@ -187,7 +188,7 @@ class MemoryPort:
             link.write_stalled(self.hub.now())
 
     def _close(self, end: MemoryEnd, link: Link) -> None:
-        link.carrier = None
+        link.carrier = end.link = None
         self._ends.discard(end)
         end.close(link.is_abortive)
 

@@ -95,7 +95,7 @@ class MemoryEnd:
         self.station: Station = station
         self.other: MemoryEnd = self
         self.link: Link | None = None
-        """None until it is accepted."""
+        """None until it is accepted, and once it is closed."""
         self.incoming: bytearray = bytearray()
         """Bytes in transit to this end."""
         self.has_fin: bool = False
@@ -164,6 +164,8 @@ class MemoryEnd:
                 self.other.break_off()
             self.other.has_fin = True
             self.other.note()
+            if self.other.is_closed:  # Two that refer to each other would only be freed by the collector.
+                self.other.other = self.other = self.hub.gone
 
     def break_off(self) -> None:
         """Reset this end. Under the hub's lock."""
@@ -194,6 +196,9 @@ class MemoryHub:
         self.listeners: dict[str, MemoryListener] = {}
         self.ends: set[MemoryEnd] = set()
         """All ends of connections that are not closed."""
+        self.gone: MemoryEnd = MemoryEnd(self, Station(Bell()))
+        """In place of the other end of a connection of which both are closed."""
+        self.gone.is_closed = True
         self.stations: set[Station] = set()
         self.is_held: bool = False
         """Are bytes and half-closes held in transit?"""

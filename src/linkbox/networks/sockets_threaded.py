@@ -115,7 +115,7 @@ class Connection(Carrier):
         try:
             rest = write_buffers(self.sock, buffers)
         except OSError as error:
-            failure: OSError | None = error
+            failure: OSError | None = error.with_traceback(None)  # Its frame is this one.
         else:
             failure = None
         finally:

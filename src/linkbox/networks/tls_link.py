@@ -29,6 +29,13 @@ READ = 16 * 1024
 """Most bytes of a record: OpenSSL returns no more at a time."""
 HANDSHAKE = b"\x16"
 """The first byte of a TLS handshake."""
+HANDSHAKE_MOST = 64 * 1024
+"""Bytes taken from a peer before its handshake is complete. Nearly all of them are certificates."""
+HELLO_MOST = 16 * 1024
+"""Bytes of a ClientHello. Usual ones have less than 2 KiB; OpenSSL would reserve up to 128."""
+RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+"""In a server's answer it asks for another ClientHello (RFC 8446, 4.1.3)."""
+RECORD_HEADER = 5
 NO_TLS = b"\x15\x03\x03\x00\x02\x02\x0a"
 """An alert ("unexpected message") for a peer without TLS; a linkbox client recognizes it."""
 
@@ -45,6 +52,49 @@ class Ticket:
         self.session: ssl.SSLSession | None = None
 
 
+class Records:
+    """Divides what arrives in a handshake at the ends of TLS records, and reads the size of a ClientHello.
+
+    So a server knows the size before OpenSSL does, which reserves as much.
+    """
+
+    __slots__ = ("_header", "_hello", "_is_second", "_left")
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left = 0
+        """Bytes of the record that have not arrived."""
+        self._hello = b""
+        """Type and size of the ClientHello, as far as they have arrived."""
+        self._is_second = False
+
+    def next_size(self, data: memoryview) -> int:
+        """The number of the first bytes that belong together: to one header, or to the rest of one record."""
+        if not self._left:
+            if len(self._header) == RECORD_HEADER:
+                self._header = b""
+            size = min(RECORD_HEADER - len(self._header), len(data))
+            self._header += data[:size]
+            if len(self._header) == RECORD_HEADER:
+                self._left = int.from_bytes(self._header[3:])
+            return size
+        size = min(self._left, len(data))
+        self._left -= size
+        if self._header[:1] == HANDSHAKE:
+            self._hello += data[: min(size, 4 - len(self._hello))]
+        return size
+
+    def hello_size(self) -> int:
+        """The size of the ClientHello; 0 until it is known."""
+        return int.from_bytes(self._hello[1:]) if len(self._hello) == 4 else 0
+
+    def expect_second(self) -> None:
+        """Another ClientHello follows. There is no third."""
+        if not self._is_second:
+            self._is_second = True
+            self._hello = b""
+
+
 class TlsLink:
     """The TLS of one connection."""
 
@@ -58,6 +108,9 @@ class TlsLink:
         self._certificate = certificate_of(context) or b""
         self._unwrapped = memoryview(b"")
         """Bytes of the link that could not be encrypted yet."""
+        self._records = Records()
+        self._taken = 0
+        """Bytes of the handshake."""
         self._is_ready = False
         self._has_failed = False
         self._has_ended = False
@@ -78,16 +131,53 @@ class TlsLink:
             self._fail(link, ProtocolViolation(_not_tls(data)), now)
             return
         link.has_begun = True
-        self._incoming.write(data)
-        try:
-            if not self._is_ready and self._shake_hands():
-                link.secured(self._identity(), self._binding(), now)
-        except ssl.SSLError as error:
-            self._fail(link, self._explain(error, link.address), now)
+        if self._is_ready:
+            self._incoming.write(data)
+        else:
+            self._receive_handshake(link, data, now)
         if self._is_ready and not link.closed:
             self._read(events, link, now)
         if self._outgoing.pending or self._unwrapped:
             events.flush_later(link)
+
+    def _receive_handshake(self, link: Link, data: bytes, now: float) -> None:
+        rest = memoryview(data)
+        try:
+            while rest and not self._is_ready:
+                size = self._records.next_size(rest)
+                self._taken += size
+                if self._taken > HANDSHAKE_MOST or (
+                    self._is_server and self._records.hello_size() > HELLO_MOST
+                ):
+                    self._refuse_large(link, now)
+                    return
+                self._incoming.write(rest[:size])
+                rest = rest[size:]
+                if self._shake_hands():
+                    link.secured(self._identity(), self._binding(), now)
+                elif self._is_server and self._outgoing.pending:
+                    answer = self._outgoing.read()
+                    self._outgoing.write(answer)
+                    if RETRY in answer:
+                        self._records.expect_second()
+            self._incoming.write(rest)
+        except ssl.SSLError as error:
+            self._fail(link, self._explain(error, link.address), now)
+
+    def _refuse_large(self, link: Link, now: float) -> None:
+        """The peer needs too much memory for its handshake: close the connection at once."""
+        error: LinkError
+        if self._is_server:
+            text = f"a ClientHello of more than {HELLO_MOST} bytes"
+            if self._taken > HANDSHAKE_MOST:
+                text = f"more than {HANDSHAKE_MOST} bytes"
+            error = ProtocolViolation(f"the TLS handshake failed: the client sends {text}")
+        else:
+            error = ConnectFailed(
+                f"the TLS handshake with {link.address} failed: it sends more than {HANDSHAKE_MOST} bytes"
+            )
+        self._fail(link, error, now)
+        link.abort(error)
 
     def _shake_hands(self) -> bool:
         try:
@@ -109,7 +199,7 @@ class TlsLink:
         except ssl.SSLZeroReturnError:
             self._has_ended = True
         except ssl.SSLError as error:
-            failure = error
+            failure = error.with_traceback(None)  # It would refer to this frame, which refers to it.
         if pieces:
             if self._ticket is not None:  # TLS 1.3 sends it before the first data
                 self._ticket.session, self._ticket = self._tls.session, None

@@ -13,7 +13,16 @@ from linkbox.operations.options import ClientOptions
 from linkbox.operations.predicates import HasSlot
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, wait_for_room
-from linkbox.operations.steps import NEVER, Call, NextItems, Operation, Wait, deadline_after, items_of
+from linkbox.operations.steps import (
+    NEVER,
+    Call,
+    NextItems,
+    Operation,
+    Wait,
+    deadline_after,
+    items_of,
+    to_raise,
+)
 
 V = TypeVar("V")
 """The type of the values, which only the front end knows."""
@@ -187,7 +196,7 @@ class AskingClient(ClientOperations):
     def _failure(self, ask: Ask, timeout: Given) -> Exception:
         """The error of a request without a response."""
         if ask.error is not None:
-            return ask.error
+            return to_raise(ask.error)
         if self.is_stopping or timeout is None:
             return self.not_running()
         return self._failure_to_connect(ask) or DeadlineExceeded(
@@ -200,7 +209,7 @@ class AskingClient(ClientOperations):
         if session.established or attempts.last_failure is None:
             return None
         if attempts.failed_at >= ask.began_at:
-            return attempts.last_failure
+            return to_raise(attempts.last_failure)
         if session.sending.sent:
             return None
         # What failed before this request says nothing about now: an attempt is under way.

@@ -15,7 +15,7 @@ from linkbox.operations.lifecycle import STOP, Life
 from linkbox.operations.options import ClientOptions
 from linkbox.operations.runtime import Runtime
 from linkbox.operations.sending import AnyReceipt, Sent, spool, wait_for_room
-from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after
+from linkbox.operations.steps import NEVER, Operation, Wait, deadline_after, to_raise
 
 
 class ClientOperations(Life):
@@ -132,7 +132,10 @@ class ConversingClient(ClientOperations):
         core.dialing.callers -= 1
         if error is not None:
             yield from self.stop(patience)
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # It refers to this frame now.
 
     def enter(self) -> Operation[None]:
         """Start for a ``with`` block: waits for the connection, unless it is started already."""
@@ -155,13 +158,14 @@ class ConversingClient(ClientOperations):
         late = ConnectFailed(
             f"no welcome from {self.address} within {self.client_options.connect_timeout:g} s"
         )
-        return channel.error or channel.last_failure or late
+        return to_raise(channel.error or channel.last_failure or late)
 
     def waits_in_vain(self, core: EndpointCore) -> bool:
         return core.is_stopping or self.channel(core).error is not None
 
     def why_unconnected(self, core: EndpointCore) -> Exception:
-        return self.channel(core).error or super().why_unconnected(core)
+        error = self.channel(core).error
+        return super().why_unconnected(core) if error is None else to_raise(error)
 
     # -- sending ---------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from linkbox.operations.arguments import Given, seconds
 from linkbox.operations.connecting import ClientOperations
 from linkbox.operations.predicates import IsDelivered
 from linkbox.operations.sending import AnyReceipt, Sent, spool, wait_for_disk, wait_for_room
-from linkbox.operations.steps import Call, NextItems, Operation, Wait, deadline_after, items_of
+from linkbox.operations.steps import Call, NextItems, Operation, Wait, deadline_after, items_of, to_raise
 from linkbox.operations.storing import STORE_LINGER, Bulk
 
 CHUNK = 512
@@ -69,7 +69,7 @@ class PushingClient(ClientOperations):
         finally:
             core.dialing.callers -= 1
         if receipt.error is not None:
-            raise receipt.error
+            raise to_raise(receipt.error)
         return receipt
 
     def _begin(self, core: ClientCore) -> Channel:
@@ -103,7 +103,7 @@ class PushingClient(ClientOperations):
             raise
         self.runtime.settle()
         if channel.first_failure is not None:
-            raise channel.first_failure
+            raise to_raise(channel.first_failure)
 
     def _too_late(self, channel: Channel) -> DeadlineExceeded:
         why = "stopped" if self.is_stopping else "out of time"
@@ -157,7 +157,7 @@ class PushingClient(ClientOperations):
         if channel is not None:
             channel = channel.latest()
             if blocking and channel.first_failure is not None:
-                raise channel.first_failure
+                raise to_raise(channel.first_failure)
         if channel is None or channel.error is not None or channel.is_ending:
             channel = self._begin(core) if blocking else core.conversations.current(self.now())
         return channel

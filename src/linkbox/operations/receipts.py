@@ -8,6 +8,7 @@ from linkbox.core.endpoint import OutgoingMessage
 from linkbox.errors import DeadlineExceeded, PeerLost
 from linkbox.events import Stage
 from linkbox.operations.arguments import Given
+from linkbox.operations.steps import to_raise
 
 OF_THE_CORE = frozenset(("channel", "header", "kind", "number", "offset", "size", "stored_number"))
 """Fields of a message on its way that no user of a receipt needs."""
@@ -34,7 +35,7 @@ def stage_reached(receipt: OutgoingMessage, stage: Stage, timeout: Given) -> Sta
     """Return the stage after waiting; raise if it is below the one wanted."""
     reached = receipt.stage
     if receipt.error is not None:
-        raise receipt.error
+        raise to_raise(receipt.error)
     if reached < stage:
         if receipt.channel.error is not None:
             raise PeerLost(f"{receipt.channel.peer} ended before the message was {stage.name}")

@@ -16,10 +16,12 @@ is written once, in the operation.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from copy import copy
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from linkbox.core.wait_queue import Predicate, WaitQueue
+from linkbox.errors import LinkboxError
 from linkbox.operations.arguments import Given, seconds
 
 R = TypeVar("R")
@@ -95,3 +97,17 @@ def deadline_after(timeout: Given, now: float) -> float:
     if deadline != deadline:
         raise ValueError(f"timeout={timeout!r}: seconds are needed, or None to wait for ever")
     return deadline
+
+
+def to_raise(error: Exception) -> Exception:
+    """A copy to raise, of an error that a session, receipt or request keeps.
+
+    A raised error gets a traceback, and so refers to the frames it has passed: if they refer to the keeper,
+    only the garbage collector can free it. Of an error raised twice the traceback would get longer, too.
+    """
+    if not isinstance(error, LinkboxError):
+        return error
+    copied = copy(error)
+    if error.__cause__ is not None:
+        copied.__cause__ = error.__cause__
+    return copied

@@ -14,7 +14,7 @@ from linkbox.operations.endpoint import EndpointOperations
 from linkbox.operations.predicates import HasCount, HasMessage, HasSeparator
 from linkbox.operations.request_owner import RequestOwner
 from linkbox.operations.requests import Request
-from linkbox.operations.steps import Operation, Wait, deadline_after
+from linkbox.operations.steps import Operation, Wait, deadline_after, to_raise
 
 U = TypeVar("U")
 """The type of the messages of a mailbox, for overloads."""
@@ -68,7 +68,7 @@ class Taking(Predicate):
         if (mailbox.count if source is None else source.waiting) == 0:
             over = mailbox.end_reason if source is None else source.end_reason or mailbox.end_reason
             if over is not None:
-                raise over
+                raise to_raise(over)
             return NOTHING
         item = mailbox.take(source)
         if source is None and self.is_direct and mailbox.count > 1:
@@ -225,7 +225,7 @@ class Taking(Predicate):
         if over is None:
             return MailboxEmpty(f"no separator has arrived; {available} bytes are waiting")
         if not available:
-            return over
+            return to_raise(over)
         return Incomplete(f"no separator in the last {available} bytes: {over}", available)
 
     def peek(self, count: Given) -> bytes:
@@ -271,7 +271,7 @@ class Taking(Predicate):
         self._check_life(driver)
         over = self.end_reason()
         if over is not None:
-            return over
+            return to_raise(over)
         if timeout and float(timeout) > 0:
             return MailboxEmpty(f"no message within {float(timeout):g} s")
         hint = f" (timeout={timeout!r} does not wait; None waits for ever)" if timeout else ""
@@ -282,7 +282,7 @@ class Taking(Predicate):
         if over is None:
             return MailboxEmpty(f"{count} were asked for, {available} are waiting")
         if not available:
-            return over
+            return to_raise(over)
         return Incomplete(f"{count} were asked for, only {available} are left: {over}", available)
 
     def _checked(self, count: Given) -> int:
@@ -313,7 +313,7 @@ class TakingAnswers(Taking):
     def open(self, item: Any) -> Any:
         assert isinstance(item, Answer)
         if item.error is not None:
-            raise item.error
+            raise to_raise(item.error)
         return item.value
 
 

@@ -61,6 +61,11 @@ class InboxMarks:
         self.freed.append(number)
         self.schedule.touch(self.record)
 
+    def release(self) -> None:
+        """The conversation is over: if all is taken, do not refer to the record, which refers to this."""
+        if self.given >= self.received and not self.kept:
+            self.record = _NOTHING
+
     def restart(self) -> None:
         """The peer has forgotten the session: numbers on the wire begin at 1 again."""
         self.base = self.received
@@ -84,3 +89,7 @@ class InboxMarks:
             return False
         self.known_taken = taken
         return True
+
+
+_NOTHING = Touchable()
+"""In place of a record that has nothing more to write."""

@@ -242,8 +242,11 @@ class Journal(JournalHooks):
                 effects.failures.append((entry.arrival if isinstance(entry, Inflow) else name, failure))
                 entry.failed(self._owner, failure)
         self.arriving = sum(len(each.values) for each in self.entries if isinstance(each, Inflow))
-        for record, _ in batch.rows:
+        wanted = {entry.record for entry in self.entries}
+        for record, row in batch.rows:
             self.fetch_if_wanted(record)
+            if row.over and record not in wanted:
+                record.release()
         if self.error is not None:
             has_more = self._most > SMALL or any(isinstance(each, Inflow) for each in batch.entries)
             self.schedule.retry_at(now if has_more else now + RETRY)

@@ -267,6 +267,11 @@ class Record(SessionRecord):
         self.is_over = True
         self.touch()
 
+    def release(self) -> None:
+        """That it is over is on disk: refer no more to what refers to it, which is freed at once then."""
+        self.session = None
+        self.inbox.release()
+
 
 def _before(row: Stored) -> int:
     """The number before the first unit of this message."""
