@@ -183,7 +183,7 @@ def takes_any_server_for_the_one_it_knew(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def loses_a_message_when_a_bundle_is_parted(patch: pytest.MonkeyPatch) -> None:
-    unbundled = SendWindow._unbundled
+    unbundled = SendWindow.unbundled
 
     def careless(self: SendWindow, units: Any, index: int) -> Any:
         parted = unbundled(self, units, index)
@@ -191,7 +191,7 @@ def loses_a_message_when_a_bundle_is_parted(patch: pytest.MonkeyPatch) -> None:
             del parted[index]
         return parted
 
-    patch.setattr(SendWindow, "_unbundled", careless)
+    patch.setattr(SendWindow, "unbundled", careless)
 
 
 @mutant

@@ -186,9 +186,9 @@ def test_a_read_of_one_frame_is_spared_the_decoder(monkeypatch: pytest.MonkeyPat
     decoded: list[bytes] = []
     receive = Decoder.receive
 
-    def counted(self: Decoder, data: bytes) -> list[tuple[int, bytes]]:
+    def counted(self: Decoder, data: bytes, most: int) -> list[tuple[int, bytes]]:
         decoded.append(data)
-        return receive(self, data)
+        return receive(self, data, most)
 
     wire, probe = conversation()
     ping = frames.encode_number(frames.PING, 1)

@@ -15,10 +15,11 @@ from linkbox.address import Address
 from linkbox.networks.poller import READ
 from linkbox.networks.sockets import FAIR_READ, LARGE_READ, TURN_SIZE
 from linkbox.networks.sockets_aio import AioSockets, Protocol
+from linkbox.networks.sockets_aio import Connection as AioConnection
 from linkbox.networks.sockets_threaded import READ_SIZE, Connection, ThreadedSockets
 
 EVENTS: Any = None
-LINK: Any = SimpleNamespace(eof=False)
+LINK: Any = SimpleNamespace(eof=False, is_behind=False)
 MANY = TURN_SIZE // READ_SIZE + 2
 
 
@@ -52,3 +53,47 @@ def test_asyncio_reads_less_from_those_that_come_late() -> None:
             await asyncio.sleep(0)  # the next turn of the loop
 
     asyncio.run(main())
+
+
+@pytest.mark.patches
+def test_the_leader_does_not_read_what_a_link_cannot_process_yet() -> None:
+    network = ThreadedSockets(EVENTS, Address.parse("tcp://127.0.0.1:9"), threading.RLock(), None)
+    with ExitStack() as stack:
+        stack.callback(network.poller.close)
+        ours, theirs = map(stack.enter_context, socket.socketpair())
+        theirs.send(b"x")
+        network.poller.watch(ours.fileno(), READ, False)
+        link: Any = SimpleNamespace(eof=False, paused=False, closed=False, is_behind=True)
+        connection = Connection(network, ours, link, None)
+        network._connections[ours.fileno()] = connection
+        network.read(0)
+        assert connection.received is None
+        network._others.clear()
+        connection._set_mask()
+        network.read(0)
+        assert not network._others  # not even looked at
+        link.is_behind = False
+        connection._set_mask()
+        network.read(0)
+        assert connection.received == b"x"
+
+
+@pytest.mark.patches
+def test_asyncio_does_not_read_what_a_link_cannot_process_yet() -> None:
+    calls: list[str] = []
+    transport: Any = SimpleNamespace(
+        is_closing=lambda: False,
+        pause_reading=lambda: calls.append("pause"),
+        resume_reading=lambda: calls.append("resume"),
+    )
+    link: Any = SimpleNamespace(
+        eof=False, paused=False, closed=False, shut=True, half_close=False, is_behind=True
+    )
+    network: Any = SimpleNamespace(now=lambda: 0.0, events=EVENTS)
+    connection = AioConnection(network, link, Any, None)  # type: ignore[arg-type]
+    connection._transport = transport
+    connection.flush()
+    connection.flush()
+    link.is_behind = False
+    connection.flush()
+    assert calls == ["pause", "resume"]

@@ -30,6 +30,10 @@ from linkbox.surviving import LoopErrors
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
 
+AT_ONCE = 500
+"""After this number of waits that were over at once the event loop runs. A loop over the messages of a flood,
+and a handler that waits for nothing, would let it read and write for nobody until all of them are taken."""
+
 
 class Driver(EndpointDriver):
     """The core of an endpoint, its network, its timer, and the tasks that wait."""
@@ -44,18 +48,25 @@ class Driver(EndpointDriver):
         errors: LoopErrors,
     ) -> None:
         super().__init__(hub, decoding, errors)
+        self.reads_on: bool = False
         self.is_closed: bool = False
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.network: AioNetwork = aio_network(self, address, make_tls, access)
         self._use(self.network)
         self._waiters: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._at_once = 0
 
     # -- waiting ------------------------------------------------------------------------------------
 
     async def wait(self, queue: WaitQueue, predicate: Predicate, deadline: float = NEVER) -> Value:
         """Wait until the predicate has a result, or the deadline (of `now`) has passed: then `NOTHING`."""
+        if self._at_once == AT_ONCE:
+            self._at_once = 0
+            await asyncio.sleep(0)
+        self._at_once += 1
         while (result := predicate.claim()) is NOTHING:
+            self._at_once = 0
             left = deadline - self.now()
             if self.is_closed or left <= 0:
                 break
@@ -112,7 +123,11 @@ class Driver(EndpointDriver):
 
     def _turn(self) -> None:
         self.is_turn_due = False
-        self.turn_done(self.now())
+        self.reads_on = True
+        try:
+            self.turn_done(self.now())
+        finally:
+            self.reads_on = False
 
     def look_earlier(self) -> None:
         """Set the timer for the core. If a deadline is postponed it fires too early, which is harmless."""

@@ -5,7 +5,8 @@ For each of its connections a network does this, and nothing else:
 - bytes arrived: give them to the core (`EndpointCore.received`);
 - the peer closed its half: `EndpointCore.ended`;
 - the connection is in ``Effects.to_write``, so the driver calls `Carrier.flush`: write what `data_to_send`
-  returns until it returns nothing, then act on ``half_close`` and ``closed``; read only if not ``paused``.
+  returns until it returns nothing, then act on ``half_close`` and ``closed``; read only if neither ``paused``
+  nor ``is_behind``.
 
 `Link` (link.py) is the implementation.
 """
@@ -51,10 +52,12 @@ class Connection:
         "carrier",
         "closed",
         "eof",
+        "eof_waits",
         "half_close",
         "has_begun",
         "has_more",
         "is_abortive",
+        "is_behind",
         "output",
         "paused",
         "shut",
@@ -77,10 +80,14 @@ class Connection:
         """Close with a reset: a FIN would mean that this side has received everything."""
         self.eof: bool = False
         """The peer has shut down its writing half."""
+        self.eof_waits: bool = False
+        """The same, but there are frames before it that are processed in later turns."""
         self.output: list[Buffer] | None = None
         """Where the session puts a frame that is written at once; None while that is not possible."""
         self.paused: bool = False
         """Do not read: the mailbox is full (plain framings)."""
+        self.is_behind: bool = False
+        """Do not read: the link is in ``Effects.to_read``, with frames that it processes in later turns."""
         self.has_more: bool = True
         """May there be more to write than the last `data_to_send` returned?"""
 

@@ -6,6 +6,7 @@ connection that carries it now.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -51,6 +52,7 @@ class Effects:
         "acks_due_at",
         "events",
         "failures",
+        "frames",
         "is_blocked",
         "is_logged",
         "log_lines",
@@ -69,8 +71,10 @@ class Effects:
         """The time of the current call."""
         self.to_write: list[Connection] = []
         """Connections with something to write, or to close."""
-        self.to_read: list[Connection] = []
-        """Connections with held bytes to process now: call `EndpointCore.received` with ``b""``."""
+        self.to_read: deque[Connection] = deque()
+        """Connections with held bytes to process, in turns: call `EndpointCore.received` with ``b""``."""
+        self.frames: int = 0
+        """The frames that were processed since the last turn that had something `to_read`."""
         self.to_wake: list[WaitQueue] = []
         self.is_blocked: bool = False
         """Do messages in the backlog wait until there is room in the mailbox?"""

@@ -93,6 +93,11 @@ class EndpointCore(JournalOwner):
             data = rest
         if connection.state is State.CLOSING:
             connection.drain(data)
+            if connection.is_behind:  # It reads on, to the end.
+                connection.is_behind = False
+                self.effects.to_write.append(connection)
+                if connection.eof_waits:
+                    connection.receive_eof(now)
         elif connection.reader is not None:
             self.arrivals += connection.reader.receive(data, now)
 
@@ -110,6 +115,9 @@ class EndpointCore(JournalOwner):
     def ended(self, connection: Connection, now: float) -> None:
         """Process the peer's FIN: adds to `arrivals`."""
         assert isinstance(connection, Link)
+        if connection.is_behind and connection.is_open():
+            connection.eof_waits = True
+            return
         self.effects.now = now
         self.effects.to_write.append(connection)
         self.arrivals += connection.receive_eof(now)

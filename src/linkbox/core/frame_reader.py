@@ -17,6 +17,12 @@ from linkbox.errors import ProtocolViolation
 from linkbox.text import LONGEST_MESSAGE, printable
 
 OPEN: Final = State.OPEN
+LINK_FRAMES: Final = 256
+"""Most frames of one link that are processed in one go."""
+TURN_FRAMES: Final = 1024
+"""After this number in one turn, the links that come later in it process `FEW_FRAMES` at a time:
+tiny frames cost much more than their bytes, and those of many busy peers must not keep all others waiting."""
+FEW_FRAMES: Final = 8
 _ASK_FRAMES: Final = frozenset((frames.ASK, frames.ANSWER, frames.FAIL, frames.CANCEL))
 
 
@@ -66,20 +72,43 @@ class FrameReader:
         return arrivals
 
     def _receive_any(self, data: bytes, now: float) -> None:
-        """Process bytes with any number of frames, or parts of frames."""
-        decoder = self._decoder
-        found = decoder.receive(data)
+        """Process bytes with any number of frames, or parts of them: some now, the others in later turns."""
+        decoder, link, effects = self._decoder, self._link, self._context.effects
+        if link.is_behind:
+            if data:
+                decoder.hold(data)
+                return
+            link.is_behind = False
+            effects.to_write.append(link)
+        found = decoder.receive(data, LINK_FRAMES if effects.frames < TURN_FRAMES else FEW_FRAMES)
+        effects.frames += len(found)
         for kind, payload in found:
             if kind == frames.DATA:
                 self._on_message(payload)
             else:
                 self._handle(kind, payload, now)
-                if self._link.state is not OPEN:
+                if link.state is not OPEN:
+                    if link.eof_waits:
+                        self._settle_eof(now)
                     return
+        if decoder.has_more:
+            link.is_behind = True
+            effects.to_read.append(link)
+            effects.to_write.append(link)
         if decoder.error is not None:
-            self._link.violated(decoder.error)  # Not raised: with a traceback, it would refer to the link.
+            link.violated(decoder.error)  # Not raised: with a traceback, it would refer to the link.
             return
-        self._link.watch_progress(decoder.buffered if decoder.busy else 0, bool(found), now)
+        link.watch_progress(decoder.buffered if decoder.busy else 0, bool(found), now)
+        if link.eof_waits and not link.is_behind:
+            self._settle_eof(now)
+
+    def _settle_eof(self, now: float) -> None:
+        """Process the peer's FIN, which has waited for the frames before it."""
+        link = self._link
+        link.eof_waits = False
+        if not link.closed:
+            self._context.effects.to_write.append(link)
+            link.receive_eof(now)
 
     def _on_message(self, payload: bytes) -> None:
         session = self._session

@@ -14,6 +14,8 @@ from linkbox.core.context import Context
 from linkbox.core.effects import UNAUTHENTICATED
 from linkbox.core.ending import wants_end
 from linkbox.core.link import WRITE_BUDGET, Link, LinkOwner, State
+from linkbox.core.outgoing import message_of
+from linkbox.core.send_window import SendWindow
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import handshake_messages
@@ -162,7 +164,7 @@ class PlainLink(Link):
         if session is None or session.route.link is not self:
             return []
         if session.sending.queue and not self.shut:
-            payloads = session.sending.pull_plain(WRITE_BUDGET)
+            payloads = _pull(session.sending, WRITE_BUDGET)
             session.owner.acked(session, [])  # SENT is the last stage with a plain framing.
             try:
                 return [self._framing.encode_many(payloads)]
@@ -234,3 +236,24 @@ class PlainLink(Link):
 
     def send_control(self, frame: bytes) -> None:
         pass  # A plain framing has no frames.
+
+
+def _pull(window: SendWindow, byte_budget: int) -> list[bytes]:
+    """Take whole messages off the queue, and forget them."""
+    payloads: list[bytes] = []
+    queue, size = window.queue, 0
+    while queue and size < byte_budget:
+        message = message_of(queue[0])
+        payload = message.payload or b""
+        if payloads and size + len(payload) > byte_budget:
+            break
+        queue.popleft()
+        payloads.append(payload)
+        size += len(payload)
+        window.sent += 1
+        message.number = window.sent
+    window.acked = window.sent
+    window.held_bytes -= size
+    window.messages_sent += len(payloads)
+    window.bytes_sent += size
+    return payloads

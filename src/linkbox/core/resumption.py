@@ -1,12 +1,17 @@
 """Decides what a reconnect means for the session: two pure functions, each a decision table.
 
 A server calls `on_hello` for each HELLO, a client calls `on_welcome` for each WELCOME. The caller acts on the
-verdict (admission.py, client_side.py). generation.py explains the terms.
+verdict (admission.py, client_side.py); where the session goes on, with `rewind`. generation.py explains the
+terms.
 """
 
 from __future__ import annotations
 
 import enum
+
+from linkbox.core.outgoing import Bundle, Piece, Unit, count_of, size_of
+from linkbox.core.send_window import SendWindow
+from linkbox.errors import ProtocolViolation
 
 
 class HelloVerdict(enum.Enum):
@@ -70,3 +75,42 @@ def on_welcome(
             return WelcomeVerdict.CONFIRMED
         return WelcomeVerdict.NOTHING_ARRIVED if is_new and not is_acknowledged else WelcomeVerdict.FORGOTTEN
     return WelcomeVerdict.RESUME if is_resumed or has_store else WelcomeVerdict.FIRST
+
+
+def rewind(window: SendWindow, arrived: int) -> None:
+    """Move the units that the peer has not received back to the front of the queue.
+
+    After ``arrived`` the peer has received none. It costs as much as was sent behind that, which is little if
+    nothing was acknowledged since the last time (`FIRST_AGAIN`).
+    """
+    if not window.acked <= arrived <= window.sent:
+        raise ProtocolViolation(
+            f"{window.peer} resumes at unit {arrived}; {window.acked} to {window.sent} are possible"
+        )
+    window.most_sent = max(window.most_sent, window.sent)
+    again: list[Unit] = []
+    sent, nbytes, messages, message_bytes = window.sent, 0, 0, 0
+    while sent > arrived:
+        unit = window.unacked[-1]
+        count = count_of(unit)
+        if sent - count < arrived:
+            assert isinstance(unit, Bundle)
+            window.unacked = window.unbundled(window.unacked, len(window.unacked) - 1)
+            continue
+        window.unacked.pop()
+        again.append(unit)
+        sent -= count
+        size = size_of(unit)
+        nbytes += size
+        if not isinstance(unit, Piece):
+            messages += count
+            message_bytes += size
+        elif unit.is_last:
+            messages += 1
+            message_bytes += unit.message.size()
+    if again:
+        window.queue.extendleft(again)
+    window.sent = sent
+    window.sent_bytes -= nbytes
+    window.messages_sent -= messages
+    window.bytes_sent -= message_bytes

@@ -8,7 +8,7 @@ never backwards::
     taken  <=  acked  <=  sent        (what the peer has reported, what it has reported, what was written)
 
 Units that are sent and not acknowledged are kept, in order, in ``unacked``. A resume moves those that the
-peer has not received back to the front of ``queue``. Nothing is sent again without a resume.
+peer has not received back to the front of ``queue`` (resumption.py). Nothing is sent again without a resume.
 """
 
 from __future__ import annotations
@@ -30,10 +30,8 @@ from linkbox.core.outgoing import (
     Unit,
     add_range,
     batch_size,
-    count_of,
     message_of,
     messages_of,
-    size_of,
 )
 from linkbox.core.wait_queue import ENDLESS
 from linkbox.core.wire import frames
@@ -53,6 +51,9 @@ EARLY_UNITS: Final = EARLY_BYTES // 16
 """Most units that a client writes before it is welcomed."""
 JOINED: Final = 16 * 1024
 """A payload up to this size is copied behind its header; a longer one is written without a copy."""
+FIRST_AGAIN: Final = 256
+"""Most units that are sent again before the peer acknowledges any. Then it is as many as it has acknowledged,
+and as many more: a peer that only resumes must not cost the time for a whole window again and again."""
 _BATCH_MOST: Final = 8192
 """Most messages in one BATCH."""
 _LIMITED: Final = (frames.DATA, frames.ASK, frames.ANSWER)
@@ -69,6 +70,7 @@ class SendWindow:
         "bundled",
         "bytes_sent",
         "dropped",
+        "full_units",
         "held_bytes",
         "limits",
         "message_type",
@@ -105,6 +107,8 @@ class SendWindow:
         self.peer_bytes: int = EARLY_BYTES
         self.peer_units: int = EARLY_UNITS
         """The credit that the peer has granted."""
+        self.full_units: int = 0
+        """While units are sent again: all of the credit, of which `peer_units` is a part. Else 0."""
         self.peer_message: int = ENDLESS
         """The largest message that the peer accepts."""
         self.messages_sent: int = 0
@@ -118,8 +122,13 @@ class SendWindow:
         Messages in a store cannot be renumbered, so one that is too large is sent all the same, and rejected.
         """
         self.peer_bytes = max(self.peer_bytes if is_resumed else 0, credit[0])
-        self.peer_units = max(self.peer_units if is_resumed else 0, credit[1])
+        self.peer_units = max(self.peer_units, self.full_units) if is_resumed else 0
+        self.peer_units = max(self.peer_units, credit[1])
         self.peer_message = largest
+        self.full_units = 0
+        if self.sent < self.most_sent:
+            self.full_units = self.peer_units
+            self.peer_units = min(self.peer_units, self.sent + FIRST_AGAIN)
 
     @property
     def in_memory(self) -> int:
@@ -175,8 +184,27 @@ class SendWindow:
         self.held_bytes += message.size()
 
     def has_credit(self) -> bool:
-        """Does the credit allow one more unit?"""
-        return self.sent < self.peer_units and self.sent_bytes < self.peer_bytes
+        """Does the credit allow the next unit of the queue?"""
+        if self.sent >= self.peer_units and not (self.full_units > self.sent and self._goes_on()):
+            return False
+        return self.sent_bytes < self.peer_bytes
+
+    def _goes_on(self) -> bool:
+        """May the next unit be sent, although many are sent again and not acknowledged?
+
+        A piece may: the peer acknowledges none before it has the whole message.
+        """
+        if self.sent >= self.most_sent:  # The pieces before it were the last that are sent again.
+            self.peer_units, self.full_units = self.full_units, 0
+            return True
+        return isinstance(self.queue[0], Piece)
+
+    def _regain(self, unit_limit: int, acked: int) -> None:
+        """``acked`` of the units that are sent again are acknowledged: send twice as many."""
+        self.full_units = max(self.full_units, unit_limit)
+        self.peer_units = min(self.peer_units + 2 * acked, self.full_units)
+        if self.peer_units >= self.most_sent:
+            self.peer_units, self.full_units = self.full_units, 0
 
     def send_at_once(
         self, channel: Channel, payload: bytes, header: AskHeader | None
@@ -227,7 +255,7 @@ class SendWindow:
             if self._may_go_whole(head, byte_budget):
                 self._pull_bundle(head)
                 return [head]
-            self.queue = self._unbundled(self.queue, 0)
+            self.queue = self.unbundled(self.queue, 0)
             head = self.queue[0]
         if isinstance(head, Piece):
             return [self._pull_piece(head)]
@@ -316,7 +344,7 @@ class SendWindow:
         self.unacked.append(head)
         self.queue.popleft()
 
-    def _unbundled(self, units: deque[Unit], index: int) -> deque[Unit]:
+    def unbundled(self, units: deque[Unit], index: int) -> deque[Unit]:
         """The same units, with the bundle at ``index`` replaced by its messages."""
         bundle = units[index]
         assert isinstance(bundle, Bundle)
@@ -358,26 +386,6 @@ class SendWindow:
                 queue.popleft()
         return batch
 
-    def pull_plain(self, byte_budget: int) -> list[bytes]:
-        """Take whole messages off the queue for a plain framing, and forget them."""
-        payloads: list[bytes] = []
-        queue, size = self.queue, 0
-        while queue and size < byte_budget:
-            message = message_of(queue[0])
-            payload = message.payload or b""
-            if payloads and size + len(payload) > byte_budget:
-                break
-            queue.popleft()
-            payloads.append(payload)
-            size += len(payload)
-            self.sent += 1
-            message.number = self.sent
-        self.acked = self.sent
-        self.held_bytes -= size
-        self.messages_sent += len(payloads)
-        self.bytes_sent += size
-        return payloads
-
     def on_ack(self, acked: int, taken: int, byte_limit: int, unit_limit: int) -> list[Unit]:
         """Process the marks of an ACK. Return the messages and bundles that it acknowledges."""
         if not self.acked <= acked <= self.sent or not self.taken <= taken <= acked:
@@ -385,11 +393,15 @@ class SendWindow:
                 f"{self.peer} acknowledged {acked} and took {taken} of the {self.sent} units sent "
                 f"(before: {self.acked} and {self.taken})"
             )
-        done = self.forget(acked) if acked > self.acked else []
+        before = self.acked
+        done = self.forget(acked) if acked > before else []
         self.taken = taken
         # Never lowered: an ACK from before a resume may be older than the credit that the resume brought.
         self.peer_bytes = max(self.peer_bytes, byte_limit)
-        self.peer_units = max(self.peer_units, unit_limit)
+        if self.full_units:
+            self._regain(unit_limit, acked - before)
+        else:
+            self.peer_units = max(self.peer_units, unit_limit)
         return done
 
     def forget(self, acked: int) -> list[Unit]:
@@ -401,7 +413,7 @@ class SendWindow:
             unit = self.unacked[0]
             if isinstance(unit, Bundle):
                 if len(unit.payloads) > count:
-                    self.unacked = self._unbundled(self.unacked, 0)
+                    self.unacked = self.unbundled(self.unacked, 0)
                     continue
                 count -= len(unit.payloads)
                 freed += unit.nbytes
@@ -433,7 +445,7 @@ class SendWindow:
             return None  # The peer repeats REJECT after a reconnect.
         index = bisect_left(self.unacked, number, key=_number)
         if isinstance(self.unacked[index], Bundle):
-            self.unacked = self._unbundled(self.unacked, index)
+            self.unacked = self.unbundled(self.unacked, index)
             index = bisect_left(self.unacked, number, key=_number)
         unit = self.unacked[index]
         message = unit.message if isinstance(unit, Piece) else message_of(unit)
@@ -447,29 +459,6 @@ class SendWindow:
         if last > self.sent:
             raise ProtocolViolation(f"{self.peer} dropped unit {last}; {self.sent} were sent")
         add_range(self.dropped, first, last)
-
-    def rewind(self, arrived: int) -> None:
-        """Resume: move the units that the peer has not received back to the front of the queue."""
-        if not self.acked <= arrived <= self.sent:
-            raise ProtocolViolation(
-                f"{self.peer} resumes at unit {arrived}; {self.acked} to {self.sent} are possible"
-            )
-        self.most_sent = max(self.most_sent, self.sent)
-        while self.sent > arrived:
-            unit = self.unacked[-1]
-            if isinstance(unit, Bundle) and self.sent - len(unit.payloads) < arrived:
-                self.unacked = self._unbundled(self.unacked, len(self.unacked) - 1)
-                continue
-            self.unacked.pop()
-            self.queue.appendleft(unit)
-            self.sent -= count_of(unit)
-            self.sent_bytes -= size_of(unit)
-            if not isinstance(unit, Piece):
-                self.messages_sent -= count_of(unit)
-                self.bytes_sent -= size_of(unit)
-            elif unit.is_last:
-                self.messages_sent -= 1
-                self.bytes_sent -= unit.message.size()
 
     def withdraw(self, id: int) -> int:
         """Take what was not sent of a request off the queue; return of how many messages nothing was sent."""

@@ -17,6 +17,7 @@ from linkbox.core.effects import ACK_NOT_DUE, Route
 from linkbox.core.generation import Generation
 from linkbox.core.receive_window import ReceiveWindow
 from linkbox.core.rejections import Rejections
+from linkbox.core.resumption import rewind
 from linkbox.core.send_window import EARLY_BYTES, SendWindow
 from linkbox.core.timers import NEVER
 from linkbox.core.wire import frames
@@ -358,7 +359,7 @@ class Session(Channel):
 
     def rewind(self, received: int) -> None:
         """Resume after the units that the peer has received. `ProtocolViolation` for an impossible number."""
-        self.sending.rewind(received)
+        rewind(self.sending, received)
         self.ending.rewind()
 
     # -- sending ---------------------------------------------------------------------------------------

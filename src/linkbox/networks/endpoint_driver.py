@@ -15,6 +15,7 @@ from linkbox.core.backlog import Backlog
 from linkbox.core.connection import Connection as Link
 from linkbox.core.decoding import Decoding
 from linkbox.core.endpoint import Channel, EndpointCore
+from linkbox.core.frame_reader import TURN_FRAMES
 from linkbox.core.session import Session
 from linkbox.core.timers import NEVER
 from linkbox.core.wait_queue import WaitQueue
@@ -68,6 +69,9 @@ class EndpointDriver(NetworkEvents):
         self.backlog: Backlog = Backlog(hub.context)
         self.is_turn_due = False
         """With asyncio: will a turn come soon, which decodes first what was left?"""
+        self.reads_on = True
+        """Does this turn process bytes that were held? With asyncio only one that comes after everything else
+        that is ready."""
         self.looks_at = NEVER
         """When the driver will look at the timers by itself; minus infinity while it is about to."""
         self.is_contended = False
@@ -210,17 +214,25 @@ class EndpointDriver(NetworkEvents):
                 hub.handle_timers(now)
             while self._lazy:
                 self._lazy.pop().flush()
-            while effects.to_read:
-                link = effects.to_read.pop()
-                try:
-                    hub.received(link, b"", now)
-                except BaseException as error:
-                    self.reading_failed(link, error)
+            if effects.to_read and self.reads_on:
+                self._read_on(now)
             if hub.arrivals or self.backlog.queues:
                 self.deliver(now)
             self.settle()
         except BaseException as error:
             self.turn_failed(error)
+
+    def _read_on(self, now: float) -> None:
+        """Process held bytes: links take turns, and what is too much for this turn is left for the next."""
+        hub, effects = self.hub, self.effects
+        effects.frames = 0
+        while effects.to_read and effects.frames < TURN_FRAMES:
+            effects.frames += 1
+            link = effects.to_read.popleft()
+            try:
+                hub.received(link, b"", now)
+            except BaseException as error:
+                self.reading_failed(link, error)
 
     def deliver(self, now: float) -> None:
         """Decode and store what has arrived, or a part of it."""

@@ -145,7 +145,7 @@ class MemoryPort:
             buffers, end.unsent = end.unsent, []
             self._write(end, link, buffers)
             self.events.flush_later(link)
-        if (link.paused or link.eof) and not end.is_reset:
+        if (link.paused or link.is_behind or link.eof) and not end.is_reset:
             return
         try:
             data = end.read()
@@ -171,7 +171,7 @@ class MemoryPort:
             link.finish_writing()
         if link.closed:
             self._close(end, link)
-        elif not (link.paused or link.eof):
+        elif not (link.paused or link.is_behind or link.eof):
             with self.hub.lock:
                 if (end.incoming or end.has_fin) and not self.hub.is_held:
                     end.note()  # reading may have been paused

@@ -119,7 +119,7 @@ class Connection(Carrier):
                 self._events.check_unused(self.link, self.sock, self.network.now())
         except BaseException as error:
             self._events.link_failed(self.link, error)
-        if self._is_waiting or self.link.paused or self.link.closed:
+        if self._is_waiting or self.link.paused or self.link.is_behind or self.link.closed:
             self._writable()
 
     def lost(self, error: Exception | None) -> None:
@@ -191,9 +191,9 @@ class Connection(Carrier):
             link.finish_writing()
         if link.closed:
             self.close()
-        elif link.paused is not self._is_paused and not link.eof:
-            self._is_paused = link.paused
-            (transport.pause_reading if link.paused else transport.resume_reading)()
+        elif (is_paused := link.paused or link.is_behind) is not self._is_paused and not link.eof:
+            self._is_paused = is_paused
+            (transport.pause_reading if is_paused else transport.resume_reading)()
 
     def receive_first(self, data: bytes) -> None:
         """Process the first bytes of TLS, which were read before there was a transport."""

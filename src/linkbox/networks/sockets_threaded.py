@@ -103,7 +103,7 @@ class Connection(Carrier):
             return
         if link.half_close and not link.shut and not self.unsent:
             self._shut()
-        if self.unsent or link.eof or link.paused or self.mask != READ:
+        if self.unsent or link.eof or link.paused or link.is_behind or self.mask != READ:
             self._set_mask()
 
     def _write(self, buffers: list[Buffer]) -> bool:
@@ -169,7 +169,7 @@ class Connection(Carrier):
         link = self.link
         if link.closed:
             return
-        mask = 0 if link.eof or link.paused else READ
+        mask = 0 if link.eof or link.paused or link.is_behind else READ
         if self.unsent:
             mask |= WRITE
         if mask != self.mask:
@@ -227,7 +227,7 @@ class ThreadedSockets(ThreadedNetwork):
         total = 0
         for fd, mask in self.poller.poll(timeout):
             connection = self._connections.get(fd)
-            if connection is None or not mask & (READ | BROKEN):
+            if connection is None or not mask & (READ | BROKEN) or connection.link.is_behind:
                 self._others.append((fd, mask))
                 continue
             if connection.received is not None:

@@ -176,8 +176,11 @@ class CoreNetwork:
 
     def read_again(self, hub: EndpointCore) -> None:
         """Let links understand what they held back."""
-        hub.received(hub.effects.to_read.pop(), b"", self.now)
-        self.take_arrivals(hub)
+        hub.effects.frames = 0
+        hub.received(hub.effects.to_read.popleft(), b"", self.now)
+        self._queue(hub)
+        if self.decodes:
+            self._deliver()
 
     def call_back(self, hub: EndpointCore) -> None:
         """Call the callbacks for the events of a hub."""
@@ -234,17 +237,23 @@ class CoreNetwork:
 
     def take_arrivals(self, hub: EndpointCore) -> None:
         """Decode and store what a hub has received, unless that has to wait for `decode_all`."""
-        self.undecoded += [(hub, arrival) for arrival in hub.arrivals]
-        hub.arrivals.clear()
+        self._queue(hub)
         if self.decodes:
             self.decode_all()
 
+    def _queue(self, hub: EndpointCore) -> None:
+        self.undecoded += [(hub, arrival) for arrival in hub.arrivals]
+        hub.arrivals.clear()
+
     def decode_all(self) -> None:
         """Decode and store what has arrived."""
+        self._deliver()
+        self.settle()
+
+    def _deliver(self) -> None:
         while self.undecoded:
             hub, arrival = self.undecoded.pop(0)
             hub.deliver(arrival, decode_all(self.decode, arrival), self.now)
-        self.settle()
 
     def shake(self, *ends: MemoryLink, identity: str | None = None, certificate: bytes = b"") -> None:
         """TLS shakes hands: at these ends, or at all that have not."""

@@ -16,6 +16,7 @@ from linkbox.errors import ProtocolViolation, TooLarge
 HEADER_SIZE: Final = 4
 _COLLECT: Final = 4096  # bytes; chunks below this are gathered instead of kept one by one
 _SKIPPED_FROM: Final = 0x80
+_ENDLESS: Final = 1 << 30
 
 # Indexed by the type byte, -1 for unknown types: one lookup and one comparison find everything unusual.
 LIMITS: Final = tuple(MAXIMUM.get(type, -1) for type in range(256))
@@ -118,10 +119,22 @@ class Decoder:
 
     ``error`` is None, or the violation that follows the frames returned so far: check it after handling them.
     From then on `receive` returns nothing. ``missing`` is the number of bytes that complete the current
-    frame, 0 if there is none: a good size for the next read.
+    frame, 0 if there is none: a good size for the next read. ``has_more``: the last `receive` has returned as
+    many frames as it may, and holds the bytes behind them.
     """
 
-    __slots__ = ("_head", "_pile", "_skip", "_stopped", "_type", "busy", "error", "missing", "small")
+    __slots__ = (
+        "_head",
+        "_pile",
+        "_skip",
+        "_stopped",
+        "_type",
+        "busy",
+        "error",
+        "has_more",
+        "missing",
+        "small",
+    )
 
     def __init__(self, small: bool = False) -> None:
         self.small: bool = small
@@ -133,6 +146,7 @@ class Decoder:
         self._skip = 0  # bytes of an unknown frame that must still be dropped
         self._stopped = False  # behind HELLO or WELCOME
         self.busy: bool = False  # is anything left over? One check for the fast path
+        self.has_more: bool = False
 
     @property
     def buffered(self) -> int:
@@ -156,19 +170,23 @@ class Decoder:
             self._pile.add(data)
             self.busy = True
 
-    def receive(self, data: bytes) -> list[tuple[int, bytes]]:
+    def receive(self, data: bytes, most: int = _ENDLESS) -> list[tuple[int, bytes]]:
         """Return the frames that are complete now, as ``(type, payload)``, in order; keep the rest.
 
-        Never raises. You must handle the frames first, and then check ``error``.
+        ``most``: the number of frames to look at now. Never raises. You must handle the frames first, and
+        then check ``error``.
         """
         frames: list[tuple[int, bytes]] = []
         position = 0
         if self.busy:
             data, position = self._carry_on(data, frames)
         size = len(data)
+        last = size - HEADER_SIZE
         limits = _SMALL_LIMITS if self.small else LIMITS
         unpack = unpack_header
-        while size - position >= HEADER_SIZE:
+        for _ in range(most):
+            if position > last:
+                break
             word = unpack(data, position)[0]
             position += HEADER_SIZE
             type = word >> 24
@@ -189,8 +207,12 @@ class Decoder:
                 self._stop(data[position:])
                 return frames
         if position < size:
-            self._head = data[position:]
             self.busy = True
+            if position > last:
+                self._head = data[position:]
+            else:
+                self.has_more = True
+                self._pile.add(data[position:])
         return frames
 
     def _carry_on(self, data: bytes, frames: list[tuple[int, bytes]]) -> tuple[bytes, int]:
@@ -200,7 +222,7 @@ class Decoder:
         if self._stopped and self.small:
             self._hold(data)
             return b"", 0
-        self.busy = self._stopped = False
+        self.busy = self._stopped = self.has_more = False
         if self.missing:
             return data, self._fill(data, frames)
         if self._pile.size:
