@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from linkbox import ClientAR, Request, ServerAR
-from linkbox.threaded.transport import MOST_PUT_OFF, Transport
+from linkbox.networks.endpoint_driver import MOST_PUT_OFF
+from linkbox.threaded.transport import Transport
 from linkbox.threaded.waiters import AWAKE, Followers, ThreadWaiter
 
 MANY = 12

@@ -32,8 +32,9 @@ Awaited: TypeAlias = Any
 
 LARGE: Final = 1024 * 1024
 """Bytes of memory of values from which on decoding them pauses the garbage collector."""
-
-
+MOST_PUT_OFF: Final = 15
+"""How many times in a row `EndpointDriver.settle_soon` puts its work off: the peer shall have some of it
+to do while more is added."""
 TURN_PAUSE = 0.01
 """Seconds after an unexpected error of a turn until the next one."""
 
@@ -76,7 +77,7 @@ class EndpointDriver(NetworkEvents):
         """When the driver will look at the timers by itself; minus infinity while it is about to."""
         self.is_contended = False
         """Are several threads about to run, whose waits are over? Never with asyncio."""
-        self.put_off = 0
+        self.put_off: int = 0
         """How many times in a row `settle_soon` has put off its work."""
         self._lazy: list[Channel] = []
 
@@ -122,8 +123,11 @@ class EndpointDriver(NetworkEvents):
             self.look_earlier()
 
     def settle_soon(self) -> None:
-        """The same for a caller that will wait, if `is_contended`: together with others."""
-        self.settle()
+        """The same for a caller that will wait, if `is_contended`: with what others send, in a moment."""
+        if self.put_off < MOST_PUT_OFF:
+            self.put_off += 1
+        else:
+            self.settle_put_off()
 
     def settle_put_off(self) -> None:
         """Do what `settle_soon` has put off."""

@@ -13,7 +13,7 @@ Rules that keep this correct:
   wakes the thread under the lock (`Engine.ring`): no wake-up is lost.
 - Many followers that are woken at once would compete for the interpreter and the lock. A few are woken, and
   each wakes the next (`Followers`). What they send meanwhile may be put off, and is then written together
-  (`Transport.settle_soon`): the last of them writes it at the latest.
+  (`EndpointDriver.settle_soon`): the last of them writes it at the latest.
 - A leader never runs user code: it gives up the lead first. Callbacks and handlers run on *service*
   threads, which wait here like any other thread, so they delay no I/O.
 - A background thread leads when no other thread waits. While threads wait again every few microseconds, it

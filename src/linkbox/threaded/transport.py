@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from linkbox.address import Address
 from linkbox.core.arrival import Arrival
@@ -25,11 +25,6 @@ from linkbox.threaded.engine import Engine
 
 if TYPE_CHECKING:
     from linkbox.networks.tls_link import TlsLink
-
-
-MOST_PUT_OFF: Final = 15
-"""How many times in a row `Transport.settle_soon` puts its work off: the peer shall have some of it to do
-while more is added."""
 
 
 class Transport(EndpointDriver):
@@ -89,12 +84,6 @@ class Transport(EndpointDriver):
         return not self.decode_later and super().must_decode()
 
     # -- waking ----------------------------------------------------------------------------------------
-
-    def settle_soon(self) -> None:
-        if self.put_off < MOST_PUT_OFF:
-            self.put_off += 1
-        else:
-            self.settle_put_off()
 
     def ring(self, queue: WaitQueue) -> None:
         self.engine.ring(queue)

@@ -49,7 +49,7 @@ class Followers:
     def __init__(self) -> None:
         self.asleep: dict[ThreadWaiter, None] = {}
         """All of them, in the order in which they went to sleep. One that runs or is to lead leaves."""
-        self.woken = 0
+        self.woken: int = 0
         """How many will soon run because of `wake`."""
         self._awake: set[ThreadWaiter] = set()
         """Woken, and on their way to the lock."""
