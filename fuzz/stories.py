@@ -74,7 +74,9 @@ LINKED: dict[str, Story] = {
         P2P,
         (GREET, ("half", frames.DATA, *MEBIBYTE), *(wait(19), ("anything", 1, 0), ("flush",)) * 3),
     ),
-    "it does not read": Story(SMALL, P2P, (GREET, ("stall",), *PINGS, *(wait(19), MESSAGE, ("flush",)) * 3)),
+    "it does not read": Story(
+        SMALL, P2P, (GREET, ("stall",), ("number", 0, 0), ("flush",), *(wait(19), MESSAGE, ("flush",)) * 3)
+    ),
     "pings, and it does not read": Story(SMALL, P2P, (GREET, ("stall",), *PINGS * 5)),
     "a large frame": Story(SMALL, P2P, (GREET, ("half", frames.DATA, *ENDLESS), *MUCH * 20)),
     "tiny messages": Story(SMALL, P2P, (GREET, *TINY * 3)),

@@ -517,7 +517,7 @@ def test_nats_is_loaded_only_when_it_is_used() -> None:
 
 @pytest.mark.patches
 def test_without_nats_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linkbox.operations.brokers.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[nats\]'"):
         linkbox.ClientAR("nats://127.0.0.1/x")
 
