@@ -313,8 +313,6 @@ class ClientSide(Side):
 
     def session_due(self, session: Session, now: float) -> None:
         """Connect again; or, if the session is idle, end it (see ``linger``)."""
-        if session.error is not None:
-            return
         if session.is_up:
             if not session.in_flight():
                 session.end()
