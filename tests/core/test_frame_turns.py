@@ -161,6 +161,7 @@ class Turns(EndpointDriver):
         pass
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("reads_on", [True, False])
 def test_a_turn_goes_on_with_each_link_and_ends(reads_on: bool) -> None:
     wire = Wire(P2M)
