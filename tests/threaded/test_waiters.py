@@ -37,6 +37,18 @@ def test_a_follower_that_runs_before_its_turn_is_not_woken_again() -> None:
     assert [each.is_rung for each in waiters] == [True] * AWAKE + [False, True]
 
 
+def test_a_follower_that_runs_already_takes_nobody_s_turn() -> None:
+    """It may be rung while it writes what was put off: it will not run again because of that."""
+    followers, waiter = Followers(), ThreadWaiter(1)
+    followers.asleep[waiter] = None
+    followers.wake(waiter)
+    followers.on_running(waiter)
+    waiter.is_rung = False
+    followers.wake(waiter)
+    assert waiter.is_rung
+    assert followers.woken == 0
+
+
 @pytest.mark.patches
 def test_a_crowd_puts_off_a_bounded_number_of_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []

@@ -68,7 +68,8 @@ class Followers:
         self.woken = len(self._awake) + len(self._next)
 
     def on_running(self, waiter: ThreadWaiter) -> None:
-        """A thread runs again, for whatever reason: wake the next one."""
+        """A thread runs again, for whatever reason: it sleeps no more, and the next one is woken."""
+        self.asleep.pop(waiter, None)
         self._awake.discard(waiter)
         self._next.pop(waiter, None)
         if self._next and len(self._awake) < AWAKE:
